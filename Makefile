@@ -1,0 +1,1 @@
+# Every action a person takes. `make` alone lists them.

@@ -1,0 +1,141 @@
+"""Artifact folders: atomic writes, manifests, verification.
+
+A folder that a step makes (clips, motions, encoder, classifier, ...) is whole or it is not there: it is written
+under a temporary name beside its place, its ``manifest.json`` is written last, and the folder is renamed into place.
+The manifest names the kind of artifact, what it was made from, and the SHA-256 of every file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from glt.errors import GltError
+
+MANIFEST = "manifest.json"
+
+
+def file_sha256(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file atomically: temporary file in the same folder, fsync, rename, fsync the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically, keys sorted, so that equal values give equal bytes."""
+    write_bytes(path, (json.dumps(value, sort_keys=True, indent=1) + "\n").encode())
+
+
+@contextmanager
+def create(path: Path, kind: str, info: Mapping[str, Any]) -> Iterator[Path]:
+    """A folder to fill; on leaving the block it becomes the artifact at `path`, replacing what was there.
+
+    Args:
+        path: final place of the folder.
+        kind: what the artifact is (``clips``, ``motions``, ``encoder``, ...); `open_artifact` checks it.
+        info: what it was made from; JSON values only. It is stored in the manifest.
+
+    Nothing is left at `path` if the block raises (an artifact that was there before stays).
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    try:
+        draft.chmod(0o777 & ~_umask())
+        yield draft
+        seal(draft, kind, info)
+        if path.exists():
+            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
+            os.replace(path, old / "replaced")
+            os.replace(draft, path)
+            shutil.rmtree(old)
+        else:
+            os.replace(draft, path)
+        _sync_folder(path.parent)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+
+
+def seal(folder: Path, kind: str, info: Mapping[str, Any]) -> None:
+    """Write the manifest over the files that stand in `folder` (last, atomically)."""
+    files = {}
+    for file in sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST):
+        with file.open("rb") as stream:
+            os.fsync(stream.fileno())
+        files[file.relative_to(folder).as_posix()] = file_sha256(file)
+    write_json(folder / MANIFEST, {"kind": kind, "info": dict(info), "files": files})
+
+
+def open_artifact(path: Path, kind: str, *, verify: bool = True) -> dict[str, Any]:
+    """The manifest's `info` of the artifact at `path`.
+
+    Args:
+        path: the artifact's folder.
+        kind: the kind it must be.
+        verify: compare every file with its SHA-256 (names are always compared).
+
+    Raises:
+        GltError: no manifest (the folder was never finished), another kind, or a file that is missing or changed.
+    """
+    path = Path(path)
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise GltError(f"{path}: not a finished {kind} folder (no {MANIFEST}); run the step that makes it") from None
+    except ValueError as error:
+        raise GltError(f"{path / MANIFEST}: damaged ({error}); delete the folder and run its step again") from error
+    if manifest.get("kind") != kind:
+        raise GltError(f"{path}: holds {manifest.get('kind')!r}, expected {kind!r}")
+    for name, digest in manifest["files"].items():
+        file = path / name
+        if not file.is_file():
+            raise GltError(f"{file}: missing; delete {path} and run its step again")
+        if verify and file_sha256(file) != digest:
+            raise GltError(f"{file}: changed since it was written; delete {path} and run its step again")
+    info: dict[str, Any] = manifest["info"]
+    return info
+
+
+def digest(path: Path) -> str:
+    """Content hash of a finished artifact's files (not of where, when or by which run it was made)."""
+    manifest = json.loads((Path(path) / MANIFEST).read_text(encoding="utf-8"))
+    return hashlib.sha256(json.dumps([manifest["kind"], manifest["files"]], sort_keys=True).encode()).hexdigest()
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

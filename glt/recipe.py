@@ -1,0 +1,232 @@
+"""The typed configuration of a run.
+
+A recipe is one YAML file a dataset x protocol (``glt/recipes/``). Every field has a type and a bound;
+an unknown key, a wrong type or an impossible combination is an error that names the field.
+Sections, equations and tables quoted below are those of the paper (ECCV 2022).
+"""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from glt.errors import GltError
+
+Fraction = float
+Pool = Literal["mean", "max", "std"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(_Section):
+    """Which recordings, and how they are split."""
+
+    dataset: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="name in the registry and in MLflow")
+    format: Literal["ntu", "nw-ucla", "sbu"] = Field(description="reader, one file in glt/data/formats")
+    protocol: Literal["xsub", "xview", "xset", "cross-view", "5-fold"]
+    fold: int = Field(1, ge=1, le=5, description="test fold of the 5-fold protocol")
+    persons: int = Field(1, ge=1, le=4, description="P: the most active persons kept of a recording")
+    max_rejects: float = Field(0.02, ge=0, le=1, description="ingest stops above this share of rejects")
+
+
+class MotionConfig(_Section):
+    """Disentangling (Eq. 1-3) and the displacement classes (Eq. 13-14)."""
+
+    yaw: Literal["none", "first-frame"] = Field(
+        "none", description="turn each clip about the vertical so that the shoulders lie along x at its first frame"
+    )
+    intervals: tuple[int, ...] = Field((1, 5, 10), min_length=1, description="frames, Table 1")
+    bins: Literal["fitted", "fixed"] = Field(
+        "fitted", description="magnitude edges: quantiles of the training split, or the authors' 1 cm steps"
+    )
+    magnitude_classes: int = Field(15, ge=2, description="C_sigma; `fixed` bins have 15")
+    dead_zone: float = Field(
+        0.25, ge=0, lt=1, description="quantile of |displacement| on one axis below which it is `no movement`"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> MotionConfig:
+        if any(n < 1 for n in self.intervals) or len(set(self.intervals)) != len(self.intervals):
+            raise ValueError("intervals: frames >= 1, each once")
+        if self.bins == "fixed" and self.magnitude_classes != 15:
+            raise ValueError("magnitude_classes: the fixed bins have 15")
+        return self
+
+
+class ModelConfig(_Section):
+    """The Global-local Motion Transformer (Sec. 3.2 and 4.2)."""
+
+    frames: int = Field(300, ge=2, description="T_max")
+    head_dim: int = Field(6, ge=1, description="width of a head per joint; the token is heads x head_dim wide")
+    heads: int = Field(8, ge=1)
+    depth: int = Field(4, ge=1, description="N blocks")
+    ff_ratio: int = Field(2, ge=1)
+    dropout: float = Field(0.1, ge=0, lt=1)
+    drop_path: float = Field(0.1, ge=0, lt=1)
+    positional: Literal["shared", "per-block"] = Field(
+        "shared", description="one table M for all blocks (the paper) or one a block (the authors' code)"
+    )
+
+    @property
+    def width(self) -> int:
+        """D, the width of a token."""
+        return self.heads * self.head_dim
+
+
+class AugmentConfig(_Section):
+    """Random changes of a training clip (Sec. 4.2)."""
+
+    shear: float = Field(0.3, ge=0, description="bound of the six off-diagonal factors, local motion only")
+    interpolate: float = Field(0.1, ge=0, lt=1, description="new length within +- this share of the old")
+    yaw: float = Field(0.0, ge=0, le=180, description="bound of a random turn about the vertical, degrees")
+    mask: float = Field(0.0, ge=0, lt=1, description="share of tokens whose coordinates are zeroed (Table B)")
+
+
+class PretrainConfig(_Section):
+    """MPDP pretraining (Sec. 3.3 and 4.2)."""
+
+    epochs: int = Field(120, ge=1)
+    batch: int = Field(128, ge=1, description="clips")
+    lr: float = Field(5e-4, gt=0)
+    schedule: Literal["exponential", "cosine"] = Field("exponential", description="x0.99 an epoch, or warm-up + cosine")
+    weight_decay: float = Field(0.1, ge=0)
+    lambda_direction: float = Field(1.0, ge=0)
+    lambda_magnitude: float = Field(1.0, ge=0)
+    lambda_global: float = Field(0.05, ge=0, description="weight of the global translation's loss beside the joints'")
+    augment: AugmentConfig = AugmentConfig()
+
+    @model_validator(mode="after")
+    def _learns(self) -> PretrainConfig:
+        if self.lambda_direction == self.lambda_magnitude == 0:
+            raise ValueError("lambda_direction and lambda_magnitude are both 0: nothing would be learned")
+        return self
+
+
+class ProbeConfig(_Section):
+    """Linear evaluation: a linear classifier on features of the frozen encoder (Sec. 4.1)."""
+
+    features: Literal["head", "blocks"] = Field(
+        "head", description="F of Eq. 11 (the paper), or the outputs of all blocks and F"
+    )
+    pool: tuple[Pool, ...] = Field(("mean",), min_length=1, description="statistics over the frames of a clip")
+    copies: int = Field(1, ge=1, description="the clip itself and copies - 1 augmented ones train the classifier")
+    augment: AugmentConfig = AugmentConfig(shear=0.0, interpolate=0.1)
+    solver: Literal["adam", "lbfgs"] = Field("adam", description="the paper's, or regularised logistic regression")
+    epochs: int = Field(300, ge=1, description="adam only")
+    batch: int = Field(1024, ge=1, description="adam only")
+    lr: float = Field(3e-3, gt=0, description="adam only")
+    regularisation: tuple[float, ...] = Field(
+        (1e-3, 1e-2, 1e-1, 1.0), min_length=1, description="lbfgs only: C, chosen on validation folds"
+    )
+
+
+class FinetuneConfig(_Section):
+    """Semi-supervised protocol: encoder and classifier trained on few labels (Sec. 4.1)."""
+
+    epochs: int = Field(100, ge=1)
+    batch: int = Field(32, ge=1)
+    lr: float = Field(1e-3, gt=0, description="of the classifier")
+    encoder_lr: float = Field(1e-4, ge=0, description="of the pretrained encoder")
+    weight_decay: float = Field(0.01, ge=0)
+    pool: tuple[Pool, ...] = ("mean",)
+    augment: AugmentConfig = AugmentConfig()
+
+
+class GateConfig(_Section):
+    """When a new version replaces the champion."""
+
+    alpha: float = Field(0.05, gt=0, lt=1, description="significance level of the one-sided paired test")
+
+
+class Recipe(_Section):
+    """A whole run: dataset x protocol x method."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    data: DataConfig
+    motion: MotionConfig = MotionConfig()
+    model: ModelConfig = ModelConfig()
+    pretrain: PretrainConfig = PretrainConfig()
+    probe: ProbeConfig = ProbeConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
+    gate: GateConfig = GateConfig()
+    seed: int = Field(0, ge=0)
+    fractions: tuple[Fraction, ...] = Field((0.05, 0.10), description="labelled fractions of the fine-tuning")
+    seeds: tuple[int, ...] = Field((0,), min_length=1, description="draws of the labelled clips")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Recipe:
+        if any(not 0 < f <= 1 for f in self.fractions):
+            raise ValueError("fractions: above 0, at most 1")
+        return self
+
+    @property
+    def model_name(self) -> str:
+        """Registered model: glt-<dataset>-<protocol>."""
+        return f"glt-{self.data.dataset}-{self.data.protocol}"
+
+    @property
+    def experiment(self) -> str:
+        """MLflow experiment: <dataset>-<protocol>."""
+        return f"{self.data.dataset}-{self.data.protocol}"
+
+    def to_json(self) -> str:
+        """Canonical text: equal recipes give equal text."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True)
+
+
+def names() -> list[str]:
+    """The recipes that come with the project."""
+    return sorted(p.name.removesuffix(".yaml") for p in _folder().iterdir() if p.name.endswith(".yaml"))
+
+
+def load(recipe: str) -> Recipe:
+    """A recipe by name (``sample``), by path (``mine.yaml``) or as YAML/JSON text (what a pipeline carries).
+
+    Raises:
+        GltError: there is no such recipe, or a field is wrong; names the field and what it may be.
+    """
+    text, origin = _text(recipe)
+    try:
+        fields = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise GltError(f"recipe {origin}: not YAML: {error}") from error
+    if not isinstance(fields, dict):
+        raise GltError(f"recipe {origin}: expected `key: value` lines; start from one of {', '.join(names())}")
+    return parse(fields, origin)
+
+
+def parse(fields: dict[str, Any], origin: str) -> Recipe:
+    """A recipe from its fields; `origin` is named in errors."""
+    try:
+        return Recipe.model_validate(fields)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, e['loc'])) or 'recipe'}: "
+            + ("unknown key, remove it or correct its spelling" if e["type"] == "extra_forbidden" else e["msg"])
+            for e in error.errors()
+        )
+        raise GltError(f"recipe {origin}: {problems}") from error
+
+
+def _folder() -> Any:
+    return resources.files("glt") / "recipes"
+
+
+def _text(recipe: str) -> tuple[str, str]:
+    if "\n" in recipe or recipe.lstrip().startswith("{"):
+        return recipe, "given as text"
+    if recipe in names():
+        return (_folder() / f"{recipe}.yaml").read_text(encoding="utf-8"), recipe
+    path = Path(recipe)
+    if path.suffix in {".yaml", ".yml", ".json"}:
+        if path.is_file():
+            return path.read_text(encoding="utf-8"), str(path)
+        raise GltError(f"recipe {path}: no such file")
+    raise GltError(f"unknown recipe {recipe!r}: take one of {', '.join(names())}, or a path to a .yaml file")
