@@ -1,0 +1,58 @@
+"""Order and batches: what a protocol feeds the model. Depends on (seed, epoch) alone, so a resumed run sees the same."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from glt.errors import GltError
+from glt.motion.augment import augment, draw, fit, mask_tokens
+from glt.motion.disentangle import Motions
+from glt.motion.packed import Packed
+from glt.recipe import AugmentConfig
+
+Numbers = NDArray[np.int64]
+
+
+def shuffled(numbers: Numbers, seed: int, epoch: int, batch: int) -> list[Numbers]:
+    """The clips in a new order, in batches whose sizes differ by at most one clip and none above `batch`."""
+    order = np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(numbers)
+    return np.array_split(order, math.ceil(len(order) / batch))
+
+
+def training_batch(
+    motions: Motions, numbers: Numbers, config: AugmentConfig, seed: int, epoch: int, frames: int, device: torch.device
+) -> tuple[Packed, Packed]:
+    """An augmented batch twice: as it is, and with the tokens masked that `config` asks for."""
+    draws = draw(config, seed, epoch, numbers.tolist())
+    whole = augment(motions.batch(numbers).to(device), config, draws, frames, motions.skeleton.up)
+    return whole, mask_tokens(whole, config.mask, draws)
+
+
+def evaluation_batches(
+    motions: Motions, numbers: Numbers, frames: int, device: torch.device, batch: int = 64
+) -> Iterator[Packed]:
+    """The clips in the order given, unchanged but for those longer than T_max."""
+    for start in range(0, len(numbers), batch):
+        yield fit(motions.batch(numbers[start : start + batch]).to(device), frames)
+
+
+def device(accelerator: str) -> torch.device:
+    """The device of an accelerator profile: ``cpu``, ``gpu``, or ``auto`` (a GPU if there is one).
+
+    Raises:
+        GltError: a GPU is asked for and none is visible.
+    """
+    if accelerator not in {"cpu", "gpu", "auto"}:
+        raise GltError(f"accelerator {accelerator!r}: take cpu, gpu or auto")
+    if accelerator == "cpu":
+        return torch.device("cpu")
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if accelerator == "gpu":
+        raise GltError("accelerator gpu: torch sees no GPU; install a CUDA build of torch, or take cpu or auto")
+    return torch.device("cpu")
