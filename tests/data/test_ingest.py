@@ -74,7 +74,7 @@ def test_an_interrupted_ingest_goes_on_and_ends_with_the_same_bytes(
 
     out = tmp_path / "again" / "clips"
     with pytest.raises(KeyboardInterrupt):
-        ingest(recordings, recipe, out, {"data_version": "1"}, Interrupted(after=6))
+        ingest(recordings, recipe, out, {"data_version": "1"}, Interrupted(after=7))
     assert not out.exists()
 
     written = count_writes(monkeypatch)
@@ -106,6 +106,7 @@ def test_a_segment_that_was_damaged_is_made_again(tmp_path: Path) -> None:
         stream.write(b"damage")
     with pytest.raises(GltError, match=r"frames\.npy: changed since it was written"):
         ClipStore(tmp_path / "clips")
+    assert len(ClipStore(tmp_path / "clips", verify=False).index) == 8
     again = store(recordings, tmp_path / "clips")
     assert again.digest == first.digest
     np.testing.assert_array_equal(again.clip(2)[0], first.clip(2)[0])
@@ -282,7 +283,7 @@ def test_an_encrypted_archive_is_an_error(tmp_path: Path) -> None:
         batches(archive, ".skeleton")
 
 
-def test_memory_holds_one_recording_at_a_time(tmp_path: Path) -> None:
+def test_a_batch_is_read_file_by_file_and_falls_into_parts(tmp_path: Path) -> None:
     archive = recorded.write_zip(tmp_path / "in.zip", recorded.delivery(3))
     (batch,) = batches(archive, ".skeleton")
     files = batch.files()
