@@ -90,7 +90,7 @@ def _search(recordings: Path, suffix: str) -> Iterator[Batch]:
 def _zip_batch(path: Path, suffix: str) -> Batch:
     with _open_zip(path) as archive:
         encrypted = any(member.flag_bits & 1 for member in archive.infolist())
-        names = [member.filename for member in archive.infolist() if not member.is_dir()]
+        names = archive.namelist()  # folders end with a slash, so no suffix chooses them
     if encrypted:
         raise GltError(f"recordings {path}: the archive is encrypted; make it again without a password")
     return Batch(path, _chosen(names, suffix))
@@ -99,7 +99,7 @@ def _zip_batch(path: Path, suffix: str) -> Batch:
 def _open_zip(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error) as error:
+    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, struct.error) as error:
         raise GltError(f"recordings {path}: not a readable zip archive ({error}); copy or download it again") from error
 
 

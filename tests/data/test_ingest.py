@@ -274,6 +274,13 @@ def test_no_damage_to_an_archive_escapes_as_anything_else(
     shutil.rmtree(folder)
 
 
+def test_a_member_without_a_name_is_no_recording(tmp_path: Path) -> None:
+    archive = recorded.write_zip(tmp_path / "in.zip", {"a.skeleton": b"1\n0\n", "b": b""})
+    archive.write_bytes(archive.read_bytes().replace(b"b", b"\0"))
+    (batch,) = batches(archive, ".skeleton")
+    assert batch.names == ("a.skeleton",)
+
+
 def test_an_encrypted_archive_is_an_error(tmp_path: Path) -> None:
     archive = recorded.write_zip(tmp_path / "in.zip", {"a.skeleton": b"1\n0\n"})
     content = bytearray(archive.read_bytes())

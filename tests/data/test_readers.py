@@ -234,6 +234,12 @@ def test_a_ghost_loses_to_whoever_stands_still() -> None:
     assert clip.warnings == ("1 ghost bodies dropped (seen in under 10% of the frames)",)
 
 
+def test_a_body_seen_for_a_while_loses_to_one_seen_throughout() -> None:
+    always, passing = body(40, 0.1, slice(None), 1), body(40, 0.3, slice(0, 8), 2)
+    clip = accept(together(passing, always), NTU25, 1)
+    np.testing.assert_array_equal(clip.frames[:, 0], always[0])
+
+
 def test_absence_is_trimmed_at_the_ends_and_kept_within() -> None:
     frames, present = body(10, 0.1, slice(2, 8), 1)
     present[4] = False
