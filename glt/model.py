@@ -90,7 +90,7 @@ class TemporalAttention(nn.Module):
 
     def forward(self, s: Tensor, frames: Frames) -> Tensor:
         """[S, E] -> [S, E]."""
-        S, E = s.shape
+        E = s.shape[1]
         B, T = len(frames.lengths), int(frames.lengths.max())
         qkv = self.qkv(s)
         if frames.keys is not None:
