@@ -37,8 +37,8 @@ def write_bytes(path: Path, content: bytes) -> None:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        Path(temporary).chmod(0o666 & ~_umask())
+        Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -70,11 +70,11 @@ def create(path: Path, kind: str, info: Mapping[str, Any]) -> Iterator[Path]:
         seal(draft, kind, info)
         if path.exists():
             old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
-            os.replace(path, old / "replaced")
-            os.replace(draft, path)
+            path.replace(old / "replaced")
+            draft.replace(path)
             shutil.rmtree(old)
         else:
-            os.replace(draft, path)
+            draft.replace(path)
         _sync_folder(path.parent)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,19 @@ class Checkpoint:
     Attributes:
         folder: the checkpoint's place.
         fingerprint: what the run is; from `fingerprint`.
+        every: seconds between two states that `keep` saves.
     """
 
     folder: Path | None
     fingerprint: str
+    every: float = 30.0
+    _saved: float = field(default_factory=time.monotonic)
+
+    def keep(self, epoch: int, model: nn.Module, optimizer: torch.optim.Optimizer, history: list[Any]) -> None:
+        """Save the state if the last one is old enough."""
+        if time.monotonic() - self._saved >= self.every:
+            self.save(epoch, model, optimizer, history)
+            self._saved = time.monotonic()
 
     def save(self, epoch: int, model: nn.Module, optimizer: torch.optim.Optimizer, history: list[Any]) -> None:
         """The state after `epoch` epochs."""
