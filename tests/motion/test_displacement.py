@@ -85,8 +85,9 @@ def test_bins_are_quantiles_of_the_displacements() -> None:
 
 def test_bins_of_a_large_set_are_those_of_all_joints_and_persons(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sample at even steps would meet the same joint, or the same person, again and again."""
-    batch, config = walk((1000, 1000), joints=5), MotionConfig(intervals=(1,))
-    batch.present[:] = True
+    moving = np.random.default_rng(0).normal(size=(2000, 2, 5, 3)) * np.arange(1, 6)[:, None]
+    tokens = torch.from_numpy(moving.cumsum(0).astype(np.float32))
+    batch, config = Packed(tokens, torch.ones(2000, 2, dtype=torch.bool), (1000, 1000)), MotionConfig(intervals=(1,))
     whole = fit_bins(batch, config)
     monkeypatch.setattr(displacement, "_SAMPLE", 2000)  # 15,984 local displacements: every 8th
     sampled = fit_bins(batch, config)
