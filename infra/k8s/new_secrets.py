@@ -1,6 +1,7 @@
 """Print the Secrets that infra/k8s refers to, with new random credentials.
 
-`python infra/k8s/new_secrets.py | kubectl create -f -` hands them to the cluster. The printed list is the documentation of what each Secret holds. Nothing is written to disk.
+`python infra/k8s/new_secrets.py | kubectl create -f -` hands them to the cluster; nothing is written to disk.
+The printed list is the documentation of what each Secret holds.
 """
 
 import argparse
