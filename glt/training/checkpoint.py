@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,6 +60,11 @@ class Checkpoint:
             save_file({name: value.contiguous() for name, value in tensors.items()}, draft / "state.safetensors")
             state = {"groups": optimized["param_groups"], "history": history}
             (draft / "state.json").write_text(json.dumps(state), encoding="utf-8")
+
+    def drop(self) -> None:
+        """Delete the state: the run is done."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, list[Any]]:
         """Load the state into `model` and `optimizer`; how many epochs are done, and their history.
