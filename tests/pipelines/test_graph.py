@@ -1,4 +1,4 @@
-"""What is compiled for a cluster: held to a golden file, and to the facts that must not be lost when that is renewed."""
+"""What is compiled for a cluster: held to a golden file, and to the facts that outlive its renewal."""
 
 from __future__ import annotations
 
