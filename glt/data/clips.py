@@ -1,0 +1,174 @@
+"""The clip store: an index over immutable, memory-mapped segments; no time padding, no sentinel values."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from glt import artifact
+from glt.data.layouts import Skeleton
+from glt.data.recording import Recording
+
+CLIPS = pa.schema(
+    [
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("offset", pa.int64(), nullable=False),
+        pa.field("length", pa.int64(), nullable=False),
+        pa.field("label", pa.string()),
+        *(pa.field(number, pa.int64()) for number in ("subject", "camera", "setup", "replication")),
+        pa.field("persons", pa.int64(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("sha256", pa.string(), nullable=False),
+        pa.field("warnings", pa.string(), nullable=False),
+    ]
+)
+REJECTED = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("source", "check", "reason")])
+
+_NUMBERS = {"subject": "Int64", "camera": "Int64", "setup": "Int64", "replication": "Int64"}
+
+
+class ClipStore:
+    """A finished folder of clips, read.
+
+    Attributes:
+        index: a row a clip, sorted by name: name, segment, offset and length in its segment (frames), label (None if
+            unlabelled), subject, camera, setup, replication (whole numbers or NA), persons (how many are ever seen),
+            source (the recording's file), sha256 (of frames and presence), warnings ("; " between them).
+        rejected: a row a file that was not taken: source, check, reason. Check `repeat` is a clip that came twice.
+        skeleton: the joints' layout.
+        info: what the folder was made from.
+        digest: equal for two stores with the same clips under the same names, however they were delivered.
+    """
+
+    def __init__(self, path: Path, *, verify: bool = True) -> None:
+        """Open the folder at `path`.
+
+        Args:
+            path: the artifact's folder.
+            verify: compare all files with their hashes; of several processes one needs to.
+
+        Raises:
+            GltError: not a finished folder of clips, or a file is missing or changed.
+        """
+        self.path = Path(path)
+        self.info = artifact.open_artifact(self.path, "clips", verify=verify)
+        self.skeleton = Skeleton.from_dict(json.loads((self.path / "skeleton.json").read_text(encoding="utf-8")))
+        self.rejected = pd.read_parquet(self.path / "rejected.parquet")
+        segments = self.info["segments"]
+        clips = [read_clips(self.path / "segments" / segment).assign(segment=segment) for segment in segments]
+        index = pd.concat(clips, ignore_index=True).drop_duplicates("name").sort_values("name", ignore_index=True)
+        self.index = index[["name", "segment", *(column for column in CLIPS.names if column != "name")]]
+        pairs = zip(index["name"], index["sha256"], strict=True)
+        self.digest = hashlib.sha256(json.dumps(list(pairs)).encode()).hexdigest()
+        self._places = list(zip(index["segment"], index["offset"], index["length"], strict=True))
+        self._segment = functools.cache(self._map)
+
+    def clip(self, number: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """The clip in row `number` of the index: frames [T, P, K, 3], present [T, P]. Absent persons are zeros."""
+        segment, offset, length = self._places[number]
+        frames, present = self._segment(segment)
+        return np.array(frames[offset : offset + length]), present[offset : offset + length].copy()
+
+    def _map(self, segment: str) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        folder = self.path / "segments" / segment
+        return np.load(folder / "frames.npy", mmap_mode="r"), np.load(folder / "present.npy")
+
+
+class SegmentWriter:
+    """Writes the files of one segment into a folder, a clip at a time; only the index stays in memory."""
+
+    def __init__(self, folder: Path, skeleton: Skeleton, persons: int) -> None:
+        """Start the segment in the existing, empty `folder`; clips have `persons` slots of the skeleton's joints."""
+        self._folder = folder
+        self._shape = (persons, len(skeleton.joints), skeleton.dimensions)
+        self._length = 0
+        self._present: list[NDArray[np.bool_]] = [np.zeros((0, persons), bool)]
+        self._clips: list[dict[str, Any]] = []
+        self._rejected: list[dict[str, str]] = []
+        self._stream: BinaryIO = (folder / "frames.npy").open("wb")
+        self._write_header()
+
+    def __enter__(self) -> SegmentWriter:
+        """Leaving the block completes the files."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Complete the files, unless an exception makes them worthless."""
+        try:
+            if kind is None:
+                self._complete()
+        finally:
+            self._stream.close()
+
+    def add(self, clip: Recording, source: str) -> None:
+        """Append a clip with frames [T, persons, K, 3] that came from the file `source`."""
+        frames = np.ascontiguousarray(clip.frames, np.float32)
+        self._stream.write(frames.tobytes())
+        self._present.append(clip.present)
+        self._clips.append(
+            {
+                "name": clip.name,
+                "offset": self._length,
+                "length": len(frames),
+                "label": clip.label,
+                "subject": clip.subject,
+                "camera": clip.camera,
+                "setup": clip.setup,
+                "replication": clip.replication,
+                "persons": int(clip.present.any(axis=0).sum()),
+                "source": source,
+                "sha256": content_sha256(frames, clip.present),
+                "warnings": "; ".join(clip.warnings),
+            }
+        )
+        self._length += len(frames)
+
+    def reject(self, source: str, check: str, reason: str) -> None:
+        """Note a file that is not taken."""
+        self._rejected.append({"source": source, "check": check, "reason": reason})
+
+    def _complete(self) -> None:
+        self._stream.seek(0)
+        self._write_header()
+        np.save(self._folder / "present.npy", np.concatenate(self._present))
+        pq.write_table(pa.Table.from_pylist(self._clips, CLIPS), self._folder / "clips.parquet")
+        write_rejected(self._folder, self._rejected)
+
+    def _write_header(self) -> None:
+        # numpy leaves room in the header for a first axis that grows, so the header can be written again in place.
+        header = {"descr": "<f4", "fortran_order": False, "shape": (self._length, *self._shape)}
+        np.lib.format.write_array_header_1_0(self._stream, header)
+
+
+def content_sha256(frames: NDArray[np.float32], present: NDArray[np.bool_]) -> str:
+    """Hex SHA-256 of a clip's content: its shape, frames [T, P, K, 3] and presence [T, P]."""
+    content = hashlib.sha256(json.dumps(frames.shape).encode())
+    content.update(np.ascontiguousarray(frames, "<f4").tobytes())
+    content.update(np.ascontiguousarray(present, bool).tobytes())
+    return content.hexdigest()
+
+
+def read_clips(segment: Path) -> pd.DataFrame:
+    """The clips of a segment's folder, a row each; columns as `ClipStore.index` without `segment`."""
+    clips: pd.DataFrame = pq.read_table(segment / "clips.parquet").to_pandas(integer_object_nulls=True)
+    clips = clips.astype(_NUMBERS)
+    clips["label"] = clips["label"].astype(object).where(clips["label"].notna(), None)
+    return clips
+
+
+def write_rejected(folder: Path, rows: Iterable[Mapping[str, str]]) -> None:
+    """Write ``rejected.parquet`` into a folder; a row has source, check and reason."""
+    pq.write_table(pa.Table.from_pylist([dict(row) for row in rows], REJECTED), folder / "rejected.parquet")

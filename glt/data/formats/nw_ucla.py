@@ -1,0 +1,86 @@
+"""Northwestern-UCLA as the field uses it: one ``aXX_sYY_eZZ_vNN.json`` a recording, Kinect v1, 20 joints, one person.
+
+Coordinates are metres as they stand: the median bones are a thigh of 0.47 m, a shin of 0.37 m, an upper arm of 0.25 m,
+and people stand 1.3 to 3.8 m before the sensor. y is up (heads are above feet).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from glt.data.formats.format import Format
+from glt.data.layouts import KINECT20
+from glt.data.recording import Recording, Rejection
+
+NAME = re.compile(r"(?:a(\d{2})_)?s(\d{2})_e(\d{2})_v(\d{2})\.json", re.ASCII)
+
+# Action number in the name -> class; the JSON's label counts them from 1 without the gaps.
+CLASSES = {
+    1: "pick up with one hand",
+    2: "pick up with two hands",
+    3: "drop trash",
+    4: "walk around",
+    5: "sit down",
+    6: "stand up",
+    8: "donning",
+    9: "doffing",
+    11: "throw",
+    12: "carry",
+}
+
+
+def read(name: str, content: bytes) -> Recording:
+    """The label is the JSON's; without one (or with null) the recording is unlabelled, whatever its name says.
+
+    Raises:
+        Rejection: the name is not NW-UCLA's, or the content is not the JSON of such a recording.
+    """
+    file = PurePosixPath(name).name
+    match = NAME.fullmatch(file)
+    if match is None:
+        raise Rejection("name", "expected aXX_sYY_eZZ_vNN.json")
+    action, subject, replication, camera = (int(number) if number else None for number in match.groups())
+    try:
+        fields = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise Rejection("format", f"not JSON: {error}") from None
+    if not isinstance(fields, dict) or "skeletons" not in fields:
+        raise Rejection("format", "not an object with the key `skeletons`")
+    try:
+        with np.errstate(over="ignore"):
+            frames = np.asarray(fields["skeletons"], np.float64).astype(np.float32)
+    except (ValueError, TypeError, OverflowError):
+        raise Rejection("joints", "skeletons is not [frames][joints][x, y, z]: its lists differ in length") from None
+    if frames.shape == (0,):
+        raise Rejection("empty", "no frames")
+    if frames.ndim != 3:
+        raise Rejection("joints", f"skeletons has {frames.ndim} levels of lists, expected [frames][joints][x, y, z]")
+    frames = frames[:, None]  # T, 1, K, 3
+    return Recording(
+        name=file.removesuffix(".json"),
+        frames=frames,
+        present=np.ones(frames.shape[:2], bool),
+        label=_label(fields.get("label"), action),
+        subject=subject,
+        camera=camera,
+        replication=replication,
+    )
+
+
+def _label(label: Any, action: int | None) -> str | None:
+    if label is None:
+        return None
+    actions = list(CLASSES)
+    if type(label) is not int or not 1 <= label <= len(actions):
+        raise Rejection("label", f"label {label!r:.40}: expected 1 to {len(actions)}, or none")
+    if action is not None and actions[label - 1] != action:
+        raise Rejection("label", f"the name says action a{action:02}, the label {label} is a{actions[label - 1]:02}")
+    return CLASSES[actions[label - 1]]
+
+
+FORMAT = Format(version=1, skeleton=KINECT20, suffix=".json", read=read)
