@@ -78,7 +78,7 @@ def write_motions(clips: ClipStore, recipe: Recipe, out: Path, info: Mapping[str
     for side in ("train", "test"):
         if not (index["side"] == side).any():
             raise GltError(
-                f"clips: none falls on the {side} side of {recipe.data.protocol}; add recordings or change data.protocol"
+                f"no clip is on the {side} side of {recipe.data.protocol}; add recordings or change data.protocol"
             )
     index["group"] = splits.groups(index, recipe.data)
     index["clean"] = splits.clean(index, index["side"].to_numpy())
