@@ -36,6 +36,7 @@ PROFILES = {
 GPU_RESOURCE = "nvidia.com/gpu"
 GPU_NODE_LABEL = ("nvidia.com/gpu.present", "true")
 SHARED_MEMORY = "8Gi"
+CHECKPOINTS = "/tmp/glt/checkpoints"  # GLT_HOME of the image, and what a step keeps there
 HOUR = 3600
 
 
@@ -54,8 +55,7 @@ def trains(task: PipelineTask, profile: Profile, *, hours: float) -> PipelineTas
     _common(task, profile, profile.heavy, True, hours)
     if not profile.on_cluster:
         return task
-    kubernetes.mount_pvc(task, pvc_name="glt-checkpoints", mount_path="/checkpoints")
-    task.set_env_variable("GLT_CHECKPOINTS", "/checkpoints")
+    kubernetes.mount_pvc(task, pvc_name="glt-checkpoints", mount_path=CHECKPOINTS)
     if profile.accelerator == "gpu":
         task.set_accelerator_type(GPU_RESOURCE).set_accelerator_limit(1)
         kubernetes.add_node_selector(task, *GPU_NODE_LABEL)

@@ -73,6 +73,8 @@ def finetune(
         weight_decay=config.weight_decay,
     )
     done, history = checkpoint.restore(model, optimizer)
+    task = f"finetune {fraction:.0%}"
+    reporter.progress(task, done, config.epochs)
     for epoch in range(done, config.epochs):
         model.train()
         total = 0.0
@@ -91,7 +93,7 @@ def finetune(
         history.append(total / len(labelled))
         checkpoint.keep(epoch + 1, model, optimizer, history)
         reporter.metrics({"finetune/loss": history[-1]}, step=epoch + 1)
-        reporter.progress(f"finetune {fraction:.0%}", epoch + 1, config.epochs, f"loss {history[-1]:.3f}")
+        reporter.progress(task, epoch + 1, config.epochs, f"loss {history[-1]:.3f}")
     table = predict(model, motions, test, device)
     metrics = {**accuracy(table), "labelled": float(len(labelled))}
     return Finetuned(model.cpu(), table, metrics, labelled)

@@ -132,6 +132,7 @@ def pretrain(
     model = Pretrainer(build_encoder(recipe.model, motions), motions.bins).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
     done, history = checkpoint.restore(model, optimizer)
+    reporter.progress("pretrain", done, config.epochs)
     for epoch in range(done, config.epochs):
         model.train()
         tally = Tally(motions.bins.intervals)
