@@ -1,1 +1,50 @@
 # Every action a person takes. `make` alone lists them.
+PYTHON ?= python3.11
+TORCH ?= torch==2.13.0
+RECIPE ?= sample
+RECORDINGS ?=
+PROFILE ?= gpu
+IMAGE ?= glt:0.1.0
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run ui test lint data compile image bench clean
+
+help: ## List every target
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+setup: .venv/done ## Make .venv and install everything, once (TORCH= for another build of torch)
+
+.venv/done: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet "$(TORCH)"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[pipeline,tracking,data,dev]'
+	touch $@
+
+run: setup ## Run the whole graph here (RECIPE=sample|nw-ucla|sbu, RECORDINGS=path)
+	@$(BIN)/python -m pipelines run --recipe "$(RECIPE)" --recordings "$(RECORDINGS)"
+
+ui: setup ## Open the MLflow UI on the runs made here, http://127.0.0.1:5000
+	@$(BIN)/glt ui
+
+test: setup ## Check style and types, then run the tests (GLT_REAL_DATA=folder adds those on real recordings)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+data: setup ## Bring data/ to what data.dvc pins, or replace it by RECORDINGS= and update data.dvc
+	@$(BIN)/glt data $(if $(RECORDINGS),"$(RECORDINGS)")
+
+compile: setup ## Write build/training.yaml for a cluster (PROFILE=gpu|cpu, IMAGE=)
+	@GLT_IMAGE="$(IMAGE)" $(BIN)/python -m pipelines compile --profile "$(PROFILE)"
+
+image: ## Build the components' image with podman or docker (IMAGE=)
+	$$(command -v podman || command -v docker) build --tag "$(IMAGE)" --file infra/Containerfile .
+
+bench: setup ## Measure how hard the sample recordings are: pretrained against untrained and raw positions, 3 seeds
+	@$(BIN)/python -m benchmarks.sample_difficulty
+
+clean: ## Delete what runs and tests made; data/ and .venv stay
+	rm -rf build runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -37,8 +37,8 @@ def write_bytes(path: Path, content: bytes) -> None:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        Path(temporary).chmod(0o666 & ~_umask())
+        Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -69,12 +69,9 @@ def create(path: Path, kind: str, info: Mapping[str, Any]) -> Iterator[Path]:
         yield draft
         seal(draft, kind, info)
         if path.exists():
-            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
-            os.replace(path, old / "replaced")
-            os.replace(draft, path)
-            shutil.rmtree(old)
+            _replace(draft, path)
         else:
-            os.replace(draft, path)
+            draft.replace(path)
         _sync_folder(path.parent)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
@@ -109,8 +106,10 @@ def open_artifact(path: Path, kind: str, *, verify: bool = True) -> dict[str, An
         raise GltError(f"{path}: not a finished {kind} folder (no {MANIFEST}); run the step that makes it") from None
     except ValueError as error:
         raise GltError(f"{path / MANIFEST}: damaged ({error}); delete the folder and run its step again") from error
-    if manifest.get("kind") != kind:
-        raise GltError(f"{path}: holds {manifest.get('kind')!r}, expected {kind!r}")
+    if not isinstance(manifest, dict) or manifest.keys() != {"kind", "info", "files"}:
+        raise GltError(f"{path / MANIFEST}: damaged (not a manifest); delete the folder and run its step again")
+    if manifest["kind"] != kind:
+        raise GltError(f"{path}: holds {manifest['kind']!r}, expected {kind!r}")
     for name, digest in manifest["files"].items():
         file = path / name
         if not file.is_file():
@@ -125,6 +124,21 @@ def digest(path: Path) -> str:
     """Content hash of a finished artifact's files (not of where, when or by which run it was made)."""
     manifest = json.loads((Path(path) / MANIFEST).read_text(encoding="utf-8"))
     return hashlib.sha256(json.dumps([manifest["kind"], manifest["files"]], sort_keys=True).encode()).hexdigest()
+
+
+def _replace(draft: Path, path: Path) -> None:
+    """Put the folder `draft` in the place of what stands at `path`, which stays if that fails."""
+    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
+    old = aside / "replaced"
+    try:
+        path.replace(old)
+        draft.replace(path)
+    except BaseException:
+        if old.exists() and not path.exists():
+            old.replace(path)
+        raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _sync_folder(folder: Path) -> None:

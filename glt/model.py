@@ -90,7 +90,7 @@ class TemporalAttention(nn.Module):
 
     def forward(self, s: Tensor, frames: Frames) -> Tensor:
         """[S, E] -> [S, E]."""
-        S, E = s.shape
+        E = s.shape[1]
         B, T = len(frames.lengths), int(frames.lengths.max())
         qkv = self.qkv(s)
         if frames.keys is not None:
@@ -179,7 +179,7 @@ class GLTransformer(nn.Module):
         self.position = nn.ParameterList(
             [nn.Parameter(torch.zeros(config.frames, tokens, config.width)) for _ in range(tables)]
         )
-        drops = torch.linspace(0, config.drop_path, config.depth).tolist()
+        drops = [config.drop_path * n / max(1, config.depth - 1) for n in range(config.depth)]
         self.blocks = nn.ModuleList([Block(config, tokens, drop) for drop in drops])
         self.head = nn.Sequential(  # Eq. 11; the LayerNorms are the authors'
             nn.LayerNorm(self.width),
@@ -218,7 +218,8 @@ class GLTransformer(nn.Module):
         z = torch.cat([self.embed_global(tokens[:, :, :1]), self.embed_local(tokens[:, :, 1:])], dim=2)  # Eq. 1
         z = F.dropout(z.flatten(1, 2), self.config.dropout, self.training)  # S, J, D (Eq. 2-3)
         outputs = []
-        tables = [table[frames.time] for table in self.position]  # S, J, D each
+        # index_select, not [ ]: the gradient of indexing adds up in a random order when several threads do it.
+        tables = [table.index_select(0, frames.time) for table in self.position]  # S, J, D each
         for number, block in enumerate(self.blocks):
             z = block(z, tables[number % len(tables)], frames)
             outputs.append(z.flatten(1))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -18,11 +18,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from glt.errors import GltError
 
 Fraction = float
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Pool = Literal["mean", "max", "std"]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DataConfig(_Section):
@@ -156,14 +157,18 @@ class Recipe(_Section):
     probe: ProbeConfig = ProbeConfig()
     finetune: FinetuneConfig = FinetuneConfig()
     gate: GateConfig = GateConfig()
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     fractions: tuple[Fraction, ...] = Field((0.05, 0.10), description="labelled fractions of the fine-tuning")
-    seeds: tuple[int, ...] = Field((0,), min_length=1, description="draws of the labelled clips")
+    seeds: tuple[Seed, ...] = Field((0,), min_length=1, description="draws of the labelled clips")
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
         if any(not 0 < f <= 1 for f in self.fractions):
             raise ValueError("fractions: above 0, at most 1")
+        if len(set(self.fractions)) != len(self.fractions) or len(set(self.seeds)) != len(self.seeds):
+            raise ValueError("fractions and seeds: each once")
+        if max(self.motion.intervals) >= self.model.frames:
+            raise ValueError("motion.intervals: below model.frames, the longest clip")
         return self
 
     @property
@@ -226,7 +231,10 @@ def _text(recipe: str) -> tuple[str, str]:
         return (_folder() / f"{recipe}.yaml").read_text(encoding="utf-8"), recipe
     path = Path(recipe)
     if path.suffix in {".yaml", ".yml", ".json"}:
-        if path.is_file():
+        if not path.is_file():
+            raise GltError(f"recipe {path}: no such file")
+        try:
             return path.read_text(encoding="utf-8"), str(path)
-        raise GltError(f"recipe {path}: no such file")
+        except UnicodeDecodeError as error:
+            raise GltError(f"recipe {path}: not a text file ({error})") from error
     raise GltError(f"unknown recipe {recipe!r}: take one of {', '.join(names())}, or a path to a .yaml file")

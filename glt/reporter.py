@@ -29,7 +29,7 @@ class ConsoleReporter:
         self._console = Console(file=sys.stderr)
         self._bar: Progress | None = None
         self._tasks: dict[str, int] = {}
-        self._started: dict[str, float] = {}
+        self._started: dict[str, tuple[float, int]] = {}
         self._said: dict[str, float] = {}
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
@@ -62,11 +62,11 @@ class ConsoleReporter:
 
     def _print(self, task: str, done: int, total: int, note: str) -> None:
         now = time.monotonic()
-        started = self._started.setdefault(task, now)
+        started, before = self._started.setdefault(task, (now, done))
         if done < total and now - self._said.get(task, -self._every) < self._every:
             return
         self._said[task] = now
-        left = f"{(now - started) / done * (total - done):.0f} s left" if 0 < done < total else ""
+        left = f"{(now - started) / (done - before) * (total - done):.0f} s left" if before < done < total else ""
         filled = 20 * done // max(total, 1)
         parts = [f"{task:<12}", "█" * filled + "░" * (20 - filled), f"{done}/{total}", note, left]
         print("  ".join(part for part in parts if part), flush=True)

@@ -1,0 +1,1 @@
+"""The graphs, readable as prose, and the command that runs and compiles them (`python -m pipelines`)."""

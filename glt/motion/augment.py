@@ -1,6 +1,6 @@
 """Random changes of training clips (paper, Sec. 4.2), for a whole batch at once on its device.
 
-What is drawn for a clip depends on (seed, epoch, clip) alone: not on the batch it falls in, nor on what was drawn before.
+What is drawn for a clip depends on (seed, epoch, clip) alone: neither on the batch it falls in nor on earlier draws.
 """
 
 from __future__ import annotations

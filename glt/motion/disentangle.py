@@ -75,6 +75,11 @@ def write_motions(clips: ClipStore, recipe: Recipe, out: Path, info: Mapping[str
     """
     index = clips.index.copy()
     index["side"] = splits.sides(index, recipe.data)
+    for side in ("train", "test"):
+        if not (index["side"] == side).any():
+            raise GltError(
+                f"no clip is on the {side} side of {recipe.data.protocol}; add recordings or change data.protocol"
+            )
     index["group"] = splits.groups(index, recipe.data)
     index["clean"] = splits.clean(index, index["side"].to_numpy())
     index["offset"] = index["length"].cumsum() - index["length"]
@@ -102,9 +107,7 @@ def write_motions(clips: ClipStore, recipe: Recipe, out: Path, info: Mapping[str
 def _fit(tokens: Floats, present: Bools, train: pd.DataFrame, config: MotionConfig) -> Bins:
     """Bins of the training clips; of very many, of an even selection that fits in memory."""
     chosen = train.iloc[:: max(1, len(train) // 4000)]
-    rows = np.concatenate(
-        [np.arange(o, o + n) for o, n in zip(chosen["offset"], chosen["length"], strict=True)]
-    )
+    rows = np.concatenate([np.arange(o, o + n) for o, n in zip(chosen["offset"], chosen["length"], strict=True)])
     lengths = tuple(int(n) for n in chosen["length"])
     return fit_bins(Packed(torch.from_numpy(tokens[rows]), torch.from_numpy(present[rows]), lengths), config)
 
@@ -154,7 +157,7 @@ class Motions:
         numbers = np.flatnonzero(chosen.to_numpy())
         if not len(numbers):
             which = "labelled clip" if labelled else "clip"
-            raise GltError(f"{self.path}: no {which} on the {side} side; add recordings (with labels) or change protocol")
+            raise GltError(f"{self.path}: no {which} on the {side} side; add some, or change the protocol")
         return numbers
 
     def labels(self, numbers: NDArray[np.int64]) -> NDArray[np.str_]:

@@ -90,8 +90,8 @@ def targets(batch: Packed, bins: Bins) -> Targets:
         sign = 1 + (moved > still).long() - (moved < -still).long()  # S, P, K, 3
         direction.append(sign[..., 0] + 3 * sign[..., 1] + 9 * sign[..., 2])
         distance = moved.square().sum(-1).sqrt()  # S, P, K
-        world = torch.bucketize(distance[..., :1], edges[row, 0], right=True)
-        local = torch.bucketize(distance[..., 1:], edges[row, 1], right=True)
+        world = torch.bucketize(distance[..., :1].contiguous(), edges[row, 0], right=True)
+        local = torch.bucketize(distance[..., 1:].contiguous(), edges[row, 1], right=True)
         magnitude.append(torch.cat([world, local], dim=-1))
         valid.append(seen)
     return Targets(torch.stack(direction, 1), torch.stack(magnitude, 1), torch.stack(valid, 1))
@@ -123,8 +123,11 @@ def fit_bins(batch: Packed, config: MotionConfig) -> Bins:
 
 
 def _some(values: Tensor) -> Tensor:
-    """At most _SAMPLE rows, evenly spread."""
-    return values[:: max(1, -(-len(values) // _SAMPLE))]
+    """All rows, or _SAMPLE of them drawn at random: even steps would meet the same joint again and again."""
+    if len(values) <= _SAMPLE:
+        return values
+    drawn = np.random.Generator(np.random.Philox(0)).integers(len(values), size=_SAMPLE)
+    return values[torch.from_numpy(drawn)]
 
 
 def _fixed(intervals: tuple[int, ...]) -> Bins:

@@ -1,4 +1,4 @@
-"""Order and batches: what a protocol feeds the model. Depends on (seed, epoch) alone, so a resumed run sees the same."""
+"""Order and batches: what a protocol feeds the model; of (seed, epoch) alone, so a resumed run sees the same."""
 
 from __future__ import annotations
 

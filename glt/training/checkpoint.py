@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+import shutil
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +31,19 @@ class Checkpoint:
     Attributes:
         folder: the checkpoint's place.
         fingerprint: what the run is; from `fingerprint`.
+        every: seconds between two states that `keep` saves.
     """
 
     folder: Path | None
     fingerprint: str
+    every: float = 30.0
+    _saved: float = field(default_factory=time.monotonic)
+
+    def keep(self, epoch: int, model: nn.Module, optimizer: torch.optim.Optimizer, history: list[Any]) -> None:
+        """Save the state if the last one is old enough."""
+        if time.monotonic() - self._saved >= self.every:
+            self.save(epoch, model, optimizer, history)
+            self._saved = time.monotonic()
 
     def save(self, epoch: int, model: nn.Module, optimizer: torch.optim.Optimizer, history: list[Any]) -> None:
         """The state after `epoch` epochs."""
@@ -49,6 +60,11 @@ class Checkpoint:
             save_file({name: value.contiguous() for name, value in tensors.items()}, draft / "state.safetensors")
             state = {"groups": optimized["param_groups"], "history": history}
             (draft / "state.json").write_text(json.dumps(state), encoding="utf-8")
+
+    def drop(self) -> None:
+        """Delete the state: the run is done."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, list[Any]]:
         """Load the state into `model` and `optimizer`; how many epochs are done, and their history.

@@ -21,9 +21,9 @@ from glt.model import DisplacementHeads, GLTransformer
 from glt.motion.disentangle import Motions
 from glt.motion.displacement import Bins, Targets, targets
 from glt.recipe import ModelConfig, PretrainConfig, Recipe
+from glt.reporter import Reporter
 from glt.training.batches import shuffled, training_batch
 from glt.training.checkpoint import Checkpoint
-from glt.reporter import Reporter
 
 
 class Pretrainer(nn.Module):
@@ -111,8 +111,6 @@ def pretrain(
     device: torch.device,
     reporter: Reporter,
     checkpoint: Checkpoint,
-    *,
-    save_every: float = 30.0,
 ) -> tuple[GLTransformer, list[dict[str, float]]]:
     """Train the encoder on all clips of the training side, labelled or not.
 
@@ -122,7 +120,6 @@ def pretrain(
         device: where to train.
         reporter: gets metrics and progress, an epoch each.
         checkpoint: where the state is kept; a state of the same run is continued.
-        save_every: seconds between two checkpoints.
 
     Returns:
         The encoder and a row of metrics an epoch.
@@ -135,7 +132,7 @@ def pretrain(
     model = Pretrainer(build_encoder(recipe.model, motions), motions.bins).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
     done, history = checkpoint.restore(model, optimizer)
-    saved = time.monotonic()
+    reporter.progress("pretrain", done, config.epochs)
     for epoch in range(done, config.epochs):
         model.train()
         tally = Tally(motions.bins.intervals)
@@ -162,9 +159,7 @@ def pretrain(
         reporter.metrics({**metrics, "pretrain/lr": rate}, step=epoch + 1)
         note = f"loss {metrics['pretrain/loss']:.3f}, {metrics['speed/clips_per_s']:.0f} clips/s"
         reporter.progress("pretrain", epoch + 1, config.epochs, note)
-        if time.monotonic() - saved >= save_every and epoch + 1 < config.epochs:
-            checkpoint.save(epoch + 1, model, optimizer, history)
-            saved = time.monotonic()
+        checkpoint.keep(epoch + 1, model, optimizer, history)
     return model.encoder, history
 
 
@@ -183,9 +178,7 @@ def build_encoder(config: ModelConfig, motions: Motions) -> GLTransformer:
     return GLTransformer(config, motions.persons, motions.joints)
 
 
-def save_encoder(
-    encoder: GLTransformer, history: list[dict[str, float]], out: Path, info: Mapping[str, Any]
-) -> None:
+def save_encoder(encoder: GLTransformer, history: list[dict[str, float]], out: Path, info: Mapping[str, Any]) -> None:
     """The ``encoder`` artifact: weights, sizes, history."""
     with artifact.create(out, "encoder", info) as folder:
         save_file(encoder.state_dict(), folder / "model.safetensors")
@@ -226,5 +219,3 @@ def _histogram(classes: Tensor, valid: Tensor, count: int) -> Tensor:
     mask = valid.transpose(0, 1).flatten(1)
     rows = [torch.bincount(row[keep], minlength=count) for row, keep in zip(per_interval, mask, strict=True)]
     return torch.stack(rows)
-
-

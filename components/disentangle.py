@@ -1,0 +1,26 @@
+"""Clips -> global translation and local motion, split by protocol, with displacement bins."""
+
+from kfp import dsl
+
+from components import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def disentangle(
+    clips: dsl.Input[dsl.Dataset],
+    recipe: str,
+    data_version: str,
+    code_version: str,
+    motions: dsl.Output[dsl.Dataset],
+    metrics: dsl.Output[dsl.Metrics],
+):
+    """Disentangle global translation and local motion."""
+    from pathlib import Path
+
+    from glt import artifact, steps
+
+    found = steps.disentangle(
+        Path(clips.path), recipe, Path(motions.path), data_version=data_version, code_version=code_version
+    )
+    metrics.metadata.update(found)
+    artifact.write_json(Path(metrics.path), found)

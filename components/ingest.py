@@ -1,0 +1,24 @@
+"""Recordings at a path or a DVC revision -> clips."""
+
+from kfp import dsl
+
+from components import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def ingest(
+    recordings: str,
+    recipe: str,
+    data_version: str,
+    code_version: str,
+    clips: dsl.Output[dsl.Dataset],
+    metrics: dsl.Output[dsl.Metrics],
+):
+    """Read, check and store recordings."""
+    from pathlib import Path
+
+    from glt import artifact, steps
+
+    found = steps.ingest(recordings, recipe, Path(clips.path), data_version=data_version, code_version=code_version)
+    metrics.metadata.update(found)
+    artifact.write_json(Path(metrics.path), found)

@@ -1,0 +1,34 @@
+"""Frozen encoder -> linear classifier and its scores."""
+
+from kfp import dsl
+
+from components import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def linear_probe(
+    motions: dsl.Input[dsl.Dataset],
+    encoder: dsl.Input[dsl.Model],
+    recipe: str,
+    accelerator: str,
+    data_version: str,
+    code_version: str,
+    classifier: dsl.Output[dsl.Model],
+    metrics: dsl.Output[dsl.Metrics],
+):
+    """Fit and measure a linear classifier on the frozen encoder."""
+    from pathlib import Path
+
+    from glt import artifact, steps
+
+    found = steps.linear_probe(
+        Path(motions.path),
+        Path(encoder.path),
+        recipe,
+        Path(classifier.path),
+        accelerator=accelerator,
+        data_version=data_version,
+        code_version=code_version,
+    )
+    metrics.metadata.update(found)
+    artifact.write_json(Path(metrics.path), found)

@@ -1,0 +1,32 @@
+"""Motions -> pretrained encoder (MPDP)."""
+
+from kfp import dsl
+
+from components import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def pretrain(
+    motions: dsl.Input[dsl.Dataset],
+    recipe: str,
+    accelerator: str,
+    data_version: str,
+    code_version: str,
+    encoder: dsl.Output[dsl.Model],
+    metrics: dsl.Output[dsl.Metrics],
+):
+    """Pretrain the encoder without labels."""
+    from pathlib import Path
+
+    from glt import artifact, steps
+
+    found = steps.pretrain(
+        Path(motions.path),
+        recipe,
+        Path(encoder.path),
+        accelerator=accelerator,
+        data_version=data_version,
+        code_version=code_version,
+    )
+    metrics.metadata.update(found)
+    artifact.write_json(Path(metrics.path), found)

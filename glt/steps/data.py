@@ -1,0 +1,104 @@
+"""Recordings -> clips -> motions."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from glt.analysis import figures
+from glt.data.clips import ClipStore
+from glt.data.ingest import ingest as ingest_recordings
+from glt.errors import GltError
+from glt.lifecycle import tracking, versions
+from glt.motion.augment import augment, draw
+from glt.motion.disentangle import Motions, entangle, write_motions
+from glt.recipe import Recipe, load
+from glt.steps.provenance import provenance, versions_of
+
+
+def ingest(recordings: str, recipe: str, out: Path, data_version: str = "", code_version: str = "") -> dict[str, float]:
+    """Read, check and store recordings: the ``clips`` artifact at `out`.
+
+    Args:
+        recordings: a folder, an archive, a file, or ``dvc+<git repository>@<revision>``.
+        recipe: name, path or text of the recipe.
+        out: where the clips go.
+        data_version: DVC md5 that the recordings must have; computed if not given.
+        code_version: hash of the source tree; computed if not given.
+
+    Raises:
+        GltError: what is wrong with the recordings, and the remedy.
+    """
+    settings = load(recipe)
+    found = versions.data_version(recordings)
+    if data_version and found != data_version:
+        raise GltError(f"{recordings}: is version {found}, not {data_version}; start a new run for the new recordings")
+    version = tracking.Versions(found, code_version or versions.code_version())
+    with tracking.step(settings, version, "ingest") as run, tempfile.TemporaryDirectory() as folder:
+        source = versions.fetch(recordings, Path(folder))
+        ingest_recordings(source, settings, out, provenance(version, settings, run.run_id), run)
+        clips = ClipStore(out, verify=False)
+        run.dataset(settings.data.dataset, found, recordings, "training")
+        if len(clips.rejected):
+            run.file(clips.path / "rejected.parquet")
+        metrics = {
+            "data/clips": float(len(clips.index)),
+            "data/frames": float(clips.index["length"].sum()),
+            "data/labelled": float(clips.index["label"].notna().sum()),
+            "data/rejected": float(len(clips.rejected)),
+        }
+        run.metrics(metrics)
+    return metrics
+
+
+def disentangle(
+    clips: Path, recipe: str, out: Path, data_version: str = "", code_version: str = ""
+) -> dict[str, float]:
+    """Split clips into global translation and local motion: the ``motions`` artifact at `out`.
+
+    Also splits them by the recipe's protocol, fits the displacement bins on the training side, and draws a clip as it
+    is, disentangled and augmented.
+
+    Raises:
+        GltError: the protocol leaves a side empty.
+    """
+    settings = load(recipe)
+    store = ClipStore(clips)
+    version = versions_of(store.info, data_version, code_version)
+    with tracking.step(settings, version, "disentangle") as run:
+        run.dataset(settings.data.dataset, version.data, str(store.info.get("source", clips)), "training")
+        write_motions(store, settings, out, provenance(version, settings, run.run_id), run)
+        motions = Motions(out, verify=False)
+        index = motions.index
+        for number in example_clips(motions):
+            run.figure(draw_example(store, motions, number, settings), f"motion-{index['name'][number]}.png")
+        side = index["side"]
+        metrics = {
+            "data/train": float((side == "train").sum()),
+            "data/test": float((side == "test").sum()),
+            "data/leaked": float((~index["clean"]).sum()),
+        }
+        run.metrics(metrics)
+    return metrics
+
+
+def example_clips(motions: Motions, count: int = 3) -> list[int]:
+    """Numbers of clips worth drawing: training clips of different classes, the one of median length of each."""
+    train = motions.index.iloc[motions.numbers("train")]
+    chosen = []
+    for _, clips in train.groupby(train["label"].fillna("unlabelled")):
+        order = clips["length"].sort_values(kind="stable").index
+        chosen.append(int(order[len(order) // 2]))
+    return chosen[:: max(1, len(chosen) // count)][:count]
+
+
+def draw_example(store: ClipStore, motions: Motions, number: int, recipe: Recipe) -> figures.Figure:
+    """A clip as it was recorded, its global translation and local motion, and as pretraining may see it."""
+    original, present = store.clip(number)
+    clip = motions.batch(np.array([number]))
+    draws = draw(recipe.pretrain.augment, recipe.seed, 0, [number])
+    changed = augment(clip, recipe.pretrain.augment, draws, recipe.model.frames, motions.skeleton.up)
+    augmented = entangle(changed.tokens.numpy(), changed.present.numpy(), motions.skeleton.centre)
+    return figures.decomposition(original, present, clip.tokens.numpy(), augmented, motions.skeleton)

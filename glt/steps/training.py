@@ -1,0 +1,138 @@
+"""Motions -> encoder -> classifiers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from glt import artifact
+from glt.analysis import figures
+from glt.errors import GltError
+from glt.lifecycle import tracking
+from glt.motion.disentangle import Motions
+from glt.recipe import Recipe, load
+from glt.steps.provenance import provenance, versions_of
+from glt.training import finetune as finetuning
+from glt.training import pretrain as pretraining
+from glt.training import probe as probing
+from glt.training.batches import device
+from glt.training.checkpoint import Checkpoint, fingerprint
+from glt.training.classifier import save_classifier
+
+
+def pretrain(
+    motions: Path, recipe: str, out: Path, accelerator: str = "auto", data_version: str = "", code_version: str = ""
+) -> dict[str, float]:
+    """MPDP on all training clips, labelled or not: the ``encoder`` artifact at `out`.
+
+    An interrupted run of the same recipe, data and code goes on at its last checkpoint.
+
+    Raises:
+        GltError: no training clip, no such accelerator, or a loss that is not finite.
+    """
+    settings, data = load(recipe), Motions(motions)
+    version = versions_of(data.info, data_version, code_version)
+    with tracking.step(settings, version, "pretrain") as run:
+        run.dataset(settings.data.dataset, version.data, str(motions), "training")
+        checkpoint = _checkpoint("pretrain", data, settings, version)
+        encoder, history = pretraining.pretrain(data, settings, device(accelerator), run, checkpoint)
+        pretraining.save_encoder(encoder.cpu(), history, out, provenance(version, settings, run.run_id))
+        checkpoint.drop()
+        run.figure(figures.curves(history), "curves.png")
+    return {name: value for name, value in history[-1].items() if name != "epoch"}
+
+
+def linear_probe(
+    motions: Path,
+    encoder: Path,
+    recipe: str,
+    out: Path,
+    accelerator: str = "auto",
+    data_version: str = "",
+    code_version: str = "",
+) -> dict[str, float]:
+    """Linear evaluation of the frozen encoder: the ``classifier`` artifact at `out`.
+
+    Raises:
+        GltError: no labelled clip on a side, or one class only.
+    """
+    settings, data = load(recipe), Motions(motions)
+    version = versions_of(data.info, data_version, code_version)
+    with tracking.step(settings, version, "linear_probe") as run:
+        run.dataset(settings.data.dataset, version.data, str(motions), "evaluation")
+        result = probing.probe(pretraining.load_encoder(encoder), data, settings, device(accelerator), run)
+        save_classifier(
+            result.model,
+            data,
+            settings,
+            {"predictions": result.predictions, "validation": result.validation},
+            result.metrics,
+            out,
+            provenance(version, settings, run.run_id),
+        )
+        table = result.predictions
+        run.figure(figures.confusion(table["label"], table["predicted"], result.model.classes), "confusion.png")
+    return result.metrics
+
+
+def finetune(
+    motions: Path,
+    encoder: Path,
+    recipe: str,
+    fraction: float,
+    seed: int,
+    out: Path,
+    accelerator: str = "auto",
+    tasks_at_once: int = 1,
+    data_version: str = "",
+    code_version: str = "",
+) -> dict[str, float]:
+    """Train encoder and classifier on `fraction` of the labels, drawn with `seed`: a ``classifier`` artifact at `out`.
+
+    Args:
+        motions: folder of motions.
+        encoder: folder of the pretrained encoder.
+        recipe: name, path or text of the recipe.
+        fraction: of the labelled training clips of each class, above 0, at most 1.
+        seed: of the draw, the classifier's start and the order.
+        out: where the classifier goes.
+        accelerator: cpu, gpu or auto.
+        tasks_at_once: how many such tasks share this machine's cores.
+        data_version: DVC md5 of the recordings; that of `motions` if not given.
+        code_version: hash of the source tree; computed if not given.
+
+    Raises:
+        GltError: a fraction out of range, no labelled clip on a side, one class only, or a loss that is not finite.
+    """
+    if not 0 < fraction <= 1:
+        raise GltError(f"fraction {fraction}: give the labelled share as a number above 0 and at most 1")
+    settings, data = load(recipe), Motions(motions)
+    version = versions_of(data.info, data_version, code_version)
+    torch.set_num_threads(max(1, torch.get_num_threads() // tasks_at_once))
+    trial = f"{100 * fraction:02.0f}pct-seed{seed}"
+    with tracking.step(settings, version, "finetune", trial) as run:
+        run.dataset(settings.data.dataset, version.data, str(motions), "training")
+        start = pretraining.load_encoder(encoder)
+        checkpoint = _checkpoint(f"finetune-{trial}", data, settings, version, artifact.digest(encoder))
+        result = finetuning.finetune(start, data, settings, fraction, seed, device(accelerator), run, checkpoint)
+        names = data.index["name"].iloc[result.labelled]
+        save_classifier(
+            result.model,
+            data,
+            settings,
+            {"predictions": result.predictions, "labelled": names.to_frame()},
+            result.metrics,
+            out,
+            provenance(version, settings, run.run_id, fraction=fraction, seed=seed),
+        )
+        checkpoint.drop()
+        metrics = {f"finetune/{name}": value for name, value in result.metrics.items()}
+        run.metrics(metrics)
+    return metrics
+
+
+def _checkpoint(name: str, motions: Motions, recipe: Recipe, version: tracking.Versions, *more: str) -> Checkpoint:
+    """The checkpoint of a training: in a folder that outlives the task, and of this recipe, data and code only."""
+    mark = fingerprint(name, motions.digest, recipe.to_json(), version.code, *more)
+    return Checkpoint(tracking.home() / "checkpoints" / f"{name}-{mark}", mark)

@@ -1,0 +1,164 @@
+"""The encoder with a linear classifier on top: fitted by the probe, trained by fine-tuning, kept and served."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from glt import artifact
+from glt.errors import GltError
+from glt.model import GLTransformer
+from glt.motion.disentangle import Motions
+from glt.motion.packed import Packed
+from glt.recipe import Pool, Recipe
+from glt.training.batches import Numbers, evaluation_batches
+from glt.training.pretrain import encoder_config, encoder_from
+
+Features = Literal["head", "blocks"]
+
+
+class Classifier(nn.Module):
+    """Frames -> encoder -> statistics over the frames of a clip -> standardise -> linear layer.
+
+    Args:
+        encoder: pretrained or not.
+        classes: their names, in the order of the logits.
+        features: F of Eq. 11 (``head``), or the outputs of all blocks and F (``blocks``).
+        pool: statistics over the frames of a clip; the paper has the mean.
+    """
+
+    def __init__(
+        self, encoder: GLTransformer, classes: Sequence[str], features: Features, pool: Sequence[Pool]
+    ) -> None:
+        super().__init__()
+        self.encoder, self.classes, self.features, self.pool = encoder, tuple(classes), features, tuple(pool)
+        layers = encoder.config.depth + 1 if features == "blocks" else 1
+        width = layers * len(self.pool) * encoder.width
+        self.mean: Tensor
+        self.scale: Tensor
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("scale", torch.ones(width))
+        self.linear = nn.Linear(width, len(self.classes))
+
+    def pooled(self, batch: Packed) -> Tensor:
+        """One vector a clip, [B, width]."""
+        layers = self.encoder.layers(batch.tokens, batch.present, batch.lengths)
+        chosen = layers if self.features == "blocks" else layers[-1:]
+        return torch.cat([pool_frames(layer, batch, self.pool) for layer in chosen], dim=1)
+
+    def forward(self, batch: Packed) -> Tensor:
+        """Logits [B, classes]."""
+        logits: Tensor = self.linear((self.pooled(batch) - self.mean) / self.scale)
+        return logits
+
+
+def pool_frames(frames: Tensor, batch: Packed, pool: Sequence[Pool]) -> Tensor:
+    """Statistics over the frames of each clip: [S, E] -> [B, len(pool) * E]."""
+    clip, counts = batch.clip(), batch.counts[:, None]
+    mean = frames.new_zeros(len(counts), frames.shape[1]).index_add(0, clip, frames) / counts
+    statistics: dict[Pool, Tensor] = {"mean": mean}
+    if "max" in pool:
+        lowest = frames.new_full(mean.shape, float("-inf"))
+        statistics["max"] = lowest.index_reduce(0, clip, frames, "amax")
+    if "std" in pool:
+        square = torch.zeros_like(mean).index_add(0, clip, (frames - mean[clip]).square())
+        statistics["std"] = (square / counts + 1e-12).sqrt()
+    return torch.cat([statistics[name] for name in pool], dim=1)
+
+
+def training_classes(motions: Motions) -> list[str]:
+    """The names of the classes that have labelled training clips, sorted.
+
+    Raises:
+        GltError: there is one class only, or none.
+    """
+    classes: list[str] = np.unique(motions.labels(motions.numbers("train", labelled=True))).tolist()
+    if len(classes) < 2:
+        raise GltError(f"{motions.path}: every labelled training clip is {classes[0]!r}; add clips of a second class")
+    return classes
+
+
+@torch.no_grad()
+def predict(model: Classifier, motions: Motions, numbers: Numbers, device: torch.device) -> pd.DataFrame:
+    """A row a clip: name, label, predicted, clean, confidence, and a column p_<class> for each class."""
+    model.eval()
+    batches = evaluation_batches(motions, numbers, model.encoder.config.frames, device)
+    logits = torch.cat([model(batch).cpu() for batch in batches])
+    return predictions(motions, numbers, logits.softmax(1).numpy(), model.classes)
+
+
+def predictions(
+    motions: Motions, numbers: Numbers, probability: NDArray[np.float32], classes: Sequence[str]
+) -> pd.DataFrame:
+    """The table of `predict`, from class probabilities [n, classes]."""
+    table = motions.index.iloc[numbers][["name", "label", "clean"]].reset_index(drop=True)
+    answer = answers(probability, classes)
+    table.insert(2, "predicted", answer.pop("label"))
+    return pd.concat([table, answer], axis=1)
+
+
+def answers(probability: NDArray[np.float32], classes: Sequence[str]) -> pd.DataFrame:
+    """A row a clip: label, confidence, and a column p_<class> for each class; from probabilities [n, classes]."""
+    best = {"label": np.asarray(classes)[probability.argmax(1)], "confidence": probability.max(1)}
+    return pd.DataFrame(best | {f"p_{name}": probability[:, number] for number, name in enumerate(classes)})
+
+
+def accuracy(table: pd.DataFrame) -> dict[str, float]:
+    """``top1`` over all clips of a table of predictions, ``top1_clean`` over those that do not stand on both sides."""
+    right = table["label"] == table["predicted"]
+    return {"top1": float(right.mean()), "top1_clean": float(right[table["clean"]].mean())}
+
+
+def save_classifier(
+    model: Classifier,
+    motions: Motions,
+    recipe: Recipe,
+    tables: Mapping[str, pd.DataFrame],
+    metrics: Mapping[str, float],
+    out: Path,
+    info: Mapping[str, Any],
+) -> None:
+    """The ``classifier`` artifact: all that serving needs, and the predictions that the gate and the report read."""
+    config = {
+        "encoder": encoder_config(model.encoder),
+        "classes": list(model.classes),
+        "features": {"features": model.features, "pool": list(model.pool)},
+        "motion": recipe.motion.model_dump(mode="json"),
+        "skeleton": motions.skeleton.to_dict(),
+        "recipe": recipe.model_dump(mode="json"),
+    }
+    with artifact.create(out, "classifier", info) as folder:
+        save_file(
+            {name: value.cpu().contiguous() for name, value in model.state_dict().items()}, folder / "model.safetensors"
+        )
+        artifact.write_json(folder / "config.json", config)
+        artifact.write_json(folder / "metrics.json", dict(metrics))
+        for name, table in tables.items():
+            table.to_parquet(folder / f"{name}.parquet", index=False)
+
+
+def load_classifier(path: Path) -> tuple[Classifier, dict[str, Any]]:
+    """The classifier of such an artifact, verified, and its config.
+
+    Raises:
+        GltError: the folder is not whole.
+    """
+    artifact.open_artifact(path, "classifier")
+    config: dict[str, Any] = json.loads((Path(path) / "config.json").read_text(encoding="utf-8"))
+    weights = load_file(Path(path) / "model.safetensors")
+    encoder = encoder_from(
+        config["encoder"],
+        {name.removeprefix("encoder."): value for name, value in weights.items() if name.startswith("encoder.")},
+    )
+    model = Classifier(encoder, config["classes"], **config["features"])
+    model.load_state_dict(weights)
+    return model.eval(), config

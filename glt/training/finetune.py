@@ -1,0 +1,99 @@
+"""Semi-supervised protocol: encoder and classifier trained on a fraction of the labels (paper, Sec. 4.1)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+
+from glt.errors import GltError
+from glt.model import GLTransformer
+from glt.motion.disentangle import Motions
+from glt.recipe import Recipe
+from glt.reporter import Reporter
+from glt.training.batches import Numbers, shuffled, training_batch
+from glt.training.checkpoint import Checkpoint
+from glt.training.classifier import Classifier, accuracy, predict, training_classes
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """The trained model, its predictions of the labelled test clips, its metrics, and the clips whose labels it saw."""
+
+    model: Classifier
+    predictions: pd.DataFrame
+    metrics: dict[str, float]
+    labelled: Numbers
+
+
+def draw_labelled(motions: Motions, fraction: float, seed: int) -> Numbers:
+    """The training clips whose labels are used: `fraction` of every class, at least one, at random.
+
+    Of one seed, the clips of a smaller fraction are among those of a larger one.
+    """
+    train = motions.numbers("train", labelled=True)
+    labels = motions.labels(train)
+    chosen = []
+    for number, name in enumerate(np.unique(labels)):
+        members = train[labels == name]
+        order = np.random.Generator(np.random.Philox(key=[seed, number])).permutation(members)
+        chosen.append(order[: max(1, round(fraction * len(members)))])
+    return np.sort(np.concatenate(chosen))
+
+
+def finetune(
+    encoder: GLTransformer,
+    motions: Motions,
+    recipe: Recipe,
+    fraction: float,
+    seed: int,
+    device: torch.device,
+    reporter: Reporter,
+    checkpoint: Checkpoint,
+) -> Finetuned:
+    """Train encoder and classifier on `fraction` of the labels; measure the last epoch on the test clips.
+
+    Raises:
+        GltError: no labelled clip on a side, one class only, or a loss that is not finite.
+    """
+    config = recipe.finetune
+    labelled, test = draw_labelled(motions, fraction, seed), motions.numbers("test", labelled=True)
+    classes = training_classes(motions)
+    torch.manual_seed(seed)
+    model = Classifier(encoder, classes, "head", config.pool).to(device)
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": model.encoder.parameters(), "peak": config.encoder_lr},
+            {"params": model.linear.parameters(), "peak": config.lr},
+        ],
+        weight_decay=config.weight_decay,
+    )
+    done, history = checkpoint.restore(model, optimizer)
+    task = f"finetune {fraction:.0%}"
+    reporter.progress(task, done, config.epochs)
+    for epoch in range(done, config.epochs):
+        model.train()
+        total = 0.0
+        for chosen in shuffled(labelled, seed, epoch, config.batch):
+            _, batch = training_batch(motions, chosen, config.augment, seed, epoch, recipe.model.frames, device)
+            answer = torch.from_numpy(np.searchsorted(classes, motions.labels(chosen))).to(device)
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * 0.5 * (1 + math.cos(math.pi * epoch / config.epochs))
+            loss = F.cross_entropy(model(batch), answer)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            total += loss.item() * len(chosen)
+        if not math.isfinite(total):
+            raise GltError(f"fine-tuning: the loss is {total} at epoch {epoch + 1}; lower finetune.lr ({config.lr})")
+        history.append(total / len(labelled))
+        checkpoint.keep(epoch + 1, model, optimizer, history)
+        reporter.metrics({"finetune/loss": history[-1]}, step=epoch + 1)
+        reporter.progress(task, epoch + 1, config.epochs, f"loss {history[-1]:.3f}")
+    table = predict(model, motions, test, device)
+    metrics = {**accuracy(table), "labelled": float(len(labelled))}
+    return Finetuned(model.cpu(), table, metrics, labelled)

@@ -1,0 +1,260 @@
+"""Linear evaluation: a linear classifier on features of the frozen encoder (paper, Sec. 4.1).
+
+Choices (the regularisation) and the promotion gate look at validation predictions only: each labelled training clip is
+predicted by a classifier fitted without its group (its subject, camera, ...: what the protocol's test side changes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold, KFold
+
+from glt.errors import GltError
+from glt.model import GLTransformer
+from glt.motion.disentangle import Motions
+from glt.motion.packed import Packed
+from glt.recipe import ProbeConfig, Recipe
+from glt.reporter import Reporter
+from glt.training.batches import Numbers, evaluation_batches, training_batch
+from glt.training.classifier import Classifier, predictions, training_classes
+from glt.training.pretrain import build_encoder
+
+Floats = NDArray[np.float32]
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What linear evaluation gives.
+
+    Attributes:
+        model: the frozen encoder with the fitted classifier.
+        predictions: a row a labelled test clip, see `glt.training.classifier.predict`.
+        validation: a row a labelled training clip that has a validation prediction: name, sha256, label, predicted,
+            untrained (by the same probe on the untrained encoder), group.
+        metrics: under their fixed keys.
+    """
+
+    model: Classifier
+    predictions: pd.DataFrame
+    validation: pd.DataFrame
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A fitted linear classifier: logits = (x - mean) / scale @ weight.T + bias."""
+
+    mean: Floats
+    scale: Floats
+    weight: Floats
+    bias: Floats
+
+    def logits(self, x: Floats) -> Floats:
+        """[n, F] -> [n, classes]."""
+        result: Floats = ((x - self.mean) / self.scale) @ self.weight.T + self.bias
+        return result
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """The parameters as a `Classifier` names them."""
+        named = {"mean": self.mean, "scale": self.scale, "linear.weight": self.weight, "linear.bias": self.bias}
+        return {name: torch.from_numpy(value) for name, value in named.items()}
+
+
+@dataclass(frozen=True)
+class Features:
+    """Pooled features: of the training clips [copies, n, F], copy 0 unchanged, and of the test clips [m, F]."""
+
+    train: Floats
+    test: Floats
+
+
+def probe(encoder: GLTransformer, motions: Motions, recipe: Recipe, device: torch.device, reporter: Reporter) -> Probe:
+    """Fit and measure the probe; the encoder's weights do not change.
+
+    Raises:
+        GltError: no labelled clip on a side, or one class only.
+    """
+    train, test = motions.numbers("train", labelled=True), motions.numbers("test", labelled=True)
+    labels, truth, classes = motions.labels(train), motions.labels(test), training_classes(motions)
+    names, y = np.array(classes), np.searchsorted(classes, labels)
+    folds = validation_folds(motions, train)
+    torch.manual_seed(recipe.seed)
+    encoders = {"pretrained": encoder, "untrained": build_encoder(recipe.model, motions)}
+    models, features, linear, held_out = {}, {}, {}, {}
+    for key, candidate in encoders.items():
+        models[key] = Classifier(candidate, classes, recipe.probe.features, recipe.probe.pool).to(device)
+        features[key] = _features(models[key], motions, train, test, recipe, device, reporter, f"features, {key}")
+        linear[key], held_out[key] = _fit_with_validation(features[key].train, y, folds, recipe.probe, recipe.seed)
+
+    table = predictions(motions, test, _softmax(linear["pretrained"].logits(features["pretrained"].test)), classes)
+    seen = held_out["pretrained"] >= 0
+    validation = motions.index.iloc[train[seen]][["name", "sha256", "label", "group"]].reset_index(drop=True)
+    validation["predicted"] = names[held_out["pretrained"][seen]]
+    validation["untrained"] = names[held_out["untrained"][seen]]
+    answers = {
+        "probe/top1": table["predicted"].to_numpy(),
+        "probe/untrained_top1": names[linear["untrained"].logits(features["untrained"].test).argmax(1)],
+        "knn/top1": labels[_nearest(features["pretrained"].train[0], features["pretrained"].test)],
+    }
+    metrics = {
+        "probe/val_top1": _share(validation["predicted"] == validation["label"]),
+        "probe/untrained_val_top1": _share(validation["untrained"] == validation["label"]),
+    }
+    for key, answer in answers.items():
+        right = answer == truth
+        metrics |= {key: _share(right), f"{key}_clean": _share(right[table["clean"].to_numpy()])}
+    reporter.metrics(metrics)
+    model = models["pretrained"].cpu()
+    model.load_state_dict(linear["pretrained"].state(), strict=False)
+    return Probe(model, table, validation, metrics)
+
+
+def validation_folds(motions: Motions, train: Numbers) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """(fitted on, predicted) places within `train`: whole groups are left out, a clip seen in fitting is not predicted.
+
+    At most FOLDS folds. With one group only, clips are left out instead.
+    """
+    index = motions.index.iloc[train]
+    groups, content = index["group"].to_numpy().astype(str), index["sha256"].to_numpy().astype(str)
+    count = len(np.unique(groups))
+    if len(train) < 2:
+        raise GltError(f"{motions.path}: one labelled training clip; validation needs at least two")
+    if count > 1:
+        parts = GroupKFold(min(FOLDS, count)).split(train, groups=groups)
+    else:
+        parts = KFold(min(FOLDS, len(train)), shuffle=True, random_state=0).split(train)
+    return [(fitted, held[~np.isin(content[held], content[fitted])]) for fitted, held in parts]
+
+
+@torch.no_grad()
+def _features(
+    model: Classifier,
+    motions: Motions,
+    train: Numbers,
+    test: Numbers,
+    recipe: Recipe,
+    device: torch.device,
+    reporter: Reporter,
+    task: str,
+) -> Features:
+    model.eval()
+    config, frames = recipe.probe, recipe.model.frames
+    total = config.copies * len(train) + len(test)
+    done = 0
+
+    def pooled(batches: Iterable[Packed]) -> Floats:
+        nonlocal done
+        rows = []
+        for batch in batches:
+            rows.append(model.pooled(batch).cpu().numpy())
+            done += len(rows[-1])
+            reporter.progress(task, done, total)
+        return np.concatenate(rows)
+
+    copies = [pooled(evaluation_batches(motions, train, frames, device))]
+    for copy in range(1, config.copies):
+        chunks = np.array_split(train, -(-len(train) // 64))
+        copies.append(
+            pooled(training_batch(motions, c, config.augment, recipe.seed, copy, frames, device)[1] for c in chunks)
+        )
+    return Features(np.stack(copies), pooled(evaluation_batches(motions, test, frames, device)))
+
+
+def _fit_with_validation(
+    x: Floats,
+    y: NDArray[np.int64],
+    folds: list[tuple[NDArray[np.int64], NDArray[np.int64]]],
+    config: ProbeConfig,
+    seed: int,
+) -> tuple[Linear, NDArray[np.int64]]:
+    """The classifier on all clips, and the class predicted for each clip when its group was left out (-1: none).
+
+    The strength of regularisation with the most right validation predictions is taken; of equals, the strongest.
+    """
+    classes = int(y.max()) + 1
+    choices = config.regularisation if config.solver == "lbfgs" else (None,)
+    held_out = {c: np.full(len(y), -1, np.int64) for c in choices}
+    for fitted, held in folds:
+        if not len(held) or len(np.unique(y[fitted])) < 2:
+            continue
+        for c, linear in zip(choices, _fit(x[:, fitted], y[fitted], classes, choices, config, seed), strict=True):
+            held_out[c][held] = linear.logits(x[0, held]).argmax(1)
+    best = max(choices, key=lambda c: (int((held_out[c] == y).sum()), -(c or 0.0)))
+    return _fit(x, y, classes, (best,), config, seed)[0], held_out[best]
+
+
+def _fit(
+    x: Floats,
+    y: NDArray[np.int64],
+    classes: int,
+    choices: tuple[float | None, ...],
+    config: ProbeConfig,
+    seed: int,
+) -> list[Linear]:
+    """A classifier for each choice, on features [copies, n, F]; the copies of a clip share its weight."""
+    flat, answer = x.reshape(-1, x.shape[2]), np.tile(y, len(x))
+    if config.solver == "adam":
+        return [_adam(flat, answer, classes, config, seed)]
+    mean = flat.mean(0)
+    scale = np.maximum(flat.std(0), 1e-6)
+    flat = (flat - mean) / scale
+    seen = np.unique(y)
+    linears = []
+    for c in choices:
+        solver = LogisticRegression(C=c, max_iter=200, tol=1e-3)
+        solver.fit(flat, answer, sample_weight=np.full(len(flat), 1 / len(x), np.float32))
+        weight = np.zeros((classes, flat.shape[1]), np.float32)
+        bias = np.full(classes, -1e9, np.float32)  # a class the fold has not seen is never predicted
+        if len(seen) == 2:  # sklearn keeps one row for two classes
+            weight[seen[1]], bias[seen] = solver.coef_[0], (0, solver.intercept_[0])
+        else:
+            weight[seen], bias[seen] = solver.coef_, solver.intercept_
+        linears.append(Linear(mean, scale, weight, bias))
+    return linears
+
+
+def _adam(x: Floats, y: NDArray[np.int64], classes: int, config: ProbeConfig, seed: int) -> Linear:
+    """The paper's: one linear layer on the features as they are, Adam at a constant rate."""
+    generator = torch.Generator().manual_seed(seed)
+    data, answer = torch.from_numpy(x), torch.from_numpy(y)
+    bound = x.shape[1] ** -0.5
+    weight = torch.empty(classes, x.shape[1]).uniform_(-bound, bound, generator=generator).requires_grad_()
+    bias = torch.empty(classes).uniform_(-bound, bound, generator=generator).requires_grad_()
+    optimizer = torch.optim.Adam([weight, bias], lr=config.lr)
+    for _ in range(config.epochs):
+        for rows in torch.randperm(len(data), generator=generator).split(config.batch):
+            loss = F.cross_entropy(data[rows] @ weight.T + bias, answer[rows])
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+    width = x.shape[1]
+    return Linear(
+        np.zeros(width, np.float32), np.ones(width, np.float32), weight.detach().numpy(), bias.detach().numpy()
+    )
+
+
+def _nearest(train: Floats, test: Floats) -> NDArray[np.int64]:
+    """For each test clip the training clip of the highest cosine similarity, about the training mean."""
+    centre = train.mean(0)
+    a, b = train - centre, test - centre
+    a /= np.linalg.norm(a, axis=1, keepdims=True).clip(1e-12)
+    return (b @ a.T).argmax(1)
+
+
+def _softmax(logits: Floats) -> Floats:
+    result: Floats = torch.from_numpy(logits).softmax(1).numpy()
+    return result
+
+
+def _share(right: Any) -> float:
+    return float(np.mean(right))

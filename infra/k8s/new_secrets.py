@@ -1,0 +1,57 @@
+"""Print the Secrets that infra/k8s refers to, with new random credentials.
+
+`python infra/k8s/new_secrets.py | kubectl create -f -` hands them to the cluster; nothing is written to disk.
+The printed list is the documentation of what each Secret holds.
+"""
+
+import argparse
+import json
+import secrets
+from typing import Any
+
+
+def secret(name: str, namespace: str, **data: str) -> dict[str, Any]:
+    """A v1 Secret with plain-text `data`."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": namespace},
+        "type": "Opaque",
+        "stringData": data,
+    }
+
+
+def new_secrets(namespace: str, pipelines_namespace: str) -> dict[str, Any]:
+    """A v1 List: the database's password, and three S3 identities as their holders and as the store read them.
+
+    `admin` creates buckets; `mlflow` and `pipelines` use one bucket each and no other.
+    """
+    rights = {
+        "admin": ["Admin", "Read", "Write", "List", "Tagging"],
+        "mlflow": [f"{right}:mlflow" for right in ("Read", "Write", "List", "Tagging")],
+        "pipelines": [f"{right}:recordings" for right in ("Read", "Write", "List", "Tagging")],
+    }
+    keys = {name: {"accessKey": secrets.token_hex(10), "secretKey": secrets.token_hex(20)} for name in rights}
+    identities = [{"name": name, "credentials": [keys[name]], "actions": rights[name]} for name in rights]
+
+    def aws(name: str) -> dict[str, str]:
+        return {"AWS_ACCESS_KEY_ID": keys[name]["accessKey"], "AWS_SECRET_ACCESS_KEY": keys[name]["secretKey"]}
+
+    items = [
+        secret("database", namespace, password=secrets.token_hex(24)),
+        secret("object-store-identities", namespace, **{"identities.json": json.dumps({"identities": identities})}),
+        secret("object-store-admin", namespace, **aws("admin")),
+        secret("mlflow-object-store", namespace, **aws("mlflow")),
+        secret("glt-object-store", pipelines_namespace, **aws("pipelines")),
+    ]
+    return {"apiVersion": "v1", "kind": "List", "items": items}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description="Print the Secrets that infra/k8s refers to, with new random credentials."
+    )
+    parser.add_argument("--namespace", default="glt", help="where MLflow and its stores run")
+    parser.add_argument("--pipelines-namespace", default="kubeflow", help="where pipeline pods run")
+    arguments = parser.parse_args()
+    print(json.dumps(new_secrets(arguments.namespace, arguments.pipelines_namespace), indent=2))

@@ -1,0 +1,113 @@
+"""Run the training graph on this machine, through Kubeflow Pipelines' own local runner."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import time
+import uuid
+import warnings
+from pathlib import Path
+
+import kfp.local
+from rich.console import Console
+from rich.table import Table
+
+from glt.errors import GltError
+from glt.lifecycle import tracking, versions
+from glt.recipe import Recipe, load, names
+from pipelines.console import StepDisplay
+from pipelines.training import training_pipeline
+
+
+def run(recordings: str, recipe_name: str) -> None:
+    """Ingest, train, measure, register and, where it is better, promote; end with a short table.
+
+    Args:
+        recordings: a path or ``dvc+<git repository>@<revision>``; empty for what data.dvc pins.
+        recipe_name: name of a recipe, or a path to a YAML file.
+
+    Raises:
+        GltError: bad input, the tracking server away, or a step that failed; says what and how to mend it.
+    """
+    recipe = load(recipe_name)
+    screen = Console()
+    if not recordings:
+        recordings = str(versions.prepare(Path.cwd()))
+    elif not recordings.startswith("dvc+"):
+        recordings = str(Path(recordings).expanduser().resolve())
+    run_id = uuid.uuid4().hex
+    trials = [{"fraction": fraction, "seed": seed} for fraction in recipe.fractions for seed in recipe.seeds]
+    version = tracking.Versions(versions.data_version(recordings), versions.code_version())
+    home = tracking.home()
+    os.environ |= {
+        "GLT_HOME": str(home),
+        "GLT_RUN_ID": run_id,
+        "GLT_CODE_VERSION": version.code,
+        "GLT_TASKS_AT_ONCE": str(min(2, len(trials))),  # as many as the local runner takes
+        "PYTHONUNBUFFERED": "1",
+    }
+    parent = tracking.parent(recipe, version)
+    screen.print(f"[bold]{recipe.model_name}[/]  recipe {recipe.name}, data {version.data[:12]}, code {version.code}")
+
+    log = home / "logs" / f"{run_id}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    try:
+        _execute(
+            home,
+            log,
+            recordings=recordings,
+            recipe=recipe_name if recipe_name in names() else recipe.to_json(),
+            data_version=version.data,
+            code_version=version.code,
+            trials=trials,
+        )
+    except RuntimeError as error:
+        why = tracking.failure(parent) or f"{error}; the whole log is {log}"
+        raise GltError(why) from error
+    except KeyboardInterrupt:
+        tracking.close(recipe, version, "KILLED", "stopped by hand")
+        raise
+    _summary(screen, recipe, parent, home, time.monotonic() - started)
+
+
+def _execute(home: Path, log: Path, **arguments: object) -> None:
+    warnings.filterwarnings("ignore", message=".*non-Python base image.*")
+    kfp.local.init(
+        kfp.local.SubprocessRunner(use_venv=False),
+        pipeline_root=str(home / "pipelines"),
+        enable_caching=True,
+        cache_root=str(home / "cache"),
+        raise_on_error=True,
+    )
+    with log.open("w", encoding="utf-8") as file:
+        display = StepDisplay(sys.stdout, file)
+        with contextlib.redirect_stdout(display):
+            training_pipeline("local")(**arguments)
+        logging.captureWarnings(False)
+
+
+def _summary(screen: Console, recipe: Recipe, parent: str, home: Path, seconds: float) -> None:
+    outcome = tracking.outcome(parent, home / "reports")
+    table = Table(title=f"{recipe.model_name}, {seconds:.0f} s", title_justify="left", show_header=False)
+    scores = {
+        "linear probe": "probe/top1",
+        "  on clips that are not in the training split": "probe/top1_clean",
+        "  the same probe, untrained encoder": "probe/untrained_top1",
+        "nearest neighbour": "knn/top1",
+    }
+    scores |= {
+        f"fine-tuned on {100 * f:g} % of the labels": f"finetune/{100 * f:02.0f}pct/top1_mean" for f in recipe.fractions
+    }
+    for title, key in scores.items():
+        if key in outcome.metrics:
+            table.add_row(title, f"{100 * outcome.metrics[key]:.1f} %")
+    table.add_section()
+    table.add_row("model version", f"{recipe.model_name} v{outcome.version}, {outcome.aliases or 'no alias'}")
+    table.add_row("gate", outcome.reason)
+    table.add_row("report", str(outcome.report))
+    table.add_row("MLflow UI", f"make ui  ({tracking.store_uri()})")
+    screen.print(table)

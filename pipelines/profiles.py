@@ -1,0 +1,85 @@
+"""Accelerator profiles: what a step asks of the cluster. They are fixed when the graph is compiled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kfp import kubernetes
+from kfp.dsl import PipelineTask
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Resources of the steps.
+
+    Attributes:
+        accelerator: cpu or gpu; what pretrain, linear_probe, finetune and compare compute on.
+        light: (CPU, memory) of the other steps.
+        heavy: (CPU, memory) of the computing steps.
+        retries: of a step that fails.
+        on_cluster: whether pods get what only a cluster has (secrets, volumes, node selection).
+    """
+
+    accelerator: str
+    light: tuple[str, str] = ("1", "4Gi")
+    heavy: tuple[str, str] = ("4", "16Gi")
+    retries: int = 2
+    on_cluster: bool = True
+
+
+PROFILES = {
+    "local": Profile("cpu", retries=0, on_cluster=False),
+    "cpu": Profile("cpu", heavy=("8", "16Gi")),
+    "gpu": Profile("gpu", heavy=("8", "32Gi")),
+}
+
+GPU_RESOURCE = "nvidia.com/gpu"
+GPU_NODE_LABEL = ("nvidia.com/gpu.present", "true")
+SHARED_MEMORY = "8Gi"
+CHECKPOINTS = "/tmp/glt/checkpoints"  # GLT_HOME of the image, and what a step keeps there
+HOUR = 3600
+
+
+def light(task: PipelineTask, profile: Profile, *, cached: bool = True, hours: float = 1) -> PipelineTask:
+    """A step that reads, writes and decides."""
+    return _common(task, profile, profile.light, cached, hours)
+
+
+def heavy(task: PipelineTask, profile: Profile, *, hours: float, cached: bool = True) -> PipelineTask:
+    """A step that computes on a CPU whatever the profile."""
+    return _common(task, profile, profile.heavy, cached, hours)
+
+
+def trains(task: PipelineTask, profile: Profile, *, hours: float) -> PipelineTask:
+    """A step that trains: on a GPU node if the profile has one, with checkpoints that outlive its pod."""
+    _common(task, profile, profile.heavy, True, hours)
+    if not profile.on_cluster:
+        return task
+    kubernetes.mount_pvc(task, pvc_name="glt-checkpoints", mount_path=CHECKPOINTS)
+    if profile.accelerator == "gpu":
+        task.set_accelerator_type(GPU_RESOURCE).set_accelerator_limit(1)
+        kubernetes.add_node_selector(task, *GPU_NODE_LABEL)
+        kubernetes.add_toleration(task, key=GPU_RESOURCE, operator="Exists", effect="NoSchedule")
+        kubernetes.empty_dir_mount(
+            task, volume_name="shared-memory", mount_path="/dev/shm", medium="Memory", size_limit=SHARED_MEMORY
+        )
+    return task
+
+
+def _common(task: PipelineTask, profile: Profile, size: tuple[str, str], cached: bool, hours: float) -> PipelineTask:
+    cpu, memory = size
+    if not cached:
+        task.set_caching_options(False)
+    if not profile.on_cluster:
+        return task
+    task.set_cpu_request(cpu).set_cpu_limit(cpu).set_memory_request(memory).set_memory_limit(memory)
+    task.set_env_variable("OMP_NUM_THREADS", cpu)  # torch counts the node's cores, not the pod's
+    task.set_retry(profile.retries, backoff_duration="30s", backoff_factor=2)
+    kubernetes.set_timeout(task, int(hours * HOUR))
+    kubernetes.use_field_path_as_env(task, env_name="GLT_RUN_ID", field_path="metadata.labels['pipeline/runid']")
+    kubernetes.use_config_map_as_env(
+        task, config_map_name="glt-tracking", config_map_key_to_env={"MLFLOW_TRACKING_URI": "MLFLOW_TRACKING_URI"}
+    )
+    keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    kubernetes.use_secret_as_env(task, secret_name="glt-object-store", secret_key_to_env={key: key for key in keys})
+    return task

@@ -1,0 +1,111 @@
+"""The training graph.
+
+    ingest -> disentangle -> pretrain -> linear_probe -> compare -> register -> promote, if better
+                                      -> finetune, one a labelled fraction and seed -> report, on all
+
+What a step made is reused while its inputs, the data version and the code version stay the same; compare, report,
+register, promote and finish run every time, because what they ask (the registry, the run) changes by itself.
+"""
+
+from kfp import dsl
+from kfp.dsl.base_component import BaseComponent
+
+from components.compare import compare
+from components.disentangle import disentangle
+from components.finetune import finetune
+from components.finish import finish
+from components.ingest import ingest
+from components.linear_probe import linear_probe
+from components.pretrain import pretrain
+from components.promote import promote
+from components.register import register
+from components.report import report
+from pipelines.profiles import PROFILES, heavy, light, trains
+
+TRIALS = [{"fraction": 0.05, "seed": 0}, {"fraction": 0.10, "seed": 0}]
+
+
+def training_pipeline(profile_name: str) -> BaseComponent:
+    """The graph for an accelerator profile.
+
+    Its parameters: `recordings` (a path, or ``dvc+<git repository>@<revision>``), `recipe` (a name, or its text),
+    `data_version` (DVC md5), `code_version` (hash of the source tree), `trials` (labelled fraction and seed of each
+    fine-tuning) and `accelerator`.
+    """
+    profile = PROFILES[profile_name]
+
+    @dsl.pipeline(name="glt-training", description="Pretrain, measure, register and promote a GL-Transformer")
+    def training(
+        recordings: str,
+        recipe: str,
+        data_version: str,
+        code_version: str,
+        trials: list = TRIALS,
+        accelerator: str = profile.accelerator,
+    ) -> None:
+        versions = {"data_version": data_version, "code_version": code_version}
+        end = finish(recipe=recipe, **versions)
+        light(end, profile, cached=False)
+        with dsl.ExitHandler(end, name="run"):
+            ingested = ingest(recordings=recordings, recipe=recipe, **versions)
+            light(ingested, profile, hours=6)
+
+            disentangled = disentangle(clips=ingested.outputs["clips"], recipe=recipe, **versions)
+            heavy(disentangled, profile, hours=6)
+            motions = disentangled.outputs["motions"]
+
+            pretrained = pretrain(motions=motions, recipe=recipe, accelerator=accelerator, **versions)
+            trains(pretrained, profile, hours=120)
+            encoder = pretrained.outputs["encoder"]
+
+            probed = linear_probe(motions=motions, encoder=encoder, recipe=recipe, accelerator="cpu", **versions)
+            heavy(probed, profile, hours=12)
+
+            with dsl.ParallelFor(trials, name="labelled-fractions", parallelism=2) as trial:
+                finetuned = finetune(
+                    motions=motions,
+                    encoder=encoder,
+                    recipe=recipe,
+                    fraction=trial.fraction,
+                    seed=trial.seed,
+                    accelerator=accelerator,
+                    **versions,
+                )
+                trains(finetuned, profile, hours=24)
+
+            compared = compare(
+                clips=ingested.outputs["clips"],
+                classifier=probed.outputs["classifier"],
+                recipe=recipe,
+                accelerator="cpu",
+                **versions,
+            )
+            heavy(compared, profile, hours=12, cached=False)
+
+            reported = report(
+                clips=ingested.outputs["clips"],
+                motions=motions,
+                encoder=encoder,
+                classifier=probed.outputs["classifier"],
+                finetuned=dsl.Collected(finetuned.outputs["classifier"]),
+                verdict=compared.outputs["verdict"],
+                recipe=recipe,
+                **versions,
+            )
+            light(reported, profile, cached=False)
+
+            registered = register(
+                classifier=probed.outputs["classifier"],
+                verdict=compared.outputs["verdict"],
+                recipe=recipe,
+                **versions,
+            )
+            light(registered, profile, cached=False)
+
+            with dsl.If(compared.outputs["Output"] == True, name="better"):  # noqa: E712 - a graph condition
+                promoted = promote(
+                    version=registered.output, verdict=compared.outputs["verdict"], recipe=recipe, **versions
+                )
+                light(promoted, profile, cached=False)
+
+    return training

@@ -1,0 +1,208 @@
+"""infra/k8s: every document is valid Kubernetes, and every workload keeps the rules an operator relies on."""
+
+import json
+import re
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Iterator
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from .conftest import K8S, ROOT, Document, assemble
+
+FOLDERS = ["base", "pipelines"]
+
+
+def named(documents: list[Document], kind: str) -> dict[str, Document]:
+    return {document["metadata"]["name"]: document for document in documents if document["kind"] == kind}
+
+
+def workloads(documents: list[Document]) -> dict[str, Document]:
+    found = named(documents, "Deployment") | named(documents, "StatefulSet")
+    assert found
+    return found
+
+
+def pod(workload: Document) -> Document:
+    return workload["spec"]["template"]["spec"]
+
+
+def containers(documents: list[Document], init: bool = True) -> Iterator[tuple[str, Document]]:
+    for name, workload in workloads(documents).items():
+        spec = pod(workload)
+        for container in spec["containers"] + (spec.get("initContainers", []) if init else []):
+            yield f"{name}/{container['name']}", container
+
+
+def environment(container: Document, kind: str) -> set[tuple[str, str | None]]:
+    """(name, key) of each `kind` ("secret" or "configMap") the container's environment reads; None: all of its keys."""
+    one = [entry["valueFrom"].get(f"{kind}KeyRef") for entry in container.get("env", []) if "valueFrom" in entry]
+    every = [entry.get(f"{kind}Ref") for entry in container.get("envFrom", [])]
+    return {(reference["name"], reference.get("key")) for reference in one + every if reference}
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_documents_match_the_schemas_strictly(folder: str) -> None:
+    for document in assemble(K8S / folder):
+        kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
+
+
+def test_strict_validation_refuses_an_unknown_field(base: list[Document]) -> None:
+    broken = json.loads(json.dumps(named(base, "Deployment")["mlflow"]))
+    pod(broken)["containers"][0]["resource"] = {}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(broken, kubernetes_validate.latest_version(), strict=True)
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_kubectl_renders_what_the_tests_assemble(folder: str) -> None:
+    done = subprocess.run(["kubectl", "kustomize", K8S / folder], capture_output=True, text=True, check=True)
+
+    def order(document: Document) -> tuple[str, str]:
+        return document["kind"], document["metadata"]["name"]
+
+    assert sorted(yaml.safe_load_all(done.stdout), key=order) == sorted(assemble(K8S / folder), key=order)
+
+
+def test_the_namespace_enforces_the_restricted_standard(base: list[Document]) -> None:
+    assert named(base, "Namespace")["glt"]["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def test_pods_run_as_a_numeric_user_with_the_default_seccomp_profile(base: list[Document]) -> None:
+    for name, workload in workloads(base).items():
+        security = pod(workload)["securityContext"]
+        assert security["runAsNonRoot"] is True, name
+        assert security["runAsUser"] > 0, name
+        assert security["seccompProfile"] == {"type": "RuntimeDefault"}, name
+
+
+def test_containers_hold_no_privilege_and_write_only_to_volumes(base: list[Document]) -> None:
+    for name, container in containers(base):
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }, name
+
+
+def test_containers_have_requests_and_limits(base: list[Document]) -> None:
+    for name, container in containers(base):
+        for bound in ("requests", "limits"):
+            assert set(container["resources"][bound]) == {"cpu", "memory"}, name
+
+
+def test_servers_have_probes_on_a_port_they_declare(base: list[Document]) -> None:
+    for name, container in containers(base, init=False):
+        ports = {port["name"] for port in container["ports"]}
+        for kind in ("startupProbe", "readinessProbe", "livenessProbe"):
+            probe = container[kind]
+            assert "exec" in probe or probe["httpGet"]["port"] in ports, (name, kind)
+
+
+def test_images_are_pinned_to_a_version_and_name_no_registry(base: list[Document]) -> None:
+    for name, container in containers(base):
+        assert re.fullmatch(r"[a-z][a-z-]*(/[a-z][a-z-]*)?:\d+(\.\d+)+", container["image"]), name
+
+
+def test_our_image_carries_the_version_of_the_distribution(base: list[Document]) -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    ours = {container["image"] for _, container in containers(base) if container["image"].startswith("glt-")}
+    assert ours == {f"glt-mlflow:{version}"}
+
+
+def test_service_accounts_exist_and_get_no_token(base: list[Document]) -> None:
+    accounts = named(base, "ServiceAccount")
+    for name, workload in workloads(base).items():
+        assert pod(workload)["serviceAccountName"] in accounts, name
+        assert pod(workload)["automountServiceAccountToken"] is False, name
+
+
+def test_secrets_are_made_by_the_script_and_by_nothing_else(base: list[Document], secrets: list[Document]) -> None:
+    assert not named(base, "Secret")
+    made = {document["metadata"]["name"]: document for document in secrets}
+    wanted = {reference for _, container in containers(base) for reference in environment(container, "secret")}
+    wanted |= {
+        (volume["secret"]["secretName"], None)
+        for workload in workloads(base).values()
+        for volume in pod(workload).get("volumes", [])
+        if "secret" in volume
+    }
+    for name, key in wanted:
+        assert made[name]["metadata"]["namespace"] == "glt"
+        assert key is None or key in made[name]["stringData"]
+    assert {name for name, _ in wanted} == set(made) - {"glt-object-store"}
+
+
+def test_no_credential_stands_in_a_manifest(base: list[Document]) -> None:
+    for name, container in containers(base):
+        for entry in container.get("env", []):
+            literal = "value" in entry and re.search("PASSWORD|SECRET|TOKEN|ACCESS_KEY", entry["name"])
+            assert not literal, (name, entry["name"])
+        assert not re.search(r"://[^/@ ]*:[^/@ ]*@", " ".join(container.get("command", []))), name
+
+
+def test_config_maps_and_volumes_exist(base: list[Document]) -> None:
+    maps = named(base, "ConfigMap")
+    for name, container in containers(base):
+        assert {reference for reference, _ in environment(container, "configMap")} <= set(maps), name
+    for name, workload in workloads(base).items():
+        claims = {claim["metadata"]["name"] for claim in workload["spec"].get("volumeClaimTemplates", [])}
+        volumes = claims | {volume["name"] for volume in pod(workload).get("volumes", [])}
+        for container in pod(workload)["containers"] + pod(workload).get("initContainers", []):
+            assert {mount["name"] for mount in container["volumeMounts"]} <= volumes, name
+
+
+def test_services_reach_a_port_of_the_pods_they_select(base: list[Document]) -> None:
+    for name, service in named(base, "Service").items():
+        (workload,) = [
+            workload
+            for workload in workloads(base).values()
+            if workload["spec"]["template"]["metadata"]["labels"].items() >= service["spec"]["selector"].items()
+        ]
+        ports = {port["name"] for container in pod(workload)["containers"] for port in container["ports"]}
+        assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports, name
+    for name, workload in named(base, "StatefulSet").items():
+        assert workload["spec"]["serviceName"] in named(base, "Service"), name
+
+
+def test_network_is_closed_but_for_rules_on_real_pods_and_ports(base: list[Document]) -> None:
+    policies = named(base, "NetworkPolicy")
+    assert policies.pop("default-deny")["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    for name, policy in policies.items():
+        selected = policy["spec"]["podSelector"]["matchLabels"]["app.kubernetes.io/name"]
+        (container,) = pod(workloads(base)[selected])["containers"]
+        opened = {port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]}
+        assert opened == {port["containerPort"] for port in container["ports"]}, name
+
+
+def mlflow_flags(base: list[Document]) -> dict[str, str]:
+    (container,) = pod(named(base, "Deployment")["mlflow"])["containers"]
+    return dict(flag.removeprefix("--").split("=", 1) for flag in container["command"][2:])
+
+
+def test_pipeline_pods_address_the_server_by_a_host_it_accepts(base: list[Document], pipelines: list[Document]) -> None:
+    uri = named(pipelines, "ConfigMap")["glt-tracking"]["data"]["MLFLOW_TRACKING_URI"]
+    host = uri.removeprefix("http://")
+    name, namespace, port = re.fullmatch(r"([a-z-]+)\.([a-z-]+):(\d+)", host).groups()
+    service = named(base, "Service")[name]
+    assert service["metadata"]["namespace"] == namespace
+    assert [entry["port"] for entry in service["spec"]["ports"]] == [int(port)]
+    assert host in mlflow_flags(base)["allowed-hosts"].split(",")
+
+
+def test_mlflow_and_its_init_containers_use_the_same_stores(base: list[Document]) -> None:
+    buckets, tables = pod(named(base, "Deployment")["mlflow"])["initContainers"]
+    flags = mlflow_flags(base)
+    assert tables["command"][-1] == flags["backend-store-uri"]
+    assert flags["artifacts-destination"].removeprefix("s3://") in buckets["command"][3:]
+    assert buckets["command"][2] == named(base, "ConfigMap")["mlflow-artifacts"]["data"]["MLFLOW_S3_ENDPOINT_URL"]
+
+
+def test_mlflow_server_knows_every_flag_it_is_given(base: list[Document]) -> None:
+    server = pytest.importorskip("mlflow.cli").server
+    known = {option for parameter in server.params for option in parameter.opts}
+    assert {f"--{flag}" for flag in mlflow_flags(base)} <= known

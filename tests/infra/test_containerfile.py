@@ -1,0 +1,101 @@
+"""infra/Containerfile: the facts that break a build or a pod, checked without building."""
+
+import fnmatch
+import re
+import tomllib
+
+import pytest
+
+from .conftest import ROOT
+
+TEXT = (ROOT / "infra" / "Containerfile").read_text()
+# One instruction a line: comments out, continued lines joined.
+LINES = re.sub(r"\\\n\s*", "", re.sub(r"(?m)^#.*\n", "", TEXT)).splitlines()
+INSTRUCTIONS = [line.split(maxsplit=1) for line in LINES if line.strip()]
+
+
+def stage(name: str) -> list[tuple[str, str]]:
+    """The (instruction, arguments) of one build stage."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    current = found.setdefault("", [])
+    for instruction, arguments in INSTRUCTIONS:
+        if instruction == "FROM":
+            current = found.setdefault(arguments.split(" AS ")[1], [])
+        current.append((instruction, arguments))
+    return found[name]
+
+
+def sources() -> list[str]:
+    copies = [arguments.split() for instruction, arguments in INSTRUCTIONS if instruction == "COPY"]
+    return [source for copy in copies if not copy[0].startswith("--from=") for source in copy[:-1]]
+
+
+def test_everything_copied_is_in_the_repository_and_in_the_build_context() -> None:
+    ignore = (ROOT / ".containerignore").read_text().splitlines()
+    taken = [pattern[1:] for pattern in ignore if pattern.startswith("!")]
+    assert "*" in ignore
+    assert set(sources()) == set(taken)
+    for source in sources():
+        assert (ROOT / source).exists(), source
+
+
+def test_the_whole_distribution_is_copied() -> None:
+    include = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]["include"]
+    for pattern in include:
+        assert any(fnmatch.fnmatch(source, pattern) for source in sources()), pattern
+
+
+def test_the_base_is_an_argument_with_a_pinned_default() -> None:
+    assert INSTRUCTIONS[0] == ["ARG", "BASE=python:3.11-slim"]
+    assert ("FROM", "${BASE} AS base") in stage("base")
+
+
+@pytest.mark.parametrize("name", ["pipeline-packages", "mlflow-packages"])
+def test_every_install_of_dependencies_keeps_to_the_constraints(name: str) -> None:
+    installs = [
+        command
+        for instruction, arguments in stage(name)
+        if instruction == "RUN"
+        for command in arguments.split("&&")
+        if "pip install" in command
+    ]
+    assert installs
+    for command in installs:
+        assert "-c constraints.txt" in command or "--no-deps" in command
+
+
+def test_torch_is_an_argument_and_not_in_the_constraints() -> None:
+    defaults = dict(
+        arguments.split("=", 1) for instruction, arguments in stage("pipeline-packages") if instruction == "ARG"
+    )
+    assert re.fullmatch(r"torch==\d+\.\d+\.\d+", defaults["TORCH"])
+    assert defaults["TORCH_INDEX_URL"] == ""
+    assert not re.search(r"(?m)^(torch|nvidia|triton)", (ROOT / "constraints.txt").read_text())
+
+
+def test_the_image_holds_the_extras_a_pod_needs() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    (wanted,) = re.findall(r"\.\[([a-z,]+)\]", TEXT)
+    assert wanted.split(",") == ["pipeline", "tracking", "data"]
+    assert set(wanted.split(",")) <= set(extras)
+
+
+@pytest.mark.parametrize("name", ["pipeline", "mlflow"])
+def test_images_run_as_a_numeric_user_that_is_not_root(name: str) -> None:
+    (user,) = [arguments for instruction, arguments in stage(name) if instruction == "USER"]
+    assert re.fullmatch(r"[1-9]\d{3,}:0", user)
+
+
+def test_the_default_image_is_the_pipelines_and_carries_the_code_version() -> None:
+    assert [arguments for instruction, arguments in INSTRUCTIONS if instruction == "FROM"][-1] == "base AS pipeline"
+    assert ("ENV", "GLT_CODE_VERSION=${GLT_CODE_VERSION}") in stage("pipeline")
+
+
+def test_a_login_shell_finds_the_image_s_python() -> None:
+    (line,) = [arguments for instruction, arguments in stage("base") if "/etc/profile.d/" in arguments]
+    assert "export PATH=/opt/venv/bin:$PATH" in line
+
+
+def test_no_host_is_named() -> None:
+    assert "://" not in TEXT
+    assert not re.search(r"\b[\w-]+\.(io|org|com|dev)\b/", TEXT)

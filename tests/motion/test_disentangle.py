@@ -1,0 +1,175 @@
+"""Global translation and local motion, and the folder of motions."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from glt import artifact
+from glt.data import splits
+from glt.errors import GltError
+from glt.motion.disentangle import Bools, Floats, Motions, disentangle, entangle, face_forward, write_motions
+from glt.motion.displacement import fit_bins
+from glt.reporter import Silent
+from tests.conftest import STICK, Store, small_recipe, store
+
+
+@st.composite
+def clips(draw: st.DrawFn, joints: int = 4) -> tuple[Floats, Bools]:
+    """Frames [T, P, K, 3] with absent persons as zeros, and present [T, P]."""
+    shape = (draw(st.integers(1, 6)), draw(st.integers(1, 3)))
+    frames = draw(hnp.arrays(np.float32, (*shape, joints, 3), elements=st.integers(-64, 64).map(lambda n: n / 16)))
+    present = draw(hnp.arrays(bool, shape))
+    return frames * present[..., None, None], present
+
+
+@given(clips(), st.integers(0, 3))
+def test_disentangle_is_the_papers_subtraction(clip: tuple[Floats, Bools], centre: int) -> None:
+    frames, present = clip
+    tokens = disentangle(frames, present, centre)
+    assert tokens.dtype == np.float32
+    others = [k for k in range(4) if k != centre]
+    for t, p in np.ndindex(present.shape):
+        if not present[t, p]:
+            assert not tokens[t, p].any()
+            continue
+        first = next(s for s in range(len(frames)) if present[s, p])
+        np.testing.assert_array_equal(tokens[t, p, 0], frames[t, p, centre] - frames[first, p, centre])
+        for place, joint in enumerate(others, start=1):
+            np.testing.assert_array_equal(tokens[t, p, place], frames[t, p, joint] - frames[t, p, centre])
+
+
+@given(clips(), st.integers(0, 3))
+def test_entangle_undoes_it_up_to_each_persons_start(clip: tuple[Floats, Bools], centre: int) -> None:
+    frames, present = clip
+    again = entangle(disentangle(frames, present, centre), present, centre)
+    for p in range(present.shape[1]):
+        seen = present[:, p]
+        if seen.any():
+            start = frames[seen.argmax(), p, centre]
+            np.testing.assert_array_equal(again[seen, p], frames[seen, p] - start)
+        assert not again[~seen, p].any()
+
+
+@pytest.mark.parametrize("up", [0, 1, 2])
+def test_face_forward_lays_the_shoulders_along_an_axis_and_keeps_every_distance(up: int) -> None:
+    skeleton = replace(STICK, up=up)
+    random = np.random.default_rng(up)
+    frames = random.normal(size=(7, 2, 6, 3)).astype(np.float32)
+    present = np.ones((7, 2), bool)
+    present[:2, 0] = False
+    present[4:, 1] = False
+    frames *= present[..., None, None]
+    turned = face_forward(frames, present, skeleton)
+
+    line = turned[2, 0, 2] - turned[2, 0, 3]  # left - right when the first person is first seen
+    along = [axis for axis in range(3) if axis != up and abs(line[axis]) > 1e-6]
+    assert len(along) == 1
+    assert line[along[0]] > 0
+    np.testing.assert_array_equal(turned[..., up], frames[..., up])
+    a, b = frames.reshape(-1, 3), turned.reshape(-1, 3)
+    distances = [np.linalg.norm(x[:, None] - x[None], axis=-1) for x in (a, b)]
+    np.testing.assert_allclose(distances[1], distances[0], atol=1e-5)
+    solution = np.linalg.lstsq(a.astype(np.float64), b.astype(np.float64), rcond=None)[0]
+    assert np.linalg.det(solution) == pytest.approx(1, abs=1e-5)  # a turn, not a reflection
+    assert not turned[~present].any()
+    np.testing.assert_allclose(face_forward(turned, present, skeleton), turned, atol=1e-6)
+
+
+def test_face_forward_removes_the_camera_s_bearing() -> None:
+    frames, present = store().clips[1]
+    angle = 1.1
+    turn = np.array([(np.cos(angle), 0, np.sin(angle)), (0, 1, 0), (-np.sin(angle), 0, np.cos(angle))], np.float32)
+    one, other = (face_forward(view, present, STICK) for view in (frames, frames @ turn.T))
+    np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", ["never seen", "shoulders above each other"])
+def test_face_forward_leaves_a_clip_it_cannot_turn(case: str) -> None:
+    frames, present = np.ones((3, 1, 6, 3), np.float32), np.ones((3, 1), bool)
+    frames[:, :, 2, 1] = 2  # straight above the other shoulder
+    if case == "never seen":
+        frames, present = frames * 0, ~present
+    np.testing.assert_array_equal(face_forward(frames, present, STICK), frames)
+
+
+def test_motions_hold_every_clip_disentangled(motions: Motions) -> None:
+    clips = store()
+    assert (motions.persons, motions.joints, motions.skeleton) == (2, 6, STICK)
+    assert motions.info["data_version"] == "test"
+    numbers = np.array([5, 0, 7, 41])
+    batch = motions.batch(numbers)
+    assert batch.lengths == tuple(len(clips.clips[n][0]) for n in numbers)
+    expected = [disentangle(*clips.clips[n], STICK.centre) for n in numbers]
+    np.testing.assert_array_equal(batch.tokens.numpy(), np.concatenate(expected))
+    np.testing.assert_array_equal(batch.present.numpy(), np.concatenate([clips.clips[n][1] for n in numbers]))
+
+
+def test_motions_know_sides_groups_and_leaks(motions: Motions) -> None:
+    index, data = motions.index, small_recipe().data
+    assert motions.index["side"].tolist() == splits.sides(store().index, data).tolist()
+    assert set(index["subject"][index["side"] == "train"]) == {1, 2, 4}
+    assert index["group"].tolist() == index["subject"].tolist()
+    assert index["name"][~index["clean"]].tolist() == ["clip03"]
+    train, labelled = motions.numbers("train"), motions.numbers("train", labelled=True)
+    assert set(train) > set(labelled)
+    assert set(train) | set(motions.numbers("test")) == set(range(42))
+    assert motions.labels(labelled).tolist() == store().index["label"][labelled].tolist()
+
+
+def test_bins_are_fitted_on_the_training_side_only(motions: Motions) -> None:
+    bins = fit_bins(motions.batch(motions.numbers("train")), small_recipe().motion)
+    assert motions.bins.edges.tobytes() == bins.edges.tobytes()
+    assert motions.bins.dead_zone.tobytes() == bins.dead_zone.tobytes()
+    everything = fit_bins(motions.batch(np.arange(42)), small_recipe().motion)
+    assert everything.edges.tobytes() != bins.edges.tobytes()
+
+
+def test_yaw_is_applied_when_asked_for(tmp_path: Path) -> None:
+    recipe = small_recipe(motion={"yaw": "first-frame", "intervals": [1], "magnitude_classes": 4})
+    write_motions(store(), recipe, tmp_path / "motions", {}, Silent())  # type: ignore[arg-type]
+    frames, present = store().clips[1]
+    expected = disentangle(face_forward(frames, present, STICK), present, STICK.centre)
+    np.testing.assert_array_equal(Motions(tmp_path / "motions").batch(np.array([1])).tokens.numpy(), expected)
+
+
+def test_the_same_clips_give_the_same_bytes(motions: Motions, tmp_path: Path) -> None:
+    write_motions(store(), small_recipe(), tmp_path / "again", {"other": "run"}, Silent())  # type: ignore[arg-type]
+    assert Motions(tmp_path / "again").digest == motions.digest
+
+
+@pytest.mark.parametrize(("subjects", "side"), [((1, 2), "test"), ((3, 6), "train")])
+def test_an_empty_side_is_an_error_and_leaves_nothing(tmp_path: Path, subjects: tuple[int, ...], side: str) -> None:
+    whole = store()
+    kept = np.flatnonzero(whole.index["subject"].isin(subjects))
+    part = Store(whole.index.iloc[kept].reset_index(drop=True), [whole.clips[n] for n in kept])
+    with pytest.raises(GltError, match=f"{side} side.*data.protocol"):
+        write_motions(part, small_recipe(), tmp_path / "motions", {}, Silent())  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_side_without_labels_is_named(motions: Motions, tmp_path: Path) -> None:
+    unlabelled = store()
+    unlabelled.index["label"] = None
+    write_motions(unlabelled, small_recipe(), tmp_path / "motions", {}, Silent())  # type: ignore[arg-type]
+    bare = Motions(tmp_path / "motions")
+    assert len(bare.numbers("train")) == len(motions.numbers("train"))
+    with pytest.raises(GltError, match=r"motions: no labelled clip on the train side"):
+        bare.numbers("train", labelled=True)
+
+
+def test_damaged_motions_are_refused(motions: Motions, tmp_path: Path) -> None:
+    copy = tmp_path / "motions"
+    shutil.copytree(motions.path, copy)
+    bins = json.loads((copy / "displacement.json").read_text())
+    artifact.write_json(copy / "displacement.json", bins | {"intervals": [1, 2]})
+    with pytest.raises(GltError, match=r"displacement\.json: changed"):
+        Motions(copy)

@@ -1,0 +1,111 @@
+"""What is compiled for a cluster: held to a golden file, and to the facts that outlive its renewal."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kfp import compiler
+
+from pipelines.profiles import PROFILES
+from pipelines.training import training_pipeline
+
+GOLDEN = Path(__file__).parent / "training.golden.yaml"
+STEPS = {
+    "ingest", "disentangle", "pretrain", "linear-probe", "finetune",
+    "compare", "report", "register", "promote", "finish",
+}  # fmt: skip
+TRAIN = {"pretrain", "finetune"}
+EVERY_TIME = {"compare", "report", "register", "promote", "finish"}
+
+
+def compiled(folder: Path, profile: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The pipeline spec and the executors' Kubernetes settings."""
+    path = folder / f"{profile}.yaml"
+    compiler.Compiler().compile(training_pipeline(profile), str(path))
+    documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+    platform = documents[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"] if len(documents) > 1 else {}
+    return documents[0], {name.removeprefix("exec-"): settings for name, settings in platform.items()}
+
+
+def tasks(spec: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """All tasks of the graph, those inside loops and conditions too."""
+    dags = [spec["root"], *spec["components"].values()]
+    return {name: task for dag in dags for name, task in dag.get("dag", {}).get("tasks", {}).items()}
+
+
+@pytest.fixture(scope="module")
+def gpu(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, Any]]:
+    return compiled(tmp_path_factory.mktemp("graph"), "gpu")
+
+
+def test_graph_is_the_golden_one(tmp_path: Path) -> None:
+    path = tmp_path / "training.yaml"
+    compiler.Compiler().compile(training_pipeline("gpu"), str(path))
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    body = "".join(line for line in lines if not line.startswith("#"))  # KFP's comments change with the hash seed
+    if os.environ.get("GOLDEN") == "renew":
+        GOLDEN.write_text(body, encoding="utf-8")
+    assert body == GOLDEN.read_text(encoding="utf-8"), (
+        "the compiled graph changed; if that is meant, run GOLDEN=renew make test and commit the golden file"
+    )
+
+
+def test_every_step_is_there_and_bounded(gpu: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    spec, platform = gpu
+    executors = {n.removeprefix("exec-"): e["container"] for n, e in spec["deploymentSpec"]["executors"].items()}
+    assert executors.keys() == STEPS
+    for name, container in executors.items():
+        resources = container["resources"]
+        assert resources["resourceCpuLimit"] == resources["resourceCpuRequest"], name
+        assert resources["resourceMemoryLimit"] == resources["resourceMemoryRequest"], name
+        assert int(platform[name]["activeDeadlineSeconds"]) > 0, name
+    for name in STEPS:
+        assert tasks(spec)[name]["retryPolicy"]["maxRetryCount"] == 2, name
+
+
+def test_gpu_is_asked_for_where_it_trains_and_nowhere_else(gpu: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    spec, platform = gpu
+    for name in STEPS:
+        resources = spec["deploymentSpec"]["executors"][f"exec-{name}"]["container"]["resources"]
+        assert ("accelerator" in resources) == (name in TRAIN), name
+        assert ("nodeSelector" in platform[name]) == (name in TRAIN), name
+        assert ("tolerations" in platform[name]) == (name in TRAIN), name
+        mounts = [mount["mountPath"] for mount in platform[name].get("emptyDirMounts", [])]
+        assert mounts == (["/dev/shm"] if name in TRAIN else []), name
+
+
+def test_cpu_profile_asks_for_no_gpu(tmp_path: Path) -> None:
+    spec, platform = compiled(tmp_path, "cpu")
+    executors = spec["deploymentSpec"]["executors"].values()
+    assert not any("accelerator" in executor["container"]["resources"] for executor in executors)
+    assert all("nodeSelector" not in settings for settings in platform.values())
+    assert spec["root"]["inputDefinitions"]["parameters"]["accelerator"]["defaultValue"] == "cpu"
+
+
+@pytest.mark.parametrize("profile", sorted(PROFILES))
+def test_decisions_are_never_cached(tmp_path: Path, profile: str) -> None:
+    spec, _ = compiled(tmp_path, profile)
+    found = tasks(spec)
+    cached = {name for name in STEPS if found[name].get("cachingOptions", {}).get("enableCache")}
+    assert cached == STEPS - EVERY_TIME
+
+
+def test_every_step_knows_data_and_code_version(gpu: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    found = tasks(gpu[0])
+    for name in STEPS:
+        assert {"data_version", "code_version"} <= found[name]["inputs"]["parameters"].keys(), name
+    assert not any("run_id" in parameter for name in STEPS for parameter in found[name]["inputs"]["parameters"])
+
+
+def test_run_is_closed_whatever_happens(gpu: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    end = gpu[0]["root"]["dag"]["tasks"]["finish"]
+    assert end["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
+
+
+def test_promotion_hangs_on_the_verdict(gpu: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    condition = next(t for n, t in tasks(gpu[0]).items() if n.startswith("condition"))
+    assert "compare-Output'] == true" in condition["triggerPolicy"]["condition"]

@@ -1,0 +1,204 @@
+"""Artifact folders are whole or not there, whatever happens while they are written."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from glt import artifact
+from glt.errors import GltError
+
+
+def make(path: Path, text: str = "weights", **info: object) -> Path:
+    with artifact.create(path, "thing", info) as folder:
+        (folder / "sub").mkdir()
+        (folder / "sub" / "data.txt").write_text(text)
+        (folder / "empty").write_bytes(b"")
+    return path
+
+
+def fail(path: Path, error: type[BaseException]) -> None:
+    with artifact.create(path, "thing", {"number": 2}) as folder:
+        (folder / "half").write_text("written")
+        raise error
+
+
+def test_a_finished_folder_opens_with_what_it_was_made_from(tmp_path: Path) -> None:
+    thing = make(tmp_path / "deep" / "thing", recipe={"seed": 1})
+    assert artifact.open_artifact(thing, "thing") == {"recipe": {"seed": 1}}
+    assert sorted(json.loads((thing / "manifest.json").read_text())["files"]) == ["empty", "sub/data.txt"]
+    assert [p.name for p in thing.parent.iterdir()] == ["thing"]
+
+
+def test_modes_follow_the_umask(tmp_path: Path) -> None:
+    """Folders made under a temporary name are as readable as any other: another user's server opens them."""
+    old = os.umask(0o022)
+    try:
+        thing = make(tmp_path / "thing")
+    finally:
+        os.umask(old)
+    assert thing.stat().st_mode & 0o777 == 0o755
+    assert (thing / "manifest.json").stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_exception_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
+    with pytest.raises(error):
+        fail(tmp_path / "thing", error)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_exception_leaves_the_old_one(tmp_path: Path) -> None:
+    make(tmp_path / "thing", "old", number=1)
+    with pytest.raises(ValueError):
+        fail(tmp_path / "thing", ValueError)
+    assert artifact.open_artifact(tmp_path / "thing", "thing") == {"number": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["thing"]
+
+
+def test_an_info_that_is_not_json_leaves_the_old_one(tmp_path: Path) -> None:
+    make(tmp_path / "thing", number=1)
+    with pytest.raises(TypeError):
+        make(tmp_path / "thing", number={1, 2})
+    assert artifact.open_artifact(tmp_path / "thing", "thing") == {"number": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["thing"]
+
+
+def test_a_new_one_replaces_the_old_one_whole(tmp_path: Path) -> None:
+    make(tmp_path / "thing", number=1)
+    (tmp_path / "thing" / "stray").write_text("left behind")
+    make(tmp_path / "thing", number=2)
+    assert artifact.open_artifact(tmp_path / "thing", "thing") == {"number": 2}
+    assert [p.name for p in tmp_path.iterdir()] == ["thing"]
+    assert not (tmp_path / "thing" / "stray").exists()
+
+
+def test_a_replacement_that_fails_puts_the_old_one_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path / "thing", number=1)
+    rename = Path.replace
+
+    def refuse(self: Path, target: Path) -> Path:
+        if Path(target) == tmp_path / "thing" and self.parent == tmp_path:
+            raise OSError("no space left on device")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(OSError, match="no space"):
+        make(tmp_path / "thing", number=2)
+    assert artifact.open_artifact(tmp_path / "thing", "thing") == {"number": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["thing"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from glt import artifact
+
+calls = 0
+def deadly(function):
+    def call(*args, **kwargs):
+        global calls
+        calls += 1
+        if calls == int(sys.argv[2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*args, **kwargs)
+    return call
+
+with artifact.create(Path(sys.argv[1]), "thing", {"number": 2}) as folder:
+    os.fsync, os.replace, os.rename = map(deadly, (os.fsync, os.replace, os.rename))
+    Path.replace, Path.rename = deadly(Path.replace), deadly(Path.rename)
+    (folder / "data.txt").write_text("new")
+    (folder / "more.txt").write_text("new")
+"""
+
+
+def test_killed_at_any_moment_there_is_the_old_the_new_or_none(tmp_path: Path) -> None:
+    """The process dies before its n-th fsync or rename, for every n."""
+    states = []
+    for moment in range(1, 30):
+        for before in (False, True):
+            path = tmp_path / f"{moment}-{before}" / "thing"
+            if before:
+                make(path, number=1)
+            run = subprocess.run([sys.executable, "-c", KILLED, str(path), str(moment)], check=False)
+            assert run.returncode in (0, -signal.SIGKILL)
+            try:
+                found = artifact.open_artifact(path, "thing")["number"]
+            except GltError:
+                assert not path.exists()
+                found = None
+            states.append((before, found))
+            make(path, number=3)  # what the dead left does not stand in the way
+            assert artifact.open_artifact(path, "thing") == {"number": 3}
+        if run.returncode == 0:
+            break
+    assert run.returncode == 0
+    assert moment > 5
+    assert {found for before, found in states if not before} == {None, 2}
+    assert {1, 2} <= {found for before, found in states if before}
+
+
+def test_without_a_manifest_there_is_no_artifact(tmp_path: Path) -> None:
+    (tmp_path / "thing").mkdir()
+    for path in (tmp_path / "thing", tmp_path / "nowhere"):
+        with pytest.raises(GltError, match=r"not a finished thing folder.*run the step"):
+            artifact.open_artifact(path, "thing")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(GltError, match="not a finished thing folder"):
+        artifact.open_artifact(tmp_path / "file", "thing")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "null", '{"kind": "thing"}', "\xff"])
+def test_a_damaged_manifest_is_named(tmp_path: Path, text: str) -> None:
+    thing = make(tmp_path / "thing")
+    (thing / "manifest.json").write_text(text, encoding="latin-1")
+    with pytest.raises(GltError, match=r"manifest\.json: damaged.*run its step again"):
+        artifact.open_artifact(thing, "thing")
+
+
+def test_another_kind_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(GltError, match="holds 'thing', expected 'encoder'"):
+        artifact.open_artifact(make(tmp_path / "thing"), "encoder")
+
+
+def test_a_changed_file_is_named(tmp_path: Path) -> None:
+    thing = make(tmp_path / "thing")
+    data = thing / "sub" / "data.txt"
+    data.write_text("Weights")
+    with pytest.raises(GltError, match=r"data\.txt: changed since it was written"):
+        artifact.open_artifact(thing, "thing")
+    artifact.open_artifact(thing, "thing", verify=False)
+    data.unlink()
+    with pytest.raises(GltError, match=r"data\.txt: missing"):
+        artifact.open_artifact(thing, "thing", verify=False)
+
+
+def test_the_digest_is_of_the_content_alone(tmp_path: Path) -> None:
+    first, again = make(tmp_path / "a", run=1), make(tmp_path / "b", run=2)
+    assert artifact.digest(first) == artifact.digest(again)
+    assert artifact.digest(first) != artifact.digest(make(tmp_path / "c", "other"))
+
+
+def test_equal_values_give_equal_bytes(tmp_path: Path) -> None:
+    artifact.write_json(tmp_path / "a.json", {"b": 1, "a": [1.5, None]})
+    artifact.write_json(tmp_path / "b.json", {"a": [1.5, None], "b": 1})
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+    assert json.loads((tmp_path / "a.json").read_text()) == {"a": [1.5, None], "b": 1}
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    artifact.write_bytes(tmp_path / "file", b"old")
+
+    def full(handle: int) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="no space"):
+        artifact.write_bytes(tmp_path / "file", b"new")
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("file", b"old")]

@@ -1,0 +1,236 @@
+"""The model against the paper's equations, written out a second time in tests/oracle.py."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from glt.model import DIRECTIONS, DisplacementHeads, Frames, GLTransformer
+from glt.recipe import ModelConfig
+from tests import oracle
+
+PERSONS, JOINTS = 2, 3
+LENGTHS = (4, 1, 7, 5)
+
+
+def config(**changes: object) -> ModelConfig:
+    sizes = {"frames": 8, "head_dim": 3, "heads": 2, "depth": 2, "dropout": 0.0, "drop_path": 0.0}
+    return ModelConfig.model_validate(sizes | changes)
+
+
+def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
+    """Every parameter moved away from its start, so that none is zero or one by construction."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.2 * torch.randn(parameter.shape, generator=generator)
+    return model
+
+
+def encoder(persons: int = PERSONS, **changes: object) -> GLTransformer:
+    torch.manual_seed(0)
+    model = randomised(GLTransformer(config(**changes), persons, JOINTS))
+    assert isinstance(model, GLTransformer)
+    return model
+
+
+def clips(lengths: tuple[int, ...] = LENGTHS, persons: int = PERSONS, absent: bool = True) -> tuple[Tensor, Tensor]:
+    """Tokens [S, P, K, 3] and present [S, P]; the second person comes and goes, one frame shows nobody."""
+    generator = torch.Generator().manual_seed(1)
+    tokens = torch.randn(sum(lengths), persons, JOINTS, 3, generator=generator)
+    present = torch.ones(sum(lengths), persons, dtype=torch.bool)
+    if absent:
+        present[:3, -1] = False
+        present[lengths[0] + lengths[1] + 1] = False
+    return tokens * present[:, :, None, None], present
+
+
+def padded(tokens: Tensor, present: Tensor, lengths: tuple[int, ...], frames: int) -> tuple[Tensor, Tensor]:
+    return oracle.pad(tokens, lengths, frames, oracle.PAD), oracle.pad(present, lengths, frames, True)
+
+
+@pytest.mark.parametrize("positional", ["shared", "per-block"])
+@pytest.mark.parametrize(
+    ("persons", "lengths", "absent"),
+    [(2, LENGTHS, True), (2, LENGTHS, False), (2, (6, 6, 6), True), (1, LENGTHS, False), (1, (1,), False)],
+    ids=["absent", "all-present", "equal-lengths", "one-person", "one-frame"],
+)
+def test_packed_equals_padded(positional: str, persons: int, lengths: tuple[int, ...], absent: bool) -> None:
+    """Value and every gradient, to 1e-5 of their scale, in single precision against double precision."""
+    model = encoder(persons, positional=positional)
+    slow = copy.deepcopy(model).double()
+    tokens, present = clips(lengths, persons, absent)
+    F = model(tokens, present, lengths)
+    dense = padded(tokens.double(), present, lengths, model.config.frames)
+    expected = torch.cat(oracle.representation(dict(slow.named_parameters()), 2, 2, *dense, lengths))
+    torch.testing.assert_close(F.double(), expected, rtol=1e-5, atol=1e-5)
+
+    weight = torch.randn(F.shape, generator=torch.Generator().manual_seed(2))
+    (F * weight).sum().backward()
+    (expected * weight).sum().backward()
+    for (name, fast), reference in zip(model.named_parameters(), slow.parameters(), strict=True):
+        scale = max(1.0, float(reference.grad.abs().max()))
+        torch.testing.assert_close(fast.grad.double() / scale, reference.grad / scale, rtol=0, atol=1e-5, msg=name)
+
+
+def test_padding_is_never_read() -> None:
+    """In double precision packed and padded agree to rounding, whatever stands in the padding."""
+    model = encoder().double()
+    tokens, present = clips()
+    dense = padded(tokens.double(), present, LENGTHS, 8)
+    expected = torch.cat(oracle.representation(dict(model.named_parameters()), 2, 2, *dense, LENGTHS))
+    torch.testing.assert_close(model(tokens.double(), present, LENGTHS), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("positional", "total"), [("per-block", 34_094_100), ("shared", 33_950_100)])
+def test_parameter_count_of_nw_ucla(positional: str, total: int) -> None:
+    """The authors' 34,095,060 less their unused token (960); a shared table spares three of 48,000."""
+    sizes = ModelConfig(frames=50, head_dim=6, heads=8, depth=4, positional=positional)
+    with torch.device("meta"):
+        model, heads = GLTransformer(sizes, persons=1, joints=20), DisplacementHeads(960, 20, 3, 16)
+    assert count(model.blocks[0]) == 3_690_240 + 3_689_280 + 9_408 + 3_936  # temporal, feed-forward, spatial, norms
+    assert count(model.position) == 48_000 * (4 if positional == "per-block" else 1)
+    assert count(model.embed_global) + count(model.embed_local) == 384
+    assert count(model.head) == 1_848_960 + 2 * 960  # the digest counts the first LayerNorm apart
+    assert count(heads.direction) == 1_556_820
+    assert count(heads.magnitude) == 922_560
+    assert count(model) + count(heads) == total
+
+
+def test_parameter_count_of_ntu() -> None:
+    """The authors' 214,372,050 less their unused token (2,400)."""
+    with torch.device("meta"):
+        model = GLTransformer(ModelConfig(positional="per-block"), persons=2, joints=25)
+        heads = DisplacementHeads(2400, 50, 3, 16)
+    assert count(model) + count(heads) == 214_369_650
+
+
+def count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_order_and_company_of_clips_do_not_matter() -> None:
+    model = encoder().double()
+    tokens, present = clips()
+    together = model(tokens.double(), present, LENGTHS).split(LENGTHS)
+    order = [2, 0, 3, 1]
+    parts, seen = tokens.double().split(LENGTHS), present.split(LENGTHS)
+    lengths = [LENGTHS[n] for n in order]
+    permuted = model(torch.cat([parts[n] for n in order]), torch.cat([seen[n] for n in order]), lengths).split(lengths)
+    for place, number in enumerate(order):
+        torch.testing.assert_close(permuted[place], together[number], rtol=1e-11, atol=1e-11)
+        alone = model(parts[number], seen[number], [LENGTHS[number]])
+        torch.testing.assert_close(alone, together[number], rtol=1e-11, atol=1e-11)
+
+
+def test_clips_do_not_see_each_other() -> None:
+    model = encoder()
+    tokens, present = clips(absent=False)
+    tokens.requires_grad_()
+    model(tokens, present, LENGTHS)[: LENGTHS[0]].sum().backward()
+    assert tokens.grad[: LENGTHS[0]].abs().sum() > 0
+    assert tokens.grad[LENGTHS[0] :].abs().sum() == 0
+
+
+def test_an_absent_person_is_not_attended() -> None:
+    """In the spatial attention no present token hears of an absent one."""
+    model = encoder()
+    _, present = clips((4,), absent=False)
+    present[:] = torch.tensor([True, False])
+    block = model.blocks[0].spatial
+    z = torch.randn(4, PERSONS * JOINTS, model.config.width)
+    other = z.clone()
+    other[:, JOINTS:] += 1.0  # the absent person's tokens
+    frames = Frames.of(present, (4,), JOINTS)
+    torch.testing.assert_close(block(z, frames)[:, :JOINTS], block(other, frames)[:, :JOINTS])
+    everyone = Frames.of(torch.ones_like(present), (4,), JOINTS)
+    assert not torch.allclose(block(z, everyone)[:, :JOINTS], block(other, everyone)[:, :JOINTS])
+
+
+def test_a_frame_with_nobody_gives_numbers() -> None:
+    model = encoder()
+    tokens, present = clips((3, 2), absent=False)
+    present[:] = False
+    F = model(tokens * 0, present, (3, 2))
+    F.sum().backward()
+    assert torch.isfinite(F).all()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+def test_gradients_repeat_bit_for_bit_with_several_threads() -> None:
+    """Sums of single-precision numbers depend on their order; a resumed run needs the same order every time."""
+    torch.manual_seed(0)
+    model = GLTransformer(config(frames=40, head_dim=8), PERSONS, JOINTS)
+    lengths = (30, 40) * 20
+    tokens, present = clips(lengths, absent=False)
+    weight = torch.randn(sum(lengths), model.width)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        gradients = []
+        for _ in range(5):
+            model.zero_grad()
+            (model(tokens, present, lengths) * weight).sum().backward()
+            gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+    finally:
+        torch.set_num_threads(threads)
+    for again in gradients[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(gradients[0], again, strict=True))
+
+
+def test_layers_end_with_the_representation() -> None:
+    model = encoder(depth=3)
+    tokens, present = clips()
+    layers = model.layers(tokens, present, LENGTHS)
+    assert [tuple(layer.shape) for layer in layers] == [(sum(LENGTHS), model.width)] * 4
+    torch.testing.assert_close(layers[-1], model(tokens, present, LENGTHS))
+    torch.testing.assert_close(layers[-1], model.head(layers[-2]))
+
+
+@pytest.mark.parametrize("switch", [{"dropout": 0.5}, {"drop_path": 0.9}], ids=str)
+def test_dropout_is_for_training_only(switch: dict[str, float]) -> None:
+    model = encoder(**switch)
+    tokens, present = clips()
+    model.eval()
+    still = model(tokens, present, LENGTHS)
+    torch.testing.assert_close(still, encoder()(tokens, present, LENGTHS))
+    model.train()
+    assert not torch.allclose(still, model(tokens, present, LENGTHS))
+
+
+def test_stochastic_depth_leaves_out_whole_clips_and_keeps_the_mean() -> None:
+    block = encoder(drop_path=0.5).blocks[1]
+    frames = Frames.of(torch.ones(20_000, 1, dtype=torch.bool), [2] * 10_000, JOINTS)
+    torch.manual_seed(0)
+    scale = block.train()._drop(torch.ones(20_000, 1), frames).view(10_000, 2)
+    assert set(scale.unique().tolist()) == {0.0, 2.0}
+    assert (scale[:, 0] == scale[:, 1]).all()
+    assert scale.mean() == pytest.approx(1.0, abs=0.03)
+
+
+def test_displacement_heads_are_one_linear_classifier_a_token_and_interval() -> None:
+    heads = DisplacementHeads(width=10, tokens=4, intervals=2, magnitude_classes=5)
+    F = torch.randn(7, 10)
+    direction, magnitude = heads(F)
+    assert direction.shape == (7, 2, 4, DIRECTIONS)
+    assert magnitude.shape == (7, 2, 4, 5)
+    row = (1 * 4 + 2) * 5 + 3  # interval 1, token 2, class 3
+    expected = F @ heads.magnitude.weight[row] + heads.magnitude.bias[row]
+    torch.testing.assert_close(magnitude[:, 1, 2, 3], expected)
+
+
+@pytest.mark.parametrize(
+    ("shape", "lengths", "words"),
+    [
+        ((5, 1, JOINTS, 3), (5,), "do not fit the model"),
+        ((5, PERSONS, JOINTS + 1, 3), (5,), "do not fit the model"),
+        ((5, PERSONS, JOINTS, 3), (4,), "4 frames in clips"),
+        ((9, PERSONS, JOINTS, 3), (9,), "longer than T_max = 8"),
+    ],
+)
+def test_what_does_not_fit_is_refused(shape: tuple[int, ...], lengths: tuple[int, ...], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        encoder()(torch.zeros(shape), torch.ones(shape[:2], dtype=torch.bool), lengths)
