@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,7 @@ def test_a_fraction_of_every_class_is_drawn(motions: Motions, fraction: float, s
 
 def test_smaller_draws_are_nested_in_larger_ones_and_seeds_differ(motions: Motions) -> None:
     draws = [set(draw_labelled(motions, fraction, 3)) for fraction in (0.1, 0.3, 0.6, 1.0)]
-    assert all(small < large for small, large in zip(draws, draws[1:], strict=False))
+    assert all(small < large for small, large in itertools.pairwise(draws))
     assert len({tuple(draw_labelled(motions, 0.3, seed)) for seed in range(5)}) > 1
 
 
