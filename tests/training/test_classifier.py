@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from glt.errors import GltError
+from glt.motion.augment import fit
 from glt.motion.disentangle import Motions
 from glt.motion.packed import Packed
 from glt.recipe import Pool
@@ -38,6 +39,10 @@ def model(motions: Motions, features: Features = "head", pool: tuple[Pool, ...] 
     return made.eval()
 
 
+def clips(motions: Motions, numbers: list[int]) -> Packed:
+    return fit(motions.batch(np.array(numbers)), 16)
+
+
 def test_pooling_is_by_clip() -> None:
     lengths = (3, 1, 6)
     frames = torch.randn(10, 5)
@@ -50,26 +55,26 @@ def test_pooling_is_by_clip() -> None:
 
 @pytest.mark.parametrize("features", ["head", "blocks"])
 def test_features_do_not_depend_on_the_batch(motions: Motions, features: Features) -> None:
-    numbers, classifier = np.array([1, 7, 2, 12, 3]), model(motions, features, ("mean", "max", "std"))
-    together = classifier.pooled(motions.batch(numbers))
+    numbers, classifier = [1, 7, 2, 12, 3], model(motions, features, ("mean", "max", "std"))
+    together = classifier.pooled(clips(motions, numbers))
     assert together.shape == (5, 3 * classifier.encoder.width * (3 if features == "blocks" else 1))
     for row, number in enumerate(numbers):
-        alone = classifier.pooled(motions.batch(np.array([number])))[0]
+        alone = classifier.pooled(clips(motions, [number]))[0]
         torch.testing.assert_close(alone, together[row], rtol=1e-5, atol=1e-5)
-    backwards = classifier.pooled(motions.batch(numbers[::-1].copy()))
+    backwards = classifier.pooled(clips(motions, numbers[::-1]))
     torch.testing.assert_close(backwards.flip(0), together, rtol=1e-5, atol=1e-5)
 
 
 def test_head_features_are_the_last_of_the_blocks_features(motions: Motions) -> None:
-    batch = motions.batch(np.array([1, 2]))
-    head, blocks = (model(motions, features).pooled(batch) for features in ("head", "blocks"))
+    encoder, batch = model(motions).encoder, clips(motions, [1, 2])
+    head, blocks = (Classifier(encoder, LABELS, features, ("mean",)).pooled(batch) for features in ("head", "blocks"))
     torch.testing.assert_close(head, blocks[:, -head.shape[1] :])
 
 
 def test_features_are_standardised_before_the_linear_layer(motions: Motions) -> None:
     classifier = model(motions)
     classifier.scale += 0.5
-    batch = motions.batch(np.array([1, 2, 4]))
+    batch = clips(motions, [1, 2, 4])
     x = ((classifier.pooled(batch) - classifier.mean) / 1.5).double()
     expected = x @ classifier.linear.weight.double().T + classifier.linear.bias
     torch.testing.assert_close(classifier(batch).double(), expected, rtol=1e-4, atol=1e-4)

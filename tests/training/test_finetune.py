@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,7 @@ def test_a_fraction_of_every_class_is_drawn(motions: Motions, fraction: float, s
 
 def test_smaller_draws_are_nested_in_larger_ones_and_seeds_differ(motions: Motions) -> None:
     draws = [set(draw_labelled(motions, fraction, 3)) for fraction in (0.1, 0.3, 0.6, 1.0)]
-    assert all(small < large for small, large in itertools.pairwise(draws))
+    assert all(small < large for small, large in pairwise(draws))
     assert len({tuple(draw_labelled(motions, 0.3, seed)) for seed in range(5)}) > 1
 
 
@@ -71,10 +72,12 @@ class Stopping(Silent):
     """Breaks a run off after some epochs."""
 
     def __init__(self, after: int) -> None:
-        self.after, self.done = after, []
+        self.after, self.trained = after, []
+
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        self.trained.append(step)
 
     def progress(self, task: str, done: int, total: int, note: str = "") -> None:
-        self.done.append(done)
         if done == self.after:
             raise Interrupted
 
@@ -84,7 +87,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(motions: Motions, tmp_p
         run(motions, checkpoint=Checkpoint(tmp_path / "state", "run", every=0), reporter=Stopping(2))
     reporter = Stopping(99)
     resumed = run(motions, checkpoint=Checkpoint(tmp_path / "state", "run", every=0), reporter=reporter)
-    assert reporter.done == [3]
+    assert reporter.trained == [3]  # the epochs before are not trained again
     assert equal(resumed, run(motions))
 
 

@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from glt.errors import GltError
+from glt.motion.augment import fit
 from glt.motion.disentangle import Motions, write_motions
 from glt.recipe import Recipe
 from glt.reporter import Silent
@@ -192,7 +193,7 @@ def test_the_nearest_neighbour_is_by_cosine_about_the_training_mean(motions: Mot
     result = run(motions, ADAM)
     train, test = motions.numbers("train", labelled=True), motions.numbers("test", labelled=True)
     with torch.no_grad():
-        a, b = (result.model.pooled(motions.batch(side)).double().numpy() for side in (train, test))
+        a, b = (result.model.pooled(fit(motions.batch(side), 16)).double().numpy() for side in (train, test))
     centre, right = a.mean(0), 0
     for x, label in zip(b, motions.labels(test), strict=True):
         cosine = [(x - centre) @ (y - centre) / np.linalg.norm(x - centre) / np.linalg.norm(y - centre) for y in a]
