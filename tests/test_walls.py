@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 # Each room may use those before it, never those after it.
 ROOMS = (
     *("errors", "recipe", "artifact", "reporter", "data", "motion", "model", "training"),
-    *("analysis", "serving", "lifecycle", "steps", "cli"),
+    *("analysis", "serving", "lifecycle", "steps", "cli", "__main__"),
 )
 SCIENCE = ROOMS[: ROOMS.index("lifecycle")]
 PLATFORM = {"kfp", "kfp_kubernetes", "mlflow", "dvc", "boto3", "botocore"}
