@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
@@ -19,6 +20,7 @@ from glt.training.batches import evaluation_batches
 from glt.training.classifier import Classifier, predict
 from glt.training.pretrain import build_encoder
 from glt.training.probe import Probe, probe, validation_folds
+from glt.training.probe import _nearest as nearest
 from tests.conftest import LABELS, Store, small_recipe, store
 
 CPU = torch.device("cpu")
@@ -189,16 +191,33 @@ def test_metrics_are_those_of_the_tables(motions: Motions) -> None:
     }
 
 
-def test_the_nearest_neighbour_is_by_cosine_about_the_training_mean(motions: Motions) -> None:
+def test_the_nearest_neighbour_is_by_cosine_about_the_training_mean() -> None:
+    random = np.random.default_rng(0)
+    train, test = (random.normal(size=(n, 5)).astype(np.float32) * np.arange(1, 6) + 4 for n in (30, 20))
+    centre = train.astype(np.float64).mean(0)
+    for x, found in zip(test - centre, nearest(train, test), strict=True):
+        cosine = [x @ y / np.linalg.norm(x) / np.linalg.norm(y) for y in train - centre]
+        assert found == np.argmax(cosine)
+
+
+def test_the_nearest_neighbour_answers_with_its_label(motions: Motions) -> None:
     result = run(motions, ADAM)
     train, test = motions.numbers("train", labelled=True), motions.numbers("test", labelled=True)
     with torch.no_grad():
-        a, b = (result.model.pooled(fit(motions.batch(side), 16)).double().numpy() for side in (train, test))
-    centre, right = a.mean(0), 0
-    for x, label in zip(b, motions.labels(test), strict=True):
-        cosine = [(x - centre) @ (y - centre) / np.linalg.norm(x - centre) / np.linalg.norm(y - centre) for y in a]
-        right += motions.labels(train)[int(np.argmax(cosine))] == label
-    assert result.metrics["knn/top1"] == pytest.approx(right / len(test))
+        a, b = (result.model.pooled(fit(motions.batch(side), 16)).numpy() for side in (train, test))
+    right = motions.labels(train)[nearest(a, b)] == motions.labels(test)
+    assert result.metrics["knn/top1"] == pytest.approx(right.mean())
+
+
+def test_dropout_is_off(motions: Motions) -> None:
+    """The authors' evaluation left it on in the frozen encoder."""
+    size = {"frames": 16, "head_dim": 2, "heads": 2, "depth": 2}
+    wild, calm = (
+        run(motions, small_recipe(model=size | {"dropout": share, "drop_path": share}, probe={"epochs": 5}))
+        for share in (0.5, 0.0)
+    )
+    pd.testing.assert_frame_equal(wild.predictions, calm.predictions)
+    pd.testing.assert_frame_equal(wild.validation, calm.validation)
 
 
 def test_the_untrained_encoder_is_where_pretraining_starts(motions: Motions) -> None:
