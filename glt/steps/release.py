@@ -49,7 +49,12 @@ def compare(
         champion = registry.champion(settings.model_name)
         seen = registry.comparisons(settings.model_name, version.data)
         if champion is not None and champion.tags.get("content.digest") == artifact.digest(classifier):
-            verdict = gate.in_service(f"champion v{champion.version}", len(candidate))
+            verdict = gate.in_service(
+                candidate["label"].tolist(),
+                candidate["predicted"].tolist(),
+                against=f"champion v{champion.version}",
+                alpha=settings.gate.alpha,
+            )
         elif champion is not None:
             reference = _champion_validation(champion, candidate, clips, settings, version, accelerator, run)
             verdict = _decide(candidate, reference, "predicted", f"champion v{champion.version}", settings, seen)
@@ -65,6 +70,7 @@ def compare(
             }
         )
         run.tags({"gate.reason": verdict.reason})
+        tracking.on_parent(settings, version, {}, {"gate.reason": verdict.reason})
     return verdict.passed
 
 
@@ -102,12 +108,13 @@ def report(
             examples=examples,
             links={},
         )
-        run.file(Path(out), "report.html")
+        run.file(Path(out), "report")
         metrics = _scores(store, encoder, classifier, finetuned)
         made_by = {"ingest": clips, "disentangle": motions, "pretrain": encoder, "linear_probe": classifier}
         made_by |= {f"finetune/{number}": folder for number, folder in enumerate(finetuned, 1)}
-        runs = {step: _run_id(folder) for step, folder in made_by.items()}
-        tracking.link(settings, version, {**runs, "report": run.run_id}, metrics)
+        tracking.on_parent(
+            settings, version, metrics, {f"step.{name}": _run_id(folder) for name, folder in made_by.items()}
+        )
     return metrics
 
 
@@ -120,7 +127,7 @@ def register(classifier: Path, verdict: Path, recipe: str, data_version: str = "
     version = versions_of(info, data_version, code_version)
     with tracking.step(settings, version, "register") as run:
         model = registry.register(Path(classifier), settings, version, _verdict(verdict), run.run_id)
-        tracking.link(settings, version, {"register": run.run_id}, {}, {"model.version": model.version})
+        tracking.on_parent(settings, version, {}, {"model.version": model.version})
     return model.version
 
 
