@@ -13,19 +13,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import jinja2
-import numpy as np
 import pandas as pd
-import torch
 import yaml
 
 from glt import artifact
-from glt.analysis import figures
+from glt.analysis import examples, figures
 from glt.analysis.scores import Finetuned, Score, per_class, score, summary, wilson
 from glt.data.clips import ClipStore
 from glt.errors import GltError
-from glt.motion.disentangle import Motions, face_forward
+from glt.motion.disentangle import Motions
 from glt.recipe import Recipe
-from glt.training.batches import training_batch
 
 LISTED = 200  # rejected files listed one by one
 EXAMPLES = 3
@@ -109,7 +106,7 @@ def write_report(
             fractions=_fractions(tuned, len(predictions)),
             leaked=leaked,
             data=_data(clips, motions),
-            examples=_examples(clips, motions, recipe),
+            examples=[_example(clips, motions, recipe, number) for number in examples.choose(motions)],
             history=history,
             curves=_curves(history),
             confusion=_confusion(predictions, classes),
@@ -212,46 +209,12 @@ def _data(clips: ClipStore, motions: Motions) -> dict[str, Any]:
     }
 
 
-def _examples(clips: ClipStore, motions: Motions, recipe: Recipe) -> list[tuple[str, str]]:
-    """Training clips with much, middling and little global translation, each from another class: (name, figure)."""
-    table = motions.index[(motions.index["side"] == "train") & (clips.index["length"] > 1)].copy()
-    table["class"] = table["label"].fillna("unlabelled")
-    typical = []
-    for _, rows in table.groupby("class"):
-        rows = rows[rows["persons"] == rows["persons"].max()].sort_values(["length", "name"])
-        typical.append(int(rows.index[len(rows) // 2]))
-
-    def way(number: int) -> float:
-        world = motions.batch(np.array([number])).tokens[:, :, 0]
-        return float((world.amax(0) - world.amin(0)).norm(dim=-1).max())
-
-    ranked = sorted(typical, key=way, reverse=True)
-    count = min(EXAMPLES, len(ranked))
-    chosen = [ranked[round(place)] for place in np.linspace(0, len(ranked) - 1, count)] if ranked else []
-    return [_example(clips, motions, recipe, number) for number in chosen]
-
-
 def _example(clips: ClipStore, motions: Motions, recipe: Recipe, number: int) -> tuple[str, str]:
-    frames, present = clips.clip(number)
-    if recipe.motion.yaw == "first-frame":
-        frames = face_forward(frames, present, clips.skeleton)
-    here = np.array([number])
-    copy, _ = training_batch(
-        motions, here, recipe.pretrain.augment, recipe.seed, 0, recipe.model.frames, torch.device("cpu")
-    )
-    figure = figures.decomposition(
-        frames,
-        present,
-        motions.batch(here).tokens.numpy(),
-        copy.tokens.numpy(),
-        copy.present.numpy(),
-        clips.skeleton,
-    )
     row = motions.index.iloc[number]
     label = row["label"] if isinstance(row["label"], str) else "unlabelled"
-    name = f"{label} ({row['name']}, {len(frames)} frames)"
+    name = f"{label} ({row['name']}, {row['length']} frames)"
     what = "as recorded, its global translation, its local motion, and an augmented copy"
-    return name, figures.svg(figure, f"motion{number}", f"{name}: {what}")
+    return name, figures.svg(examples.draw(clips, motions, recipe, number), f"motion{number}", f"{name}: {what}")
 
 
 def _curves(history: Sequence[Mapping[str, float]]) -> str:
