@@ -81,7 +81,7 @@ class Classifier:
         if not np.isfinite(clip).all():
             raise GltError(f"predict: clip {number} has coordinates that are not finite; give an absent person zeros")
         clip = np.pad(clip, ((0, 0), (0, self.persons - clip.shape[1]), (0, 0), (0, 0)))
-        present = clip.any(axis=(2, 3))
+        present: NDArray[np.bool_] = np.any(clip, axis=(2, 3))
         if not present.any():
             raise GltError(f"predict: clip {number} shows nobody")
         if self._motion.yaw == "first-frame":
