@@ -13,22 +13,19 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import jinja2
-import numpy as np
 import pandas as pd
-import torch
 import yaml
 
 from glt import artifact
 from glt.analysis import figures
+from glt.analysis.examples import draw_example, example_clips, example_name
 from glt.analysis.scores import Finetuned, Score, per_class, score, summary, wilson
 from glt.data.clips import ClipStore
 from glt.errors import GltError
-from glt.motion.disentangle import Motions, face_forward
+from glt.motion.disentangle import Motions
 from glt.recipe import Recipe
-from glt.training.batches import training_batch
 
 LISTED = 200  # rejected files listed one by one
-EXAMPLES = 3
 
 
 @dataclass(frozen=True)
@@ -104,6 +101,7 @@ def write_report(
             written=datetime.now(UTC),
             links=[(name, address if _safe(address) else "") for name, address in links.items()],
             verdict=dict(verdict),
+            sentence=_sentence(str(verdict["reason"])),
             paired=_paired(verdict),
             scores=_scores(metrics, predictions, validation, leaked > 0),
             fractions=_fractions(tuned, len(predictions)),
@@ -213,45 +211,14 @@ def _data(clips: ClipStore, motions: Motions) -> dict[str, Any]:
 
 
 def _examples(clips: ClipStore, motions: Motions, recipe: Recipe) -> list[tuple[str, str]]:
-    """Training clips with much, middling and little global translation, each from another class: (name, figure)."""
-    table = motions.index[(motions.index["side"] == "train") & (clips.index["length"] > 1)].copy()
-    table["class"] = table["label"].fillna("unlabelled")
-    typical = []
-    for _, rows in table.groupby("class"):
-        rows = rows[rows["persons"] == rows["persons"].max()].sort_values(["length", "name"])
-        typical.append(int(rows.index[len(rows) // 2]))
-
-    def way(number: int) -> float:
-        world = motions.batch(np.array([number])).tokens[:, :, 0]
-        return float((world.amax(0) - world.amin(0)).norm(dim=-1).max())
-
-    ranked = sorted(typical, key=way, reverse=True)
-    count = min(EXAMPLES, len(ranked))
-    chosen = [ranked[round(place)] for place in np.linspace(0, len(ranked) - 1, count)] if ranked else []
-    return [_example(clips, motions, recipe, number) for number in chosen]
-
-
-def _example(clips: ClipStore, motions: Motions, recipe: Recipe, number: int) -> tuple[str, str]:
-    frames, present = clips.clip(number)
-    if recipe.motion.yaw == "first-frame":
-        frames = face_forward(frames, present, clips.skeleton)
-    here = np.array([number])
-    copy, _ = training_batch(
-        motions, here, recipe.pretrain.augment, recipe.seed, 0, recipe.model.frames, torch.device("cpu")
-    )
-    figure = figures.decomposition(
-        frames,
-        present,
-        motions.batch(here).tokens.numpy(),
-        copy.tokens.numpy(),
-        copy.present.numpy(),
-        clips.skeleton,
-    )
-    row = motions.index.iloc[number]
-    label = row["label"] if isinstance(row["label"], str) else "unlabelled"
-    name = f"{label} ({row['name']}, {len(frames)} frames)"
-    what = "as recorded, its global translation, its local motion, and an augmented copy"
-    return name, figures.svg(figure, f"motion{number}", f"{name}: {what}")
+    """(caption, SVG) of some training clips."""
+    pictures = []
+    for number in example_clips(motions):
+        name = example_name(motions, number)
+        figure = draw_example(clips, motions, number, recipe, titled=False)
+        said = f"{name}: as recorded, its global translation, its local motion, and an augmented copy"
+        pictures.append((name, figures.svg(figure, f"motion{number}", said)))
+    return pictures
 
 
 def _curves(history: Sequence[Mapping[str, float]]) -> str:
@@ -267,9 +234,7 @@ def _curves(history: Sequence[Mapping[str, float]]) -> str:
 
 def _confusion(predictions: pd.DataFrame, classes: Sequence[str]) -> str:
     said = f"Confusion matrix of the linear probe, {len(classes)} classes; the table of classes below has the numbers."
-    return figures.svg(
-        figures.confusion(list(predictions["label"]), list(predictions["predicted"]), classes), "confusion", said
-    )
+    return figures.svg(figures.confusion(predictions["label"], predictions["predicted"], classes), "confusion", said)
 
 
 def _paired(verdict: Mapping[str, Any]) -> str:
@@ -290,6 +255,12 @@ def _versions(
         ("Encoder", artifact.digest(encoder)),
         ("Classifier", artifact.digest(classifier)),
     ]
+
+
+def _sentence(reason: str) -> str:
+    """The gate's reason as a sentence: without what the headline says already."""
+    text = reason.removeprefix("not promoted, ").strip()
+    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
 
 
 def _safe(address: str) -> bool:
