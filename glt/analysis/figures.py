@@ -111,7 +111,7 @@ def decomposition(
     recorded, view = _view(frames, present, skeleton), _view(unturned, present, skeleton)
     starts = frames[np.argmax(present, axis=0), np.arange(persons), centre] @ recorded.T  # P, 2
     local = np.insert(tokens[:, :, 1:], centre, 0, axis=2)
-    there = augmented.any(axis=(2, 3))
+    there = (augmented != 0).any(axis=(2, 3))  # T', P
     beside = np.arange(persons)[:, None] * np.array([1.0, 0.0])  # P, 2: a metre to the right each
     panels: dict[str, list[NDArray[np.float64]]] = {
         "recorded": [frames[present[:, p], p] @ recorded.T for p in range(persons)],
@@ -201,7 +201,7 @@ def confusion(labels: Iterable[str], predicted: Iterable[str], classes: Sequence
     strongest = 0.6 if small else 1.0  # so that a count can be read on its cell
     for row, column in np.argwhere(counts):
         colour = SERIES[0] if row == column else SERIES[1]
-        alpha = strongest * float(shares[row, column])
+        alpha = strongest * float(shares[row, column]) ** 0.5  # the root: rare mistakes stay visible
         ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=colour, alpha=alpha, linewidth=0))
         if small:
             ax.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=8.5)
