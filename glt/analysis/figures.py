@@ -16,6 +16,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, PercentFormatter
@@ -74,7 +75,7 @@ def svg(figure: Figure, name: str, alternative: str) -> str:
     """
     stream = io.StringIO()
     with matplotlib.rc_context(_STYLE):
-        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        figure.savefig(stream, format="svg", dpi=200, transparent=True, metadata={"Date": None, "Creator": None})
     text = stream.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
@@ -198,13 +199,15 @@ def confusion(labels: Iterable[str], predicted: Iterable[str], classes: Sequence
     side = max(cell * len(classes), 2.4)
     figure = Figure(figsize=(side + 1.9, side + 1.7), layout="constrained")
     ax = figure.subplots()
-    strongest = 0.6 if small else 1.0  # so that a count can be read on its cell
-    for row, column in np.argwhere(counts):
-        colour = SERIES[0] if row == column else SERIES[1]
-        alpha = strongest * float(shares[row, column]) ** 0.5  # the root: rare mistakes stay visible
-        ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=colour, alpha=alpha, linewidth=0))
-        if small:
+    shade = shares**0.5  # the root: rare mistakes stay visible
+    if small:
+        for row, column in np.argwhere(counts):
+            colour, alpha = SERIES[0 if row == column else 1], 0.6 * float(shade[row, column])  # a count stays legible
+            ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=colour, alpha=alpha, linewidth=0))
             ax.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=8.5)
+    else:  # one picture: thousands of cells as shapes would make the page heavy
+        colours = np.where(np.eye(len(classes), dtype=bool)[..., None], to_rgb(SERIES[0]), to_rgb(SERIES[1]))
+        ax.imshow(np.dstack([colours, shade]), interpolation="nearest")
     names = [name if len(name) <= 26 else f"{name[:25]}…" for name in classes]
     size = 8.5 if small else max(3.5, min(8.5, cell * 62))
     ax.set_xticks(range(len(classes)), names, rotation=45, ha="right", rotation_mode="anchor", fontsize=size)
