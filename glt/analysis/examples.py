@@ -13,7 +13,7 @@ from glt.recipe import Recipe
 from glt.training.batches import training_batch
 
 
-def example_clips(motions: Motions, count: int = 3) -> list[int]:
+def choose(motions: Motions, count: int = 3) -> list[int]:
     """Row numbers of training clips with much, middling and little global translation, each of another class.
 
     Of a class the clip of median length is taken, among those with the most persons.
@@ -29,7 +29,7 @@ def example_clips(motions: Motions, count: int = 3) -> list[int]:
     return [ranked[round(place)] for place in places]
 
 
-def draw_example(clips: ClipStore, motions: Motions, number: int, recipe: Recipe, *, titled: bool = True) -> Figure:
+def draw(clips: ClipStore, motions: Motions, recipe: Recipe, number: int, *, titled: bool = True) -> Figure:
     """The clip in row `number` as recorded, its global translation and local motion, and as pretraining may see it."""
     frames, present = clips.clip(number)
     here = np.array([number])
@@ -38,11 +38,11 @@ def draw_example(clips: ClipStore, motions: Motions, number: int, recipe: Recipe
     )
     augmented = entangle(seen.tokens.numpy(), seen.present.numpy(), motions.skeleton.centre)
     tokens = motions.batch(here).tokens.numpy()
-    title = example_name(motions, number) if titled else ""
+    title = caption(motions, number) if titled else ""
     return decomposition(frames, present, tokens, augmented, motions.skeleton, title)
 
 
-def example_name(motions: Motions, number: int) -> str:
+def caption(motions: Motions, number: int) -> str:
     """Class, name and length of a clip, for a caption."""
     row = motions.index.iloc[number]
     label = row["label"] if isinstance(row["label"], str) else "unlabelled"

@@ -17,8 +17,7 @@ import pandas as pd
 import yaml
 
 from glt import artifact
-from glt.analysis import figures
-from glt.analysis.examples import draw_example, example_clips, example_name
+from glt.analysis import examples, figures
 from glt.analysis.scores import Finetuned, Score, per_class, score, summary, wilson
 from glt.data.clips import ClipStore
 from glt.errors import GltError
@@ -213,9 +212,9 @@ def _data(clips: ClipStore, motions: Motions) -> dict[str, Any]:
 def _examples(clips: ClipStore, motions: Motions, recipe: Recipe) -> list[tuple[str, str]]:
     """(caption, SVG) of some training clips."""
     pictures = []
-    for number in example_clips(motions):
-        name = example_name(motions, number)
-        figure = draw_example(clips, motions, number, recipe, titled=False)
+    for number in examples.choose(motions):
+        name = examples.caption(motions, number)
+        figure = examples.draw(clips, motions, recipe, number, titled=False)
         said = f"{name}: as recorded, its global translation, its local motion, and an augmented copy"
         pictures.append((name, figures.svg(figure, f"motion{number}", said)))
     return pictures

@@ -221,6 +221,20 @@ def on_parent(
         client.set_tag(run_id, name, value)
 
 
+def fetch_report(parent_id: str, place: Path) -> None:
+    """Copy the report of a pipeline run to `place`."""
+    import mlflow
+
+    client = connect()
+    experiment = client.get_run(parent_id).info.experiment_id
+    query = f"tags.`{PARENT}` = '{parent_id}' and tags.`{STEP}` = 'report'"
+    run_id = client.search_runs([experiment], query)[0].info.run_id
+    (name,) = (file.path for file in client.list_artifacts(run_id, "report"))
+    with tempfile.TemporaryDirectory() as folder:
+        page = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=name, dst_path=folder)
+        artifact.write_bytes(place, Path(page).read_bytes())
+
+
 def close(recipe: Recipe, versions: Versions, status: str, message: str = "") -> None:
     """End the parent run.
 

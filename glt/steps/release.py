@@ -18,7 +18,6 @@ from glt.lifecycle import gate, registry, tracking
 from glt.motion.disentangle import Motions, write_motions
 from glt.recipe import Recipe, load, parse
 from glt.reporter import Reporter
-from glt.steps.data import draw_example, example_clips
 from glt.steps.provenance import versions_of
 from glt.training.batches import device
 from glt.training.classifier import load_classifier
@@ -95,7 +94,6 @@ def report(
     version = versions_of(data.info, data_version, code_version)
     store = ClipStore(clips)
     with tracking.step(settings, version, "report") as run:
-        examples = [draw_example(store, data, number, settings) for number in example_clips(data)]
         write_report(
             Path(out),
             recipe=settings,
@@ -105,7 +103,6 @@ def report(
             classifier=classifier,
             finetunes=list(finetuned),
             verdict=_verdict(verdict).to_dict(),
-            examples=examples,
             links={},
         )
         run.file(Path(out), "report")

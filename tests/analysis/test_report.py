@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from glt.analysis.examples import draw_example, example_clips
+from glt.analysis import examples
 from glt.analysis.report import write_report
 from glt.errors import GltError
 from glt.motion.disentangle import Motions
@@ -148,12 +148,12 @@ def test_folders_that_do_not_belong_are_refused_and_nothing_is_written(run: Run,
 
 
 def test_examples_are_training_clips_of_different_classes_that_move_ever_less(run: Run) -> None:
-    numbers = example_clips(run.motions)
+    numbers = examples.choose(run.motions)
     rows = run.motions.index.iloc[numbers]
     assert rows["label"].nunique() == 3
     assert set(rows["side"]) == {"train"}
     assert rows["label"].tolist() == ["drop trash", "pick up with two hands", "pick up with one hand"]
-    figure = draw_example(run.clips, run.motions, numbers[0], run.recipe)
+    figure = examples.draw(run.clips, run.motions, run.recipe, numbers[0])
     assert figure.get_suptitle().startswith("drop trash (a03_")
 
 

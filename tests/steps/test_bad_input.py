@@ -133,7 +133,7 @@ def test_recipe_that_is_none(tmp_path: Path, recipe: str, says: str) -> None:
 
 def test_recordings_that_changed_since_the_run_began(tmp_path: Path) -> None:
     write(tmp_path / "recordings.zip", {name(1): text()})
-    with pytest.raises(GltError, match="is version .*, not 0123"):
+    with pytest.raises(GltError, match=r"is version .*, not 0123"):
         steps.ingest(str(tmp_path / "recordings.zip"), yaml.safe_dump(RECIPE), tmp_path / "clips", data_version="0123")
 
 
