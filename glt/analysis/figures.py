@@ -9,13 +9,14 @@ from __future__ import annotations
 import functools
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ParamSpec
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, PercentFormatter
@@ -74,7 +75,7 @@ def svg(figure: Figure, name: str, alternative: str) -> str:
     """
     stream = io.StringIO()
     with matplotlib.rc_context(_STYLE):
-        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        figure.savefig(stream, format="svg", dpi=200, transparent=True, metadata={"Date": None, "Creator": None})
     text = stream.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
@@ -91,51 +92,44 @@ def svg(figure: Figure, name: str, alternative: str) -> str:
 
 @_styled
 def decomposition(
-    frames: Floats,
-    present: Bools,
-    tokens: Floats,
-    augmented: Floats,
-    augmented_present: Bools,
-    skeleton: Skeleton,
-    title: str = "",
+    frames: Floats, present: Bools, tokens: Floats, augmented: Floats, skeleton: Skeleton, title: str = ""
 ) -> Figure:
     """A clip as recorded, its global translation, its local motion, and augmented; side by side, at one scale.
 
     Args:
-        frames: positions [T, P, K, 3], metres, in the orientation of `tokens`.
+        frames: positions [T, P, K, 3] as recorded, metres.
         present: [T, P].
-        tokens: [T, P, K, 3], from `glt.motion.disentangle.disentangle`.
-        augmented: tokens [T', P, K, 3] of an augmented copy.
-        augmented_present: [T', P].
+        tokens: [T, P, K, 3] of the same clip, from `glt.motion.disentangle.disentangle`, turned or not.
+        augmented: positions [T', P, K, 3] of an augmented copy, each person from its own origin (`entangle`).
         skeleton: the layout.
         title: above all.
 
-    Each person has a colour; earlier moments are fainter. Persons are put where they started (in the augmented panel),
-    or beside each other (in the local motion).
+    Each person has a colour; earlier moments are fainter. Paths and augmented persons begin where the recorded ones
+    do; local motions stand beside each other.
     """
-    persons = frames.shape[1]
-    starts = frames[np.argmax(present, axis=0), np.arange(persons), skeleton.centre]  # P, 3
-    view = _view(frames, present, skeleton)
-    beside = np.arange(persons)[:, None] * view[0]  # P, 3: a metre to the right each
-    local = np.insert(tokens[:, :, 1:], skeleton.centre, 0, axis=2) + beside[:, None]
-    copy = entangle(augmented, augmented_present, skeleton.centre) + starts[:, None]
-    panels = [
-        ("recorded", frames, present),
-        ("global translation", frames[:, :, skeleton.centre : skeleton.centre + 1], present),
-        ("local motion", local, present),
-        ("augmented", copy, augmented_present),
-    ]
-    flat = [[positions[seen[:, p], p] @ view.T for p in range(persons)] for _, positions, seen in panels]
-    spans = [_span(people) for people in flat]
+    persons, centre = frames.shape[1], skeleton.centre
+    unturned = entangle(tokens, present, centre)
+    recorded, view = _view(frames, present, skeleton), _view(unturned, present, skeleton)
+    starts = frames[np.argmax(present, axis=0), np.arange(persons), centre] @ recorded.T  # P, 2
+    local = np.insert(tokens[:, :, 1:], centre, 0, axis=2)
+    there = (augmented != 0).any(axis=(2, 3))  # T', P
+    beside = np.arange(persons)[:, None] * np.array([1.0, 0.0])  # P, 2: a metre to the right each
+    panels: dict[str, list[NDArray[np.float64]]] = {
+        "recorded": [frames[present[:, p], p] @ recorded.T for p in range(persons)],
+        "global translation": [tokens[present[:, p], p, :1] @ view.T + starts[p] for p in range(persons)],
+        "local motion": [local[present[:, p], p] @ view.T + beside[p] for p in range(persons)],
+        "augmented": [augmented[there[:, p], p] @ view.T + starts[p] for p in range(persons)],
+    }
+    spans = [_span(people) for people in panels.values()]
     spans[1] = spans[0]  # the path where it was walked
     widths = [max(high[0] - low[0], 0.8) for low, high in spans]
     height = max(high[1] - low[1] for low, high in spans)
-    tall = float(np.clip(10.4 * height / sum(widths), 2.0, 3.6))
+    tall = float(np.clip(10.4 * height / sum(widths), 2.0, 3.8))
     figure = Figure(figsize=(11, tall + 0.55), layout="constrained")
     if title:
         figure.suptitle(title, x=0.005, ha="left", fontsize=10, color=MUTED)
     axes = figure.subplots(1, 4, width_ratios=widths)
-    for ax, (name, _, _), people, (low, high), width in zip(axes, panels, flat, spans, widths, strict=True):
+    for ax, (name, people), (low, high), width in zip(axes, panels.items(), spans, widths, strict=True):
         for person, points in enumerate(people):
             colour = SERIES[person % len(SERIES)]
             if name == "global translation":
@@ -148,9 +142,9 @@ def decomposition(
         ax.set_aspect("equal")
         ax.set_title(name)
         ax.set_axis_off()
-    left, low_y = axes[0].get_xlim()[0], axes[0].get_ylim()[0]
-    axes[0].plot([left, left + 0.5], [low_y, low_y], color=MUTED, lw=2, solid_capstyle="butt", clip_on=False)
-    axes[0].annotate("0.5 m", (left + 0.55, low_y), va="center", color=MUTED, fontsize=8)
+    left, bottom = axes[0].get_xlim()[0], axes[0].get_ylim()[0]
+    axes[0].plot([left, left + 0.5], [bottom, bottom], color=MUTED, lw=2, solid_capstyle="butt", clip_on=False)
+    axes[0].annotate("0.5 m", (left + 0.55, bottom), va="center", color=MUTED, fontsize=8)
     return figure
 
 
@@ -182,7 +176,7 @@ def curves(history: Sequence[Mapping[str, float]]) -> Figure:
         ends[right].append((values[-1], frames, colour))
     left.set_title("Loss")
     right.set_title("Direction accuracy (dashed: always the commonest class)")
-    right.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    right.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     right.set_ylim(0, None)
     for ax in (left, right):
         ax.set_xlabel("epoch")
@@ -194,7 +188,7 @@ def curves(history: Sequence[Mapping[str, float]]) -> Figure:
 
 
 @_styled
-def confusion(labels: Sequence[str], predicted: Sequence[str], classes: Sequence[str]) -> Figure:
+def confusion(labels: Iterable[str], predicted: Iterable[str], classes: Sequence[str]) -> Figure:
     """Row-normalised confusion matrix: true classes down, answers across; counts in the cells up to 20 classes."""
     place = {name: number for number, name in enumerate(classes)}
     counts = np.zeros((len(classes), len(classes)), int)
@@ -205,13 +199,15 @@ def confusion(labels: Sequence[str], predicted: Sequence[str], classes: Sequence
     side = max(cell * len(classes), 2.4)
     figure = Figure(figsize=(side + 1.9, side + 1.7), layout="constrained")
     ax = figure.subplots()
-    strongest = 0.6 if small else 1.0  # so that a count can be read on its cell
-    for row, column in np.argwhere(counts):
-        colour = SERIES[0] if row == column else SERIES[1]
-        alpha = strongest * float(shares[row, column])
-        ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=colour, alpha=alpha, linewidth=0))
-        if small:
+    shade = shares**0.5  # the root: rare mistakes stay visible
+    if small:
+        for row, column in np.argwhere(counts):
+            colour, alpha = SERIES[0 if row == column else 1], 0.6 * float(shade[row, column])  # a count stays legible
+            ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=colour, alpha=alpha, linewidth=0))
             ax.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=8.5)
+    else:  # one picture: thousands of cells as shapes would make the page heavy
+        colours = np.where(np.eye(len(classes), dtype=bool)[..., None], to_rgb(SERIES[0]), to_rgb(SERIES[1]))
+        ax.imshow(np.dstack([colours, shade]), interpolation="nearest")
     names = [name if len(name) <= 26 else f"{name[:25]}…" for name in classes]
     size = 8.5 if small else max(3.5, min(8.5, cell * 62))
     ax.set_xticks(range(len(classes)), names, rotation=45, ha="right", rotation_mode="anchor", fontsize=size)
@@ -282,7 +278,13 @@ def _draw_person(ax: Axes, points: NDArray[np.float64], skeleton: Skeleton, colo
     heads = [joint for joint, name in enumerate(skeleton.joints) if name == "head"]
     for moment, alpha in zip(moments, np.geomspace(0.13, 1, len(moments)), strict=True):
         pose = points[moment]
-        lines = LineCollection(list(pose[bones]), colors=colour, alpha=alpha, linewidths=1.6, capstyle="round")
+        lines = LineCollection(
+            list(pose[bones]),
+            colors=colour,
+            alpha=alpha,
+            linewidths=2.2 if moment == moments[-1] else 1.3,
+            capstyle="round",
+        )
         ax.add_collection(lines)
         ax.plot(pose[heads, 0], pose[heads, 1], "o", color=colour, alpha=alpha, markersize=5.5, markeredgewidth=0)
 

@@ -25,7 +25,6 @@ from glt.motion.disentangle import Motions
 from glt.recipe import Recipe
 
 LISTED = 200  # rejected files listed one by one
-EXAMPLES = 3
 
 
 @dataclass(frozen=True)
@@ -101,12 +100,13 @@ def write_report(
             written=datetime.now(UTC),
             links=[(name, address if _safe(address) else "") for name, address in links.items()],
             verdict=dict(verdict),
+            sentence=_sentence(str(verdict["reason"])),
             paired=_paired(verdict),
             scores=_scores(metrics, predictions, validation, leaked > 0),
             fractions=_fractions(tuned, len(predictions)),
             leaked=leaked,
             data=_data(clips, motions),
-            examples=[_example(clips, motions, recipe, number) for number in examples.choose(motions)],
+            examples=_examples(clips, motions, recipe),
             history=history,
             curves=_curves(history),
             confusion=_confusion(predictions, classes),
@@ -209,12 +209,15 @@ def _data(clips: ClipStore, motions: Motions) -> dict[str, Any]:
     }
 
 
-def _example(clips: ClipStore, motions: Motions, recipe: Recipe, number: int) -> tuple[str, str]:
-    row = motions.index.iloc[number]
-    label = row["label"] if isinstance(row["label"], str) else "unlabelled"
-    name = f"{label} ({row['name']}, {row['length']} frames)"
-    what = "as recorded, its global translation, its local motion, and an augmented copy"
-    return name, figures.svg(examples.draw(clips, motions, recipe, number), f"motion{number}", f"{name}: {what}")
+def _examples(clips: ClipStore, motions: Motions, recipe: Recipe) -> list[tuple[str, str]]:
+    """(caption, SVG) of some training clips."""
+    pictures = []
+    for number in examples.choose(motions):
+        name = examples.caption(motions, number)
+        figure = examples.draw(clips, motions, recipe, number, titled=False)
+        said = f"{name}: as recorded, its global translation, its local motion, and an augmented copy"
+        pictures.append((name, figures.svg(figure, f"motion{number}", said)))
+    return pictures
 
 
 def _curves(history: Sequence[Mapping[str, float]]) -> str:
@@ -230,9 +233,7 @@ def _curves(history: Sequence[Mapping[str, float]]) -> str:
 
 def _confusion(predictions: pd.DataFrame, classes: Sequence[str]) -> str:
     said = f"Confusion matrix of the linear probe, {len(classes)} classes; the table of classes below has the numbers."
-    return figures.svg(
-        figures.confusion(list(predictions["label"]), list(predictions["predicted"]), classes), "confusion", said
-    )
+    return figures.svg(figures.confusion(predictions["label"], predictions["predicted"], classes), "confusion", said)
 
 
 def _paired(verdict: Mapping[str, Any]) -> str:
@@ -253,6 +254,12 @@ def _versions(
         ("Encoder", artifact.digest(encoder)),
         ("Classifier", artifact.digest(classifier)),
     ]
+
+
+def _sentence(reason: str) -> str:
+    """The gate's reason as a sentence: without what the headline says already."""
+    text = reason.removeprefix("not promoted, ").strip()
+    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
 
 
 def _safe(address: str) -> bool:
