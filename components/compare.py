@@ -18,9 +18,9 @@ def compare(
     """Paired test of the candidate and the champion on the same clips."""
     from pathlib import Path
 
-    from glt import steps
+    from glt.steps import compare
 
-    return steps.compare(
+    return compare.compare(
         Path(clips.path),
         Path(classifier.path),
         recipe,

@@ -17,9 +17,10 @@ def disentangle(
     """Disentangle global translation and local motion."""
     from pathlib import Path
 
-    from glt import artifact, steps
+    from glt import artifact
+    from glt.steps import data
 
-    found = steps.disentangle(
+    found = data.disentangle(
         Path(clips.path), recipe, Path(motions.path), data_version=data_version, code_version=code_version
     )
     metrics.metadata.update(found)

@@ -22,9 +22,10 @@ def finetune(
     import os
     from pathlib import Path
 
-    from glt import artifact, steps
+    from glt import artifact
+    from glt.steps import training
 
-    found = steps.finetune(
+    found = training.finetune(
         Path(motions.path),
         Path(encoder.path),
         recipe,

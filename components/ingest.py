@@ -17,8 +17,9 @@ def ingest(
     """Read, check and store recordings."""
     from pathlib import Path
 
-    from glt import artifact, steps
+    from glt import artifact
+    from glt.steps import data
 
-    found = steps.ingest(recordings, recipe, Path(clips.path), data_version=data_version, code_version=code_version)
+    found = data.ingest(recordings, recipe, Path(clips.path), data_version=data_version, code_version=code_version)
     metrics.metadata.update(found)
     artifact.write_json(Path(metrics.path), found)

@@ -19,9 +19,10 @@ def linear_probe(
     """Fit and measure a linear classifier on the frozen encoder."""
     from pathlib import Path
 
-    from glt import artifact, steps
+    from glt import artifact
+    from glt.steps import training
 
-    found = steps.linear_probe(
+    found = training.linear_probe(
         Path(motions.path),
         Path(encoder.path),
         recipe,

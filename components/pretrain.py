@@ -18,9 +18,10 @@ def pretrain(
     """Pretrain the encoder without labels."""
     from pathlib import Path
 
-    from glt import artifact, steps
+    from glt import artifact
+    from glt.steps import training
 
-    found = steps.pretrain(
+    found = training.pretrain(
         Path(motions.path),
         recipe,
         Path(encoder.path),

@@ -16,6 +16,6 @@ def promote(
     """Make the version the champion."""
     from pathlib import Path
 
-    from glt import steps
+    from glt.steps import release
 
-    steps.promote(version, Path(verdict.path), recipe, data_version=data_version, code_version=code_version)
+    release.promote(version, Path(verdict.path), recipe, data_version=data_version, code_version=code_version)

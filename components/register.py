@@ -16,8 +16,8 @@ def register(
     """Register the classifier with the gate's reason."""
     from pathlib import Path
 
-    from glt import steps
+    from glt.steps import release
 
-    return steps.register(
+    return release.register(
         Path(classifier.path), Path(verdict.path), recipe, data_version=data_version, code_version=code_version
     )

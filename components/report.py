@@ -24,9 +24,10 @@ def report(
     """Write the run's report."""
     from pathlib import Path
 
-    from glt import artifact, steps
+    from glt import artifact
+    from glt.steps import report
 
-    found = steps.report(
+    found = report.report(
         Path(clips.path),
         Path(motions.path),
         Path(encoder.path),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from glt import recipe, steps
+from glt import recipe
 from glt.errors import GltError
-from glt.lifecycle import registry, versions
+from glt.lifecycle import registry, tracking, versions
+from glt.steps import compare, data, release, report, training
 
 
 def show(result: Any) -> None:
@@ -43,12 +45,25 @@ def recipes() -> None:
         print(name)
 
 
-@app.command()
-def data(recordings: str = typer.Argument("", help="folder, archive or file; none: what data.dvc pins")) -> None:
+@app.command("data")
+def prepare(recordings: str = typer.Argument("", help="folder, archive or file; none: what data.dvc pins")) -> None:
     """Bring `data/` to what data.dvc pins, or replace it by your own recordings and update data.dvc."""
     root = Path.cwd()
     folder = versions.replace(root, Path(recordings)) if recordings else versions.prepare(root)
     print(folder)
+
+
+@app.command()
+def ui(port: int = 5000) -> None:
+    """Serve MLflow's UI on the runs of this machine."""
+    uri = tracking.store_uri()
+    if not uri.startswith("sqlite:"):
+        print(f"MLFLOW_TRACKING_URI is set: the runs are at {uri}")
+        return
+    tracking.connect()
+    print(f"MLflow on http://127.0.0.1:{port}, Ctrl-C ends it", flush=True)
+    server = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--port", str(port), "--workers", "1"]
+    subprocess.run(server, check=False)
 
 
 @app.command()
@@ -59,15 +74,15 @@ def rollback(name: str = typer.Argument(help="registered model, such as glt-samp
 
 
 for step in (
-    steps.ingest,
-    steps.disentangle,
-    steps.pretrain,
-    steps.linear_probe,
-    steps.finetune,
-    steps.compare,
-    steps.report,
-    steps.register,
-    steps.promote,
+    data.ingest,
+    data.disentangle,
+    training.pretrain,
+    training.linear_probe,
+    training.finetune,
+    compare.compare,
+    report.report,
+    release.register,
+    release.promote,
 ):
     app.command()(step)
 

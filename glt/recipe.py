@@ -173,13 +173,14 @@ class Recipe(_Section):
 
     @property
     def model_name(self) -> str:
-        """Registered model: glt-<dataset>-<protocol>."""
-        return f"glt-{self.data.dataset}-{self.data.protocol}"
+        """Registered model: glt-<dataset>-<protocol>; a fold has a model of its own, as its test side is its own."""
+        return f"glt-{self.experiment}"
 
     @property
     def experiment(self) -> str:
-        """MLflow experiment: <dataset>-<protocol>."""
-        return f"{self.data.dataset}-{self.data.protocol}"
+        """MLflow experiment: <dataset>-<protocol>, and the fold if there are folds."""
+        fold = f"-{self.data.fold}" if self.data.protocol == "5-fold" else ""
+        return f"{self.data.dataset}-{self.data.protocol}{fold}"
 
     def to_json(self) -> str:
         """Canonical text: equal recipes give equal text."""

@@ -31,8 +31,9 @@ def fields(path: str = "", value: object = None) -> dict[str, Any]:
 def test_a_shipped_recipe_loads_and_keeps_its_name(name: str) -> None:
     loaded = recipe.load(name)
     assert loaded.name == name
-    assert loaded.model_name == f"glt-{loaded.data.dataset}-{loaded.data.protocol}"
-    assert loaded.experiment == f"{loaded.data.dataset}-{loaded.data.protocol}"
+    fold = f"-{loaded.data.fold}" if loaded.data.protocol == "5-fold" else ""
+    assert loaded.model_name == f"glt-{loaded.data.dataset}-{loaded.data.protocol}{fold}"
+    assert loaded.experiment == f"{loaded.data.dataset}-{loaded.data.protocol}{fold}"
 
 
 @pytest.mark.parametrize("name", recipe.names())

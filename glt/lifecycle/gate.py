@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
-
-from scipy.stats import binomtest
 
 from glt.errors import GltError
 
@@ -48,6 +48,11 @@ class Verdict:
         return asdict(self)
 
     @staticmethod
+    def read(path: Path) -> Verdict:
+        """From the file that `compare` wrote."""
+        return Verdict.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+
+    @staticmethod
     def from_dict(values: Mapping[str, Any]) -> Verdict:
         """From `to_dict`."""
         return Verdict(**values)
@@ -75,6 +80,8 @@ def decide(
     Raises:
         GltError: no clips, or not the same number of answers.
     """
+    from scipy.stats import binomtest  # a second to import, and most steps only read a verdict
+
     if not labels or not len(labels) == len(candidate) == len(reference):
         raise GltError(
             f"gate: {len(labels)} labels, {len(candidate)} and {len(reference)} answers; "

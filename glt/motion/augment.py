@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from glt.motion.packed import Packed, resample
+from glt.randomness import Purpose, generator
 from glt.recipe import AugmentConfig
 
 
@@ -30,7 +31,7 @@ class Draws:
 
 def draw(config: AugmentConfig, seed: int, epoch: int, clips: Sequence[int]) -> Draws:
     """The random numbers of `clips` (their numbers in the data set) at `epoch`."""
-    generators = tuple(np.random.Generator(np.random.Philox(key=[(seed << 32) + epoch, int(clip)])) for clip in clips)
+    generators = tuple(generator(Purpose.AUGMENT, seed, epoch, int(clip)) for clip in clips)
     uniform = np.stack([g.uniform(-1, 1, 8) for g in generators])  # B, 8
     shear = np.tile(np.eye(3), (len(generators), 1, 1))
     shear[:, ~np.eye(3, dtype=bool)] = config.shear * uniform[:, 2:]

@@ -13,6 +13,7 @@ from glt.errors import GltError
 from glt.motion.augment import augment, draw, fit, mask_tokens
 from glt.motion.disentangle import Motions
 from glt.motion.packed import Packed
+from glt.randomness import Purpose, generator
 from glt.recipe import AugmentConfig
 
 Numbers = NDArray[np.int64]
@@ -20,7 +21,7 @@ Numbers = NDArray[np.int64]
 
 def shuffled(numbers: Numbers, seed: int, epoch: int, batch: int) -> list[Numbers]:
     """The clips in a new order, in batches whose sizes differ by at most one clip and none above `batch`."""
-    order = np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(numbers)
+    order = generator(Purpose.ORDER, seed, epoch).permutation(numbers)
     return np.array_split(order, math.ceil(len(order) / batch))
 
 

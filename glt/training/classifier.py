@@ -112,10 +112,14 @@ def answers(probability: NDArray[np.float32], classes: Sequence[str]) -> pd.Data
     return pd.DataFrame(best | {f"p_{name}": probability[:, number] for number, name in enumerate(classes)})
 
 
-def accuracy(table: pd.DataFrame) -> dict[str, float]:
-    """``top1`` over all clips of a table of predictions, ``top1_clean`` over those that do not stand on both sides."""
+def accuracy(table: pd.DataFrame, key: str = "top1") -> dict[str, float]:
+    """``<key>`` over all clips of a table of predictions, ``<key>_clean`` over those without a twin in training.
+
+    What has no clip is left out.
+    """
     right = table["label"] == table["predicted"]
-    return {"top1": float(right.mean()), "top1_clean": float(right[table["clean"]].mean())}
+    shares = {key: right, f"{key}_clean": right[table["clean"]]}
+    return {name: float(share.mean()) for name, share in shares.items() if len(share)}
 
 
 def save_classifier(

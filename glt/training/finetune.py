@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from glt.errors import GltError
 from glt.model import GLTransformer
 from glt.motion.disentangle import Motions
+from glt.randomness import Purpose, generator
 from glt.recipe import Recipe
 from glt.reporter import Reporter
 from glt.training.batches import Numbers, shuffled, training_batch
@@ -40,7 +41,7 @@ def draw_labelled(motions: Motions, fraction: float, seed: int) -> Numbers:
     chosen = []
     for number, name in enumerate(np.unique(labels)):
         members = train[labels == name]
-        order = np.random.Generator(np.random.Philox(key=[seed, number])).permutation(members)
+        order = generator(Purpose.LABELLED, seed, number=number).permutation(members)
         chosen.append(order[: max(1, round(fraction * len(members)))])
     return np.sort(np.concatenate(chosen))
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,7 +24,7 @@ from glt.motion.packed import Packed
 from glt.recipe import ProbeConfig, Recipe
 from glt.reporter import Reporter
 from glt.training.batches import Numbers, evaluation_batches, training_batch
-from glt.training.classifier import Classifier, predictions, training_classes
+from glt.training.classifier import Classifier, accuracy, predictions, training_classes
 from glt.training.pretrain import build_encoder
 
 Floats = NDArray[np.float32]
@@ -84,7 +83,7 @@ def probe(encoder: GLTransformer, motions: Motions, recipe: Recipe, device: torc
         GltError: no labelled clip on a side, or one class only.
     """
     train, test = motions.numbers("train", labelled=True), motions.numbers("test", labelled=True)
-    labels, truth, classes = motions.labels(train), motions.labels(test), training_classes(motions)
+    labels, classes = motions.labels(train), training_classes(motions)
     names, y = np.array(classes), np.searchsorted(classes, labels)
     folds = validation_folds(motions, train)
     torch.manual_seed(recipe.seed)
@@ -105,13 +104,12 @@ def probe(encoder: GLTransformer, motions: Motions, recipe: Recipe, device: torc
         "probe/untrained_top1": names[linear["untrained"].logits(features["untrained"].test).argmax(1)],
         "knn/top1": labels[_nearest(features["pretrained"].train[0], features["pretrained"].test)],
     }
-    metrics = {
-        "probe/val_top1": _share(validation["predicted"] == validation["label"]),
-        "probe/untrained_val_top1": _share(validation["untrained"] == validation["label"]),
-    }
+    metrics: dict[str, float] = {}
+    for key, column in (("probe/val_top1", "predicted"), ("probe/untrained_val_top1", "untrained")):
+        if len(validation):
+            metrics[key] = float((validation[column] == validation["label"]).mean())
     for key, answer in answers.items():
-        right = answer == truth
-        metrics |= {key: _share(right), f"{key}_clean": _share(right[table["clean"].to_numpy()])}
+        metrics |= accuracy(table.assign(predicted=answer), key)
     reporter.metrics(metrics)
     model = models["pretrained"].cpu()
     model.load_state_dict(linear["pretrained"].state(), strict=False)
@@ -254,7 +252,3 @@ def _nearest(train: Floats, test: Floats) -> NDArray[np.int64]:
 def _softmax(logits: Floats) -> Floats:
     result: Floats = torch.from_numpy(logits).softmax(1).numpy()
     return result
-
-
-def _share(right: Any) -> float:
-    return float(np.mean(right))

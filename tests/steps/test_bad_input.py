@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from glt import steps
 from glt.errors import GltError
+from glt.steps import data, training
 from tests.steps.recordings import RECIPE, name, text, write
 
 
@@ -58,7 +58,7 @@ def test_recordings_that_cannot_be_read(tmp_path: Path, prepare: Callable[[Path]
     recordings, out = tmp_path / "recordings.zip", tmp_path / "out"
     prepare(recordings)
     with pytest.raises(GltError, match=says) as caught:
-        steps.ingest(str(recordings), yaml.safe_dump(RECIPE), out / "clips")
+        data.ingest(str(recordings), yaml.safe_dump(RECIPE), out / "clips")
     assert str(recordings) in str(caught.value)
     assert [found for found in left(out) if not found.endswith(".rejected.csv")] == []
 
@@ -67,9 +67,9 @@ def pretrained(folder: Path, files: dict[str, str]) -> Path:
     """The folder with clips, motions and an encoder made of these recordings."""
     write(folder / "recordings.zip", files)
     recipe = yaml.safe_dump(RECIPE)
-    steps.ingest(str(folder / "recordings.zip"), recipe, folder / "clips")
-    steps.disentangle(folder / "clips", recipe, folder / "motions")
-    steps.pretrain(folder / "motions", recipe, folder / "encoder", accelerator="cpu")
+    data.ingest(str(folder / "recordings.zip"), recipe, folder / "clips")
+    data.disentangle(folder / "clips", recipe, folder / "motions")
+    training.pretrain(folder / "motions", recipe, folder / "encoder", accelerator="cpu")
     return folder
 
 
@@ -89,8 +89,10 @@ def test_labels_that_no_classifier_can_learn(tmp_path: Path, files: dict[str, st
     before = left(tmp_path)
     recipe = yaml.safe_dump(RECIPE)
     for step in (
-        lambda: steps.linear_probe(made / "motions", made / "encoder", recipe, made / "probe", accelerator="cpu"),
-        lambda: steps.finetune(made / "motions", made / "encoder", recipe, 0.1, 0, made / "tuned", accelerator="cpu"),
+        lambda: training.linear_probe(made / "motions", made / "encoder", recipe, made / "probe", accelerator="cpu"),
+        lambda: training.finetune(
+            made / "motions", made / "encoder", recipe, 0.1, 0, made / "tuned", accelerator="cpu"
+        ),
     ):
         with pytest.raises(GltError, match=says):
             step()
@@ -100,16 +102,16 @@ def test_labels_that_no_classifier_can_learn(tmp_path: Path, files: dict[str, st
 def test_empty_split(tmp_path: Path) -> None:
     write(tmp_path / "recordings.zip", {name(1, take=t): text(20 + t) for t in (1, 2)})
     recipe = yaml.safe_dump(RECIPE)
-    steps.ingest(str(tmp_path / "recordings.zip"), recipe, tmp_path / "clips")
+    data.ingest(str(tmp_path / "recordings.zip"), recipe, tmp_path / "clips")
     with pytest.raises(GltError, match="test"):
-        steps.disentangle(tmp_path / "clips", recipe, tmp_path / "motions")
+        data.disentangle(tmp_path / "clips", recipe, tmp_path / "motions")
     assert "motions" not in left(tmp_path)
 
 
 def test_clip_of_one_frame_is_kept_with_a_warning_and_trains(tmp_path: Path) -> None:
     files = {name(s, action=a, take=t): text(20 + s + t) for s in (1, 2, 3) for a in (1, 2) for t in (1, 2)}
     made = pretrained(tmp_path, files | {name(4): text(1)})
-    metrics = steps.linear_probe(
+    metrics = training.linear_probe(
         made / "motions", made / "encoder", yaml.safe_dump(RECIPE), made / "probe", accelerator="cpu"
     )
     assert 0 <= metrics["probe/top1"] <= 1
@@ -127,14 +129,14 @@ def test_clip_of_one_frame_is_kept_with_a_warning_and_trains(tmp_path: Path) -> 
 def test_recipe_that_is_none(tmp_path: Path, recipe: str, says: str) -> None:
     write(tmp_path / "recordings.zip", {name(1): text()})
     with pytest.raises(GltError, match=says):
-        steps.ingest(str(tmp_path / "recordings.zip"), recipe, tmp_path / "clips")
+        data.ingest(str(tmp_path / "recordings.zip"), recipe, tmp_path / "clips")
     assert left(tmp_path) == ["recordings.zip"]
 
 
 def test_recordings_that_changed_since_the_run_began(tmp_path: Path) -> None:
     write(tmp_path / "recordings.zip", {name(1): text()})
     with pytest.raises(GltError, match=r"is version .*, not 0123"):
-        steps.ingest(str(tmp_path / "recordings.zip"), yaml.safe_dump(RECIPE), tmp_path / "clips", data_version="0123")
+        data.ingest(str(tmp_path / "recordings.zip"), yaml.safe_dump(RECIPE), tmp_path / "clips", data_version="0123")
 
 
 def test_command_says_it_in_one_line_and_exits_with_1(tmp_path: Path) -> None:
