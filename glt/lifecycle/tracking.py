@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 
 PARENT, STEP, PIPELINE = "mlflow.parentRunId", "glt.step", "kfp.run_id"
 SQLITE = "sqlite:///"
+QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
 _BATCH = 1000  # metrics MLflow takes at once
 _FLUSH = 2.0  # seconds between two deliveries of metrics
 
@@ -59,8 +64,8 @@ def connect() -> MlflowClient:
     Raises:
         GltError: the store does not answer; said within ten seconds.
     """
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     import mlflow
 
     for name in ("alembic", "mlflow"):

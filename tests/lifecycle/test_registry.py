@@ -78,6 +78,7 @@ def test_a_version_carries_where_it_comes_from(
     assert logged.status == "READY"
     assert logged.experiment_id == client.get_run(run_id).info.experiment_id
     assert logged.artifact_location.startswith((home / "mlartifacts" / "sample-xsub").as_uri())
+    version.folder()
     said = capfd.readouterr()
     assert said.out + said.err == ""
 
