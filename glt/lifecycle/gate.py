@@ -95,7 +95,7 @@ def decide(
     passed = p_value < alpha
     counts = (
         f"right on {gained} clips that the {against} got wrong, wrong on {lost} that it got right "
-        f"(p = {p_value:.2g}, {len(labels):,} validation clips)"
+        f"(p = {p_value:.3g} {'<' if passed else '>='} {alpha:g}, {len(labels):,} validation clips)"
     )
     return Verdict(
         passed=passed,

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import datetime as dt
+import getpass
 import os
+import warnings
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glt import artifact
 from glt.errors import GltError
 from glt.lifecycle.gate import Verdict
-from glt.lifecycle.tracking import Versions, connect
+from glt.lifecycle.tracking import PARENT, Versions, connect
 from glt.recipe import Recipe
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel
     from mlflow.entities.model_registry import ModelVersion
 
 CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
 LOADER = "glt.serving.pyfunc"
+# What the loader needs beside glt itself, which comes with the image and is on no index.
+REQUIREMENTS = ("numpy", "pandas", "pyarrow", "pydantic", "pyyaml", "safetensors", "scipy", "torch")
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ class Version:
                 "that this machine may read the artifact store, or roll back to a version whose files are there"
             ) from error
         place = model / "data"
-        found = place if (place / artifact.MANIFEST).exists() else next(place.glob(f"*/{artifact.MANIFEST}")).parent
+        found = next((path.parent for path in sorted(place.rglob(artifact.MANIFEST))), place)
         artifact.open_artifact(found, "classifier")
         return found
 
@@ -81,30 +87,29 @@ def register(classifier: Path, recipe: Recipe, versions: Versions, verdict: Verd
         run_id: MLflow run that the model belongs to.
     """
     client, name, digest = connect(), recipe.model_name, artifact.digest(classifier)
-    for known in _versions(client, name):
-        if known.tags.get("content.digest") == digest:
-            return _version(known)
-    model_uri = _log_model(classifier, run_id)
-    import mlflow
-
-    above = _aliased(client, name, CHAMPION)
-    tags = {
-        "content.digest": digest,
-        "data.version": versions.data,
-        "code.version": versions.code,
-        "recipe": recipe.name,
-        "image": os.environ.get("GLT_IMAGE", "none"),
-        "parent.model": f"v{above.version}" if above else "none",
-        "gate.passed": str(verdict.passed),
-        "gate.p_value": f"{verdict.p_value:.4g}",
-        "gate.against": verdict.against,
-        "gate.clips": str(verdict.clips),
-        "gate.comparisons": str(verdict.comparisons),
-    }
-    made = mlflow.register_model(model_uri, name, tags=tags)
-    client.update_model_version(name, made.version, verdict.reason)
-    client.set_registered_model_alias(name, CHALLENGER, made.version)
-    return _version(client.get_model_version(name, made.version))
+    held = _aliased(client, name, CHAMPION)
+    known = [version for version in _versions(client, name) if version.tags.get("content.digest") == digest]
+    if known:
+        version = str(known[0].version)
+    else:
+        tags = {
+            "content.digest": digest,
+            "data.version": versions.data,
+            "code.version": versions.code,
+            "recipe": recipe.name,
+            "image": os.environ.get("GLT_IMAGE", "none"),
+            "parent.model": f"v{held.version}" if held else "none",
+            "parent.run": client.get_run(run_id).data.tags.get(PARENT, run_id),
+            "gate.passed": str(verdict.passed),
+            "gate.p_value": f"{verdict.p_value:.4g}",
+            "gate.against": verdict.against,
+            "gate.clips": str(verdict.clips),
+            "gate.comparisons": str(verdict.comparisons),
+        }
+        version = _create_version(client, name, _log_model(client, classifier, run_id), tags, verdict.reason)
+    if held is None or held.version != version:
+        client.set_registered_model_alias(name, CHALLENGER, version)
+    return _version(client.get_model_version(name, version))
 
 
 def promote(name: str, version: str, reason: str) -> None:
@@ -126,54 +131,94 @@ def rollback(name: str) -> Version:
         GltError: there is no previous champion.
     """
     client = connect()
-    before = _aliased(client, name, PREVIOUS)
-    if before is None:
+    before, held = _aliased(client, name, PREVIOUS), _aliased(client, name, CHAMPION)
+    if before is None or held is None or before.version == held.version:
         raise GltError(f"{name}: no version has the alias `{PREVIOUS}`, so there is nothing to roll back to")
-    _serve(client, name, before.version, "rolled back by hand")
-    return before
+    _serve(client, name, before.version, f"rolled back from v{held.version} by hand")
+    return _version(client.get_model_version(name, before.version))
 
 
 def _serve(client: MlflowClient, name: str, version: str, reason: str) -> None:
     old = _aliased(client, name, CHAMPION)
     if old is not None and old.version == version:
         return
-    if old is not None:
-        client.set_registered_model_alias(name, PREVIOUS, old.version)
-    client.set_registered_model_alias(name, CHAMPION, version)
-    now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     for tag, value in {
-        "promoted.at": now,
+        "promoted.at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "promoted.because": reason,
+        "promoted.by": _who(),
         "promoted.over": old.version if old else "none",
     }.items():
         client.set_model_version_tag(name, version, tag, value)
+    if old is not None:
+        client.set_registered_model_alias(name, PREVIOUS, old.version)
+    client.set_registered_model_alias(name, CHAMPION, version)
 
 
-def _log_model(classifier: Path, run_id: str) -> str:
+def _who() -> str:
+    if run := os.environ.get("GLT_RUN_ID"):
+        return f"pipeline run {run}"
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return f"user {os.getuid()}"
+
+
+def _log_model(client: MlflowClient, classifier: Path, run_id: str) -> LoggedModel:
     """Log the folder as a pyfunc model of data only: it is loaded by our own code, no pickle travels."""
     import mlflow
-    from mlflow.models import ModelSignature
+    from mlflow.models import Model, ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
 
     outputs = Schema([ColSpec(DataType.string, "label"), ColSpec(DataType.double, "confidence")])
-    with mlflow.start_run(run_id=run_id):
-        logged = mlflow.pyfunc.log_model(
-            name="classifier",
+    experiment = client.get_run(run_id).info.experiment_id
+    made = client.create_logged_model(experiment, "classifier", run_id)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*input example was not provided")
+        # What `mlflow.pyfunc.log_model` calls; that one needs the step's run to be MLflow's active run, and ends it.
+        Model.log(
+            artifact_path=None,
+            flavor=mlflow.pyfunc,
+            model_id=made.model_id,
+            run_id=run_id,
             loader_module=LOADER,
             data_path=str(classifier),
-            pip_requirements=["glt"],
+            pip_requirements=[f"{name}=={metadata.version(name).partition('+')[0]}" for name in REQUIREMENTS],
             signature=ModelSignature(outputs=outputs),
+            metadata={"input": "clips [frames, persons, joints, 3]: a list, or a DataFrame's column `frames`"},
         )
-    return str(logged.model_uri)
+    return made
+
+
+def _create_version(client: MlflowClient, name: str, model: LoggedModel, tags: dict[str, str], description: str) -> str:
+    """All that is known of a version is written with it: none is ever without its evidence."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name, description="Global-local Motion Transformer with its linear classifier")
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    made = client.create_model_version(
+        name,
+        model.artifact_location,
+        model.source_run_id,
+        tags,
+        description=description,
+        model_id=model.model_id,
+    )
+    return str(made.version)
 
 
 def _aliased(client: MlflowClient, name: str, alias: str) -> Version | None:
     from mlflow.exceptions import MlflowException
 
     try:
-        return _version(client.get_model_version_by_alias(name, alias))
-    except MlflowException:  # no such model, or no such alias
-        return None
+        version = client.get_registered_model(name).aliases.get(alias)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise  # an error must not pass for "there is no champion"
+    return _version(client.get_model_version(name, str(version))) if version else None
 
 
 def _versions(client: MlflowClient, name: str) -> list[ModelVersion]:

@@ -6,12 +6,12 @@ a step's by the tag ``glt.step`` within its parent. So a step that runs again co
 
 from __future__ import annotations
 
-import json
+import fcntl
 import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,17 +19,24 @@ from typing import TYPE_CHECKING, Any
 
 from glt import artifact
 from glt.errors import GltError
+from glt.lifecycle import outbox
 from glt.recipe import Recipe
 from glt.reporter import ConsoleReporter
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 PARENT, STEP, PIPELINE = "mlflow.parentRunId", "glt.step", "kfp.run_id"
+SQLITE = "sqlite:///"
+QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
 _BATCH = 1000  # metrics MLflow takes at once
 _FLUSH = 2.0  # seconds between two deliveries of metrics
-_PAUSE = 30.0  # seconds after a failed delivery before the next try
 
 
 @dataclass(frozen=True)
@@ -46,41 +53,45 @@ def home() -> Path:
 
 
 def store_uri() -> str:
-    """MLFLOW_TRACKING_URI, or a SQLite file in `home`."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home() / 'mlflow.db'}"
+    """MLFLOW_TRACKING_URI, or a SQLite file in `home`; the path of a SQLite file is absolute."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{home() / 'mlflow.db'}"
+    return f"{SQLITE}{Path(uri.removeprefix(SQLITE)).resolve()}" if uri.startswith(SQLITE) else uri
 
 
 def connect() -> MlflowClient:
-    """A client of the store, which has answered; metrics that an earlier run could not deliver are delivered.
+    """A client of the store, which has answered; what an earlier run could not deliver is delivered.
 
     Raises:
-        GltError: the store does not answer.
+        GltError: the store does not answer; said within ten seconds.
     """
-    for name in ("alembic", "mlflow"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     import mlflow
 
-    if store_uri().startswith("sqlite:///"):
-        Path(store_uri().removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    mlflow.set_tracking_uri(store_uri())
-    client = mlflow.MlflowClient()
+    for name in ("alembic", "mlflow"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    uri = store_uri()
     try:
-        client.search_experiments(max_results=1)
+        if uri.startswith(SQLITE):
+            Path(uri.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True)
+        mlflow.set_tracking_uri(uri)
+        client = mlflow.MlflowClient()
+        with outbox.once():
+            client.search_experiments(max_results=1)
     except Exception as error:  # sqlalchemy, requests and MLflow each raise their own
+        why = (str(error).splitlines() or [type(error).__name__])[0].replace(uri, _shown(uri))[:200]
         raise GltError(
-            f"MLflow at {store_uri()} does not answer ({str(error).splitlines()[0][:200]}); start the server, correct "
+            f"MLflow at {_shown(uri)} does not answer ({why}); start the server, correct "
             "MLFLOW_TRACKING_URI, or unset it to keep runs on this machine"
         ) from error
-    _deliver_spool(client)
+    outbox.replay(client, uri, home() / "spool")
     return client
 
 
 def parent(recipe: Recipe, versions: Versions) -> str:
     """Id of the pipeline run's MLflow run, made if it is not there.
 
-    A run id that Kubeflow's own MLflow plugin injected (MLFLOW_RUN_ID) is honoured.
+    Where Kubeflow's own MLflow plugin injected a run (MLFLOW_RUN_ID, the task's), it is the run above that one.
     """
     return _parent(connect(), recipe, versions)
 
@@ -97,42 +108,37 @@ def step(recipe: Recipe, versions: Versions, name: str, key: str = "") -> Iterat
     """
     client = connect()
     above = _parent(client, recipe, versions)
+    if client.get_run(above).info.status != "RUNNING":  # the pipeline run is tried again
+        client.update_run(above, status="RUNNING")
     title = f"{name}/{key}" if key else name
-    experiment = client.get_run(above).info.experiment_id
-    found = client.search_runs([experiment], f"tags.`{PARENT}` = '{above}' and tags.`{STEP}` = '{title}'")
-    if found:
-        run_id = found[0].info.run_id
-        client.update_run(run_id, status="RUNNING")
-    else:
-        run_id = client.create_run(experiment, tags={PARENT: above, STEP: title}, run_name=title).info.run_id
-    run = StepRun(client, run_id, above)
-    run.tags(_tags(recipe, versions))
+    run = StepRun(client, _child(client, above, title), above)
+    run.tags({STEP: title, **_tags(recipe, versions)})
     status = "FAILED"
     try:
         yield run
         status = "FINISHED"
+        run.untag("error")  # of an earlier attempt
     except BaseException as error:
         run.tags(
             {"error": f"{error}"[:5000] if isinstance(error, GltError) else f"{type(error).__name__}: {error}"[:5000]}
         )
         raise
     finally:
-        run.end(status)
-        if not _in_pipeline():
-            client.set_terminated(above, status)
+        run.end(status, also_parent=not _in_pipeline())
 
 
 class StepRun:
     """The MLflow run of a step; a `glt.reporter.Reporter`.
 
-    Once it is open nothing it does stops the step: what cannot be delivered is said, metrics are kept and arrive later.
+    Once it is open nothing it does stops the step: what cannot be delivered is kept, said, and arrives later.
     """
 
     def __init__(self, client: MlflowClient, run_id: str, parent_id: str) -> None:
         """Use `step`."""
         self.run_id, self._parent = run_id, parent_id
-        self._client, self._console = client, ConsoleReporter()
-        self._waiting: list[tuple[str, float, int, int]] = []
+        self._console = ConsoleReporter()
+        self._outbox = outbox.Outbox(client, store_uri(), run_id, home() / "spool")
+        self._rows: list[tuple[str, float, int, int]] = []
         self._next = 0.0
 
     def progress(self, task: str, done: int, total: int, note: str = "") -> None:
@@ -141,15 +147,22 @@ class StepRun:
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Record `values` at `step`; they are delivered a few at a time."""
-        now = int(time.time() * 1000)
-        self._waiting += [(name, float(value), now, step) for name, value in values.items()]
+        now = _now()
+        self._rows += [(name, float(value), now, step) for name, value in values.items()]
         if time.monotonic() >= self._next:
-            self._deliver()
+            self._flush()
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Record settings; one that is there keeps its value."""
+        self._outbox.send("params", values={name: str(value) for name, value in values.items()})
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Set tags."""
-        for name, value in values.items():
-            self._attempt(f"tag {name}", lambda name=name, value=value: self._client.set_tag(self.run_id, name, value))
+        self._outbox.send("tags", values={name: str(value) for name, value in values.items()})
+
+    def untag(self, name: str) -> None:
+        """Remove a tag, if it is there."""
+        self._outbox.send("untag", name=name)
 
     def figure(self, figure: Figure, name: str) -> None:
         """Keep a figure as a PNG."""
@@ -160,65 +173,46 @@ class StepRun:
 
     def file(self, path: Path, folder: str = "") -> None:
         """Keep a file under `folder`."""
-        self._attempt(path.name, lambda: self._client.log_artifact(self.run_id, str(path), folder or None))
+        self._outbox.send("file", Path(path), folder=folder)
 
     def dataset(self, name: str, digest: str, source: str, context: str) -> None:
         """Say which data the step used, here and on the parent run.
 
         Args:
             name: of the dataset.
-            digest: DVC md5.
+            digest: DVC md5; MLflow keeps 36 characters.
             source: where it was read from.
             context: training or evaluation.
         """
-        from mlflow.entities import Dataset, DatasetInput, InputTag
-
-        data = Dataset(name, digest[:36], "dvc", json.dumps({"uri": source}))
-        entry = DatasetInput(data, [InputTag("mlflow.data.context", context)])
         for run_id in (self.run_id, self._parent):
-            self._attempt("dataset", lambda run_id=run_id: self._client.log_inputs(run_id, [entry]))
+            self._outbox.send("dataset", run_id=run_id, name=name, digest=digest[:36], source=source, context=context)
 
-    def end(self, status: str) -> None:
+    def end(self, status: str, also_parent: bool = False) -> None:
         """Deliver what waits and close the run; if the server is away, leave both to the next `connect`."""
-        try:
-            self._deliver()
-            if not self._waiting:
-                self._client.set_terminated(self.run_id, status)
-                return
-        except Exception as error:
-            self._warn("its end", error)
-        spooled = {"run_id": self.run_id, "status": status, "metrics": self._waiting}
-        artifact.write_json(home() / "spool" / f"{self.run_id}.json", spooled)
+        self._flush()
+        for run_id in (self.run_id, self._parent)[: 2 if also_parent else 1]:
+            self._outbox.send("end", run_id=run_id, status=status, milliseconds=_now())
+        self._outbox.settle()
 
-    def _deliver(self) -> None:
-        try:
-            _log(self._client, self.run_id, self._waiting)
-        except Exception as error:
-            self._next = time.monotonic() + _PAUSE
-            self._warn("metrics, which are kept", error)
-        else:
-            self._waiting = []
-            self._next = time.monotonic() + _FLUSH
-
-    def _attempt(self, what: str, call: Callable[[], Any]) -> None:
-        try:
-            call()
-        except Exception as error:
-            self._warn(what, error)
-
-    def _warn(self, what: str, error: Exception) -> None:
-        print(f"glt: warning: MLflow did not take {what} ({str(error).splitlines()[0][:120]})", flush=True)
+    def _flush(self) -> None:
+        for start in range(0, len(self._rows), _BATCH):
+            self._outbox.send("metrics", rows=self._rows[start : start + _BATCH])
+        self._rows = []
+        self._next = time.monotonic() + _FLUSH
 
 
 def on_parent(
     recipe: Recipe, versions: Versions, metrics: Mapping[str, float], tags: Mapping[str, str] | None = None
 ) -> None:
     """Put final metrics and tags on the parent run, where runs are compared."""
-    client = connect()
-    run_id, now = _parent(client, recipe, versions), int(time.time() * 1000)
-    _log(client, run_id, [(name, value, now, 0) for name, value in metrics.items()])
-    for name, value in (tags or {}).items():
-        client.set_tag(run_id, name, value)
+    from mlflow.entities import Metric, RunTag
+
+    client, now = connect(), _now()
+    client.log_batch(
+        _parent(client, recipe, versions),
+        metrics=[Metric(name, float(value), now, 0) for name, value in metrics.items()],
+        tags=[RunTag(name, str(value)) for name, value in (tags or {}).items()],
+    )
 
 
 def fetch_report(parent_id: str, place: Path) -> None:
@@ -226,9 +220,8 @@ def fetch_report(parent_id: str, place: Path) -> None:
     import mlflow
 
     client = connect()
-    experiment = client.get_run(parent_id).info.experiment_id
-    query = f"tags.`{PARENT}` = '{parent_id}' and tags.`{STEP}` = 'report'"
-    run_id = client.search_runs([experiment], query)[0].info.run_id
+    (run, *_) = _children(client, parent_id, f"and tags.`{STEP}` = 'report'")
+    run_id = run.info.run_id
     (name,) = (file.path for file in client.list_artifacts(run_id, "report"))
     with tempfile.TemporaryDirectory() as folder:
         page = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=name, dst_path=folder)
@@ -236,7 +229,7 @@ def fetch_report(parent_id: str, place: Path) -> None:
 
 
 def close(recipe: Recipe, versions: Versions, status: str, message: str = "") -> None:
-    """End the parent run.
+    """End the parent run, and the run of a step that was killed before it could say so.
 
     Args:
         recipe: says the experiment.
@@ -246,36 +239,101 @@ def close(recipe: Recipe, versions: Versions, status: str, message: str = "") ->
     """
     client = connect()
     run_id = _parent(client, recipe, versions)
+    failed = _children(client, run_id, "and attributes.status = 'FAILED'")
+    lost = _children(client, run_id, "and attributes.status = 'RUNNING'")
+    errors = [run.data.tags["error"] for run in failed if "error" in run.data.tags]
+    for run in lost:
+        errors.append(f"{run.info.run_name} ended without a word: killed, evicted or out of memory")
+        client.set_tag(run.info.run_id, "error", errors[-1])
+        client.set_terminated(run.info.run_id, "KILLED")
     if status != "FINISHED":
-        experiment = client.get_run(run_id).info.experiment_id
-        failed = client.search_runs([experiment], f"tags.`{PARENT}` = '{run_id}' and attributes.status = 'FAILED'")
-        errors = [run.data.tags["error"] for run in failed if "error" in run.data.tags]
         client.set_tag(run_id, "error", (errors[0] if errors else message) or "no reason was given")
+    elif "error" in client.get_run(run_id).data.tags:
+        client.delete_tag(run_id, "error")
     client.set_terminated(run_id, status)
 
 
 def _parent(client: MlflowClient, recipe: Recipe, versions: Versions) -> str:
-    if injected := os.environ.get("MLFLOW_RUN_ID"):
-        return injected
-    found = client.get_experiment_by_name(recipe.experiment)
-    experiment = found.experiment_id if found else _new_experiment(client, recipe.experiment)
     key = os.environ.get("GLT_RUN_ID") or f"{recipe.name}-{versions.data[:12]}-{versions.code}"
-    query = f"tags.`{PIPELINE}` = '{key}'"
-    runs = client.search_runs([experiment], query, order_by=["attributes.start_time ASC"])
-    if not runs:
-        tags = {PIPELINE: key, **_tags(recipe, versions)}
-        made = client.create_run(experiment, tags=tags, run_name=f"{recipe.name}-{key[:8]}")
-        for name, value in _flat(recipe.model_dump(mode="json")).items():
-            client.log_param(made.info.run_id, name, value)
-        # Two steps that start at once may both get here: the older run is the parent.
-        runs = client.search_runs([experiment], query, order_by=["attributes.start_time ASC"])
-        if runs[0].info.run_id != made.info.run_id:
-            client.delete_run(made.info.run_id)
-    return str(runs[0].info.run_id)
+    if injected := _injected(client):
+        run = _root(client, injected)
+        if "recipe" not in run.data.tags:
+            _describe(client, run.info.run_id, {PIPELINE: key, **_tags(recipe, versions)}, recipe)
+        return str(run.info.run_id)
+    with _alone():
+        found = client.get_experiment_by_name(recipe.experiment)
+        if found is not None and found.lifecycle_stage != "active":
+            raise GltError(
+                f"MLflow experiment {recipe.experiment} was deleted; restore it (mlflow experiments restore "
+                f"--experiment-id {found.experiment_id}) or remove it for good (mlflow gc)"
+            )
+        experiment = found.experiment_id if found else _new_experiment(client, recipe.experiment)
+        if runs := _oldest_first(client, experiment, key):
+            return str(runs[0].info.run_id)
+        made = client.create_run(experiment, tags={PIPELINE: key}, run_name=f"{recipe.name}-{key[:8]}").info.run_id
+        # On a server, two pods that start at once may both get here: the older run is the parent.
+        first = str(_oldest_first(client, experiment, key)[0].info.run_id)
+        if first != made:
+            client.delete_run(made)
+            return first
+        _describe(client, made, _tags(recipe, versions), recipe)
+        return str(made)
+
+
+def _child(client: MlflowClient, above: str, title: str) -> str:
+    """The run of a step: the one injected for this task, the one of an earlier attempt, or a new one."""
+    injected = _injected(client)
+    found = [injected] if injected and injected.info.run_id != above else []
+    found = found or _children(client, above, f"and tags.`{STEP}` = '{title}'")
+    if found:
+        client.update_run(found[0].info.run_id, status="RUNNING")
+        return str(found[0].info.run_id)
+    experiment = client.get_run(above).info.experiment_id
+    return str(client.create_run(experiment, tags={PARENT: above, STEP: title}, run_name=title).info.run_id)
+
+
+def _children(client: MlflowClient, above: str, condition: str = "") -> list[Run]:
+    experiment = client.get_run(above).info.experiment_id
+    return list(client.search_runs([experiment], f"tags.`{PARENT}` = '{above}' {condition}"))
+
+
+def _oldest_first(client: MlflowClient, experiment: str, key: str) -> list[Run]:
+    order = ["attributes.start_time ASC", "attributes.run_id ASC"]
+    return list(client.search_runs([experiment], f"tags.`{PIPELINE}` = '{key}'", order_by=order))
+
+
+def _injected(client: MlflowClient) -> Run | None:
+    """The run that Kubeflow's MLflow plugin made for this task (or that the user chose)."""
+    run_id = os.environ.get("MLFLOW_RUN_ID")
+    if not run_id:
+        return None
+    try:
+        return client.get_run(run_id)
+    except Exception as error:
+        raise GltError(
+            f"MLFLOW_RUN_ID: {_shown(store_uri())} has no run {run_id}; unset it, or correct MLFLOW_TRACKING_URI"
+        ) from error
+
+
+def _root(client: MlflowClient, run: Run) -> Run:
+    while above := run.data.tags.get(PARENT):
+        run = client.get_run(above)
+    return run
+
+
+def _describe(client: MlflowClient, run_id: str, tags: Mapping[str, str], recipe: Recipe) -> None:
+    from mlflow.entities import Param, RunTag
+
+    settings = _flat(recipe.model_dump(mode="json"))
+    client.log_batch(
+        run_id,
+        params=[Param(name, str(value)) for name, value in settings.items()],
+        tags=[RunTag(name, value) for name, value in tags.items()],
+    )
 
 
 def _new_experiment(client: MlflowClient, name: str) -> str:
-    local = store_uri().startswith("sqlite:///")
+    local = store_uri().startswith(SQLITE)
     place = (home() / "mlartifacts" / name).as_uri() if local else None
     try:
         return str(client.create_experiment(name, artifact_location=place))
@@ -283,6 +341,18 @@ def _new_experiment(client: MlflowClient, name: str) -> str:
         if (found := client.get_experiment_by_name(name)) is None:
             raise
         return str(found.experiment_id)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """No other process of this machine is in here with the same SQLite file."""
+    uri = store_uri()
+    if not uri.startswith(SQLITE):
+        yield
+        return
+    with Path(f"{uri.removeprefix(SQLITE)}.lock").open("w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _tags(recipe: Recipe, versions: Versions) -> dict[str, str]:
@@ -300,20 +370,11 @@ def _in_pipeline() -> bool:
     return bool(os.environ.get("GLT_RUN_ID") or os.environ.get("MLFLOW_RUN_ID"))
 
 
-def _log(client: MlflowClient, run_id: str, rows: list[tuple[str, float, int, int]]) -> None:
-    from mlflow.entities import Metric
-
-    for start in range(0, len(rows), _BATCH):
-        client.log_batch(run_id, metrics=[Metric(*row) for row in rows[start : start + _BATCH]])
+def _now() -> int:
+    return int(time.time() * 1000)
 
 
-def _deliver_spool(client: MlflowClient) -> None:
-    for path in sorted((home() / "spool").glob("*.json")):
-        try:
-            spooled = json.loads(path.read_text(encoding="utf-8"))
-            _log(client, spooled["run_id"], [tuple(row) for row in spooled["metrics"]])
-            client.set_terminated(spooled["run_id"], spooled["status"])
-        except Exception as error:
-            print(f"glt: warning: {path} still waits for MLflow ({str(error).splitlines()[0][:120]})", flush=True)
-        else:
-            path.unlink(missing_ok=True)
+def _shown(uri: str) -> str:
+    """The address without the password it may hold."""
+    scheme, _, rest = uri.rpartition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}" if scheme else uri

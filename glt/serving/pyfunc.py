@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from glt.errors import GltError
 from glt.serving.model import Classifier
 
 
@@ -23,9 +25,23 @@ class ClassifierModel:
         Args:
             model_input: a DataFrame with a column `frames`, or a list; of joint positions [T, P, K, 3] or [T, K, 3].
             params: none are known.
+
+        Raises:
+            GltError: there is no such column, or a clip is not such an array.
         """
-        clips = model_input["frames"] if isinstance(model_input, pd.DataFrame) else model_input
-        return self._classifier.predict(list(clips))[["label", "confidence"]]
+        if isinstance(model_input, pd.DataFrame):
+            if "frames" not in model_input:
+                raise GltError(f"predict: the table has {list(model_input)}; give the clips in a column `frames`")
+            model_input = model_input["frames"]
+        clips = []
+        for number, clip in enumerate(model_input):
+            try:
+                clips.append(np.asarray(clip, np.float32))
+            except (ValueError, TypeError) as error:
+                raise GltError(
+                    f"predict: clip {number} is ragged or holds something other than numbers ({error})"
+                ) from error
+        return self._classifier.predict(clips)[["label", "confidence"]]
 
 
 def _load_pyfunc(path: str) -> ClassifierModel:

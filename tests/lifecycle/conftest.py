@@ -1,0 +1,127 @@
+"""A store that is already migrated (copying it takes milliseconds, migrating seconds), classifiers, a real server."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from glt import artifact
+from glt.lifecycle import tracking
+from glt.lifecycle.tracking import Versions
+
+VERSIONS = Versions(data="0123456789abcdef0123456789abcdef.dir", code="c0dec0dec0de")
+INJECTED = ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "GLT_IMAGE")
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite store without runs."""
+    folder = tmp_path_factory.mktemp("migrated")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in INJECTED:
+            patch.delenv(name, raising=False)
+        patch.setenv("GLT_HOME", str(folder))
+        tracking.connect()
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def home(migrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """GLT_HOME with a store of its own, inside the pipeline run `pipeline-run-1`."""
+    for name in INJECTED:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("GLT_HOME", str(tmp_path / "runs"))
+    monkeypatch.setenv("GLT_RUN_ID", "pipeline-run-1")
+    (tmp_path / "runs").mkdir()
+    shutil.copyfile(migrated, tmp_path / "runs" / "mlflow.db")
+    return tmp_path / "runs"
+
+
+def make_classifier(place: Path, seed: int) -> Path:
+    """A well-formed classifier artifact with random weights."""
+    random = torch.Generator().manual_seed(seed)
+    table = pd.DataFrame({"name": ["a", "b"], "label": ["jump", "walk"], "predicted": ["jump", "jump"]})
+    with artifact.create(place, "classifier", {"data_version": VERSIONS.data, "mlflow_run_id": "none"}) as draft:
+        save_file({"classifier.weight": torch.randn(2, 3, generator=random)}, draft / "model.safetensors")
+        artifact.write_json(draft / "config.json", {"classes": ["jump", "walk"]})
+        artifact.write_json(draft / "metrics.json", {"probe/top1": 0.5})
+        table.to_parquet(draft / "predictions.parquet")
+        table.to_parquet(draft / "validation.parquet")
+    return place
+
+
+class Server:
+    """A real `mlflow server` on a port of its own, that can be killed and started again."""
+
+    def __init__(self, folder: Path, database: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self._folder, self._process = folder, None
+        shutil.copyfile(database, folder / "server.db")
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        environment.pop("MLFLOW_TRACKING_URI", None)
+        options = f"--backend-store-uri sqlite:///{self._folder}/server.db --artifacts-destination {self._folder}/files"
+        with (self._folder / "log").open("a") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "mlflow", "server", *options.split(), "--port", str(self.port), "--workers=1"],
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
+            )
+        for _ in range(600):
+            try:
+                urllib.request.urlopen(f"{self.uri}/health", timeout=5).close()
+                return
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.2)
+        raise AssertionError((self._folder / "log").read_text())
+
+    def kill(self) -> None:
+        """End it and its workers at once, as a node that fails does."""
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+
+@pytest.fixture(scope="session")
+def running(migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("server"), migrated)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def server(running: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Server]:
+    """Call it with a pipeline run's id: the environment of a step that is part of that run and uses the server."""
+
+    def use(run: str) -> Server:
+        for name in INJECTED:
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("GLT_HOME", str(tmp_path / "pod"))
+        monkeypatch.setenv("GLT_RUN_ID", run)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", running.uri)
+        return running
+
+    return use

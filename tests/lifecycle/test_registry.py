@@ -1,0 +1,210 @@
+"""The registry: versions with evidence, aliases that move and move back."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from glt import artifact
+from glt.errors import GltError
+from glt.lifecycle import registry, tracking
+from glt.lifecycle.gate import Verdict
+from glt.recipe import load
+from tests.lifecycle.conftest import VERSIONS, Server, make_classifier
+
+RECIPE = load("sample")
+NAME = "glt-sample-xsub"
+VERDICT = Verdict(
+    passed=True,
+    already=False,
+    reason="better than the untrained encoder: right on 31 clips",
+    against="untrained encoder",
+    clips=120,
+    candidate_top1=0.8,
+    reference_top1=0.6,
+    only_candidate=31,
+    only_reference=7,
+    p_value=0.0001,
+    alpha=0.05,
+    comparisons=0,
+)
+
+
+def register(folder: Path) -> tuple[registry.Version, str]:
+    """Register in the step `register`; the version and the run."""
+    with tracking.step(RECIPE, VERSIONS, "register") as run:
+        return registry.register(folder, RECIPE, VERSIONS, VERDICT, run.run_id), run.run_id
+
+
+def held(client: MlflowClient) -> dict[str, str]:
+    return {alias: str(version) for alias, version in client.get_registered_model(NAME).aliases.items()}
+
+
+def test_a_version_carries_where_it_comes_from(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GLT_IMAGE", "registry.example/glt@sha256:abc")
+    folder = make_classifier(tmp_path / "classifier", seed=1)
+    version, run_id = register(folder)
+    client = tracking.connect()
+    found = client.get_model_version(NAME, version.version)
+    assert version == registry.Version(NAME, "1", found.tags, run_id)
+    assert found.run_id == run_id
+    assert found.description == VERDICT.reason
+    assert found.tags == {
+        "content.digest": artifact.digest(folder),
+        "data.version": VERSIONS.data,
+        "code.version": VERSIONS.code,
+        "recipe": "sample",
+        "image": "registry.example/glt@sha256:abc",
+        "parent.model": "none",
+        "parent.run": tracking.parent(RECIPE, VERSIONS),
+        "gate.passed": "True",
+        "gate.p_value": "0.0001",
+        "gate.against": "untrained encoder",
+        "gate.clips": "120",
+        "gate.comparisons": "0",
+    }
+    assert held(client) == {"challenger": "1"}
+    assert registry.champion(NAME) is None
+    assert client.get_run(run_id).info.status == "FINISHED"
+    (model,) = client.get_run(run_id).outputs.model_outputs
+    logged = client.get_logged_model(model.model_id)
+    assert logged.status == "READY"
+    assert logged.experiment_id == client.get_run(run_id).info.experiment_id
+    assert logged.artifact_location.startswith((home / "mlartifacts" / "sample-xsub").as_uri())
+    version.folder()
+    said = capfd.readouterr()
+    assert said.out + said.err == ""
+
+
+def test_the_registered_model_is_data_only_and_comes_back_whole(home: Path, tmp_path: Path) -> None:
+    folder = make_classifier(tmp_path / "classifier", seed=1)
+    version, _ = register(folder)
+    found = version.folder()
+    assert artifact.digest(found) == artifact.digest(folder)
+    stored = [path for path in found.parent.parent.rglob("*") if path.is_file()]
+    assert {path.suffix for path in stored} <= {".safetensors", ".json", ".parquet", ".yaml", ".txt", ""}
+    recipe = (found.parent.parent / "MLmodel").read_text()
+    assert "loader_module: glt.serving.pyfunc" in recipe
+    assert "cloudpickle" not in "".join(path.read_text() for path in stored if path.suffix in {".yaml", ".txt"})
+    requirements = (found.parent.parent / "requirements.txt").read_text().splitlines()
+    assert any(line.startswith("torch==") for line in requirements)
+    assert not any(line.partition("==")[0] == "glt" for line in requirements)
+
+
+def test_the_same_content_is_registered_once(home: Path, tmp_path: Path) -> None:
+    first, _ = register(make_classifier(tmp_path / "one", seed=1))
+    again, _ = register(make_classifier(tmp_path / "same", seed=1))
+    other, _ = register(make_classifier(tmp_path / "other", seed=2))
+    assert (first.version, again.version, other.version) == ("1", "1", "2")
+    assert held(tracking.connect()) == {"challenger": "2"}
+    assert registry.comparisons(NAME, VERSIONS.data) == 2
+    assert registry.comparisons(NAME, "other data") == 0
+    assert registry.comparisons("glt-nothing", VERSIONS.data) == 0
+
+
+def test_a_registration_that_was_cut_short_is_completed(home: Path, tmp_path: Path) -> None:
+    version, _ = register(make_classifier(tmp_path / "one", seed=1))
+    client = tracking.connect()
+    client.delete_registered_model_alias(NAME, "challenger")
+    register(make_classifier(tmp_path / "one", seed=1))
+    assert held(client) == {"challenger": version.version}
+
+
+def test_promotion_and_the_way_back(home: Path, tmp_path: Path) -> None:
+    for seed in (1, 2, 3):
+        register(make_classifier(tmp_path / str(seed), seed))
+    client = tracking.connect()
+    registry.promote(NAME, "1", "first")
+    assert held(client) == {"champion": "1", "challenger": "3"}
+    registry.promote(NAME, "3", "better than the champion v1")
+    assert held(client) == {"champion": "3", "previous": "1", "challenger": "3"}
+    champion = registry.champion(NAME)
+    assert champion is not None
+    assert champion.version == "3"
+    assert champion.tags["promoted.because"] == "better than the champion v1"
+    assert champion.tags["promoted.over"] == "1"
+    assert champion.tags["promoted.by"] == "pipeline run pipeline-run-1"
+    assert champion.tags["promoted.at"].endswith("+00:00")
+    registry.promote(NAME, "3", "again")  # a task that is tried again
+    assert held(client)["previous"] == "1"
+    assert registry.aliases(NAME, "3") == ["challenger", "champion"]
+
+    back = registry.rollback(NAME)
+    assert back.version == "1"
+    assert back.tags["promoted.because"] == "rolled back from v3 by hand"
+    assert held(client) == {"champion": "1", "previous": "3", "challenger": "3"}
+    assert registry.rollback(NAME).version == "3"
+
+
+def test_a_champion_that_is_registered_again_stays_what_it_is(home: Path, tmp_path: Path) -> None:
+    register(make_classifier(tmp_path / "one", seed=1))
+    register(make_classifier(tmp_path / "two", seed=2))
+    registry.promote(NAME, "1", "first")
+    register(make_classifier(tmp_path / "again", seed=1))
+    assert held(tracking.connect()) == {"champion": "1", "challenger": "2"}
+
+
+def test_what_cannot_be_promoted_or_rolled_back_is_said(home: Path, tmp_path: Path) -> None:
+    with pytest.raises(GltError, match="no version 1"):
+        registry.promote(NAME, "1", "better")
+    with pytest.raises(GltError, match="nothing to roll back to"):
+        registry.rollback(NAME)
+    register(make_classifier(tmp_path / "one", seed=1))
+    with pytest.raises(GltError, match="no version 9"):
+        registry.promote(NAME, "9", "better")
+    registry.promote(NAME, "1", "first")
+    with pytest.raises(GltError, match="nothing to roll back to"):
+        registry.rollback(NAME)
+    assert held(tracking.connect()) == {"champion": "1", "challenger": "1"}
+
+
+def test_files_that_were_changed_or_lost_are_said(home: Path, tmp_path: Path) -> None:
+    version, _ = register(make_classifier(tmp_path / "one", seed=1))
+    stored = version.folder()
+    (stored / "config.json").write_text("{}")
+    with pytest.raises(GltError, match=r"config\.json: changed since it was written"):
+        version.folder()
+    (stored / artifact.MANIFEST).unlink()
+    with pytest.raises(GltError, match="not a finished classifier folder"):
+        version.folder()
+    shutil.rmtree(stored.parent.parent)
+    with pytest.raises(GltError, match="v1: its files cannot be fetched"):
+        version.folder()
+
+
+def test_an_error_of_the_store_does_not_pass_for_no_champion(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a weak candidate, compared with the untrained encoder only, would replace a champion."""
+    register(make_classifier(tmp_path / "one", seed=1))
+    registry.promote(NAME, "1", "first")
+
+    def fail(*_: object) -> None:
+        raise MlflowException("the database is locked")
+
+    monkeypatch.setattr(MlflowClient, "get_registered_model", fail)
+    with pytest.raises(MlflowException, match="locked"):
+        registry.champion(NAME)
+
+
+def test_all_of_it_works_on_a_server(server: Callable[[str], Server], tmp_path: Path) -> None:
+    server("registry-over-http")
+    assert registry.champion(NAME) is None
+    folder = make_classifier(tmp_path / "one", seed=1)
+    first, run_id = register(folder)
+    register(make_classifier(tmp_path / "two", seed=2))
+    registry.promote(NAME, "1", "first")
+    registry.promote(NAME, "2", "better")
+    assert registry.rollback(NAME).version == "1"
+    champion = registry.champion(NAME)
+    assert champion is not None
+    assert (champion.version, champion.run_id) == ("1", run_id)
+    assert artifact.digest(champion.folder()) == artifact.digest(folder)
+    assert first.tags["content.digest"] == artifact.digest(folder)

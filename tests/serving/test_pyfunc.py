@@ -1,0 +1,88 @@
+"""The registered model as a stranger meets it: MLflow loads it, clips go in, labels come out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from mlflow.pyfunc import PyFuncModel
+
+from glt.errors import GltError
+from glt.lifecycle import registry, tracking
+from glt.lifecycle.gate import in_service
+from glt.lifecycle.tracking import Versions
+from glt.motion.disentangle import Motions
+from glt.reporter import Silent
+from glt.serving.model import Classifier
+from glt.serving.pyfunc import _load_pyfunc
+from glt.training.classifier import save_classifier
+from glt.training.pretrain import build_encoder
+from glt.training.probe import probe
+from tests.conftest import LABELS, small_recipe, store
+
+
+@pytest.fixture(scope="module")
+def folder(motions: Motions, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    recipe = small_recipe()
+    result = probe(build_encoder(recipe.model, motions), motions, recipe, torch.device("cpu"), Silent())
+    tables = {"predictions": result.predictions, "validation": result.validation}
+    place = tmp_path_factory.mktemp("pyfunc") / "classifier"
+    save_classifier(result.model, motions, recipe, tables, result.metrics, place, {"data_version": "test"})
+    return place
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PyFuncModel]:
+    """The registered champion, as MLflow loads it."""
+    recipe, versions = small_recipe(), Versions("data", "code")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GLT_HOME", str(tmp_path_factory.mktemp("home")))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        with tracking.step(recipe, versions, "register") as run:
+            verdict = in_service(["a"], ["a"], against="nothing", alpha=0.05)
+            version = registry.register(folder, recipe, versions, verdict, run.run_id)
+        registry.promote(version.name, version.version, "first")
+        yield mlflow.pyfunc.load_model(f"models:/{version.name}@champion")
+
+
+def test_it_answers_as_the_classifier_does(model: PyFuncModel, folder: Path) -> None:
+    clips = [store().clips[number][0] for number in (0, 1, 2)]
+    expected = Classifier(folder).predict(clips)
+    lists = [clip.tolist() for clip in clips]
+    for form in (clips, lists, pd.DataFrame({"frames": clips}), pd.DataFrame({"frames": lists})):
+        answer = model.predict(form)
+        assert list(answer) == ["label", "confidence"]
+        assert answer["label"].tolist() == expected["label"].tolist()
+        np.testing.assert_allclose(answer["confidence"], expected["confidence"], atol=1e-6)
+    assert set(expected["label"]) <= set(LABELS)
+
+
+def test_the_signature_says_what_comes_out(model: PyFuncModel) -> None:
+    signature = model.metadata.signature
+    assert [column.name for column in signature.outputs.inputs] == ["label", "confidence"]
+    assert "frames, persons, joints, 3" in model.metadata.metadata["input"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ([[[0.0, 1.0, 2.0]]], "frames"),
+        ([[[[0.0, 1.0], [0.0]]]], "ragged"),
+        ({"frames": [1]}, "column `frames`"),
+    ],
+)
+def test_a_clip_of_another_form_is_one_clear_error(folder: Path, wrong: object, words: str) -> None:
+    loaded = _load_pyfunc(str(folder))
+    given = pd.DataFrame({"clips": [1]}) if isinstance(wrong, dict) else [wrong]
+    with pytest.raises(GltError, match=words):
+        loaded.predict(given)
+
+
+def test_a_folder_that_is_not_whole_is_not_served(tmp_path: Path) -> None:
+    with pytest.raises(GltError, match="not a finished classifier folder"):
+        _load_pyfunc(str(tmp_path))
