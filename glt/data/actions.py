@@ -65,11 +65,11 @@ _PUSH = np.stack([_both(_RIBS), _both(_AHEAD, lean=(0, 0.15)), _both(_AHEAD, lea
 _PUSHED = np.stack([pose(), pose(), pose(**_AWAY), pose(**_AWAY)])
 
 _PAIRS = (
-    (Action("arm circles forwards", (1, 1, 1, 1), _CIRCLE), "arm circles backwards"),
-    (Action("pick up", (1.2, 0.8, 1.2, 0.8), _LIFT), "put down"),
-    (Action("hang up", (0.9, 1.1, 0.9, 1.1), _SHELF), "take down"),
-    (Action("row", (1, 1, 1, 1), _ROW), "row backwards"),
-    (Action("push each other", (1, 1, 1, 1), _PUSH, _PUSHED), "pull each other"),
+    (Action("throw", (0.35, 0.55, 1.5, 1.6), _CIRCLE), "swing back"),
+    (Action("pick up", (0.6, 0.6, 2.0, 0.8), _LIFT), "put down"),
+    (Action("hang up", (1.7, 0.9, 0.5, 0.9), _SHELF), "take down"),
+    (Action("row", (1.0, 0.45, 1.0, 1.55), _ROW), "paddle"),
+    (Action("push each other", (0.4, 0.6, 1.2, 1.8), _PUSH, _PUSHED), "pull each other"),
 )
 
 STAND = Action("stand", (1, 1, 1), np.stack([pose()] * 3))
@@ -139,10 +139,9 @@ def _schedule(action: Action, period: float, frames: int, dice: Dice) -> tuple[A
     """When which key pose is taken, from before the first frame to after the last: times [n] in frames, keys [n]."""
     shares = action.shares
     scale = period / sum(shares)
-    key = dice.whole(0, len(shares))
-    time = -scale * shares[key] * dice.number(1, 2)
+    key, time = 0, -period * dice.number(1.5, 2.5)
     times, order = [time], [key]
-    while len(times) < 3 or times[-2] < frames:
+    while times[-1] < 0 or times[-2] < frames:
         time += scale * shares[key] * dice.number(0.65, 1.4)
         if dice.happens(0.12):
             times.append(time)
@@ -157,7 +156,7 @@ def _schedule(action: Action, period: float, frames: int, dice: Dice) -> tuple[A
 def _drift(frames: int, dice: Dice) -> Array:
     """Slow aimless movement, [T, CHANNELS]."""
     knots = frames // 12 + 4
-    times = 12.0 * np.arange(-1, knots - 1) - dice.number(0, 12)
+    times = 12 * _frames(knots) - dice.number(12, 24)
     return _curve(times, _FIDGET * dice.bell(knots, CHANNELS), _frames(frames))
 
 
