@@ -137,11 +137,11 @@ def test_bones_keep_their_length():
 
 
 def test_movement_is_smooth():
-    """Without the sensor's noise no joint jumps: under 12 m/s at 30 frames a second."""
+    """Without the sensor's noise no joint jumps: under 15 m/s at 30 frames a second."""
     for number in ACTIONS:
         cast = [Subject.of(1), Subject.of(2)][: 1 + (ACTIONS[number].partner is not None)]
         for body in perform(ACTIONS[number], cast, 90, Dice(number)):
-            assert np.sqrt((np.diff(body, axis=0) ** 2).sum(-1)).max() < 0.4
+            assert np.sqrt((np.diff(body, axis=0) ** 2).sum(-1)).max() < 0.5
 
 
 def test_figure_at_rest_stands_on_the_ground():
