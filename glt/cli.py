@@ -14,8 +14,21 @@ from glt import recipe, steps
 from glt.errors import GltError
 from glt.lifecycle import registry, versions
 
+
+def show(result: Any) -> None:
+    """Print what a step gives back: its metrics as a table, a verdict or a version as it is."""
+    if isinstance(result, dict):
+        table = Table("metric", "value", box=None)
+        for name, value in result.items():
+            table.add_row(name, f"{value:.4g}")
+        Console().print(table)
+    elif result is not None:
+        print(result)
+
+
 app = typer.Typer(
     help="Skeleton action recognition with the Global-local Motion Transformer, step by step.",
+    result_callback=show,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -34,7 +47,7 @@ def recipes() -> None:
 def data(recordings: str = typer.Argument("", help="folder, archive or file; none: what data.dvc pins")) -> None:
     """Bring `data/` to what data.dvc pins, or replace it by your own recordings and update data.dvc."""
     root = Path.cwd()
-    folder = versions.replace(root, recordings) if recordings else versions.prepare(root)
+    folder = versions.replace(root, Path(recordings)) if recordings else versions.prepare(root)
     print(folder)
 
 
@@ -59,27 +72,9 @@ for step in (
     app.command()(step)
 
 
-def show(result: Any) -> None:
-    """Print what a step gives back: its metrics as a table, a verdict or a version as it is."""
-    if isinstance(result, dict):
-        table = Table("metric", "value", box=None)
-        for name, value in result.items():
-            table.add_row(name, f"{value:.4g}")
-        Console().print(table)
-    elif result is not None:
-        print(result)
-
-
 def main() -> None:
     """Run the command line; a GltError is one line on stderr and exit code 1."""
     try:
-        show(app(standalone_mode=False))
+        app()
     except GltError as error:
         sys.exit(f"glt: error: {error}")
-    except typer.Exit as leave:
-        sys.exit(leave.exit_code)
-    except Exception as error:
-        if hasattr(error, "format_message"):  # click's usage errors
-            error.show()
-            sys.exit(error.exit_code)
-        raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import sys
 import time
@@ -15,8 +14,9 @@ import kfp.local
 from rich.console import Console
 from rich.table import Table
 
+from glt.analysis.scores import fraction_key
 from glt.errors import GltError
-from glt.lifecycle import tracking, versions
+from glt.lifecycle import registry, tracking, versions
 from glt.recipe import Recipe, load, names
 from pipelines.console import StepDisplay
 from pipelines.training import training_pipeline
@@ -66,12 +66,12 @@ def run(recordings: str, recipe_name: str) -> None:
             trials=trials,
         )
     except RuntimeError as error:
-        why = tracking.failure(parent) or f"{error}; the whole log is {log}"
-        raise GltError(why) from error
+        why = tracking.connect().get_run(parent).data.tags.get("error", str(error))
+        raise GltError(f"{why}\nThe whole log: {log}") from error
     except KeyboardInterrupt:
         tracking.close(recipe, version, "KILLED", "stopped by hand")
         raise
-    _summary(screen, recipe, parent, home, time.monotonic() - started)
+    _summary(screen, recipe, parent, home / "reports" / f"{recipe.name}-{run_id[:8]}.html", time.monotonic() - started)
 
 
 def _execute(home: Path, log: Path, **arguments: object) -> None:
@@ -83,31 +83,31 @@ def _execute(home: Path, log: Path, **arguments: object) -> None:
         cache_root=str(home / "cache"),
         raise_on_error=True,
     )
-    with log.open("w", encoding="utf-8") as file:
-        display = StepDisplay(sys.stdout, file)
-        with contextlib.redirect_stdout(display):
-            training_pipeline("local")(**arguments)
-        logging.captureWarnings(False)
+    with log.open("w", encoding="utf-8") as file, contextlib.redirect_stdout(StepDisplay(sys.stdout, file)):
+        training_pipeline("local")(**arguments)
 
 
-def _summary(screen: Console, recipe: Recipe, parent: str, home: Path, seconds: float) -> None:
-    outcome = tracking.outcome(parent, home / "reports")
+def _summary(screen: Console, recipe: Recipe, parent: str, report: Path, seconds: float) -> None:
+    """The short table at the end."""
+    run = tracking.connect().get_run(parent).data
+    tracking.fetch_report(parent, report)
+    version = run.tags["model.version"]
     table = Table(title=f"{recipe.model_name}, {seconds:.0f} s", title_justify="left", show_header=False)
     scores = {
         "linear probe": "probe/top1",
-        "  on clips that are not in the training split": "probe/top1_clean",
+        "  on clips without a twin in training": "probe/top1_clean",
         "  the same probe, untrained encoder": "probe/untrained_top1",
         "nearest neighbour": "knn/top1",
     }
-    scores |= {
-        f"fine-tuned on {100 * f:g} % of the labels": f"finetune/{100 * f:02.0f}pct/top1_mean" for f in recipe.fractions
-    }
+    for fraction in recipe.fractions:
+        scores[f"fine-tuned on {100 * fraction:g} % of the labels"] = f"finetune/{fraction_key(fraction)}/top1_mean"
     for title, key in scores.items():
-        if key in outcome.metrics:
-            table.add_row(title, f"{100 * outcome.metrics[key]:.1f} %")
+        if key in run.metrics:
+            table.add_row(title, f"{100 * run.metrics[key]:.1f} %")
     table.add_section()
-    table.add_row("model version", f"{recipe.model_name} v{outcome.version}, {outcome.aliases or 'no alias'}")
-    table.add_row("gate", outcome.reason)
-    table.add_row("report", str(outcome.report))
-    table.add_row("MLflow UI", f"make ui  ({tracking.store_uri()})")
+    held = ", ".join(registry.aliases(recipe.model_name, version)) or "no alias"
+    table.add_row("model", f"{recipe.model_name} version {version}: {held}")
+    table.add_row("gate", run.tags["gate.reason"])
+    table.add_row("report", str(report))
+    table.add_row("MLflow UI", "make ui" if "MLFLOW_TRACKING_URI" not in os.environ else tracking.store_uri())
     screen.print(table)

@@ -24,7 +24,7 @@ def accept(recording: Recording, skeleton: Skeleton, persons: int) -> Recording:
         Rejection: wrong joints, NaN or infinite or impossible coordinates, no body at all.
     """
     frames, present = recording.frames, recording.present
-    if not frames.size:
+    if not present.any():
         raise Rejection("empty", "no body in any frame" if len(frames) else "no frames")
     joints, dimensions = frames.shape[2:]
     if (joints, dimensions) != (len(skeleton.joints), skeleton.dimensions):

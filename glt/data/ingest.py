@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,14 +50,18 @@ def ingest(recordings: Path, recipe: Recipe, out: Path, info: Mapping[str, Any],
     folders: dict[str, Path] = {}
     repeats = []
     done, total = 0, sum(len(part.names) for part in parts)
+
+    def tell(files: int) -> None:
+        reporter.progress("ingest", done + files, total)
+
     for part in parts:
         digest = _segment_digest(part, data.format, form, data.persons)
         if digest in folders:
             repeats.append(_rejected(str(part.path.name), REPEAT, "the same recordings as another batch"))
         else:
-            folders[digest] = _finished(digest, drafts, out) or _write(part, form, data.persons, drafts / digest)
+            folders[digest] = _finished(digest, drafts, out) or _write(part, form, data.persons, drafts / digest, tell)
         done += len(part.names)
-        reporter.progress("ingest", done, total)
+        tell(0)
     clips = pd.concat([read_clips(folder) for folder in folders.values()], ignore_index=True)
     rejected = [*_rejected_of(folders), *_twice(clips), *repeats]
     try:
@@ -95,9 +99,10 @@ def _finished(digest: str, drafts: Path, out: Path) -> Path | None:
     return None
 
 
-def _write(part: Batch, form: Format, persons: int, folder: Path) -> Path:
+def _write(part: Batch, form: Format, persons: int, folder: Path, tell: Callable[[int], None]) -> Path:
     with artifact.create(folder, "segment", {}) as draft, SegmentWriter(draft, form.skeleton, persons) as segment:
-        for name, content in part.files():
+        for number, (name, content) in enumerate(part.files()):
+            tell(number)
             try:
                 if isinstance(content, Rejection):
                     raise content

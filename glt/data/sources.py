@@ -7,8 +7,8 @@ is one of names and contents. Nothing is unpacked to disk.
 from __future__ import annotations
 
 import hashlib
+import struct
 import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -90,7 +90,7 @@ def _search(recordings: Path, suffix: str) -> Iterator[Batch]:
 def _zip_batch(path: Path, suffix: str) -> Batch:
     with _open_zip(path) as archive:
         encrypted = any(member.flag_bits & 1 for member in archive.infolist())
-        names = [member.filename for member in archive.infolist() if not member.is_dir()]
+        names = archive.namelist()  # folders end with a slash, so no suffix chooses them
     if encrypted:
         raise GltError(f"recordings {path}: the archive is encrypted; make it again without a password")
     return Batch(path, _chosen(names, suffix))
@@ -99,7 +99,7 @@ def _zip_batch(path: Path, suffix: str) -> Batch:
 def _open_zip(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, struct.error) as error:
         raise GltError(f"recordings {path}: not a readable zip archive ({error}); copy or download it again") from error
 
 
@@ -121,5 +121,5 @@ def _content_of_file(path: Path) -> bytes | Rejection:
 def _content_of_member(archive: zipfile.ZipFile, name: str) -> bytes | Rejection:
     try:
         return archive.read(name)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+    except Exception as error:  # damage shows in many ways: CRC, zlib, lzma, struct, codec, end of file, ...
         return Rejection("unreadable", f"damaged in the archive: {error}")

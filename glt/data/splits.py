@@ -57,10 +57,20 @@ def sides(index: pd.DataFrame, data: DataConfig) -> NDArray[np.object_]:
     """``train`` or ``test`` for each row of a clip index.
 
     Raises:
-        GltError: the format has no such protocol, or a clip lacks the number that it splits by.
+        GltError: the format has no such protocol, a clip lacks the number that it splits by, or a side stays empty.
     """
     trains = protocol(data).trains
-    return np.array(["train" if trains(int(value)) else "test" for value in groups(index, data)], object)
+    held = groups(index, data)
+    sides = np.array(["train" if trains(int(value)) else "test" for value in held], object)
+    for side in ("train", "test"):
+        if side not in sides:
+            column = protocol(data).column
+            there = ", ".join(map(str, np.unique(held)[:10]))
+            raise GltError(
+                f"data.protocol {data.protocol}: no clip on the {side} side ({column} numbers: {there or 'none'}); "
+                f"add recordings of another {column}, or change the protocol"
+            )
+    return sides
 
 
 def groups(index: pd.DataFrame, data: DataConfig) -> NDArray[np.int64]:

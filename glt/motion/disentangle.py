@@ -75,17 +75,12 @@ def write_motions(clips: ClipStore, recipe: Recipe, out: Path, info: Mapping[str
     """
     index = clips.index.copy()
     index["side"] = splits.sides(index, recipe.data)
-    for side in ("train", "test"):
-        if not (index["side"] == side).any():
-            raise GltError(
-                f"clips: none falls on the {side} side of {recipe.data.protocol}; add recordings or change data.protocol"
-            )
     index["group"] = splits.groups(index, recipe.data)
     index["clean"] = splits.clean(index, index["side"].to_numpy())
     index["offset"] = index["length"].cumsum() - index["length"]
     with artifact.create(out, "motions", {**info, "recipe": recipe.model_dump(mode="json")}) as folder:
         frames, persons, joints = int(index["length"].sum()), recipe.data.persons, len(clips.skeleton.joints)
-        tokens = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
+        tokens = np.lib.format.open_memmap(
             folder / "tokens.npy", mode="w+", dtype=np.float32, shape=(frames, persons, joints, 3)
         )
         present = np.zeros((frames, persons), bool)

@@ -50,7 +50,7 @@ class Classifier:
         Raises:
             GltError: a clip has another shape, no frame, nobody in it, or a coordinate that is not finite.
         """
-        clips = [self._motions(np.asarray(clip, np.float32), number) for number, clip in enumerate(frames)]
+        clips = [self._motions(clip, number) for number, clip in enumerate(frames)]
         if not clips:
             raise GltError("predict: no clip given")
         rows = []
@@ -65,7 +65,11 @@ class Classifier:
             rows.append(self._model(packed).softmax(1).cpu().numpy())
         return classifier.answers(np.concatenate(rows), self.classes)
 
-    def _motions(self, clip: NDArray[np.float32], number: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    def _motions(self, frames: ArrayLike, number: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        try:
+            clip = np.asarray(frames, np.float32)
+        except (TypeError, ValueError) as error:
+            raise GltError(f"predict: clip {number} is not an array of numbers: {error}") from error
         if clip.ndim == 3:
             clip = clip[:, None]
         joints = len(self.skeleton.joints)
@@ -77,7 +81,7 @@ class Classifier:
         if not np.isfinite(clip).all():
             raise GltError(f"predict: clip {number} has coordinates that are not finite; give an absent person zeros")
         clip = np.pad(clip, ((0, 0), (0, self.persons - clip.shape[1]), (0, 0), (0, 0)))
-        present = clip.any(axis=(2, 3))
+        present: NDArray[np.bool_] = np.any(clip, axis=(2, 3))
         if not present.any():
             raise GltError(f"predict: clip {number} shows nobody")
         if self._motion.yaw == "first-frame":

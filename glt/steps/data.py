@@ -5,16 +5,13 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-import numpy as np
-
-from glt.analysis import figures
+from glt.analysis import examples
 from glt.data.clips import ClipStore
 from glt.data.ingest import ingest as ingest_recordings
 from glt.errors import GltError
 from glt.lifecycle import tracking, versions
-from glt.motion.augment import augment, draw
-from glt.motion.disentangle import Motions, entangle, write_motions
-from glt.recipe import Recipe, load
+from glt.motion.disentangle import Motions, write_motions
+from glt.recipe import load
 from glt.steps.provenance import provenance, versions_of
 
 
@@ -72,8 +69,8 @@ def disentangle(
         write_motions(store, settings, out, provenance(version, settings, run.run_id), run)
         motions = Motions(out, verify=False)
         index = motions.index
-        for number in example_clips(motions):
-            run.figure(draw_example(store, motions, number, settings), f"motion-{index['name'][number]}.png")
+        for number in examples.choose(motions):
+            run.figure(examples.draw(store, motions, settings, number), f"motion-{index['name'][number]}.png")
         side = index["side"]
         metrics = {
             "data/train": float((side == "train").sum()),
@@ -82,23 +79,3 @@ def disentangle(
         }
         run.metrics(metrics)
     return metrics
-
-
-def example_clips(motions: Motions, count: int = 3) -> list[int]:
-    """Numbers of clips worth drawing: training clips of different classes, the one of median length of each."""
-    train = motions.index.iloc[motions.numbers("train")]
-    chosen = []
-    for _, clips in train.groupby(train["label"].fillna("unlabelled")):
-        order = clips["length"].sort_values(kind="stable").index
-        chosen.append(int(order[len(order) // 2]))
-    return chosen[:: max(1, len(chosen) // count)][:count]
-
-
-def draw_example(store: ClipStore, motions: Motions, number: int, recipe: Recipe) -> figures.Figure:
-    """A clip as it was recorded, its global translation and local motion, and as pretraining may see it."""
-    original, present = store.clip(number)
-    clip = motions.batch(np.array([number]))
-    draws = draw(recipe.pretrain.augment, recipe.seed, 0, [number])
-    changed = augment(clip, recipe.pretrain.augment, draws, recipe.model.frames, motions.skeleton.up)
-    augmented = entangle(changed.tokens.numpy(), changed.present.numpy(), motions.skeleton.centre)
-    return figures.decomposition(original, present, clip.tokens.numpy(), augmented, motions.skeleton)

@@ -18,7 +18,6 @@ from glt.lifecycle import gate, registry, tracking
 from glt.motion.disentangle import Motions, write_motions
 from glt.recipe import Recipe, load, parse
 from glt.reporter import Reporter
-from glt.steps.data import draw_example, example_clips
 from glt.steps.provenance import versions_of
 from glt.training.batches import device
 from glt.training.classifier import load_classifier
@@ -49,7 +48,12 @@ def compare(
         champion = registry.champion(settings.model_name)
         seen = registry.comparisons(settings.model_name, version.data)
         if champion is not None and champion.tags.get("content.digest") == artifact.digest(classifier):
-            verdict = gate.in_service(f"champion v{champion.version}", len(candidate))
+            verdict = gate.in_service(
+                candidate["label"].tolist(),
+                candidate["predicted"].tolist(),
+                against=f"champion v{champion.version}",
+                alpha=settings.gate.alpha,
+            )
         elif champion is not None:
             reference = _champion_validation(champion, candidate, clips, settings, version, accelerator, run)
             verdict = _decide(candidate, reference, "predicted", f"champion v{champion.version}", settings, seen)
@@ -65,6 +69,7 @@ def compare(
             }
         )
         run.tags({"gate.reason": verdict.reason})
+        tracking.on_parent(settings, version, {}, {"gate.reason": verdict.reason})
     return verdict.passed
 
 
@@ -89,7 +94,6 @@ def report(
     version = versions_of(data.info, data_version, code_version)
     store = ClipStore(clips)
     with tracking.step(settings, version, "report") as run:
-        examples = [draw_example(store, data, number, settings) for number in example_clips(data)]
         write_report(
             Path(out),
             recipe=settings,
@@ -99,15 +103,15 @@ def report(
             classifier=classifier,
             finetunes=list(finetuned),
             verdict=_verdict(verdict).to_dict(),
-            examples=examples,
             links={},
         )
-        run.file(Path(out), "report.html")
+        run.file(Path(out), "report")
         metrics = _scores(store, encoder, classifier, finetuned)
         made_by = {"ingest": clips, "disentangle": motions, "pretrain": encoder, "linear_probe": classifier}
         made_by |= {f"finetune/{number}": folder for number, folder in enumerate(finetuned, 1)}
-        runs = {step: _run_id(folder) for step, folder in made_by.items()}
-        tracking.link(settings, version, {**runs, "report": run.run_id}, metrics)
+        tracking.on_parent(
+            settings, version, metrics, {f"step.{name}": _run_id(folder) for name, folder in made_by.items()}
+        )
     return metrics
 
 
@@ -120,7 +124,7 @@ def register(classifier: Path, verdict: Path, recipe: str, data_version: str = "
     version = versions_of(info, data_version, code_version)
     with tracking.step(settings, version, "register") as run:
         model = registry.register(Path(classifier), settings, version, _verdict(verdict), run.run_id)
-        tracking.link(settings, version, {"register": run.run_id}, {}, {"model.version": model.version})
+        tracking.on_parent(settings, version, {}, {"model.version": model.version})
     return model.version
 
 

@@ -8,6 +8,7 @@ import torch
 
 from glt import artifact
 from glt.analysis import figures
+from glt.analysis.scores import fraction_key
 from glt.errors import GltError
 from glt.lifecycle import tracking
 from glt.motion.disentangle import Motions
@@ -72,7 +73,10 @@ def linear_probe(
             provenance(version, settings, run.run_id),
         )
         table = result.predictions
-        run.figure(figures.confusion(table["label"], table["predicted"], result.model.classes), "confusion.png")
+        run.figure(
+            figures.confusion(table["label"].tolist(), table["predicted"].tolist(), result.model.classes),
+            "confusion.png",
+        )
     return result.metrics
 
 
@@ -110,7 +114,7 @@ def finetune(
     settings, data = load(recipe), Motions(motions)
     version = versions_of(data.info, data_version, code_version)
     torch.set_num_threads(max(1, torch.get_num_threads() // tasks_at_once))
-    trial = f"{100 * fraction:02.0f}pct-seed{seed}"
+    trial = f"{fraction_key(fraction)}-seed{seed}"
     with tracking.step(settings, version, "finetune", trial) as run:
         run.dataset(settings.data.dataset, version.data, str(motions), "training")
         start = pretraining.load_encoder(encoder)

@@ -68,7 +68,7 @@ def pool_frames(frames: Tensor, batch: Packed, pool: Sequence[Pool]) -> Tensor:
     statistics: dict[Pool, Tensor] = {"mean": mean}
     if "max" in pool:
         lowest = frames.new_full(mean.shape, float("-inf"))
-        statistics["max"] = lowest.index_reduce(0, clip, frames, "amax")
+        statistics["max"] = lowest.scatter_reduce(0, clip[:, None].expand_as(frames), frames, "amax")
     if "std" in pool:
         square = torch.zeros_like(mean).index_add(0, clip, (frames - mean[clip]).square())
         statistics["std"] = (square / counts + 1e-12).sqrt()

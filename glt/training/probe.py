@@ -61,8 +61,7 @@ class Linear:
 
     def logits(self, x: Floats) -> Floats:
         """[n, F] -> [n, classes]."""
-        result: Floats = ((x - self.mean) / self.scale) @ self.weight.T + self.bias
-        return result
+        return ((x - self.mean) / self.scale @ self.weight.T + self.bias).astype(np.float32)
 
     def state(self) -> dict[str, torch.Tensor]:
         """The parameters as a `Classifier` names them."""
@@ -232,7 +231,7 @@ def _adam(x: Floats, y: NDArray[np.int64], classes: int, config: ProbeConfig, se
     bias = torch.empty(classes).uniform_(-bound, bound, generator=generator).requires_grad_()
     optimizer = torch.optim.Adam([weight, bias], lr=config.lr)
     for _ in range(config.epochs):
-        for rows in torch.randperm(len(data), generator=generator).split(config.batch):
+        for rows in torch.split(torch.randperm(len(data), generator=generator), config.batch):
             loss = F.cross_entropy(data[rows] @ weight.T + bias, answer[rows])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -248,7 +247,8 @@ def _nearest(train: Floats, test: Floats) -> NDArray[np.int64]:
     centre = train.mean(0)
     a, b = train - centre, test - centre
     a /= np.linalg.norm(a, axis=1, keepdims=True).clip(1e-12)
-    return (b @ a.T).argmax(1)
+    nearest: NDArray[np.int64] = (b @ a.T).argmax(1)
+    return nearest
 
 
 def _softmax(logits: Floats) -> Floats:

@@ -198,8 +198,11 @@ def test_mlflow_and_its_init_containers_use_the_same_stores(base: list[Document]
     buckets, tables = pod(named(base, "Deployment")["mlflow"])["initContainers"]
     flags = mlflow_flags(base)
     assert tables["command"][-1] == flags["backend-store-uri"]
+    # SQLAlchemy's own choice of a driver for postgresql:// is not the one in the image.
+    assert flags["backend-store-uri"].startswith("postgresql+psycopg2://")
+    assert "psycopg2-binary==" in (ROOT / "infra" / "Containerfile").read_text()
     assert flags["artifacts-destination"].removeprefix("s3://") in buckets["command"][3:]
-    assert buckets["command"][2] == named(base, "ConfigMap")["mlflow-artifacts"]["data"]["MLFLOW_S3_ENDPOINT_URL"]
+    assert buckets["command"][2] == named(base, "ConfigMap")["mlflow-server"]["data"]["MLFLOW_S3_ENDPOINT_URL"]
 
 
 def test_mlflow_server_knows_every_flag_it_is_given(base: list[Document]) -> None:

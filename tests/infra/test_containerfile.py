@@ -88,7 +88,8 @@ def test_images_run_as_a_numeric_user_that_is_not_root(name: str) -> None:
 
 def test_the_default_image_is_the_pipelines_and_carries_the_code_version() -> None:
     assert [arguments for instruction, arguments in INSTRUCTIONS if instruction == "FROM"][-1] == "base AS pipeline"
-    assert ("ENV", "GLT_CODE_VERSION=${GLT_CODE_VERSION}") in stage("pipeline")
+    (environment,) = [arguments for instruction, arguments in stage("pipeline") if instruction == "ENV"]
+    assert "GLT_CODE_VERSION=${GLT_CODE_VERSION}" in environment.split()
 
 
 def test_a_login_shell_finds_the_image_s_python() -> None:

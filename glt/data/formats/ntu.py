@@ -19,6 +19,7 @@ from glt.data.recording import Recording, Rejection
 NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})(A\d{3})?(-\d+)?\.skeleton", re.ASCII)
 _BODY_VALUES = 10
 _JOINT_VALUES = 12
+_BODIES = 100  # ids a file may hold; damage must not cost memory
 
 
 def read(name: str, content: bytes) -> Recording:
@@ -37,6 +38,8 @@ def read(name: str, content: bytes) -> Recording:
     frames = [_frame(lines, warnings) for _ in range(lines.count("frames"))]
     lines.end()
     bodies = {body: person for person, body in enumerate(dict.fromkeys(body for frame in frames for body in frame))}
+    if len(bodies) > _BODIES:
+        raise Rejection("format", f"{len(bodies)} body ids, a sensor gives a few")
     joints = len(next((positions for frame in frames for positions in frame.values()), ()))
     recording = np.zeros((len(frames), len(bodies), joints, 3), np.float32)
     present = np.zeros((len(frames), len(bodies)), bool)
@@ -44,7 +47,8 @@ def read(name: str, content: bytes) -> Recording:
         for body, positions in frame.items():
             if len(positions) != joints:
                 raise Rejection("joints", f"{joints} joints in one frame, {len(positions)} in frame {number + 1}")
-            recording[number, bodies[body]] = positions
+            with np.errstate(over="ignore"):  # the check of finite coordinates says it better
+                recording[number, bodies[body]] = positions
             present[number, bodies[body]] = True
     return Recording(
         name=file.removesuffix(".skeleton"),

@@ -1,0 +1,55 @@
+"""Clips worth looking at, and their picture: for the report, and for MLflow."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from glt.analysis.figures import decomposition
+from glt.data.clips import ClipStore
+from glt.motion.disentangle import Motions, entangle
+from glt.recipe import Recipe
+from glt.training.batches import training_batch
+
+
+def choose(motions: Motions, count: int = 3) -> list[int]:
+    """Row numbers of training clips with much, middling and little global translation, each of another class.
+
+    Of a class the clip of median length is taken, among those with the most persons.
+    """
+    index = motions.index
+    table = index[(index["side"] == "train") & (index["length"] > 1)]
+    typical = []
+    for _, rows in table.groupby(table["label"].fillna("unlabelled")):
+        rows = rows[rows["persons"] == rows["persons"].max()].sort_values(["length", "name"])
+        typical.append(int(rows.index[len(rows) // 2]))
+    ranked = sorted(typical, key=lambda number: -_way(motions, number))
+    places = np.linspace(0, len(ranked) - 1, min(count, len(ranked)))
+    return [ranked[round(place)] for place in places]
+
+
+def draw(clips: ClipStore, motions: Motions, recipe: Recipe, number: int, *, titled: bool = True) -> Figure:
+    """The clip in row `number` as recorded, its global translation and local motion, and as pretraining may see it."""
+    frames, present = clips.clip(number)
+    here = np.array([number])
+    seen, _ = training_batch(
+        motions, here, recipe.pretrain.augment, recipe.seed, 0, recipe.model.frames, torch.device("cpu")
+    )
+    augmented = entangle(seen.tokens.numpy(), seen.present.numpy(), motions.skeleton.centre)
+    tokens = motions.batch(here).tokens.numpy()
+    title = caption(motions, number) if titled else ""
+    return decomposition(frames, present, tokens, augmented, motions.skeleton, title)
+
+
+def caption(motions: Motions, number: int) -> str:
+    """Class, name and length of a clip, for a caption."""
+    row = motions.index.iloc[number]
+    label = row["label"] if isinstance(row["label"], str) else "unlabelled"
+    return f"{label} ({row['name']}, {row['length']} frames)"
+
+
+def _way(motions: Motions, number: int) -> float:
+    """The longest diagonal of the box a person's centre joint moves in, metres."""
+    world = motions.batch(np.array([number])).tokens[:, :, 0]  # T, P, 3
+    return float((world.amax(0) - world.amin(0)).norm(dim=-1).max())

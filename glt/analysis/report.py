@@ -1,0 +1,283 @@
+"""The report of a run: one self-contained HTML page for those who run the retraining."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import jinja2
+import pandas as pd
+import yaml
+
+from glt import artifact
+from glt.analysis import examples, figures
+from glt.analysis.scores import Finetuned, Score, per_class, score, summary, wilson
+from glt.data.clips import ClipStore
+from glt.errors import GltError
+from glt.motion.disentangle import Motions
+from glt.recipe import Recipe
+
+LISTED = 200  # rejected files listed one by one
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the scores table; `clean` is None where nothing can leak."""
+
+    name: str
+    note: str
+    all: Score
+    clean: Score | None
+
+
+@dataclass(frozen=True)
+class FractionRow:
+    """A line of the semi-supervised table; shares, NaN where there is no value."""
+
+    fraction: float
+    labelled: float
+    values: list[float]
+    mean: float
+    sd: float
+    clean_mean: float
+    clean_sd: float
+    interval: tuple[float, float] | None
+
+
+def write_report(
+    out: Path,
+    *,
+    recipe: Recipe,
+    clips: ClipStore,
+    motions: Motions,
+    encoder: Path,
+    classifier: Path,
+    finetunes: Sequence[Path],
+    verdict: Mapping[str, Any],
+    links: Mapping[str, str],
+) -> None:
+    """Write the page to `out`, atomically.
+
+    Args:
+        out: the HTML file.
+        recipe: of the run.
+        clips: recordings as they were ingested.
+        motions: the same clips, disentangled and split.
+        encoder: folder of the pretrained encoder.
+        classifier: folder of the probed classifier, the one that is registered.
+        finetunes: folders of the fine-tuned classifiers, one a labelled fraction and seed.
+        verdict: `glt.lifecycle.gate.Verdict.to_dict()`.
+        links: name -> address, shown at the top (the MLflow run, ...).
+
+    Raises:
+        GltError: a folder is not whole or not of its kind, or the clips are not those of the motions.
+    """
+    names = clips.index["name"].tolist()
+    if names != motions.index["name"].tolist():
+        raise GltError(f"{motions.path}: not made from {clips.path}; run disentangle on these clips again")
+    made = artifact.open_artifact(encoder, "encoder")
+    artifact.open_artifact(classifier, "classifier")
+    history = json.loads((encoder / "history.json").read_text(encoding="utf-8"))
+    metrics = json.loads((classifier / "metrics.json").read_text(encoding="utf-8"))
+    predictions = pd.read_parquet(classifier / "predictions.parquet")
+    validation = pd.read_parquet(classifier / "validation.parquet")
+    tuned = [_finetuned(path) for path in finetunes]
+    leaked = int((~motions.index["clean"]).sum())
+    classes = sorted(set(predictions["label"]) | set(predictions["predicted"]))
+    page = (
+        _environment()
+        .get_template("report.html")
+        .render(
+            recipe=recipe,
+            recipe_text=yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
+            written=datetime.now(UTC),
+            links=[(name, address if _safe(address) else "") for name, address in links.items()],
+            verdict=dict(verdict),
+            sentence=_sentence(str(verdict["reason"])),
+            paired=_paired(verdict),
+            scores=_scores(metrics, predictions, validation, leaked > 0),
+            fractions=_fractions(tuned, len(predictions)),
+            leaked=leaked,
+            data=_data(clips, motions),
+            examples=_examples(clips, motions, recipe),
+            history=history,
+            curves=_curves(history),
+            confusion=_confusion(predictions, classes),
+            classes=classes,
+            per_class=[
+                {**row, "interval": wilson(row["right"], row["total"])}
+                for row in per_class(predictions).to_dict("records")
+            ],
+            versions=_versions(made, clips, motions, encoder, classifier),
+        )
+    )
+    artifact.write_bytes(Path(out), page.encode())
+
+
+def _finetuned(path: Path) -> Finetuned:
+    info = artifact.open_artifact(path, "classifier")
+    if not {"fraction", "seed"} <= info.keys():
+        raise GltError(f"{path}: not a fine-tuned classifier (no fraction and seed); give the folders finetune made")
+    metrics = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
+    return float(info["fraction"]), int(info["seed"]), metrics
+
+
+def _scores(
+    metrics: Mapping[str, float], predictions: pd.DataFrame, validation: pd.DataFrame, leaks: bool
+) -> list[Row]:
+    """Probe first, then what it is compared with; scores known as shares only are counted on the same test clips."""
+    total, clean = len(predictions), int(predictions["clean"].sum())
+
+    def row(name: str, note: str, key: str) -> Row:
+        kept = Score.of(metrics[f"{key}_clean"], clean) if clean else Score(0, 0)
+        return Row(name, note, Score.of(metrics[key], total), kept if leaks else None)
+
+    rows = [
+        Row(
+            "Linear probe",
+            "the encoder frozen, a linear classifier on all labels",
+            score(predictions),
+            score(predictions, clean=True) if leaks else None,
+        )
+    ]
+    if "knn/top1" in metrics:
+        rows.append(row("Nearest neighbour", "same features, the label of the nearest training clip", "knn/top1"))
+    if "probe/untrained_top1" in metrics:
+        rows.append(row("Untrained encoder", "same probe, no pretraining: the floor", "probe/untrained_top1"))
+    held_out = Score(int((validation["label"] == validation["predicted"]).sum()), len(validation))
+    rows.append(Row("Validation", "training clips, each predicted without its group; the gate's basis", held_out, None))
+    return rows
+
+
+def _fractions(tuned: Sequence[Finetuned], total: int) -> list[FractionRow]:
+    rows = []
+    for fraction in sorted({fraction for fraction, _, _ in tuned}):
+        of_seeds = [float(metrics["top1"]) for f, _, metrics in sorted(tuned, key=lambda t: t[1]) if f == fraction]
+        part = {key.split("/")[2]: value for key, value in summary({}, [t for t in tuned if t[0] == fraction]).items()}
+        one = Score.of(of_seeds[0], total).interval if len(of_seeds) == 1 and total else None
+        missing = math.nan
+        rows.append(
+            FractionRow(
+                fraction,
+                part.get("labelled_mean", missing),
+                of_seeds,
+                part["top1_mean"],
+                part.get("top1_sd", missing),
+                part.get("top1_clean_mean", missing),
+                part.get("top1_clean_sd", missing),
+                one,
+            )
+        )
+    return rows
+
+
+def _data(clips: ClipStore, motions: Motions) -> dict[str, Any]:
+    """Counts per class and side, rejects by check, warnings by kind."""
+    index, rejected = motions.index, clips.rejected
+    labelled = index[index["label"].notna()]
+    table = pd.crosstab(labelled["label"], labelled["side"]).reindex(columns=["train", "test"], fill_value=0)
+    unlabelled = index[index["label"].isna()]["side"].value_counts()
+    said = clips.index["warnings"]
+    kinds = said[said != ""].str.split("; ").explode().str.replace(r"\d+(\.\d+)?", "n", regex=True).value_counts()
+    checks = [
+        {"check": check, "count": len(rows), "source": rows["source"].iloc[0], "reason": rows["reason"].iloc[0]}
+        for check, rows in sorted(rejected.groupby("check"), key=lambda item: -len(item[1]))
+    ]
+    seconds = float(clips.index["length"].sum()) / clips.skeleton.rate
+    return {
+        "clips": len(index),
+        "hours": seconds / 3600,
+        "length": [int(clips.index["length"].quantile(q)) for q in (0, 0.5, 1)],
+        "sides": {side: int((index["side"] == side).sum()) for side in ("train", "test")},
+        "groups": {side: sorted({str(g) for g in index["group"][index["side"] == side]}) for side in ("train", "test")},
+        "classes": [(str(name), int(row["train"]), int(row["test"])) for name, row in table.iterrows()],
+        "most": int(table.to_numpy().max(initial=1)),
+        "unlabelled": {side: int(unlabelled.get(side, 0)) for side in ("train", "test")},
+        "checks": checks,
+        "rejected": rejected.head(LISTED).to_dict("records"),
+        "rejects": len(rejected),
+        "warned": int((said != "").sum()),
+        "warnings": [(str(kind), int(count)) for kind, count in kinds.head(8).items()],
+        "skeleton": clips.skeleton,
+    }
+
+
+def _examples(clips: ClipStore, motions: Motions, recipe: Recipe) -> list[tuple[str, str]]:
+    """(caption, SVG) of some training clips."""
+    pictures = []
+    for number in examples.choose(motions):
+        name = examples.caption(motions, number)
+        figure = examples.draw(clips, motions, recipe, number, titled=False)
+        said = f"{name}: as recorded, its global translation, its local motion, and an augmented copy"
+        pictures.append((name, figures.svg(figure, f"motion{number}", said)))
+    return pictures
+
+
+def _curves(history: Sequence[Mapping[str, float]]) -> str:
+    last = history[-1]
+    shares = ", ".join(
+        f"{share:.1%} over {key.rpartition('_')[2]} frames"
+        for key, share in last.items()
+        if key.startswith("pretrain/direction_top1/")
+    )
+    said = f"Learning curves of {len(history)} epochs. Final loss {last['pretrain/loss']:.3f}; direction {shares}."
+    return figures.svg(figures.curves(history), "curves", said)
+
+
+def _confusion(predictions: pd.DataFrame, classes: Sequence[str]) -> str:
+    said = f"Confusion matrix of the linear probe, {len(classes)} classes; the table of classes below has the numbers."
+    return figures.svg(figures.confusion(predictions["label"], predictions["predicted"], classes), "confusion", said)
+
+
+def _paired(verdict: Mapping[str, Any]) -> str:
+    new, old, against = verdict["only_candidate"], verdict["only_reference"], verdict["against"]
+    said = f"{new} clips only the new model gets right, {old} only the {against}."
+    return figures.svg(figures.paired(new, old, against), "paired", said)
+
+
+def _versions(
+    made: Mapping[str, Any], clips: ClipStore, motions: Motions, encoder: Path, classifier: Path
+) -> list[tuple[str, str]]:
+    return [
+        ("Recordings", str(made.get("data_version", "unknown"))),
+        ("Code", str(made.get("code_version", "unknown"))),
+        ("MLflow run of the encoder", str(made.get("mlflow_run_id", "none"))),
+        ("Clips", clips.digest),
+        ("Motions", motions.digest),
+        ("Encoder", artifact.digest(encoder)),
+        ("Classifier", artifact.digest(classifier)),
+    ]
+
+
+def _sentence(reason: str) -> str:
+    """The gate's reason as a sentence: without what the headline says already."""
+    text = reason.removeprefix("not promoted, ").strip()
+    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
+
+
+def _safe(address: str) -> bool:
+    """Whether a link may be followed: a web address or a path, no script."""
+    return urlsplit(address).scheme in {"", "http", "https", "file"} and not re.match(r"[\x00-\x20]", address)
+
+
+def _percent(share: float) -> str:
+    return "–" if math.isnan(share) else f"{100 * share:.1f} %"
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = _percent
+    return environment

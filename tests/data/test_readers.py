@@ -1,0 +1,283 @@
+from __future__ import annotations
+
+import contextlib
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from glt.data.checks import accept
+from glt.data.formats import FORMATS, ntu, nw_ucla, sbu
+from glt.data.layouts import KINECT20, NTU25, SBU15, Skeleton
+from glt.data.recording import Recording, Rejection
+from tests.data import recorded
+
+NAME = "S001C002P003R001A004.skeleton"
+VALID = {
+    "ntu": (NAME, recorded.one_person(1)),
+    "nw-ucla": ("a01_s02_e03_v01.json", recorded.nw_ucla(recorded.walk(1, joints=20))),
+    "sbu": (recorded.SBU_NAME, recorded.sbu(1)),
+}
+
+
+@st.composite
+def written(draw: st.DrawFn) -> list[dict[str, np.ndarray]]:
+    """Frames of up to three bodies that come and go."""
+    bodies = draw(st.lists(st.integers(10**16, 10**17).map(str), min_size=1, max_size=3, unique=True))
+    seed = draw(st.integers(0, 2**32 - 1))
+    seen = draw(st.lists(st.lists(st.sampled_from(bodies), unique=True), max_size=6))
+    random = np.random.default_rng(seed)
+    return [{body: random.normal(0, 1, (25, 3)).astype(np.float32) for body in frame} for frame in seen]
+
+
+@given(written(), st.sampled_from(["\n", "\r\n"]))
+def test_what_is_written_as_skeleton_is_read_again(frames: list[dict[str, np.ndarray]], end: str) -> None:
+    recording = ntu.read(f"anywhere/{NAME}", recorded.skeleton(frames, end))
+    order = list(dict.fromkeys(body for frame in frames for body in frame))
+    assert recording.present.shape == (len(frames), len(order))
+    for number, frame in enumerate(frames):
+        for person, body in enumerate(order):
+            assert recording.present[number, person] == (body in frame)
+            expected = frame.get(body, np.zeros((25, 3), np.float32))
+            np.testing.assert_array_equal(recording.frames[number, person], expected)
+
+
+@pytest.mark.parametrize("format", sorted(FORMATS))
+@settings(max_examples=150)
+@given(data=st.data())
+def test_damage_is_rejected_or_harmless_and_nothing_else(format: str, data: st.DataObject) -> None:
+    name, content = VALID[format]
+    start = data.draw(st.integers(0, len(content)))
+    stop = data.draw(st.integers(start, min(len(content), start + 200)) | st.just(len(content)))
+    insides = data.draw(
+        st.binary(max_size=40) | st.sampled_from([b"nan", b"-1", b"9" * 30, b"1e999", b"[", b"\0", b" "])
+    )
+    reader = FORMATS[format]
+    with contextlib.suppress(Rejection):
+        clip = accept(reader.read(name, content[:start] + insides + content[stop:]), reader.skeleton, 2)
+        assert clip.frames.shape == (len(clip.present), 2, len(reader.skeleton.joints), 3)
+        assert np.isfinite(clip.frames).all()
+        assert clip.present[[0, -1]].any(axis=1).all()
+
+
+@pytest.mark.parametrize("format", sorted(FORMATS))
+@given(content=st.binary(max_size=200))
+def test_noise_is_rejected(format: str, content: bytes) -> None:
+    reader = FORMATS[format]
+    with pytest.raises(Rejection):
+        accept(reader.read(VALID[format][0], content), reader.skeleton, 1)
+
+
+@given(st.integers(0, len(VALID["ntu"][1]) - 2))
+def test_a_skeleton_file_that_was_cut_off_is_rejected(end: int) -> None:
+    with pytest.raises(Rejection):
+        ntu.read(NAME, VALID["ntu"][1][:end])
+
+
+def test_a_skeleton_file_that_goes_on_is_rejected() -> None:
+    with pytest.raises(Rejection, match="goes on after its last frame"):
+        ntu.read(NAME, VALID["ntu"][1] + b"1\n")
+
+
+def test_damage_costs_no_memory() -> None:
+    with pytest.raises(Rejection, match="not a number of frames"):
+        ntu.read(NAME, b"999999999\n0\n")
+    many = [{str(body): np.zeros((25, 3), np.float32) for body in range(101)}]
+    with pytest.raises(Rejection, match="101 body ids"):
+        ntu.read(NAME, recorded.skeleton(many))
+
+
+def test_ntu_name_gives_the_columns() -> None:
+    recording = ntu.read(f"x/{NAME}", recorded.one_person(1))
+    assert (recording.name, recording.label) == ("S001C002P003R001A004", "A004")
+    assert (recording.setup, recording.camera, recording.subject, recording.replication) == (1, 2, 3, 1)
+
+
+@pytest.mark.parametrize("name", ["S001C002P003R001.skeleton", "S001C002P003R001-12.skeleton"])
+def test_ntu_name_without_action_is_unlabelled(name: str) -> None:
+    assert ntu.read(name, recorded.one_person(1)).label is None
+
+
+@pytest.mark.parametrize("name", ["x.skeleton", "S1C2P3R1A4.skeleton", f"old-{NAME}"])
+def test_other_names_are_rejected(name: str) -> None:
+    with pytest.raises(Rejection, match="expected SsssCcccPpppRrrrAaaa"):
+        ntu.read(name, recorded.one_person(1))
+
+
+def test_ntu_joint_count_that_changes_is_rejected() -> None:
+    frames = [{"1": recorded.walk(1)[0]}, {"1": recorded.walk(1, joints=20)[0]}]
+    with pytest.raises(Rejection, match="25 joints in one frame, 20 in frame 2"):
+        ntu.read(NAME, recorded.skeleton(frames))
+
+
+def test_a_body_id_twice_in_a_frame_keeps_the_first() -> None:
+    first, second = recorded.walk(1, 2)
+    twice = recorded.skeleton([{"1": first, "2": second}]).replace(b"\n2 0 1", b"\n1 0 1")
+    recording = ntu.read(NAME, twice)
+    np.testing.assert_array_equal(recording.frames[0], first[None])
+    assert recording.warnings == ("body 1 twice in a frame: the first is kept",)
+
+
+def test_nw_ucla_label_and_name() -> None:
+    positions = recorded.walk(3, joints=20)
+    recording = nw_ucla.read("all/a08_s02_e03_v01.json", recorded.nw_ucla(positions, 7))
+    assert (recording.name, recording.label) == ("a08_s02_e03_v01", "donning")
+    assert (recording.subject, recording.replication, recording.camera, recording.setup) == (2, 3, 1, None)
+    np.testing.assert_array_equal(recording.frames[:, 0], positions)
+    assert nw_ucla.read("a08_s02_e03_v01.json", recorded.nw_ucla(positions, None)).label is None
+
+
+@pytest.mark.parametrize("label", [0, 11, "1", 2.0, True, [1]])
+def test_nw_ucla_unknown_label_is_rejected(label: object) -> None:
+    content = json.dumps({"skeletons": recorded.walk(1, joints=20).tolist(), "label": label}).encode()
+    with pytest.raises(Rejection, match="expected 1 to 10"):
+        nw_ucla.read("a01_s01_e01_v01.json", content)
+
+
+def test_nw_ucla_label_against_its_name_is_rejected() -> None:
+    with pytest.raises(Rejection, match="the name says action a01, the label 2 is a02"):
+        nw_ucla.read("a01_s01_e01_v01.json", recorded.nw_ucla(recorded.walk(1, joints=20), 2))
+
+
+@pytest.mark.parametrize(
+    ("content", "check"),
+    [
+        (b"[]", "format"),
+        (b"{}", "format"),
+        (b'{"skeletons": []}', "empty"),
+        (b'{"skeletons": 3}', "joints"),
+        (b'{"skeletons": [[1, 2]]}', "joints"),
+        (b'{"skeletons": [[[1, 2, 3]], []]}', "joints"),
+        (b'{"skeletons": [[[1, 2, {}]]]}', "joints"),
+        (b"[" * 100_000, "format"),
+    ],
+)
+def test_nw_ucla_other_json_is_rejected(content: bytes, check: str) -> None:
+    with pytest.raises(Rejection) as caught:
+        nw_ucla.read("a01_s01_e01_v01.json", content)
+    assert caught.value.check == check
+
+
+@pytest.mark.parametrize("hole", [b"null", b"NaN", b"-Infinity", b"1e999"])
+def test_a_hole_in_the_json_is_rejected(hole: bytes) -> None:
+    content = b'{"skeletons": [[%s]]}' % b",".join([b"[0, 1, %s]" % hole] * 20)
+    with pytest.raises(Rejection) as caught:
+        accept(nw_ucla.read("a01_s01_e01_v01.json", content), KINECT20, 1)
+    assert caught.value.check == "finite"
+
+
+def test_sbu_is_turned_into_metres_and_upright() -> None:
+    line = ["7"] + ["0.5", "0.5", "2"] * 15 + ["0.25", "0.75", "1"] * 15
+    recording = sbu.read("any/s07s03/08/002/skeleton_pos.txt", ",".join(line).encode() + b"\r\n")
+    np.testing.assert_allclose(recording.frames[0, 0], np.tile([0, 0, 2.56], (15, 1)), atol=1e-6)
+    np.testing.assert_allclose(recording.frames[0, 1], np.tile([0.64, -0.48, 1.28], (15, 1)), atol=1e-6)
+    assert (recording.name, recording.label) == ("s07s03-08-002", "punching")
+    assert (recording.subject, recording.replication) == (21, 2)
+
+
+def test_sbu_person_of_zeros_is_absent() -> None:
+    line = ["1"] + ["0.5", "0.5", "2"] * 15 + ["0"] * 45
+    recording = sbu.read(recorded.SBU_NAME, ",".join(line).encode())
+    assert recording.present.tolist() == [[True, False]]
+    assert not recording.frames[0, 1].any()
+
+
+@pytest.mark.parametrize(
+    "name", ["skeleton_pos.txt", "s01s02/09/001/skeleton_pos.txt", "s01s09/01/001/skeleton_pos.txt"]
+)
+def test_sbu_other_places_are_rejected(name: str) -> None:
+    with pytest.raises(Rejection, match="expected <pair>/<action>/<take>"):
+        sbu.read(name, recorded.sbu(1))
+
+
+@pytest.mark.parametrize("layout", [NTU25, KINECT20, SBU15], ids=lambda layout: layout.name)
+def test_layouts_are_trees_that_survive_json(layout: Skeleton) -> None:
+    assert Skeleton.from_dict(json.loads(json.dumps(layout.to_dict()))) == layout
+    count = len(layout.joints)
+    assert len(set(layout.joints)) == count
+    reached = {layout.centre}
+    for _ in range(count):
+        reached |= {joint for bone in layout.bones for joint in bone if set(bone) & reached}
+    assert len(layout.bones) == count - 1
+    assert reached == set(range(count))
+    for left, right in layout.pairs:
+        assert layout.joints[left].replace("left", "right") == layout.joints[right]
+    assert layout.shoulders in layout.pairs
+
+
+def body(length: int, spread: float, seen: slice, number: int) -> tuple[np.ndarray, np.ndarray]:
+    frames = np.random.default_rng(number).normal(2, spread, (length, 25, 3)).astype(np.float32)
+    present = np.zeros(length, bool)
+    present[seen] = True
+    return frames * present[:, None, None], present
+
+
+def together(*bodies: tuple[np.ndarray, np.ndarray]) -> Recording:
+    return Recording("x", np.stack([b[0] for b in bodies], 1), np.stack([b[1] for b in bodies], 1))
+
+
+def test_the_most_active_come_first_and_the_rest_is_dropped() -> None:
+    still, lively, middling = (body(20, s, slice(None), n) for n, s in enumerate((0.01, 0.5, 0.1)))
+    clip = accept(together(still, lively, middling), NTU25, 2)
+    np.testing.assert_array_equal(clip.frames[:, 0], lively[0])
+    np.testing.assert_array_equal(clip.frames[:, 1], middling[0])
+    assert clip.warnings == ("3 persons: the 2 most active kept",)
+
+
+def test_a_ghost_loses_to_whoever_stands_still() -> None:
+    still, ghost = body(40, 0.01, slice(None), 1), body(40, 2.0, slice(5, 8), 2)
+    clip = accept(together(ghost, still), NTU25, 2)
+    np.testing.assert_array_equal(clip.frames[:, 0], still[0])
+    assert not clip.present[:, 1].any()
+    assert clip.warnings == ("1 ghost bodies dropped (seen in under 10% of the frames)",)
+
+
+def test_a_body_seen_for_a_while_loses_to_one_seen_throughout() -> None:
+    always, passing = body(40, 0.1, slice(None), 1), body(40, 0.3, slice(0, 8), 2)
+    clip = accept(together(passing, always), NTU25, 1)
+    np.testing.assert_array_equal(clip.frames[:, 0], always[0])
+
+
+def test_absence_is_trimmed_at_the_ends_and_kept_within() -> None:
+    frames, present = body(10, 0.1, slice(2, 8), 1)
+    present[4] = False
+    clip = accept(together((frames, present)), NTU25, 1)
+    assert clip.present[:, 0].tolist() == [True, True, False, True, True, True]
+    assert not clip.frames[2].any()
+    np.testing.assert_array_equal(clip.frames[3, 0], frames[5])
+    assert clip.warnings == ("4 frames without anybody cut off at the ends",)
+
+
+def test_a_body_in_the_origin_is_absent() -> None:
+    frames, present = body(6, 0.1, slice(None), 1)
+    frames[2] = 0
+    assert not accept(together((frames, present)), NTU25, 1).present[2, 0]
+
+
+def test_one_frame_is_a_warning() -> None:
+    assert accept(together(body(1, 0.1, slice(None), 1)), NTU25, 1).warnings == ("one frame: no motion to learn from",)
+
+
+@pytest.mark.parametrize(
+    ("value", "check"), [(np.nan, "finite"), (-np.inf, "finite"), (1e30, "range"), (2500, "range")]
+)
+def test_impossible_coordinates_are_rejected(value: float, check: str) -> None:
+    frames, present = body(6, 0.1, slice(None), 1)
+    frames[3, 7, 1] = value
+    with pytest.raises(Rejection) as caught:
+        accept(together((frames, present)), NTU25, 1)
+    assert caught.value.check == check
+
+
+def test_wrong_joint_count_is_rejected() -> None:
+    with pytest.raises(Rejection, match="25 joints of 3 coordinates, layout kinect20 has 20 of 3"):
+        accept(together(body(6, 0.1, slice(None), 1)), KINECT20, 1)
+
+
+@pytest.mark.parametrize("length", [0, 3])
+def test_nobody_is_rejected(length: int) -> None:
+    with pytest.raises(Rejection) as caught:
+        accept(ntu.read(NAME, recorded.skeleton([{}] * length)), NTU25, 1)
+    assert caught.value.check == "empty"

@@ -1,0 +1,153 @@
+"""The readers against the real data sets; GLT_REAL_DATA names the folder that holds nw-ucla/, sbu/ and ntu/."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from glt.data import splits
+from glt.data.clips import ClipStore
+from glt.data.ingest import ingest
+from glt.reporter import Silent
+from tests.data.recorded import recipe
+
+
+def real(place: str) -> Path:
+    root = os.environ.get("GLT_REAL_DATA")
+    if not root:
+        pytest.skip("GLT_REAL_DATA is unset: it names the folder of the real recordings")
+    path = Path(root) / place
+    if not path.exists():
+        pytest.skip(f"GLT_REAL_DATA has no {place}")
+    return path
+
+
+def store(tmp_path_factory: pytest.TempPathFactory, place: str, **data: object) -> ClipStore:
+    recordings, out = real(place), tmp_path_factory.mktemp("real") / "clips"
+    ingest(recordings, recipe(**data), out, {}, Silent())
+    return ClipStore(out)
+
+
+@pytest.fixture(scope="module")
+def nw_ucla(tmp_path_factory: pytest.TempPathFactory) -> ClipStore:
+    return store(tmp_path_factory, "nw-ucla/all_sqe.zip", format="nw-ucla", protocol="cross-view")
+
+
+@pytest.fixture(scope="module")
+def sbu(tmp_path_factory: pytest.TempPathFactory) -> ClipStore:
+    return store(tmp_path_factory, "sbu/sbu_kinect_interaction_clean.zip", format="sbu", protocol="5-fold", persons=2)
+
+
+@pytest.fixture(scope="module")
+def ntu(tmp_path_factory: pytest.TempPathFactory) -> ClipStore:
+    return store(tmp_path_factory, "ntu/raw", persons=2, max_rejects=0.1)
+
+
+def bones(clips: ClipStore) -> dict[str, float]:
+    """Median length of each bone, metres."""
+    pairs = np.array(clips.skeleton.bones)
+    lengths = []
+    for number in range(len(clips.index)):
+        frames, present = clips.clip(number)
+        seen = frames[present]
+        lengths.append(np.linalg.norm(seen[:, pairs[:, 0]] - seen[:, pairs[:, 1]], axis=2))
+    joints = clips.skeleton.joints
+    medians = np.median(np.concatenate(lengths), axis=0)
+    return {joints[b]: float(length) for (_, b), length in zip(clips.skeleton.bones, medians, strict=True)}
+
+
+def forward(frames: np.ndarray, clips: ClipStore) -> np.ndarray:
+    """Where bodies [N, K, 3] face, if left and right are their own and y is up."""
+    left, right = clips.skeleton.shoulders
+    return np.cross(frames[:, left] - frames[:, right], [0.0, 1.0, 0.0])
+
+
+def toes_point_forward(clips: ClipStore) -> float:
+    joints = clips.skeleton.joints
+    ankle, foot = joints.index("left ankle"), joints.index("left foot")
+    bodies = np.concatenate([frames[present] for frames, present in map(clips.clip, range(len(clips.index)))])
+    return float((((bodies[:, foot] - bodies[:, ankle]) * forward(bodies, clips)).sum(axis=1) > 0).mean())
+
+
+def test_nw_ucla_counts(nw_ucla: ClipStore) -> None:
+    index = nw_ucla.index
+    sides = splits.sides(index, recipe("nw-ucla", "cross-view").data)
+    clean = splits.clean(index, sides)
+    assert (len(index), len(nw_ucla.rejected), index["label"].nunique()) == (1484, 0, 10)
+    assert Counter(sides) == {"train": 1020, "test": 464}
+    assert (~clean).sum() == 95
+    assert set(index["label"][~clean]) == {"pick up with two hands", "drop trash"}
+    assert index["warnings"][index["length"] == 1].tolist() == ["one frame: no motion to learn from"] * 2
+
+
+def test_nw_ucla_is_in_metres_and_faces_forward(nw_ucla: ClipStore) -> None:
+    length = bones(nw_ucla)
+    assert 0.40 < length["left knee"] < 0.52
+    assert 0.33 < length["left ankle"] < 0.45
+    assert length["left elbow"] == pytest.approx(length["right elbow"], abs=0.02)
+    assert toes_point_forward(nw_ucla) > 0.85
+
+
+def test_sbu_counts_and_folds(sbu: ClipStore) -> None:
+    assert (len(sbu.index), len(sbu.rejected), sbu.index["label"].nunique()) == (282, 0, 8)
+    assert sbu.index["subject"].nunique() == 21
+    assert sbu.index["persons"].eq(2).all()
+    tests = [splits.sides(sbu.index, recipe("sbu", "5-fold", fold=fold).data) == "test" for fold in range(1, 6)]
+    assert np.sum(tests, axis=0).tolist() == [1] * 282
+
+
+def test_sbu_is_in_metres_and_people_face_each_other(sbu: ClipStore) -> None:
+    length = bones(sbu)
+    assert length["left knee"] == pytest.approx(0.424, abs=0.02)
+    assert length["left foot"] == pytest.approx(0.409, abs=0.02)
+    assert length["left hand"] == pytest.approx(0.280, abs=0.02)
+    torso = sbu.skeleton.joints.index("torso")
+    facing = []
+    for number in range(len(sbu.index)):
+        frames, _ = sbu.clip(number)
+        other = frames[:, 1, torso] - frames[:, 0, torso]
+        facing += [
+            (forward(frames[:, 0], sbu) * other).sum(axis=1) > 0,
+            (forward(frames[:, 1], sbu) * -other).sum(axis=1) > 0,
+        ]
+    assert np.concatenate(facing).mean() > 0.85
+
+
+def test_ntu_counts(ntu: ClipStore) -> None:
+    assert len(ntu.index) == 10
+    assert ntu.rejected.to_dict("records") == [
+        {"source": "S001C003P005R002A004.skeleton", "check": "empty", "reason": "no body in any frame"}
+    ]
+    two = ntu.index["label"].isin(["A050", "A055", "A057"])
+    assert ntu.index["persons"].tolist() == (1 + two).tolist()
+    assert ntu.index.set_index("name")["length"]["S001C001P001R001A001"] == 103
+
+
+def test_ntu_is_in_metres_and_faces_forward(ntu: ClipStore) -> None:
+    length = bones(ntu)
+    assert 0.3 < length["left knee"] < 0.5
+    assert toes_point_forward(ntu) > 0.85
+
+
+@pytest.mark.parametrize(
+    ("names", "protocol", "train", "test"),
+    [
+        ("ntu60", "xsub", 40_091, 16_487),
+        ("ntu60", "xview", 37_646, 18_932),
+        ("ntu120", "xsub", 63_026, 50_919),
+        ("ntu120", "xset", 54_468, 59_477),
+    ],
+)
+def test_ntu_protocols_give_the_published_counts(names: str, protocol: str, train: int, test: int) -> None:
+    with gzip.open(real(f"ntu/lists/{names}_recording_names.txt.gz"), "rt") as lines:
+        found = [re.fullmatch(r"S(\d+)C(\d+)P(\d+)R\d+A\d+", line.strip()) for line in lines]
+    rows = [(match[0], *map(int, match.groups())) for match in found if match]
+    index = pd.DataFrame(rows, columns=["name", "setup", "camera", "subject"])
+    assert Counter(splits.sides(index, recipe("ntu", protocol).data)) == {"train": train, "test": test}

@@ -1,0 +1,65 @@
+"""A small world to run whole graphs in: few short recordings, a recipe that trains for a moment, a home of its own."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from glt.data import sample
+
+RECIPE = {
+    "name": "tiny",
+    "data": {"dataset": "tiny", "format": "ntu", "protocol": "xsub", "persons": 2, "max_rejects": 0.1},
+    "motion": {"yaw": "first-frame"},
+    "model": {"frames": 24, "head_dim": 1, "heads": 2, "depth": 1, "dropout": 0.0, "drop_path": 0.0},
+    "pretrain": {"epochs": 2, "batch": 16, "lr": 0.002},
+    "probe": {"features": "blocks", "solver": "lbfgs", "regularisation": [0.1]},
+    "finetune": {"epochs": 2},
+    "gate": {"alpha": 0.999},
+}
+
+
+@pytest.fixture(scope="session")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four actions of the sample set, all subjects, one camera."""
+    folder = tmp_path_factory.mktemp("recordings")
+    sample.write_sample(folder / "all.zip")
+    with zipfile.ZipFile(folder / "all.zip") as whole, zipfile.ZipFile(folder / "few.zip", "w") as few:
+        for name in whole.namelist():
+            if (
+                "C001" in name
+                and "R001" in name
+                and ("A" not in name or name[16:20] in {"A121", "A122", "A123", "A129"})
+            ):
+                few.writestr(name, whole.read(name))
+    return folder / "few.zip"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """GLT_HOME of a module's runs; the environment is as before afterwards."""
+    before = dict(os.environ)
+    folder = tmp_path_factory.mktemp("home")
+    os.environ["GLT_HOME"] = str(folder)
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    yield folder
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    """The recipe as a file; `change` writes variants."""
+    return change(tmp_path)
+
+
+def change(folder: Path, **sections: object) -> Path:
+    """The recipe with some sections replaced, as a file in `folder`."""
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump(RECIPE | sections), encoding="utf-8")
+    return path

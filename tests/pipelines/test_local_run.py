@@ -1,0 +1,173 @@
+"""Whole runs, as `make run` makes them: real recordings files, Kubeflow's local runner, a real MLflow store."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import kfp.local
+import mlflow
+import pytest
+from kfp import compiler, components
+from mlflow.entities import Run
+
+from glt.errors import GltError
+from glt.lifecycle import registry, tracking, versions
+from pipelines import local
+from pipelines.training import training_pipeline
+from tests.pipelines.conftest import RECIPE, change
+
+MODEL = "glt-tiny-xsub"
+
+
+def parents(home: Path) -> list[Run]:
+    """Parent runs, the newest first."""
+    client = tracking.connect()
+    experiment = client.get_experiment_by_name("tiny-xsub")
+    runs = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"])
+    return [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+
+
+def children(parent: Run) -> list[Run]:
+    client = tracking.connect()
+    return client.search_runs(
+        [parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'", max_results=100
+    )
+
+
+@pytest.fixture(scope="module")
+def first(home: Path, recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first run of all: a champion is made. Gives the recipe."""
+    recipe = change(tmp_path_factory.mktemp("recipe"))
+    local.run(str(recordings), str(recipe))
+    return recipe
+
+
+def test_first_run_makes_a_champion_and_tells_the_truth(
+    first: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (parent,) = parents(home)
+    assert parent.info.status == "FINISHED"
+    assert {"probe/top1", "probe/top1_clean", "knn/top1", "finetune/05pct/top1_mean"} <= parent.data.metrics.keys()
+    assert parent.data.tags["recipe"] == "tiny"
+    assert parent.inputs is not None
+    steps = [run.data.tags["glt.step"] for run in children(parent)]
+    once = {"ingest", "disentangle", "pretrain", "linear_probe", "compare", "report", "register", "promote"}
+    assert len(steps) == 10
+    assert set(steps) == once | {"finetune/05pct-seed0", "finetune/10pct-seed0"}
+    assert {run.info.status for run in children(parent)} == {"FINISHED"}
+    champion = registry.champion(MODEL)
+    assert champion is not None
+    assert champion.tags["data.version"] == parent.data.tags["data.version"]
+    assert champion.tags["code.version"] == versions.code_version()
+
+
+def test_champion_answers(first: Path, home: Path) -> None:
+    model = mlflow.pyfunc.load_model(f"models:/{MODEL}@champion")
+    frame = [[[0.1 * k, 0.02 * k, 2.0] for k in range(25)] for _ in range(10)]
+    answer = model.predict([frame])
+    assert set(answer["label"]) <= {"A121", "A122", "A123", "A129"}
+    assert 0 < answer["confidence"][0] <= 1
+
+
+def test_second_run_reuses_everything_that_did_not_change(
+    first: Path, home: Path, recordings: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = registry.champion(MODEL)
+    local.run(str(recordings), str(first))
+    shown = capsys.readouterr().out
+    for step in ("ingest", "disentangle", "pretrain", "linear-probe", "finetune"):
+        assert f"{step:<14}nothing changed, reused" in shown
+    parent = parents(home)[0]
+    assert parent.info.status == "FINISHED"
+    assert sorted(run.data.tags["glt.step"] for run in children(parent)) == ["compare", "register", "report"]
+    assert {"step.pretrain", "step.linear_probe"} <= parent.data.tags.keys()
+    assert "already in service" in shown
+    assert registry.champion(MODEL) == before
+
+
+def test_candidate_that_is_no_better_stays_challenger(
+    first: Path, home: Path, recordings: Path, tmp_path: Path
+) -> None:
+    before = registry.champion(MODEL)
+    assert before is not None
+    local.run(str(recordings), str(change(tmp_path, seed=1, gate={"alpha": 1e-9})))
+    after = registry.champion(MODEL)
+    assert after is not None
+    assert after.version == before.version
+    versions_ = tracking.connect().search_model_versions(f"name='{MODEL}'")
+    newest = max(versions_, key=lambda version: int(version.version))
+    assert int(newest.version) > int(before.version)
+    assert newest.description.startswith("not promoted")
+    assert tracking.connect().get_model_version_by_alias(MODEL, "challenger").version == newest.version
+
+
+def test_failure_is_said_and_recorded(first: Path, home: Path, recordings: Path, tmp_path: Path) -> None:
+    recipe = change(tmp_path, pretrain={"epochs": 2, "batch": 16, "lr": 1e30})
+    run = subprocess.run(
+        [sys.executable, "-m", "pipelines", "run", "--recipe", str(recipe), "--recordings", str(recordings)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 1
+    assert "lower pretrain.lr" in run.stderr
+    assert "Traceback" not in run.stderr + run.stdout
+    parent = parents(home)[0]
+    assert parent.info.status == "FAILED"
+    assert "lower pretrain.lr" in parent.data.tags["error"]
+
+
+def test_compiled_graph_loaded_back_runs(
+    first: Path, home: Path, recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "training.yaml"
+    compiler.Compiler().compile(training_pipeline("gpu"), str(path))
+    loaded = components.load_component_from_file(str(path))
+    monkeypatch.setenv("GLT_RUN_ID", "from-the-compiled-graph")
+    kfp.local.init(kfp.local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "root"))
+    recipe = first.read_text(encoding="utf-8")
+    loaded(
+        recordings=str(recordings),
+        recipe=recipe,
+        data_version=versions.data_version(str(recordings)),
+        code_version=versions.code_version(),
+        trials=[{"fraction": 0.5, "seed": 3}],
+        accelerator="cpu",
+    )
+    parent = parents(home)[0]
+    assert parent.data.tags["kfp.run_id"] == "from-the-compiled-graph"
+    assert parent.info.status == "FINISHED"
+    assert "finetune/50pct-seed3" in {run.data.tags["glt.step"] for run in children(parent)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--recipe", "nope"], "unknown recipe 'nope'"),
+        (["--recipe", "nowhere.yaml"], "no such file"),
+        (["--recordings", "no/such/path"], "no such file or folder"),
+    ],
+)
+def test_bad_input_is_one_line_before_anything_runs(home: Path, arguments: list[str], says: str) -> None:
+    command = [sys.executable, "-m", "pipelines", "run", *arguments]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert says in run.stderr
+    assert "Traceback" not in run.stderr
+    assert run.stdout == ""
+
+
+def test_server_away_at_the_start_is_said_at_once(
+    recordings: Path, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with pytest.raises(GltError, match="MLFLOW_TRACKING_URI"):
+        local.run(str(recordings), str(recipe))
+
+
+def test_recipe_of_the_tests_is_a_recipe(recipe: Path) -> None:
+    from glt.recipe import load
+
+    assert load(str(recipe)).name == RECIPE["name"]

@@ -1,0 +1,131 @@
+"""The classifier on top of the encoder: pooling, tables, its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from glt.errors import GltError
+from glt.motion.augment import fit
+from glt.motion.disentangle import Motions
+from glt.motion.packed import Packed
+from glt.recipe import Pool
+from glt.training.classifier import (
+    Classifier,
+    Features,
+    accuracy,
+    load_classifier,
+    pool_frames,
+    predict,
+    save_classifier,
+    training_classes,
+)
+from glt.training.pretrain import build_encoder
+from tests.conftest import LABELS, small_recipe
+
+CPU = torch.device("cpu")
+
+
+def model(motions: Motions, features: Features = "head", pool: tuple[Pool, ...] = ("mean",)) -> Classifier:
+    torch.manual_seed(0)
+    made = Classifier(build_encoder(small_recipe().model, motions), LABELS, features, pool)
+    with torch.no_grad():
+        for tensor in (*made.parameters(), made.mean):
+            tensor += 0.1 * torch.randn_like(tensor)
+    return made.eval()
+
+
+def clips(motions: Motions, numbers: list[int]) -> Packed:
+    return fit(motions.batch(np.array(numbers)), 16)
+
+
+def test_pooling_is_by_clip() -> None:
+    lengths = (3, 1, 6)
+    frames = torch.randn(10, 5)
+    batch = Packed(torch.zeros(10, 1, 1, 3), torch.ones(10, 1, dtype=torch.bool), lengths)
+    expected = [np.concatenate([clip.max(0), clip.mean(0), clip.std(0)]) for clip in np.split(frames.numpy(), [3, 4])]
+    pooled = pool_frames(frames, batch, ("max", "mean", "std"))
+    np.testing.assert_allclose(pooled.numpy(), np.stack(expected), atol=2e-6)
+    assert pool_frames(frames, batch, ("mean",)).shape == (3, 5)
+
+
+@pytest.mark.parametrize("features", ["head", "blocks"])
+def test_features_do_not_depend_on_the_batch(motions: Motions, features: Features) -> None:
+    numbers, classifier = [1, 7, 2, 12, 3], model(motions, features, ("mean", "max", "std"))
+    together = classifier.pooled(clips(motions, numbers))
+    assert together.shape == (5, 3 * classifier.encoder.width * (3 if features == "blocks" else 1))
+    for row, number in enumerate(numbers):
+        alone = classifier.pooled(clips(motions, [number]))[0]
+        torch.testing.assert_close(alone, together[row], rtol=1e-5, atol=1e-5)
+    backwards = classifier.pooled(clips(motions, numbers[::-1]))
+    torch.testing.assert_close(backwards.flip(0), together, rtol=1e-5, atol=1e-5)
+
+
+def test_head_features_are_the_last_of_the_blocks_features(motions: Motions) -> None:
+    encoder, batch = model(motions).encoder, clips(motions, [1, 2])
+    head, blocks = (Classifier(encoder, LABELS, features, ("mean",)).pooled(batch) for features in ("head", "blocks"))
+    torch.testing.assert_close(head, blocks[:, -head.shape[1] :])
+
+
+def test_features_are_standardised_before_the_linear_layer(motions: Motions) -> None:
+    classifier = model(motions)
+    classifier.scale += 0.5
+    batch = clips(motions, [1, 2, 4])
+    x = ((classifier.pooled(batch) - classifier.mean) / 1.5).double()
+    expected = x @ classifier.linear.weight.double().T + classifier.linear.bias
+    torch.testing.assert_close(classifier(batch).double(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_predictions_are_a_row_a_clip(motions: Motions) -> None:
+    classifier, numbers = model(motions), motions.numbers("test", labelled=True)
+    table = predict(classifier, motions, numbers, CPU)
+    assert list(table) == ["name", "label", "predicted", "clean", "confidence", *(f"p_{name}" for name in LABELS)]
+    assert table["name"].tolist() == motions.index["name"].iloc[numbers].tolist()
+    assert table["label"].tolist() == motions.labels(numbers).tolist()
+    probability = table[[f"p_{name}" for name in LABELS]].to_numpy()
+    np.testing.assert_allclose(probability.sum(1), 1, atol=1e-6)
+    np.testing.assert_array_equal(probability.max(1), table["confidence"])
+    assert table["predicted"].tolist() == np.array(LABELS)[probability.argmax(1)].tolist()
+    assert table["clean"].tolist() == [name != "clip03" for name in table["name"]]
+
+
+def test_accuracy_with_and_without_the_clips_on_both_sides() -> None:
+    table = pd.DataFrame({"label": list("aabb"), "predicted": list("aaab"), "clean": [False, True, True, True]})
+    assert accuracy(table) == {"top1": 0.75, "top1_clean": pytest.approx(2 / 3)}
+
+
+def test_classes_are_those_of_labelled_training_clips(motions: Motions) -> None:
+    assert training_classes(motions) == sorted(LABELS)
+
+
+@pytest.mark.parametrize("features", ["head", "blocks"])
+def test_a_classifier_comes_back_from_its_folder(motions: Motions, tmp_path: Path, features: Features) -> None:
+    classifier = model(motions, features, ("mean", "std"))
+    numbers = motions.numbers("test", labelled=True)
+    table = predict(classifier, motions, numbers, CPU)
+    save_classifier(classifier, motions, small_recipe(), {"predictions": table}, {"a": 1.0}, tmp_path / "c", {})
+    again, config = load_classifier(tmp_path / "c")
+    assert not again.training
+    assert again.classes == LABELS
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in classifier.state_dict().items())
+    pd.testing.assert_frame_equal(predict(again, motions, numbers, CPU), table)
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "c" / "predictions.parquet"), table)
+    assert config["motion"] == small_recipe().motion.model_dump(mode="json")
+    assert config["skeleton"] == motions.skeleton.to_dict() | {
+        key: list(map(list, value)) if key in ("bones", "pairs") else list(value)
+        for key, value in motions.skeleton.to_dict().items()
+        if isinstance(value, tuple)
+    }
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "config.json", "predictions.parquet"])
+def test_a_damaged_classifier_is_refused(motions: Motions, tmp_path: Path, file: str) -> None:
+    tables = {"predictions": predict(model(motions), motions, motions.numbers("test", labelled=True), CPU)}
+    save_classifier(model(motions), motions, small_recipe(), tables, {}, tmp_path / "c", {})
+    (tmp_path / "c" / file).write_bytes((tmp_path / "c" / file).read_bytes()[:-1])
+    with pytest.raises(GltError, match=f"{file}: changed"):
+        load_classifier(tmp_path / "c")

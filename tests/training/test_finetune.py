@@ -1,0 +1,132 @@
+"""The semi-supervised protocol: whose labels it uses, and that it goes on where it was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from glt.errors import GltError
+from glt.motion.disentangle import Motions, write_motions
+from glt.recipe import Recipe
+from glt.reporter import Silent
+from glt.training.checkpoint import Checkpoint
+from glt.training.classifier import accuracy, predict
+from glt.training.finetune import Finetuned, draw_labelled, finetune
+from glt.training.pretrain import build_encoder
+from tests.conftest import small_recipe, store
+
+CPU = torch.device("cpu")
+REGULARISED = {"frames": 16, "head_dim": 2, "heads": 2, "depth": 2, "dropout": 0.2, "drop_path": 0.3}
+RECIPE = small_recipe(finetune={"epochs": 3, "batch": 8, "augment": {"mask": 0.1}}, model=REGULARISED)
+NONE = Checkpoint(None, "")
+
+
+def run(
+    motions: Motions, recipe: Recipe = RECIPE, seed: int = 0, checkpoint: Checkpoint = NONE, reporter: object = None
+) -> Finetuned:
+    torch.manual_seed(5)
+    encoder = build_encoder(recipe.model, motions)
+    return finetune(encoder, motions, recipe, 0.5, seed, CPU, reporter or Silent(), checkpoint)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("fraction", [0.01, 0.2, 0.5, 1.0])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_fraction_of_every_class_is_drawn(motions: Motions, fraction: float, seed: int) -> None:
+    drawn = draw_labelled(motions, fraction, seed)
+    train = motions.numbers("train", labelled=True)
+    assert set(drawn) <= set(train)
+    assert len(set(drawn)) == len(drawn)
+    for name in set(motions.labels(train)):
+        members = (motions.labels(train) == name).sum()
+        assert (motions.labels(drawn) == name).sum() == max(1, round(fraction * members))
+    assert drawn.tolist() == draw_labelled(motions, fraction, seed).tolist()
+
+
+def test_smaller_draws_are_nested_in_larger_ones_and_seeds_differ(motions: Motions) -> None:
+    draws = [set(draw_labelled(motions, fraction, 3)) for fraction in (0.1, 0.3, 0.6, 1.0)]
+    assert all(small < large for small, large in pairwise(draws))
+    assert len({tuple(draw_labelled(motions, 0.3, seed)) for seed in range(5)}) > 1
+
+
+def test_the_same_run_twice_is_the_same(motions: Motions) -> None:
+    one, other = run(motions), run(motions)
+    assert equal(one, other)
+    assert not equal(one, run(motions, seed=1))
+    assert one.labelled.tolist() == draw_labelled(motions, 0.5, 0).tolist()
+
+
+def equal(a: Finetuned, b: Finetuned) -> bool:
+    return all(torch.equal(value, b.model.state_dict()[name]) for name, value in a.model.state_dict().items())
+
+
+class Interrupted(Exception):
+    """Stands for a lost pod."""
+
+
+class Stopping(Silent):
+    """Breaks a run off after some epochs."""
+
+    def __init__(self, after: int) -> None:
+        self.after, self.trained = after, []
+
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        self.trained.append(step)
+
+    def progress(self, task: str, done: int, total: int, note: str = "") -> None:
+        if done == self.after:
+            raise Interrupted
+
+
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(motions: Motions, tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        run(motions, checkpoint=Checkpoint(tmp_path / "state", "run", every=0), reporter=Stopping(2))
+    reporter = Stopping(99)
+    resumed = run(motions, checkpoint=Checkpoint(tmp_path / "state", "run", every=0), reporter=reporter)
+    assert reporter.trained == [3]  # the epochs before are not trained again
+    assert equal(resumed, run(motions))
+
+
+def test_encoder_and_classifier_are_trained_at_their_own_rates(motions: Motions) -> None:
+    torch.manual_seed(5)
+    start = build_encoder(RECIPE.model, motions).state_dict()
+    trained = run(motions).model.encoder.state_dict()
+    assert not any(torch.equal(value, trained[name]) for name, value in start.items() if "qkv.weight" in name)
+    still = run(motions, small_recipe(finetune={"epochs": 2, "encoder_lr": 0, "batch": 8}, model=REGULARISED))
+    frozen = still.model.encoder.state_dict()
+    assert all(torch.equal(value, frozen[name]) for name, value in start.items())
+    assert still.model.linear.weight.abs().sum() != run(motions).model.linear.weight.abs().sum()
+
+
+def test_it_measures_the_last_epoch_on_the_test_side(motions: Motions) -> None:
+    result = run(motions)
+    test = motions.numbers("test", labelled=True)
+    table = predict(result.model, motions, test, CPU)
+    assert table["predicted"].tolist() == result.predictions["predicted"].tolist()
+    assert result.metrics == {**accuracy(table), "labelled": len(result.labelled)}
+
+
+def test_it_looks_at_no_test_clip(motions: Motions, tmp_path: Path) -> None:
+    clips = store()
+    for number in np.flatnonzero(clips.index["subject"].isin([3, 6])):
+        clips.clips[number] = (clips.clips[number][0] * 2, clips.clips[number][1])
+    write_motions(clips, RECIPE, tmp_path / "m", {}, Silent())  # type: ignore[arg-type]
+    assert equal(run(motions), run(Motions(tmp_path / "m")))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(motions: Motions, tmp_path: Path) -> None:
+    wild = small_recipe(finetune={"epochs": 3, "batch": 8, "encoder_lr": 1e30, "lr": 1e30})
+    with pytest.raises(GltError, match=r"fine-tuning: the loss is (nan|inf) at epoch 1; lower finetune\.lr"):
+        run(motions, wild, checkpoint=Checkpoint(tmp_path / "state", "run", every=0))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_few_labels_are_learnt(motions: Motions) -> None:
+    recipe = small_recipe(finetune={"epochs": 40, "batch": 8, "lr": 0.01, "encoder_lr": 0.003})
+    result = run(motions, recipe)
+    table = predict(result.model, motions, result.labelled, CPU)
+    assert accuracy(table)["top1"] > 0.9

@@ -1,0 +1,324 @@
+"""MPDP: the loss against a loop over every target, and runs that are interrupted."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from glt.errors import GltError
+from glt.model import GLTransformer
+from glt.motion.disentangle import Motions, write_motions
+from glt.motion.displacement import targets
+from glt.motion.packed import Packed
+from glt.recipe import PretrainConfig, Recipe
+from glt.reporter import Silent
+from glt.training.checkpoint import Checkpoint
+from glt.training.pretrain import (
+    Pretrainer,
+    Tally,
+    build_encoder,
+    learning_rate,
+    load_encoder,
+    loss,
+    pretrain,
+    save_encoder,
+)
+from tests import oracle
+from tests.conftest import small_recipe, store
+
+CPU = torch.device("cpu")
+HEADS = ("direction", "magnitude")
+BRIEF = small_recipe(pretrain={"epochs": 2, "batch": 16})
+CLIPS = np.array([1, 7, 2, 13])
+CONFIG = PretrainConfig(lambda_direction=0.7, lambda_magnitude=1.3, lambda_global=0.05)
+
+
+def pretrainer(motions: Motions) -> Pretrainer:
+    torch.manual_seed(0)
+    model = Pretrainer(build_encoder(small_recipe().model, motions), motions.bins)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.2 * torch.randn_like(parameter)
+    return model
+
+
+def few(motions: Motions) -> Packed:
+    """Four clips, of 1 to 16 frames, the second person coming late; one frame shows nobody."""
+    batch = motions.batch(CLIPS)
+    batch.present[3] = False
+    batch.tokens[3] = 0
+    assert max(batch.lengths) < 16
+    return batch
+
+
+def slow_loss(model: Pretrainer, batch: Packed, motions: Motions, config: PretrainConfig) -> torch.Tensor:
+    """Everything once more: padded, dense, and a loop over every frame, interval, person and token."""
+    weights, sizes, bins = dict(model.named_parameters()), model.encoder.config, motions.bins
+    encoder = {name.removeprefix("encoder."): value for name, value in weights.items()}
+    longest = sizes.frames
+    tokens = oracle.pad(batch.tokens.double(), batch.lengths, longest, oracle.PAD)
+    present = oracle.pad(batch.present, batch.lengths, longest, True)
+    F = torch.cat(oracle.representation(encoder, sizes.heads, sizes.depth, tokens, present, batch.lengths))
+    shape = (len(F), len(bins.intervals), motions.persons, motions.joints, -1)
+    logits = [(F @ weights[f"heads.{n}.weight"].T + weights[f"heads.{n}.bias"]).reshape(shape) for n in HEADS]
+    clips = zip(batch.tokens.split(batch.lengths), batch.present.split(batch.lengths), strict=True)
+    parts = [oracle.classes(t.numpy(), p.numpy(), bins.intervals, bins.dead_zone, bins.edges) for t, p in clips]
+    direction, magnitude, valid = (np.concatenate(part) for part in zip(*parts, strict=True))
+    factors = (config.lambda_direction, config.lambda_magnitude)
+    return oracle.mpdp_loss((logits[0], logits[1]), (direction, magnitude), valid, factors, config.lambda_global)
+
+
+def test_loss_and_gradient_equal_the_slow_ones(motions: Motions) -> None:
+    model, batch = pretrainer(motions), few(motions)
+    slow = copy.deepcopy(model).double()
+    fast = loss(model(batch.tokens, batch.present, batch.lengths), targets(batch, motions.bins), CONFIG)
+    expected = slow_loss(slow, batch, motions, CONFIG)
+    assert fast.item() == pytest.approx(expected.item(), rel=1e-5)
+    fast.backward()
+    expected.backward()
+    for (name, parameter), reference in zip(model.named_parameters(), slow.parameters(), strict=True):
+        torch.testing.assert_close(parameter.grad.double(), reference.grad, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_targets_that_are_not_valid_carry_no_loss(motions: Motions) -> None:
+    batch = few(motions)
+    goal = targets(batch, motions.bins)
+    assert not goal.valid.all()
+    logits = [torch.randn(*goal.direction.flatten(2).shape, n, requires_grad=True) for n in (27, motions.bins.classes)]
+    loss((logits[0], logits[1]), goal, CONFIG).backward()
+    unseen = ~goal.valid[..., None].expand_as(goal.direction).flatten(2)
+    for scores in logits:
+        assert not scores.grad[unseen].any()
+        assert scores.grad[~unseen].any(dim=-1).all()
+
+
+def test_a_batch_that_shows_nobody_has_no_loss(motions: Motions) -> None:
+    batch = few(motions)
+    nobody = Packed(batch.tokens * 0, batch.present & False, batch.lengths)
+    model = pretrainer(motions)
+    value = loss(model(nobody.tokens, nobody.present, nobody.lengths), targets(nobody, motions.bins), CONFIG)
+    value.backward()
+    assert value.item() == 0
+    assert not any(parameter.grad.any() for parameter in model.parameters())
+
+
+def test_metrics_of_an_epoch(motions: Motions) -> None:
+    """Two batches: losses are means over batches, accuracies and majorities over all valid targets."""
+    model, tally, losses, counted = pretrainer(motions), Tally((1, 3)), [], []
+    for numbers in (CLIPS, np.array([4, 5])):
+        batch = motions.batch(numbers)
+        batch = Packed(batch.tokens, batch.present, batch.lengths)
+        goal = targets(batch, motions.bins)
+        direction, magnitude = model.heads(torch.randn(len(batch.tokens), model.encoder.width))
+        losses.append(loss((direction, magnitude), goal, CONFIG, tally).item())
+        counted.append((direction.argmax(-1), magnitude.argmax(-1), goal))
+    metrics = tally.metrics()
+    assert metrics["pretrain/loss"] == pytest.approx(sum(losses) / 2, rel=1e-6)
+    parts = 0.7 * metrics["pretrain/loss_direction"] + 1.3 * metrics["pretrain/loss_magnitude"]
+    assert metrics["pretrain/loss"] == pytest.approx(parts, rel=1e-6)
+    for row, interval in enumerate((1, 3)):
+        for kind, name in enumerate(HEADS):
+            guesses, answers = [], []
+            for entry in counted:
+                goal = entry[2]
+                seen = goal.valid[:, row, :, None].expand_as(goal.direction[:, row])
+                guesses += entry[kind].view_as(goal.direction)[:, row][seen].tolist()
+                answers += getattr(goal, name)[:, row][seen].tolist()
+            right = np.mean(np.array(guesses) == np.array(answers))
+            assert metrics[f"pretrain/{name}_top1/interval_{interval}"] == pytest.approx(right, abs=1e-6)
+            majority = np.bincount(answers).max() / len(answers)
+            assert metrics[f"pretrain/{name}_majority/interval_{interval}"] == pytest.approx(majority, abs=1e-6)
+
+
+class Interrupted(Exception):
+    """Stands for a lost pod."""
+
+
+class Stopping:
+    """A reporter that breaks a run off after some epochs, and notes what it is told."""
+
+    def __init__(self, after: int = 10**9) -> None:
+        self.after, self.seen, self.metric = after, [], {}
+
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        self.metric[step] = dict(values)
+
+    def progress(self, task: str, done: int, total: int, note: str = "") -> None:
+        self.seen.append((task, done, total))
+        if done == self.after:
+            raise Interrupted
+
+
+def reproducible(history: list[dict[str, float]]) -> list[dict[str, float]]:
+    return [{key: value for key, value in row.items() if not key.startswith("speed/")} for row in history]
+
+
+def equal(a: GLTransformer, b: GLTransformer) -> bool:
+    return all(torch.equal(value, b.state_dict()[name]) for name, value in a.state_dict().items())
+
+
+@pytest.mark.parametrize("regularised", [False, True], ids=["plain", "dropout"])
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(motions: Motions, tmp_path: Path, regularised: bool) -> None:
+    """Bit for bit, with whatever random numbers the process that goes on has used before."""
+    model = {"frames": 16, "head_dim": 2, "heads": 2, "depth": 2}
+    model |= {"dropout": 0.2, "drop_path": 0.3} if regularised else {"dropout": 0.0, "drop_path": 0.0}
+    augmented = {"epochs": 5, "batch": 8, "lr": 2e-3, "augment": {"mask": 0.1, "yaw": 30}}
+    recipe = small_recipe(model=model, pretrain=augmented)
+    encoder, history = pretrain(motions, recipe, CPU, Silent(), Checkpoint(None, ""))
+
+    for after in (2, 4):
+        with pytest.raises(Interrupted):
+            pretrain(motions, recipe, CPU, Stopping(after), Checkpoint(tmp_path / "state", "run", every=0))
+        torch.manual_seed(after)
+    reporter = Stopping()
+    resumed, rows = pretrain(motions, recipe, CPU, reporter, Checkpoint(tmp_path / "state", "run", every=0))
+    assert sorted(reporter.metric) == [4, 5]  # the epochs before are not trained again
+    assert equal(resumed, encoder)
+    assert reproducible(rows) == reproducible(history)
+
+
+def test_a_damaged_checkpoint_starts_afresh_and_ends_the_same(motions: Motions, tmp_path: Path) -> None:
+    recipe = small_recipe()
+    encoder, _ = pretrain(motions, recipe, CPU, Silent(), Checkpoint(None, ""))
+    with pytest.raises(Interrupted):
+        pretrain(motions, recipe, CPU, Stopping(3), Checkpoint(tmp_path / "state", "run", every=0))
+    (tmp_path / "state" / "state.safetensors").write_bytes(b"half")
+    reporter = Stopping()
+    again, _ = pretrain(motions, recipe, CPU, reporter, Checkpoint(tmp_path / "state", "run", every=0))
+    assert sorted(reporter.metric) == [1, 2, 3, 4]
+    assert equal(again, encoder)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_state(motions: Motions, tmp_path: Path) -> None:
+    recipe = small_recipe(pretrain={"epochs": 4, "batch": 8, "lr": 1e30})
+    checkpoint = Checkpoint(tmp_path / "state", "run", every=0)
+    with pytest.raises(GltError, match=r"loss is (nan|inf) at epoch 1; lower pretrain\.lr \(1e\+30\)"):
+        pretrain(motions, recipe, CPU, Silent(), checkpoint)
+    assert not list(tmp_path.iterdir())
+
+    good = small_recipe()
+    with pytest.raises(Interrupted):
+        pretrain(motions, good, CPU, Stopping(3), checkpoint)
+    with pytest.raises(GltError, match="at epoch 3"):
+        pretrain(motions, recipe, CPU, Silent(), checkpoint)
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
+    again = pretrainer(motions)
+    optimizer = torch.optim.AdamW(again.parameters(), fused=True)
+    assert checkpoint.restore(again, optimizer)[0] == 2
+    assert all(torch.isfinite(value).all() for value in again.state_dict().values())
+
+
+def changed_motions(folder: Path, what: str) -> Motions:
+    """The motions with other test clips, or without labels."""
+    clips = store()
+    if what == "labels":
+        clips.index["label"] = None
+    else:
+        for number in np.flatnonzero(clips.index["subject"].isin([3, 6])):
+            clips.clips[number] = (clips.clips[number][0] * 2, clips.clips[number][1])
+    write_motions(clips, small_recipe(), folder, {}, Silent())  # type: ignore[arg-type]
+    return Motions(folder)
+
+
+@pytest.mark.parametrize("what", ["labels", "test clips"])
+def test_pretraining_looks_at_neither_labels_nor_test_clips(motions: Motions, tmp_path: Path, what: str) -> None:
+    other = changed_motions(tmp_path / "motions", what)
+    assert other.digest != motions.digest
+    encoders = [pretrain(m, BRIEF, CPU, Silent(), Checkpoint(None, ""))[0] for m in (motions, other)]
+    assert equal(*encoders)
+
+
+def test_the_seed_decides(motions: Motions) -> None:
+    def run(seed: int) -> GLTransformer:
+        recipe: Recipe = BRIEF.model_copy(update={"seed": seed})
+        return pretrain(motions, recipe, CPU, Silent(), Checkpoint(None, ""))[0]
+
+    assert equal(run(0), run(0))
+    assert not equal(run(0), run(1))
+
+
+def test_the_classes_of_a_few_clips_can_be_learnt_by_heart(motions: Motions) -> None:
+    torch.manual_seed(0)
+    model = Pretrainer(build_encoder(small_recipe().model, motions), motions.bins)
+    batch, tally = motions.batch(CLIPS[:2]), Tally((1, 3))
+    goal = targets(batch, motions.bins)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for step in range(120):
+        tally = Tally((1, 3)) if step == 119 else tally
+        value = loss(model(batch.tokens, batch.present, batch.lengths), goal, PretrainConfig(), tally)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+    metrics = tally.metrics()
+    for interval in (1, 3):
+        for name in HEADS:
+            assert metrics[f"pretrain/{name}_top1/interval_{interval}"] > 0.95
+            assert metrics[f"pretrain/{name}_majority/interval_{interval}"] < 0.7
+
+
+def test_every_epoch_is_reported(motions: Motions) -> None:
+    recipe = small_recipe(pretrain={"epochs": 5, "batch": 8, "lr": 1e-2, "schedule": "cosine"})
+    reporter = Stopping()
+    _, history = pretrain(motions, recipe, CPU, reporter, Checkpoint(None, ""))
+    assert [row["epoch"] for row in history] == list(range(1, 6))
+    losses = [row["pretrain/loss"] for row in history]
+    assert losses[-1] < losses[0]
+    assert reporter.seen[-5:] == [("pretrain", epoch, 5) for epoch in range(1, 6)]
+    rates = [reporter.metric[epoch].pop("pretrain/lr") for epoch in range(1, 6)]
+    assert [{"epoch": epoch, **reporter.metric[epoch]} for epoch in range(1, 6)] == history
+    assert rates[-1] < rates[1]
+
+
+def test_the_papers_learning_rate() -> None:
+    config = PretrainConfig(lr=5e-4, schedule="exponential")
+    for epoch in (0, 1, 60, 119):
+        for within in (0, 0.5, 0.99):
+            assert learning_rate(config, epoch + within) == pytest.approx(5e-4 * 0.99**epoch)
+
+
+def test_warm_up_and_cosine() -> None:
+    config = PretrainConfig(lr=1.0, schedule="cosine", epochs=40)
+    rates = [learning_rate(config, epoch) for epoch in np.linspace(0, 40, 401)]
+    assert 0 < rates[0] < 0.05
+    assert max(rates) == pytest.approx(1.0, abs=1e-3)
+    assert rates.index(max(rates)) == 20  # 5 % of 400
+    assert rates[:21] == sorted(rates[:21])
+    assert rates[20:] == sorted(rates[20:], reverse=True)
+    assert rates[-1] == pytest.approx(0, abs=1e-9)
+    assert learning_rate(config, 2 + 19) == pytest.approx(0.5 * (1 + math.cos(math.pi / 2)))
+
+
+def test_an_encoder_comes_back_from_its_folder(motions: Motions, tmp_path: Path) -> None:
+    encoder = pretrainer(motions).encoder
+    save_encoder(encoder, [{"epoch": 1, "pretrain/loss": 0.5}], tmp_path / "encoder", {"recipe": {}})
+    again = load_encoder(tmp_path / "encoder")
+    assert equal(again, encoder)
+    assert (again.config, again.persons, again.joints) == (encoder.config, 2, 6)
+    batch = few(motions)
+    F = [model.eval()(batch.tokens, batch.present, batch.lengths) for model in (encoder, again)]
+    assert torch.equal(*F)
+    assert json.loads((tmp_path / "encoder" / "history.json").read_text()) == [{"epoch": 1, "pretrain/loss": 0.5}]
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "config.json", "manifest.json"])
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_a_damaged_encoder_is_refused(motions: Motions, tmp_path: Path, file: str, damage: str) -> None:
+    folder = tmp_path / "encoder"
+    save_encoder(pretrainer(motions).encoder, [], folder, {})
+    if damage == "cut":
+        (folder / file).write_bytes((folder / file).read_bytes()[:-7])
+    else:
+        (folder / file).unlink()
+    with pytest.raises(GltError, match="encoder"):
+        load_encoder(folder)
+    shutil.rmtree(folder)
+    with pytest.raises(GltError, match="not a finished encoder folder"):
+        load_encoder(folder)
