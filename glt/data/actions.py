@@ -65,11 +65,11 @@ _PUSH = np.stack([_both(_RIBS), _both(_AHEAD, lean=(0, 0.15)), _both(_AHEAD, lea
 _PUSHED = np.stack([pose(), pose(), pose(**_AWAY), pose(**_AWAY)])
 
 _PAIRS = (
-    (Action("arm circles forwards", (1, 1, 1, 1), _CIRCLE), "arm circles backwards"),
-    (Action("pick up", (1.2, 0.8, 1.2, 0.8), _LIFT), "put down"),
-    (Action("hang up", (0.9, 1.1, 0.9, 1.1), _SHELF), "take down"),
-    (Action("row", (1, 1, 1, 1), _ROW), "row backwards"),
-    (Action("push each other", (1, 1, 1, 1), _PUSH, _PUSHED), "pull each other"),
+    (Action("throw", (0.3, 0.3, 1.6, 1.8), _CIRCLE), "swing back"),
+    (Action("pick up", (0.4, 0.4, 2.4, 0.8), _LIFT), "put down"),
+    (Action("hang up", (2.2, 0.8, 0.4, 0.6), _SHELF), "take down"),
+    (Action("row", (0.4, 0.5, 1.0, 2.1), _ROW), "paddle"),
+    (Action("push each other", (0.35, 0.45, 1.2, 2.0), _PUSH, _PUSHED), "pull each other"),
 )
 
 STAND = Action("stand", (1, 1, 1), np.stack([pose()] * 3))
@@ -115,7 +115,7 @@ def perform(action: Action, actors: Sequence[Subject], frames: int, dice: Dice) 
         The joints of each actor, [T, 25, 3]: metres, the place between the actors at the origin, y up.
     """
     lead = actors[0]
-    times, order = _schedule(action, dice.number(20, 44) / lead.tempo, frames, dice)
+    times, order = _schedule(action, frames * dice.number(0.5, 0.9) / lead.tempo, frames, dice)
     mirrored = not dice.happens(lead.right_handed)
     gap = dice.number(0.85, 1.15)
     bodies = []
@@ -139,12 +139,11 @@ def _schedule(action: Action, period: float, frames: int, dice: Dice) -> tuple[A
     """When which key pose is taken, from before the first frame to after the last: times [n] in frames, keys [n]."""
     shares = action.shares
     scale = period / sum(shares)
-    key = dice.whole(0, len(shares))
-    time = -scale * shares[key] * dice.number(1, 2)
+    key, time = 0, -period * dice.number(1.5, 2.5)
     times, order = [time], [key]
-    while len(times) < 3 or times[-2] < frames:
-        time += scale * shares[key] * dice.number(0.65, 1.4)
-        if dice.happens(0.12):
+    while times[-1] < 0 or times[-2] < frames:
+        time += scale * shares[key] * dice.number(0.75, 1.25)
+        if dice.happens(0.06):
             times.append(time)
             order.append(order[-1])
             time += scale * dice.number(0.2, 1.0)
@@ -157,7 +156,7 @@ def _schedule(action: Action, period: float, frames: int, dice: Dice) -> tuple[A
 def _drift(frames: int, dice: Dice) -> Array:
     """Slow aimless movement, [T, CHANNELS]."""
     knots = frames // 12 + 4
-    times = 12.0 * np.arange(-1, knots - 1) - dice.number(0, 12)
+    times = 12 * _frames(knots) - dice.number(12, 24)
     return _curve(times, _FIDGET * dice.bell(knots, CHANNELS), _frames(frames))
 
 

@@ -21,11 +21,11 @@ from glt.data.dice import Dice
 from glt.data.puppet import Array, turn
 
 ARCHIVE = "sample.zip"
-MD5 = "d56ccedb0f4db5dffd080f501af13fcf"  # of what write_sample writes; data.dvc pins it
+MD5 = "c524e26034ff3efd237e3d2ff8d7e3fb"  # of what write_sample writes; data.dvc pins it
 SUBJECTS, CAMERAS, TAKES = 8, 3, 2
 FRAMES = (20, 90)  # shortest and longest recording, at 30 frames a second
 UNLABELLED, BYSTANDERS, LATE, DROPPED = 0.10, 0.06, 0.5, 0.08  # shares of the recordings
-_MILLIMETRES = [4, 4, 4, 5, 5, 7, 9, 11, 5, 7, 9, 11, 4, 7, 10, 12, 4, 7, 10, 12, 4, 14, 14, 14, 14]  # in NTU's order
+_MILLIMETRES = [3, 2, 2, 3, 3, 4, 5, 6, 3, 4, 5, 6, 3, 4, 6, 7, 3, 4, 6, 7, 2, 8, 8, 8, 8]  # in NTU's order
 _JITTER = np.array(_MILLIMETRES).reshape(-1, 1) / 1000  # standard deviation at 3 m from the sensor
 
 

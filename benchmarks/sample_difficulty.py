@@ -1,0 +1,138 @@
+"""Is the sample set worth learning on? The probe on the pretrained encoder against two that have learned nothing.
+
+    python benchmarks/sample_difficulty.py
+
+For each seed: the linear probe of recipe `sample` on the pretrained and on the untrained encoder, and logistic
+regression on raw positions and displacements (every clip resampled to one length, turned by its first frame as the
+encoder's clips are; its strength chosen on the same validation folds). Writes results/sample-difficulty.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import subprocess
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from glt import artifact, recipe
+from glt.data import sample
+from glt.data.clips import ClipStore
+from glt.data.ingest import ingest
+from glt.lifecycle.versions import content_md5
+from glt.motion.disentangle import Motions, write_motions
+from glt.motion.packed import resample
+from glt.reporter import ConsoleReporter, Silent
+from glt.training.checkpoint import Checkpoint
+from glt.training.pretrain import pretrain
+from glt.training.probe import probe, validation_folds
+
+ROOT = Path(__file__).parents[1]
+NAMES = {"pretrained": "probe/top1", "untrained": "probe/untrained_top1"}
+
+
+def main() -> None:
+    """Measure, print a table, write the result."""
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--recipe", default="sample")
+    arguments.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    arguments.add_argument("--threads", type=int, default=os.cpu_count())
+    arguments.add_argument("--out", type=Path, default=ROOT / "results" / "sample-difficulty.json")
+    given = arguments.parse_args()
+    torch.set_num_threads(given.threads)
+    base = recipe.load(given.recipe)
+    with tempfile.TemporaryDirectory() as folder:
+        archive, clips, motions = (Path(folder) / name for name in (sample.ARCHIVE, "clips", "motions"))
+        started = time.perf_counter()
+        sample.write_sample(archive)
+        seconds = {"generate": time.perf_counter() - started}
+        version = content_md5(archive)
+        ingest(archive, base, clips, {}, Silent())
+        write_motions(ClipStore(clips), base, motions, {}, Silent())
+        data = Motions(motions)
+        raw = raw_accuracy(data, base.model.frames)
+        rows = []
+        for seed in given.seeds:
+            chosen = base.model_copy(update={"seed": seed})
+            started = time.perf_counter()
+            encoder, _ = pretrain(data, chosen, torch.device("cpu"), ConsoleReporter(), Checkpoint(None, ""))
+            seconds[f"pretrain/{seed}"] = time.perf_counter() - started
+            metrics = probe(encoder, data, chosen, torch.device("cpu"), Silent()).metrics
+            rows.append({"seed": seed, "raw": raw, **{name: metrics[key] for name, key in NAMES.items()}})
+            print(
+                " ".join(f"{key} {value:.3f}" if key != "seed" else f"seed {value}:" for key, value in rows[-1].items())
+            )
+    result = {
+        "seeds": rows,
+        "mean": {name: float(np.mean([row[name] for row in rows])) for name in (*NAMES, "raw")},
+        "recipe": base.model_dump(mode="json"),
+        "data_version": version,
+        "seconds": {name: round(value, 1) for name, value in seconds.items()},
+        "commit": commit(),
+        "hardware": {"processor": processor(), "threads": given.threads, "torch": torch.__version__},
+    }
+    artifact.write_json(given.out, result)
+    print(table(result))
+
+
+def raw_accuracy(motions: Motions, frames: int) -> float:
+    """Test accuracy of logistic regression on positions and displacements of all joints over `frames` frames."""
+    train, test = motions.numbers("train", labelled=True), motions.numbers("test", labelled=True)
+    x, y = raw_features(motions, train, frames), motions.labels(train)
+    folds = validation_folds(motions, train)
+    right = {}
+    for strength in (1e-4, 1e-3, 1e-2, 1e-1, 1.0):
+        answers = [fit(x[a], y[a], strength).predict(x[b]) == y[b] for a, b in folds]
+        right[strength] = int(np.concatenate(answers).sum())
+    best = max(right, key=lambda strength: right[strength])
+    return float(fit(x, y, best).score(raw_features(motions, test, frames), motions.labels(test)))
+
+
+def raw_features(motions: Motions, numbers: np.ndarray, frames: int) -> np.ndarray:
+    """[clips, frames x tokens x 3, twice]: positions, then their displacements over one frame."""
+    batch = resample(motions.batch(numbers), (frames,) * len(numbers))
+    positions = batch.tokens.numpy().reshape(len(numbers), frames, -1)
+    displacements = np.diff(positions, axis=1)
+    return np.concatenate([positions.reshape(len(numbers), -1), displacements.reshape(len(numbers), -1)], axis=1)
+
+
+def fit(x: np.ndarray, y: np.ndarray, strength: float):
+    """Logistic regression on standardised features."""
+    return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=200, tol=1e-3)).fit(x, y)
+
+
+def table(result: dict) -> str:
+    """Markdown: a row a seed and the mean, in per cent."""
+    lines = ["| seed | pretrained | untrained | raw |", "| --- | --- | --- | --- |"]
+    for row in (*result["seeds"], {"seed": "mean", **result["mean"]}):
+        cells = " | ".join(f"{100 * row[name]:.1f}" for name in (*NAMES, "raw"))
+        lines.append(f"| {row['seed']} | {cells} |")
+    return "\n".join(lines)
+
+
+def commit() -> str:
+    """The commit measured, marked if the tree differs from it."""
+    done = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
+    return done.stdout.strip() or "unknown"
+
+
+def processor() -> str:
+    """What the machine calls its processor."""
+    info = Path("/proc/cpuinfo")
+    names = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+    return names[0].split(":", 1)[1].strip() if names else platform.processor()
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore", ConvergenceWarning)
+    main()
