@@ -126,7 +126,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(motions: Motions, tmp_path: Pat
 
 
 def test_a_few_labels_are_learnt(motions: Motions) -> None:
-    recipe = small_recipe(finetune={"epochs": 40, "batch": 8, "lr": 0.01, "encoder_lr": 0.003})
+    recipe = small_recipe(finetune={"epochs": 80, "batch": 8, "lr": 0.01, "encoder_lr": 0.003})
     result = run(motions, recipe)
     table = predict(result.model, motions, result.labelled, CPU)
     assert accuracy(table)["top1"] > 0.9
