@@ -8,10 +8,10 @@ import zipfile
 import numpy as np
 import pytest
 
-from glt.data import sample
-from glt.data.actions import ACTIONS, Subject, perform
-from glt.data.dice import Dice
-from glt.data.puppet import Body, joints, mirror, pose, turn
+from glt.data.sample import recordings as sample
+from glt.data.sample.actions import ACTIONS, Subject, perform
+from glt.data.sample.dice import Dice
+from glt.data.sample.puppet import Body, joints, mirror, pose, turn
 
 NAME = re.compile(r"S\d{3}C00[1-3]P00[1-8]R00[12](A(\d{3})|-\d{3})\.skeleton")
 

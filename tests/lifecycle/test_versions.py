@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from glt.data import sample
+from glt.data.sample import recordings as generator
 from glt.errors import GltError
 from glt.lifecycle import versions
 
@@ -228,7 +229,7 @@ def test_prepare_says_when_the_generator_gives_other_bytes(project, monkeypatch)
     shutil.rmtree(project / "data")
     unreachable(project)
     pin_sample(project)
-    monkeypatch.setattr(sample, "recordings", lambda: iter([("S001C001P001R001A121.skeleton", b"other")]))
+    monkeypatch.setattr(generator, "recordings", lambda: iter([("S001C001P001R001A121.skeleton", b"other")]))
     with pytest.raises(GltError, match=r"generated here: content is .* expected"):
         versions.prepare(project)
     assert not (project / "data").exists()

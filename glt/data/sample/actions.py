@@ -12,8 +12,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from glt.data.dice import Dice
-from glt.data.puppet import CHANNELS, Array, Body, joints, mirror, pose
+from glt.data.sample.dice import Dice
+from glt.data.sample.puppet import CHANNELS, Array, Body, joints, mirror, pose
 
 
 @dataclass(frozen=True)

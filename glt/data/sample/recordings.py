@@ -1,6 +1,6 @@
 """The sample recordings: generated, in NTU RGB+D's `.skeleton` format, the same bytes on any machine.
 
-What is done in them is `glt.data.actions`, how a body moves `glt.data.puppet`. Random numbers are integers
+What is done in them is in `actions`, how a body moves in `puppet`. Random numbers (`dice`) are integers
 (splitmix64), all else is + - * / and square roots; coordinates are rounded to 0.1 mm before they become text.
 """
 
@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glt import artifact
-from glt.data.actions import ACTIONS, STAND, Subject, perform
-from glt.data.dice import Dice
-from glt.data.puppet import Array, turn
+from glt.data.sample.actions import ACTIONS, STAND, Subject, perform
+from glt.data.sample.dice import Dice
+from glt.data.sample.puppet import Array, turn
 
 ARCHIVE = "sample.zip"
 MD5 = "c524e26034ff3efd237e3d2ff8d7e3fb"  # of what write_sample writes; data.dvc pins it
