@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import time
@@ -83,8 +84,17 @@ def _execute(home: Path, log: Path, **arguments: object) -> None:
         cache_root=str(home / "cache"),
         raise_on_error=True,
     )
-    with log.open("w", encoding="utf-8") as file, contextlib.redirect_stdout(StepDisplay(sys.stdout, file)):
-        training_pipeline("local")(**arguments)
+    root = logging.getLogger()
+    with log.open("w", encoding="utf-8") as file, contextlib.redirect_stdout(StepDisplay(sys.stdout, file)) as display:
+        handler = logging.StreamHandler(display)  # a reused step is said through the root logger alone
+        root.addHandler(handler)
+        level = root.level
+        root.setLevel(logging.INFO)
+        try:
+            training_pipeline("local")(**arguments)
+        finally:
+            root.removeHandler(handler)
+            root.setLevel(level)
 
 
 def _summary(screen: Console, recipe: Recipe, parent: str, report: Path, seconds: float) -> None:
