@@ -57,7 +57,7 @@ def prepare(recordings: str = typer.Argument("", help="folder, archive or file; 
 def ui(port: int = 5000) -> None:
     """Serve MLflow's UI on the runs of this machine."""
     uri = tracking.store_uri()
-    if not uri.startswith("sqlite:"):
+    if not tracking.is_local():
         print(f"MLFLOW_TRACKING_URI is set: the runs are at {uri}")
         return
     tracking.connect()

@@ -103,6 +103,8 @@ def _summary(screen: Console, recipe: Recipe, parent: str, report: Path, seconds
     tracking.fetch_report(parent, report)
     version = run.tags["model.version"]
     table = Table(title=f"{recipe.model_name}, {seconds:.0f} s", title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")
     scores = {
         "linear probe": "probe/top1",
         "  on clips without a twin in training": "probe/top1_clean",
@@ -119,5 +121,5 @@ def _summary(screen: Console, recipe: Recipe, parent: str, report: Path, seconds
     table.add_row("model", f"{recipe.model_name} version {version}: {held}")
     table.add_row("gate", run.tags["gate.reason"])
     table.add_row("report", str(report))
-    table.add_row("MLflow UI", "make ui" if "MLFLOW_TRACKING_URI" not in os.environ else tracking.store_uri())
+    table.add_row("MLflow UI", "make ui" if tracking.is_local() else tracking.store_uri())
     screen.print(table)

@@ -58,6 +58,11 @@ def store_uri() -> str:
     return f"{SQLITE}{Path(uri.removeprefix(SQLITE)).resolve()}" if uri.startswith(SQLITE) else uri
 
 
+def is_local() -> bool:
+    """Whether the store is a file of this machine."""
+    return store_uri().startswith(SQLITE)
+
+
 def connect() -> MlflowClient:
     """A client of the store, which has answered; what an earlier run could not deliver is delivered.
 
@@ -333,8 +338,7 @@ def _describe(client: MlflowClient, run_id: str, tags: Mapping[str, str], recipe
 
 
 def _new_experiment(client: MlflowClient, name: str) -> str:
-    local = store_uri().startswith(SQLITE)
-    place = (home() / "mlartifacts" / name).as_uri() if local else None
+    place = (home() / "mlartifacts" / name).as_uri() if is_local() else None
     try:
         return str(client.create_experiment(name, artifact_location=place))
     except Exception:
