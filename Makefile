@@ -8,7 +8,7 @@ IMAGE ?= glt:0.1.0
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run ui test lint data compile image bench clean
+.PHONY: help setup run ui test lint data compile image bench record clean
 
 help: ## List every target
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -43,8 +43,11 @@ compile: setup ## Write build/training.yaml for a cluster (PROFILE=gpu|cpu, IMAG
 image: ## Build the components' image with podman or docker (IMAGE=)
 	$$(command -v podman || command -v docker) build --tag "$(IMAGE)" --file infra/Containerfile .
 
-bench: setup ## Measure how hard the sample recordings are: pretrained against untrained and raw positions, 3 seeds
+bench: setup ## Measure how hard the sample recordings are, 3 seeds; writes results/sample-difficulty.json
 	@$(BIN)/python -m benchmarks.sample_difficulty
+
+record: setup ## Write the scores of the newest run of RECIPE= to results/
+	@$(BIN)/python -m benchmarks.record_run "$(RECIPE)"
 
 clean: ## Delete what runs and tests made; data/ and .venv stay
 	rm -rf build runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

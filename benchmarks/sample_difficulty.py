@@ -1,21 +1,22 @@
 """Is the sample set worth learning on? The probe on the pretrained encoder against two that have learned nothing.
 
-    python benchmarks/sample_difficulty.py
+    make bench
 
-For each seed: the linear probe of recipe `sample` on the pretrained and on the untrained encoder, and logistic
-regression on raw positions and displacements (every clip resampled to one length, turned by its first frame as the
-encoder's clips are; its strength chosen on the same validation folds). Writes results/sample-difficulty.json.
+For each seed: the linear probe of recipe `sample` on the pretrained and on the untrained encoder. Beside them, without
+a seed, logistic regression (its strength chosen on the same validation folds) on raw positions and displacements of
+every clip resampled to one length, and on mean, maximum and deviation over a clip of positions and displacements: what
+a person who knows the task would try by hand. Writes results/sample-difficulty.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import platform
-import subprocess
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from benchmarks.hardware import ROOT, commit, hardware
 from glt import artifact, recipe
 from glt.data import sample
 from glt.data.clips import ClipStore
@@ -37,8 +39,8 @@ from glt.training.checkpoint import Checkpoint
 from glt.training.pretrain import pretrain
 from glt.training.probe import probe, validation_folds
 
-ROOT = Path(__file__).parents[1]
 NAMES = {"pretrained": "probe/top1", "untrained": "probe/untrained_top1"}
+COLUMNS = (*NAMES, "raw", "pooled")
 
 
 def main() -> None:
@@ -60,7 +62,10 @@ def main() -> None:
         ingest(archive, base, clips, {}, Silent())
         write_motions(ClipStore(clips), base, motions, {}, Silent())
         data = Motions(motions)
-        raw = raw_accuracy(data, base.model.frames)
+        by_hand = {
+            "raw": accuracy(data, partial(raw_features, frames=base.model.frames)),
+            "pooled": accuracy(data, pooled_features),
+        }
         rows = []
         for seed in given.seeds:
             chosen = base.model_copy(update={"seed": seed})
@@ -68,34 +73,34 @@ def main() -> None:
             encoder, _ = pretrain(data, chosen, torch.device("cpu"), ConsoleReporter(), Checkpoint(None, ""))
             seconds[f"pretrain/{seed}"] = time.perf_counter() - started
             metrics = probe(encoder, data, chosen, torch.device("cpu"), Silent()).metrics
-            rows.append({"seed": seed, "raw": raw, **{name: metrics[key] for name, key in NAMES.items()}})
+            rows.append({"seed": seed, **by_hand, **{name: metrics[key] for name, key in NAMES.items()}})
             print(
                 " ".join(f"{key} {value:.3f}" if key != "seed" else f"seed {value}:" for key, value in rows[-1].items())
             )
     result = {
         "seeds": rows,
-        "mean": {name: float(np.mean([row[name] for row in rows])) for name in (*NAMES, "raw")},
+        "mean": {name: float(np.mean([row[name] for row in rows])) for name in COLUMNS},
         "recipe": base.model_dump(mode="json"),
         "data_version": version,
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
         "commit": commit(),
-        "hardware": {"processor": processor(), "threads": given.threads, "torch": torch.__version__},
+        "hardware": hardware(given.threads),
     }
     artifact.write_json(given.out, result)
     print(table(result))
 
 
-def raw_accuracy(motions: Motions, frames: int) -> float:
-    """Test accuracy of logistic regression on positions and displacements of all joints over `frames` frames."""
+def accuracy(motions: Motions, features: Callable[[Motions, np.ndarray], np.ndarray]) -> float:
+    """Test accuracy of logistic regression on features of a clip."""
     train, test = motions.numbers("train", labelled=True), motions.numbers("test", labelled=True)
-    x, y = raw_features(motions, train, frames), motions.labels(train)
+    x, y = features(motions, train), motions.labels(train)
     folds = validation_folds(motions, train)
     right = {}
     for strength in (1e-4, 1e-3, 1e-2, 1e-1, 1.0):
         answers = [fit(x[a], y[a], strength).predict(x[b]) == y[b] for a, b in folds]
         right[strength] = int(np.concatenate(answers).sum())
     best = max(right, key=lambda strength: right[strength])
-    return float(fit(x, y, best).score(raw_features(motions, test, frames), motions.labels(test)))
+    return float(fit(x, y, best).score(features(motions, test), motions.labels(test)))
 
 
 def raw_features(motions: Motions, numbers: np.ndarray, frames: int) -> np.ndarray:
@@ -106,6 +111,18 @@ def raw_features(motions: Motions, numbers: np.ndarray, frames: int) -> np.ndarr
     return np.concatenate([positions.reshape(len(numbers), -1), displacements.reshape(len(numbers), -1)], axis=1)
 
 
+def pooled_features(motions: Motions, numbers: np.ndarray) -> np.ndarray:
+    """[clips, statistics]: mean, maximum and deviation over time of positions and of displacements over 1 and 5 frames."""
+    rows = []
+    for number in numbers:
+        positions = motions.batch(np.array([number])).tokens.numpy().reshape(-1, motions.persons * motions.joints * 3)
+        moved = [positions[step:] - positions[:-step] for step in (1, 5)]
+        rows.append(
+            np.concatenate([f(part, axis=0) for part in (positions, *moved) for f in (np.mean, np.max, np.std)])
+        )
+    return np.stack(rows)
+
+
 def fit(x: np.ndarray, y: np.ndarray, strength: float):
     """Logistic regression on standardised features."""
     return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=200, tol=1e-3)).fit(x, y)
@@ -113,24 +130,11 @@ def fit(x: np.ndarray, y: np.ndarray, strength: float):
 
 def table(result: dict) -> str:
     """Markdown: a row a seed and the mean, in per cent."""
-    lines = ["| seed | pretrained | untrained | raw |", "| --- | --- | --- | --- |"]
+    lines = [f"| seed | {' | '.join(COLUMNS)} |", "| --- " * (len(COLUMNS) + 1) + "|"]
     for row in (*result["seeds"], {"seed": "mean", **result["mean"]}):
-        cells = " | ".join(f"{100 * row[name]:.1f}" for name in (*NAMES, "raw"))
+        cells = " | ".join(f"{100 * row[name]:.1f}" for name in COLUMNS)
         lines.append(f"| {row['seed']} | {cells} |")
     return "\n".join(lines)
-
-
-def commit() -> str:
-    """The commit measured, marked if the tree differs from it."""
-    done = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
-    return done.stdout.strip() or "unknown"
-
-
-def processor() -> str:
-    """What the machine calls its processor."""
-    info = Path("/proc/cpuinfo")
-    names = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
-    return names[0].split(":", 1)[1].strip() if names else platform.processor()
 
 
 if __name__ == "__main__":
