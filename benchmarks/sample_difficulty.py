@@ -112,7 +112,7 @@ def raw_features(motions: Motions, numbers: np.ndarray, frames: int) -> np.ndarr
 
 
 def pooled_features(motions: Motions, numbers: np.ndarray) -> np.ndarray:
-    """[clips, statistics]: mean, maximum and deviation over time of positions and of displacements over 1 and 5 frames."""
+    """[clips, statistics]: mean, maximum and deviation of positions and of displacements over 1 and 5 frames."""
     rows = []
     for number in numbers:
         positions = motions.batch(np.array([number])).tokens.numpy().reshape(-1, motions.persons * motions.joints * 3)
