@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -49,8 +51,11 @@ def recipes() -> None:
 def prepare(recordings: str = typer.Argument("", help="folder, archive or file; none: what data.dvc pins")) -> None:
     """Bring `data/` to what data.dvc pins, or replace it by your own recordings and update data.dvc."""
     root = Path.cwd()
-    folder = versions.replace(root, Path(recordings)) if recordings else versions.prepare(root)
-    print(folder)
+    if not recordings:
+        print(versions.prepare(root))
+        return
+    done = versions.replace(root, Path(recordings))
+    print(f"data.dvc pins {done.version}; " + ("DVC's remote has it" if done.pushed else f"not pushed: {done.reason}"))
 
 
 @app.command()
@@ -84,7 +89,7 @@ for step in (
     release.register,
     release.promote,
 ):
-    app.command()(step)
+    app.command(help=re.split(r"\n\n(?:Args|Raises):", inspect.getdoc(step) or "")[0])(step)
 
 
 def main() -> None:
