@@ -75,6 +75,10 @@ class ModelConfig(_Section):
         "shared", description="one table M for all blocks (the paper) or one a block (the authors' code)"
     )
 
+    positional_start: Literal["sinusoidal", "zeros"] = Field(
+        "sinusoidal", description="what the learned table starts from; from zeros (the authors' code) learning stalls"
+    )
+
     @property
     def width(self) -> int:
         """D, the width of a token."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
@@ -234,3 +235,15 @@ def test_displacement_heads_are_one_linear_classifier_a_token_and_interval() -> 
 def test_what_does_not_fit_is_refused(shape: tuple[int, ...], lengths: tuple[int, ...], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         encoder()(torch.zeros(shape), torch.ones(shape[:2], dtype=torch.bool), lengths)
+
+
+def test_positional_table_starts_from_waves_of_time_or_zeros() -> None:
+    config = ModelConfig(frames=7, head_dim=1, heads=3, depth=1)
+    table = GLTransformer(config, persons=1, joints=3).position[0].detach().reshape(7, 9).numpy()
+    for time in range(7):
+        for place in range(9):
+            angle = time / 10_000 ** ((place - place % 2) / 9)
+            wave = math.sin(angle) if place % 2 == 0 else math.cos(angle)
+            assert table[time, place] == pytest.approx(0.3 * wave, abs=1e-5)
+    zeros = config.model_copy(update={"positional_start": "zeros"})
+    assert not GLTransformer(zeros, persons=1, joints=3).position[0].any()
