@@ -159,7 +159,8 @@ def test_two_classes(tmp_path: Path, solver: str) -> None:
     clips = store()
     clips.index["label"] = clips.index["label"].replace({"jump": "walk"})
     motions = written(tmp_path / "m", clips)
-    result = run(motions, small_recipe(probe={"solver": solver, "epochs": 100, "pool": ["mean", "std"]}))
+    probe = {"solver": solver, "epochs": 100, "pool": ["mean", "std"], "regularisation": [1.0]}
+    result = run(motions, small_recipe(probe=probe))
     assert result.model.classes == ("walk", "wave")
     table = predict(result.model, motions, motions.numbers("train", labelled=True), CPU)
     assert (table["predicted"] == table["label"]).mean() > table["label"].value_counts(normalize=True).max()
