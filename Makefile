@@ -5,10 +5,11 @@ RECIPE ?= sample
 RECORDINGS ?=
 PROFILE ?= gpu
 IMAGE ?= glt:0.1.0
+TORCH_INDEX_URL ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run ui test lint data compile image bench record clean
+.PHONY: help setup run ui test data compile image bench record clean
 
 help: ## List every target
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -40,8 +41,10 @@ data: setup ## Bring data/ to what data.dvc pins, or replace it by RECORDINGS= a
 compile: setup ## Write build/training.yaml for a cluster (PROFILE=gpu|cpu, IMAGE=)
 	@GLT_IMAGE="$(IMAGE)" $(BIN)/python -m pipelines compile --profile "$(PROFILE)"
 
-image: ## Build the components' image with podman or docker (IMAGE=)
-	$$(command -v podman || command -v docker) build --tag "$(IMAGE)" --file infra/Containerfile .
+image: setup ## Build the components' image with podman or docker (IMAGE=, TORCH=, TORCH_INDEX_URL=)
+	$$(command -v podman || command -v docker) build --tag "$(IMAGE)" --file infra/Containerfile \
+		--build-arg TORCH="$(TORCH)" --build-arg TORCH_INDEX_URL="$(TORCH_INDEX_URL)" --build-arg GLT_CODE_VERSION=$$( \
+		$(BIN)/python -c 'from glt.lifecycle.versions import code_version; print(code_version())') .
 
 bench: setup ## Measure how hard the sample recordings are, 3 seeds; writes results/sample-difficulty.json
 	@$(BIN)/python -m benchmarks.sample_difficulty
