@@ -20,6 +20,7 @@ from glt.training import probe as probing
 from glt.training.batches import device
 from glt.training.checkpoint import Checkpoint, fingerprint
 from glt.training.classifier import save_classifier
+from glt.training.encoder import load_encoder, save_encoder
 
 
 def pretrain(
@@ -38,7 +39,7 @@ def pretrain(
         run.dataset(settings.data.dataset, version.data, str(motions), "training")
         checkpoint = _checkpoint("pretrain", data, settings, version)
         encoder, history = pretraining.pretrain(data, settings, device(accelerator), run, checkpoint)
-        pretraining.save_encoder(encoder.cpu(), history, out, provenance(version, settings, run.run_id))
+        save_encoder(encoder.cpu(), history, out, provenance(version, settings, run.run_id))
         checkpoint.drop()
         run.figure(figures.curves(history), "curves.png")
     return {name: value for name, value in history[-1].items() if name != "epoch"}
@@ -62,7 +63,7 @@ def linear_probe(
     version = versions_of(data.info, data_version, code_version)
     with tracking.step(settings, version, "linear_probe") as run:
         run.dataset(settings.data.dataset, version.data, str(motions), "evaluation")
-        result = probing.probe(pretraining.load_encoder(encoder), data, settings, device(accelerator), run)
+        result = probing.probe(load_encoder(encoder), data, settings, device(accelerator), run)
         save_classifier(
             result.model,
             data,
@@ -117,7 +118,7 @@ def finetune(
     trial = f"{fraction_key(fraction)}-seed{seed}"
     with tracking.step(settings, version, "finetune", trial) as run:
         run.dataset(settings.data.dataset, version.data, str(motions), "training")
-        start = pretraining.load_encoder(encoder)
+        start = load_encoder(encoder)
         checkpoint = _checkpoint(f"finetune-{trial}", data, settings, version, artifact.digest(encoder))
         result = finetuning.finetune(start, data, settings, fraction, seed, device(accelerator), run, checkpoint)
         names = data.index["name"].iloc[result.labelled]

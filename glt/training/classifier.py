@@ -21,7 +21,7 @@ from glt.motion.disentangle import Motions
 from glt.motion.packed import Packed
 from glt.recipe import Pool, Recipe
 from glt.training.batches import Numbers, evaluation_batches
-from glt.training.pretrain import encoder_config, encoder_from
+from glt.training.encoder import encoder_config, encoder_from
 
 Features = Literal["head", "blocks"]
 

@@ -27,7 +27,7 @@ from glt.recipe import ProbeConfig, Recipe
 from glt.reporter import Reporter
 from glt.training.batches import Numbers, evaluation_batches, training_batch
 from glt.training.classifier import Classifier, accuracy, predictions, training_classes
-from glt.training.pretrain import build_encoder
+from glt.training.encoder import build_encoder
 
 Floats = NDArray[np.float32]
 FOLDS = 5

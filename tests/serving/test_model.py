@@ -14,7 +14,7 @@ from glt.motion.disentangle import Motions, write_motions
 from glt.reporter import Silent
 from glt.serving.model import Classifier
 from glt.training.classifier import save_classifier
-from glt.training.pretrain import build_encoder
+from glt.training.encoder import build_encoder
 from glt.training.probe import probe
 from tests.conftest import LABELS, STICK, small_recipe, store
 

@@ -21,7 +21,7 @@ from glt.reporter import Silent
 from glt.serving.model import Classifier
 from glt.serving.pyfunc import _load_pyfunc
 from glt.training.classifier import save_classifier
-from glt.training.pretrain import build_encoder
+from glt.training.encoder import build_encoder
 from glt.training.probe import probe
 from tests.conftest import LABELS, small_recipe, store
 

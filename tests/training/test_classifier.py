@@ -24,7 +24,7 @@ from glt.training.classifier import (
     save_classifier,
     training_classes,
 )
-from glt.training.pretrain import build_encoder
+from glt.training.encoder import build_encoder
 from tests.conftest import LABELS, small_recipe
 
 CPU = torch.device("cpu")

@@ -16,8 +16,8 @@ from glt.recipe import Recipe
 from glt.reporter import Silent
 from glt.training.checkpoint import Checkpoint
 from glt.training.classifier import accuracy, predict
+from glt.training.encoder import build_encoder
 from glt.training.finetune import Finetuned, draw_labelled, finetune
-from glt.training.pretrain import build_encoder
 from tests.conftest import small_recipe, store
 
 CPU = torch.device("cpu")

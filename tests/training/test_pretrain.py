@@ -21,16 +21,9 @@ from glt.motion.packed import Packed
 from glt.recipe import PretrainConfig, Recipe
 from glt.reporter import Silent
 from glt.training.checkpoint import Checkpoint
-from glt.training.pretrain import (
-    Pretrainer,
-    Tally,
-    build_encoder,
-    learning_rate,
-    load_encoder,
-    loss,
-    pretrain,
-    save_encoder,
-)
+from glt.training.encoder import build_encoder, load_encoder, save_encoder
+from glt.training.mpdp import Pretrainer, Tally, loss
+from glt.training.pretrain import learning_rate, pretrain
 from tests import oracle
 from tests.conftest import small_recipe, store
 
@@ -118,7 +111,7 @@ def test_metrics_of_an_epoch(motions: Motions) -> None:
         batch = Packed(batch.tokens, batch.present, batch.lengths)
         goal = targets(batch, motions.bins)
         direction, magnitude = model.heads(torch.randn(len(batch.tokens), model.encoder.width))
-        losses.append(loss((direction, magnitude), goal, CONFIG, tally).item())
+        losses.append(loss((direction, magnitude), goal, CONFIG, tally=tally).item())
         counted.append((direction.argmax(-1), magnitude.argmax(-1), goal))
     metrics = tally.metrics()
     assert metrics["pretrain/loss"] == pytest.approx(sum(losses) / 2, rel=1e-6)
@@ -253,7 +246,7 @@ def test_the_classes_of_a_few_clips_can_be_learnt_by_heart(motions: Motions) -> 
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for step in range(120):
         tally = Tally((1, 3)) if step == 119 else tally
-        value = loss(model(batch.tokens, batch.present, batch.lengths), goal, PretrainConfig(), tally)
+        value = loss(model(batch.tokens, batch.present, batch.lengths), goal, PretrainConfig(), tally=tally)
         optimizer.zero_grad()
         value.backward()
         optimizer.step()

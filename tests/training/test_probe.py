@@ -18,7 +18,7 @@ from glt.recipe import Recipe
 from glt.reporter import Silent
 from glt.training.batches import evaluation_batches
 from glt.training.classifier import Classifier, predict
-from glt.training.pretrain import build_encoder
+from glt.training.encoder import build_encoder
 from glt.training.probe import Probe, probe, validation_folds
 from glt.training.probe import _nearest as nearest
 from tests.conftest import LABELS, Store, small_recipe, store

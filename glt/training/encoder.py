@@ -1,0 +1,56 @@
+"""The ``encoder`` artifact: an encoder's weights, sizes and training history."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from glt import artifact
+from glt.model import GLTransformer
+from glt.motion.disentangle import Motions
+from glt.recipe import ModelConfig
+
+
+def build_encoder(config: ModelConfig, motions: Motions) -> GLTransformer:
+    """An untrained encoder for these motions."""
+    return GLTransformer(config, motions.persons, motions.joints)
+
+
+def save_encoder(encoder: GLTransformer, history: list[dict[str, float]], out: Path, info: Mapping[str, Any]) -> None:
+    """The ``encoder`` artifact: weights, sizes, history."""
+    with artifact.create(out, "encoder", info) as folder:
+        save_file(encoder.state_dict(), folder / "model.safetensors")
+        artifact.write_json(folder / "config.json", encoder_config(encoder))
+        artifact.write_json(folder / "history.json", history)
+
+
+def encoder_config(encoder: GLTransformer) -> dict[str, Any]:
+    """What builds the same encoder again."""
+    return {
+        "model": encoder.config.model_dump(mode="json"),
+        "persons": encoder.persons,
+        "joints": encoder.joints,
+    }
+
+
+def encoder_from(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> GLTransformer:
+    """The encoder of `encoder_config` with these weights."""
+    encoder = GLTransformer(ModelConfig.model_validate(config["model"]), config["persons"], config["joints"])
+    encoder.load_state_dict(dict(weights))
+    return encoder
+
+
+def load_encoder(path: Path) -> GLTransformer:
+    """The encoder of an ``encoder`` artifact, verified.
+
+    Raises:
+        GltError: the folder is not whole.
+    """
+    artifact.open_artifact(path, "encoder")
+    config = json.loads((Path(path) / "config.json").read_text(encoding="utf-8"))
+    return encoder_from(config, load_file(Path(path) / "model.safetensors"))

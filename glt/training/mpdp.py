@@ -1,0 +1,147 @@
+"""MPDP's classifiers, loss and metrics (paper, Eq. 12 and 15)."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from glt.model import DisplacementHeads, GLTransformer
+from glt.motion.displacement import Bins, Targets
+from glt.recipe import PretrainConfig
+
+
+class Pretrainer(nn.Module):
+    """The encoder with MPDP's classifiers on top."""
+
+    def __init__(self, encoder: GLTransformer, bins: Bins) -> None:
+        super().__init__()
+        self.encoder = encoder
+        tokens = encoder.persons * encoder.joints
+        self.heads = DisplacementHeads(encoder.width, tokens, len(bins.intervals), bins.classes)
+
+    def forward(self, tokens: Tensor, present: Tensor, lengths: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """Direction and magnitude logits [S, intervals, J, classes]; arguments as `GLTransformer.forward`."""
+        direction, magnitude = self.heads(self.encoder(tokens, present, lengths))
+        return direction, magnitude
+
+
+@dataclass
+class Tally:
+    """Sums over an epoch, kept on the device: losses, and right answers and seen targets per interval."""
+
+    intervals: tuple[int, ...]
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    batches: int = 0
+    clips: int = 0
+    started: float = field(default_factory=time.perf_counter)
+
+    def add(self, name: str, value: Tensor) -> None:
+        """Add to a sum."""
+        value = value.detach()
+        self.sums[name] = self.sums[name] + value if name in self.sums else value
+
+    def metrics(self) -> dict[str, float]:
+        """The epoch's metrics under their fixed keys."""
+        result = {f"pretrain/{name}": float(self.sums[name]) / self.batches for name in self.sums if "loss" in name}
+        seen = self.sums["seen"].clamp(min=1)
+        for kind in ("direction", "magnitude"):
+            for row, interval in enumerate(self.intervals):
+                key = f"interval_{interval}"
+                result[f"pretrain/{kind}_top1/{key}"] = float(self.sums[kind][row] / seen[row])
+                common = self.sums[f"{kind}_classes"][row].max()
+                result[f"pretrain/{kind}_majority/{key}"] = float(common / seen[row])
+        result["speed/clips_per_s"] = self.clips / (time.perf_counter() - self.started)
+        return result
+
+
+def weights(goal: Targets, config: PretrainConfig) -> tuple[Tensor, Tensor]:
+    """Which targets the loss of joints and that of the global translation are means over, each [S, I, P, K]."""
+    valid = goal.valid[..., None].expand_as(goal.direction)
+    world = torch.zeros_like(valid)
+    world[..., :1] = valid[..., :1]
+    return valid & ~world, world
+
+
+def counts(goal: Targets, config: PretrainConfig) -> Tensor:
+    """How many targets either mean of the loss is over, [2]: joints, global translation."""
+    return torch.stack([kind.sum() for kind in weights(goal, config)])
+
+
+def loss(
+    logits: tuple[Tensor, Tensor],
+    goal: Targets,
+    config: PretrainConfig,
+    total: Tensor | None = None,
+    tally: Tally | None = None,
+) -> Tensor:
+    """Eq. 15 with means for sums: cross entropy of joints plus `lambda_global` times that of the global translation.
+
+    Args:
+        logits: direction [S, I, J, 27] and magnitude [S, I, J, C].
+        goal: classes [S, I, P, K]; targets that are not valid carry no loss.
+        config: the lambdas.
+        total: what the means divide by, from `counts`: of the whole batch where this is one process's share of it.
+        tally: gets the parts and the accuracies.
+    """
+    local, world = weights(goal, config)
+    divisor = (counts(goal, config) if total is None else total).clamp(min=1)
+    weight = local / divisor[0] + world * (config.lambda_global / divisor[1])
+    valid = local | world
+    result = logits[0].new_zeros(())
+    cross_entropy: Any = WeightedCrossEntropy.apply
+    parts = (
+        ("direction", logits[0], goal.direction, config.lambda_direction),
+        ("magnitude", logits[1], goal.magnitude, config.lambda_magnitude),
+    )
+    for name, scores, classes, factor in parts:
+        part, right = cross_entropy(scores, classes.flatten(2), weight.flatten(2).to(scores.dtype))
+        result = result + factor * part
+        if tally is not None:
+            with torch.no_grad():
+                tally.add(name, (right.view_as(valid) & valid).sum((0, 2, 3)))
+                tally.add(f"{name}_classes", _histogram(classes, valid, scores.shape[-1]))
+                tally.add(f"loss_{name}", part)
+    if tally is not None:
+        tally.add("seen", valid.sum((0, 2, 3)))
+        tally.add("loss", result)
+        tally.batches += 1
+    return result
+
+
+class WeightedCrossEntropy(torch.autograd.Function):
+    """Cross entropy and accuracy in one pass over the logits, which keeps the gradient instead of the logits.
+
+    On a CPU it takes half the time of `cross_entropy` and `argmax` and a third of their memory.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, classes: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [..., C], classes and weight [...] -> sum of weight x entropy, and where the best class is right."""
+        top = logits.amax(-1, keepdim=True)
+        chosen = logits.gather(-1, classes[..., None])
+        gradient = (logits - top).exp_()
+        total = gradient.sum(-1, keepdim=True)
+        entropy = (total.log() + top - chosen).squeeze(-1)
+        gradient.mul_(weight[..., None] / total).scatter_add_(-1, classes[..., None], -weight[..., None])
+        ctx.save_for_backward(gradient)
+        right = (chosen >= top).squeeze(-1)
+        ctx.mark_non_differentiable(right)
+        return (entropy * weight).sum(), right
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        """d loss / d logits."""
+        (gradient,) = ctx.saved_tensors
+        return gradient * grads[0], None, None
+
+
+def _histogram(classes: Tensor, valid: Tensor, count: int) -> Tensor:
+    """Targets of each class per interval, [I, count]."""
+    per_interval = classes.transpose(0, 1).flatten(1)
+    mask = valid.transpose(0, 1).flatten(1)
+    rows = [torch.bincount(row[keep], minlength=count) for row, keep in zip(per_interval, mask, strict=True)]
+    return torch.stack(rows)
