@@ -2,15 +2,16 @@
 
     tokens [S, P, K, 3] --embed--> z [S, J, D] --N blocks--> z [S, E] --head MLP--> F [S, E]
 
-S frames of all clips of a batch, packed one clip after the other: time padding is never computed, except inside
-the temporal attention, where it is masked. P persons, K tokens a person (its global translation, then K - 1 local
-joints), J = P * K tokens a frame, D = heads * head_dim the width of a token, E = J * D the width of a frame.
+S frames of all clips of a batch, packed one clip after the other: time padding is never computed. P persons, K tokens a
+person (its global translation, then K - 1 local joints), J = P * K tokens a frame, D = heads * head_dim the width of a
+token, E = J * D the width of a frame.
 
 The paper says D = 6; the authors' code shows that this is the width of one of the 8 heads (`head_dim`), so D = 48.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,86 +26,75 @@ DIRECTIONS = 27  # C_delta: (-, no movement, +) on each of three axes
 
 @dataclass(frozen=True)
 class Frames:
-    """Where each packed frame belongs; computed once a batch.
+    """Where each packed frame belongs; computed once a batch. The model sorts clips by length, so that equally long
+    ones stand together and attend in time as one dense batch, without padding.
 
     Attributes:
-        lengths: frames of each clip, [B].
+        clips: B.
         clip: clip of each frame, [S].
         time: place of each frame in its clip, [S].
-        keys: True where a padded frame is real, [B, longest]; None if all clips are equally long.
-        tokens: True where a token may be attended, [S, 1, 1, J]; None if every person is present throughout.
+        groups: (clips, frames of each) of equally long clips, in the order they stand.
+        tokens: True where a token may attend (row) to another (column), [S or 1, 1, J or 1, J]; None if all may.
     """
 
-    lengths: Tensor
+    clips: int
     clip: Tensor
     time: Tensor
-    keys: Tensor | None
+    groups: tuple[tuple[int, int], ...]
     tokens: Tensor | None
 
     @staticmethod
-    def of(present: Tensor, lengths: Sequence[int], joints: int) -> Frames:
-        """From present [S, P] and the clip lengths; `joints` = K tokens a person."""
-        device = present.device
-        counts = torch.tensor(list(lengths), device=device)
-        clip = torch.repeat_interleave(torch.arange(len(counts), device=device), counts)
-        time = torch.arange(len(clip), device=device) - (counts.cumsum(0) - counts)[clip]
-        longest = max(lengths)
-        keys = None
-        if min(lengths) < longest:
-            keys = torch.arange(longest, device=device) < counts[:, None]
-        tokens = None
-        if not bool(present.all()):
-            # A frame that shows nobody attends everywhere: a softmax over nothing is not a number.
-            attended = present | ~present.any(dim=1, keepdim=True)
-            tokens = attended.repeat_interleave(joints, dim=1)[:, None, None, :]
-        return Frames(counts, clip, time, keys, tokens)
+    def of(lengths: Sequence[int], tokens: Tensor | None, device: torch.device) -> Frames:
+        """From clip lengths in ascending order and the token mask."""
+        counts = torch.tensor(lengths, device=device)
+        total = sum(lengths)
+        clip = torch.repeat_interleave(torch.arange(len(lengths), device=device), counts, output_size=total)
+        time = torch.arange(total, device=device) - (counts.cumsum(0) - counts)[clip]
+        groups = tuple((clips, length) for length, clips in sorted(Counter(lengths).items()))
+        return Frames(len(lengths), clip, time, groups, tokens)
 
 
-class SpatialAttention(nn.Module):
-    """Attention among the J tokens of one frame: joint-joint, body-joint and person-person (Eq. 4-8)."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.heads, self.dropout = config.heads, config.dropout
-        self.qkv = nn.Linear(config.width, 3 * config.width)
-        self.out = nn.Linear(config.width, config.width)
-
-    def forward(self, z: Tensor, frames: Frames) -> Tensor:
-        """[S, J, D] -> [S, J, D]."""
-        S, J, D = z.shape
-        qkv = self.qkv(z).view(S, J, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)  # 3, S, h, J, d
-        q, k, v = qkv.contiguous().unbind(0)
-        a = F.scaled_dot_product_attention(q, k, v, attn_mask=frames.tokens)  # S, h, J, d
-        a = self.out(a.transpose(1, 2).reshape(S, J, D))
-        return F.dropout(a, self.dropout, self.training)
-
-
-class TemporalAttention(nn.Module):
-    """Attention among the frames of one clip, a frame being the E-vector of all its tokens (Eq. 9)."""
+class Attention(nn.Module):
+    """Multi-head self-attention (Eq. 5-8) among the rows of each of n sets: softmax(Q K^T / sqrt(d)) V, then W_H."""
 
     def __init__(self, config: ModelConfig, width: int) -> None:
         super().__init__()
-        self.heads, self.dropout = config.heads, config.dropout
+        self.heads, self.dropout, self.attention_dropout = config.heads, config.dropout, config.attention_dropout
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
+    def split(self, qkv: Tensor) -> Tensor:
+        """[n, rows, 3 W] -> queries, keys and values of each head, [3, n, h, rows, d]."""
+        n, rows, width = qkv.shape
+        return qkv.view(n, rows, 3, self.heads, width // (3 * self.heads)).permute(2, 0, 3, 1, 4)
+
+    def attend(self, qkv: Tensor, mask: Tensor | None = None) -> Tensor:
+        """[n, rows, 3 W] -> [n, rows, W]."""
+        q, k, v = self.split(qkv).contiguous().unbind(0)  # contiguous: thrice as fast on a CPU
+        dropped = self.attention_dropout if self.training else 0.0
+        a = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropped)  # n, h, rows, d
+        return a.transpose(1, 2).flatten(2)
+
+
+class SpatialAttention(Attention):
+    """Attention among the J tokens of one frame: joint-joint, body-joint and person-person (Eq. 4-8)."""
+
+    def forward(self, z: Tensor, frames: Frames) -> Tensor:
+        """[S, J, D] -> [S, J, D]."""
+        a = self.out(self.attend(self.qkv(z), frames.tokens))
+        return F.dropout(a, self.dropout, self.training)
+
+
+class TemporalAttention(Attention):
+    """Attention among the frames of one clip, a frame being the E-vector of all its tokens (Eq. 9)."""
+
     def forward(self, s: Tensor, frames: Frames) -> Tensor:
         """[S, E] -> [S, E]."""
-        E = s.shape[1]
-        B, T = len(frames.lengths), int(frames.lengths.max())
-        qkv = self.qkv(s)
-        if frames.keys is not None:
-            padded = qkv.new_zeros(B * T, 3 * E)
-            place = frames.clip * T + frames.time
-            qkv = padded.index_copy(0, place, qkv)
-        qkv = qkv.view(B, T, 3, self.heads, E // self.heads).permute(2, 0, 3, 1, 4)  # 3, B, h, T, d
-        q, k, v = qkv.contiguous().unbind(0)
-        mask = None if frames.keys is None else frames.keys[:, None, None, :]
-        a = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # B, h, T, d
-        a = a.transpose(1, 2).reshape(B * T, E)
-        if frames.keys is not None:
-            a = a.index_select(0, place)
-        return F.dropout(self.out(a), self.dropout, self.training)
+        # split, not slices: the gradient of a slice is a whole tensor of zeros around it.
+        parts = self.qkv(s).split([clips * length for clips, length in frames.groups])
+        groups = zip(parts, frames.groups, strict=True)
+        a = [self.attend(part.unflatten(0, group)).flatten(0, 1) for part, group in groups]
+        return F.dropout(self.out(torch.cat(a)), self.dropout, self.training)
 
 
 class FeedForward(nn.Module):
@@ -130,20 +120,23 @@ class Block(nn.Module):
         width = joints * config.width
         self.drop_path = drop_path
         self.norm_spatial = nn.LayerNorm(config.width)
-        self.spatial = SpatialAttention(config)
+        self.spatial = SpatialAttention(config, config.width)
         self.norm_temporal = nn.LayerNorm(width)
         self.temporal = TemporalAttention(config, width)
         self.norm_feed = nn.LayerNorm(width)
         self.feed = FeedForward(config, width)
 
-    def forward(self, z: Tensor, position: Tensor, frames: Frames) -> Tensor:
+    def forward(self, z: Tensor, position: Tensor | None, frames: Frames) -> Tensor:
         """[S, J, D], positional embedding M [S, J, D] -> [S, J, D].
 
-        M is added before either attention: the paper's tight positional embedding.
+        M, if given, is added before either attention: the paper's tight positional embedding.
         """
-        z = z + position
+        if position is not None:
+            z = z + position
         z = z + self._drop(self.spatial(self.norm_spatial(z), frames), frames)  # Eq. 4
-        s = (z + position).flatten(1)  # S, E
+        if position is not None:
+            z = z + position
+        s = z.flatten(1)  # S, E
         s = s + self._drop(self.temporal(self.norm_temporal(s), frames), frames)  # Eq. 9
         s = s + self._drop(self.feed(self.norm_feed(s)), frames)  # Eq. 10
         return s.view_as(z)
@@ -153,7 +146,7 @@ class Block(nn.Module):
         if not self.training or self.drop_path == 0:
             return branch
         keep = 1 - self.drop_path
-        kept = torch.rand(len(frames.lengths), device=branch.device) < keep
+        kept = torch.rand(frames.clips, device=branch.device) < keep
         scale = (kept / keep)[frames.clip].view(-1, *[1] * (branch.dim() - 1))
         return branch * scale
 
@@ -165,18 +158,25 @@ class GLTransformer(nn.Module):
         config: sizes and switches.
         persons: P.
         joints: K tokens a person, the global translation among them.
+        worlds: tokens a person that are global translations, 1 or 0; they come first.
         dimensions: coordinates of a token (3).
     """
 
-    def __init__(self, config: ModelConfig, persons: int, joints: int, dimensions: int = 3) -> None:
+    waves: Tensor
+
+    def __init__(self, config: ModelConfig, persons: int, joints: int, worlds: int = 1, dimensions: int = 3) -> None:
         super().__init__()
-        self.config, self.persons, self.joints = config, persons, joints
+        self.config, self.persons, self.joints, self.worlds = config, persons, joints, worlds
         tokens = persons * joints
         self.width = tokens * config.width  # E
-        self.embed_global = nn.Linear(dimensions, config.width)  # W_g, b_g of Eq. 1
+        if worlds:
+            self.embed_global = nn.Linear(dimensions, config.width)  # W_g, b_g of Eq. 1
         self.embed_local = nn.Linear(dimensions, config.width)  # W_r, b_r of Eq. 1
-        tables = 1 if config.positional == "shared" else config.depth
+        tables = config.depth if config.tables == "per-block" else 1
         self.position = nn.ParameterList([nn.Parameter(positional_start(config, tokens)) for _ in range(tables)])
+        if config.positional == "sinusoidal":
+            self.position = nn.ParameterList()
+            self.register_buffer("waves", sinusoidal(config, tokens), persistent=False)
         drops = [config.drop_path * n / max(1, config.depth - 1) for n in range(config.depth)]
         self.blocks = nn.ModuleList([Block(config, tokens, drop) for drop in drops])
         self.head = nn.Sequential(  # Eq. 11; the LayerNorms are the authors'
@@ -195,7 +195,8 @@ class GLTransformer(nn.Module):
         Args:
             tokens: [S, P, K, 3]; token 0 of a person is its global translation.
             present: [S, P] bool.
-            lengths: frames of each clip; they sum to S, none above T_max.
+            lengths: frames of each clip; they sum to S. One above T_max is refused, or (`longer: windows`) attends in
+                time within equal parts.
 
         Returns:
             [S, E].
@@ -210,33 +211,87 @@ class GLTransformer(nn.Module):
         """
         if tokens.shape[1:3] != (self.persons, self.joints) or sum(lengths) != len(tokens):
             raise ValueError(f"tokens {tuple(tokens.shape)} with {sum(lengths)} frames in clips do not fit the model")
+        if self.config.longer == "windows":
+            lengths = windows(lengths, self.config.frames)
         if max(lengths) > self.config.frames:
             raise ValueError(f"a clip of {max(lengths)} frames is longer than T_max = {self.config.frames}")
-        frames = Frames.of(present, lengths, self.joints)
-        z = torch.cat([self.embed_global(tokens[:, :, :1]), self.embed_local(tokens[:, :, 1:])], dim=2)  # Eq. 1
+        order, back = sorting(lengths, tokens.device)
+        if order is not None:
+            tokens, present, lengths = tokens[order], present[order], sorted(lengths)
+        frames = Frames.of(lengths, self._attended(present), tokens.device)
+        embedded = [self.embed_global(tokens[:, :, :1])] if self.worlds else []
+        z = torch.cat([*embedded, self.embed_local(tokens[:, :, self.worlds :])], dim=2)  # Eq. 1
         z = F.dropout(z.flatten(1, 2), self.config.dropout, self.training)  # S, J, D (Eq. 2-3)
-        outputs = []
         # index_select, not [ ]: the gradient of indexing adds up in a random order when several threads do it.
-        tables = [table.index_select(0, frames.time) for table in self.position]  # S, J, D each
+        tables = [table.index_select(0, frames.time) for table in self.position or [self.waves]]  # S, J, D each
+        tight = self.config.positional == "tight"
+        if not tight:
+            z = z + tables[0]
+        outputs = []
         for number, block in enumerate(self.blocks):
-            z = block(z, tables[number % len(tables)], frames)
+            z = block(z, tables[number % len(tables)] if tight else None, frames)
             outputs.append(z.flatten(1))
-        return [*outputs, self.head(outputs[-1])]
+        outputs.append(self.head(outputs[-1]))
+        return outputs if back is None else [output.index_select(0, back) for output in outputs]
+
+    def _attended(self, present: Tensor) -> Tensor | None:
+        """`Frames.tokens`, from present [S, P]."""
+        if self.persons == 1:
+            return None
+        if not self.config.person_attention:
+            person = torch.arange(self.persons, device=present.device).repeat_interleave(self.joints)
+            return (person[:, None] == person)[None, None]  # 1, 1, J, J
+        if self.config.attend_absent:
+            return None
+        # A frame that shows nobody attends everywhere: a softmax over nothing is not a number.
+        seen = present | ~present.any(dim=1, keepdim=True)
+        return seen.repeat_interleave(self.joints, dim=1)[:, None, None, :]  # S, 1, 1, J
+
+
+def windows(lengths: Sequence[int], longest: int) -> list[int]:
+    """Clips above `longest` frames as parts whose lengths differ by at most one; the others as they are."""
+    parts = []
+    for length in lengths:
+        count = -(-length // longest)
+        parts += [(length + part) // count for part in range(count)]
+    return parts
+
+
+def sorting(lengths: Sequence[int], device: torch.device) -> tuple[Tensor | None, Tensor | None]:
+    """The frames in the order that sorts clips by length, and the way back, [S] each; None if they are sorted."""
+    order = sorted(range(len(lengths)), key=lambda clip: lengths[clip])
+    if order == list(range(len(lengths))):
+        return None, None
+    frames = torch.split(torch.arange(sum(lengths)), list(lengths))
+    there = torch.cat([frames[clip] for clip in order])
+    back = torch.empty_like(there)
+    back[there] = torch.arange(len(there))
+    return there.to(device, non_blocking=True), back.to(device, non_blocking=True)
+
+
+def sinusoidal(config: ModelConfig, tokens: int) -> Tensor:
+    """The fixed table of Table 2, [T_max, J, D]: waves of time over a frame's E-vector plus waves of joints over D."""
+    time = _waves(config.frames, tokens * config.width).view(config.frames, tokens, config.width)
+    return (time + _waves(tokens, config.width)).float()
 
 
 def positional_start(config: ModelConfig, tokens: int) -> Tensor:
-    """What a positional table starts from, [T_max, J, D]: sines and cosines of time over a frame's E-vector, or zeros.
+    """What a learned table starts from, [T_max, J, D]: sines and cosines of time over a frame's E-vector, or zeros.
 
     From zeros all frames look alike to the temporal attention, and MPDP's loss stays at that of the class frequencies
     for many epochs (docs/results.md).
     """
-    table = torch.zeros(config.frames, tokens * config.width)
-    if config.positional_start == "sinusoidal":
-        time = torch.arange(config.frames)[:, None]
-        rate = 10_000.0 ** -(torch.arange(0, table.shape[1], 2) / table.shape[1])
-        table[:, 0::2] = 0.3 * torch.sin(time * rate)
-        table[:, 1::2] = 0.3 * torch.cos(time * rate)[:, : table.shape[1] // 2]
-    return table.view(config.frames, tokens, config.width)
+    if config.positional_start == "zeros":
+        return torch.zeros(config.frames, tokens, config.width)
+    waves = _waves(config.frames, tokens * config.width).view(config.frames, tokens, config.width)
+    return (0.3 * waves).float()
+
+
+def _waves(places: int, width: int) -> Tensor:
+    """Sines and cosines of a place, of falling rate (Vaswani et al., 2017), float64 [places, width]."""
+    rate = 10_000.0 ** -(torch.arange(0, width, 2, dtype=torch.float64) / width)
+    angle = torch.arange(places)[:, None] * rate
+    return torch.stack([torch.sin(angle), torch.cos(angle)], dim=2).flatten(1)[:, :width]
 
 
 class DisplacementHeads(nn.Module):

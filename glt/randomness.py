@@ -1,10 +1,12 @@
-"""Random streams that depend on what they are for, and on nothing drawn before: so any of them can be drawn again."""
+"""Random numbers that depend on what they are for, and on nothing drawn before: so any of them can be drawn again."""
 
 from __future__ import annotations
 
 from enum import IntEnum
 
 import numpy as np
+import torch
+from torch import Tensor
 
 
 class Purpose(IntEnum):
@@ -13,8 +15,40 @@ class Purpose(IntEnum):
     AUGMENT = 1
     ORDER = 2
     LABELLED = 3
+    MASK = 4
+    DROPOUT = 5
 
 
 def generator(purpose: Purpose, seed: int, epoch: int = 0, number: int = 0) -> np.random.Generator:
     """The stream of a purpose, seed (below 2^32), epoch (below 2^32) and number (of a clip, a class; below 2^56)."""
     return np.random.Generator(np.random.Philox(key=[(seed << 32) + epoch, (int(purpose) << 56) + number]))
+
+
+def uniform(purpose: Purpose, seed: int, epoch: int, *places: Tensor) -> Tensor:
+    """Float32 numbers in [0, 1), one for each place, on the places' device.
+
+    Args:
+        purpose: what they are for.
+        seed: below 2^32.
+        epoch: below 2^32.
+        places: int64, broadcast against each other; what a number belongs to: its clip, its frame, ...
+
+    SplitMix64's mixing (Steele, Lea and Flood, 2014) over a counter: a whole batch in a few tensor operations.
+    """
+    bits = torch.tensor(generator(purpose, seed, epoch).integers(-(2**63), 2**63), device=places[0].device)
+    for place in places:
+        bits = _mix((bits + _GOLDEN) ^ (place * _ODD))
+    return ((bits >> 40) & 0xFFFFFF).float() * 2.0**-24
+
+
+_GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15
+_ODD = -4417276706812531889  # 0xC2B2AE3D27D4EB4F
+_FIRST = -4658895280553007687  # 0xBF58476D1CE4E5B9
+_SECOND = -7723592293110705685  # 0x94D049BB133111EB
+
+
+def _mix(bits: Tensor) -> Tensor:
+    """SplitMix64's finaliser; integers wrap, shifts are made logical by the mask."""
+    bits = (bits ^ ((bits >> 30) & (2**34 - 1))) * _FIRST
+    bits = (bits ^ ((bits >> 27) & (2**37 - 1))) * _SECOND
+    return bits ^ ((bits >> 31) & (2**33 - 1))

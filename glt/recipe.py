@@ -40,8 +40,13 @@ class DataConfig(_Section):
 class MotionConfig(_Section):
     """Disentangling (Eq. 1-3) and the displacement classes (Eq. 13-14)."""
 
-    yaw: Literal["none", "first-frame"] = Field(
-        "none", description="turn each clip about the vertical so that the shoulders lie along x at its first frame"
+    yaw: Literal["none", "first-frame", "per-frame"] = Field(
+        "none",
+        description="turn about the vertical so that the shoulders lie along one axis: the whole clip by its first "
+        "frame, or every frame and person alone (the authors' code)",
+    )
+    global_translation: Literal["separate", "none", "mixed"] = Field(
+        "separate", description="a token of its own; left out; or still in the joints' positions (Table 1)"
     )
     intervals: tuple[int, ...] = Field((1, 5, 10), min_length=1, description="frames, Table 1")
     bins: Literal["fitted", "fixed"] = Field(
@@ -50,6 +55,14 @@ class MotionConfig(_Section):
     magnitude_classes: int = Field(15, ge=2, description="C_sigma; `fixed` bins have 15")
     dead_zone: float = Field(
         0.25, ge=0, lt=1, description="quantile of |displacement| on one axis below which it is `no movement`"
+    )
+    edge: Literal["zero", "first-frame"] = Field(
+        "zero",
+        description="displacement where there is no frame t - n: zero (Eq. 14), or since frame 0 (authors)",
+    )
+    absent: Literal["left-out", "own-class"] = Field(
+        "left-out",
+        description="targets of an absent person: no loss, or no movement and a magnitude of their own",
     )
 
     @model_validator(mode="after")
@@ -71,13 +84,30 @@ class ModelConfig(_Section):
     ff_ratio: int = Field(2, ge=1)
     dropout: float = Field(0.1, ge=0, lt=1)
     drop_path: float = Field(0.1, ge=0, lt=1)
-    positional: Literal["shared", "per-block"] = Field(
-        "shared", description="one table M for all blocks (the paper) or one a block (the authors' code)"
+    attention_dropout: float = Field(0.0, ge=0, lt=1, description="of attention weights; the authors' code has 0.1")
+    positional: Literal["tight", "trainable", "sinusoidal"] = Field(
+        "tight", description="M before both attentions of every block, M once, or fixed waves once (Table 2)"
     )
-
+    tables: Literal["shared", "per-block"] = Field(
+        "shared", description="tight only: one table M for all blocks (the paper) or one a block (the authors' code)"
+    )
     positional_start: Literal["sinusoidal", "zeros"] = Field(
         "sinusoidal", description="what the learned table starts from; from zeros (the authors' code) learning stalls"
     )
+    person_attention: bool = Field(True, description="whether the spatial attention crosses persons (Table 2)")
+    attend_absent: bool = Field(False, description="whether tokens of absent persons are attended (the authors' code)")
+    speed: Literal["natural", "fixed"] = Field(
+        "natural", description="clips at their own length, or all resampled to `frames` (Table A)"
+    )
+    longer: Literal["resample", "crop", "windows"] = Field(
+        "resample", description="clips above `frames`: resampled, cut to a part, or attended to in windows"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ModelConfig:
+        if self.tables == "per-block" and self.positional != "tight":
+            raise ValueError("tables: per-block only with positional: tight")
+        return self
 
     @property
     def width(self) -> int:
@@ -92,6 +122,7 @@ class AugmentConfig(_Section):
     interpolate: float = Field(0.1, ge=0, lt=1, description="new length within +- this share of the old")
     yaw: float = Field(0.0, ge=0, le=180, description="bound of a random turn about the vertical, degrees")
     mask: float = Field(0.0, ge=0, lt=1, description="share of tokens whose coordinates are zeroed (Table B)")
+    shear_global: bool = Field(False, description="whether the global translation is sheared too")
 
 
 class PretrainConfig(_Section):
@@ -105,6 +136,9 @@ class PretrainConfig(_Section):
     lambda_direction: float = Field(1.0, ge=0)
     lambda_magnitude: float = Field(1.0, ge=0)
     lambda_global: float = Field(0.05, ge=0, description="weight of the global translation's loss beside the joints'")
+    global_intervals: Literal["all", "first"] = Field(
+        "all", description="whose global translation has that weight; `first` (authors): the others count as joints"
+    )
     augment: AugmentConfig = AugmentConfig()
 
     @model_validator(mode="after")

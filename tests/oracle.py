@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
@@ -25,20 +26,37 @@ def pad(values: Tensor, lengths: Sequence[int], longest: int, filler: float | bo
     return padded
 
 
+@dataclass(frozen=True)
+class Switches:
+    """Sizes of the model, and what of it is on."""
+
+    heads: int = 2
+    depth: int = 2
+    positional: str = "tight"
+    person_attention: bool = True
+    attend_absent: bool = False
+    worlds: int = 1
+
+
 def representation(
-    weights: Parameters, heads: int, depth: int, tokens: Tensor, present: Tensor, lengths: Sequence[int]
+    weights: Parameters, switches: Switches, tokens: Tensor, present: Tensor, lengths: Sequence[int]
 ) -> list[Tensor]:
     """Eq. 1-11 for tokens [B, T, P, K, 3] and present [B, T, P]: F of every clip, its real frames only."""
     clips, frames, persons, joints, _ = tokens.shape
+    heads, tight = switches.heads, switches.positional == "tight"
     result = []
     for b in range(clips):
-        z = torch.stack([torch.stack(_embedded(weights, tokens[b, t])) for t in range(frames)])  # T, J, D
-        real = torch.arange(frames) < lengths[b]
-        for n in range(depth):
+        z = torch.stack([torch.stack(_embedded(weights, tokens[b, t], switches.worlds)) for t in range(frames)])
+        real = (torch.arange(frames) < lengths[b])[None, :].expand(frames, frames)
+        shown = [_shown(present[b, t], joints, switches) for t in range(frames)]
+        if switches.positional == "trainable":
+            z = z + weights["position.0"][:frames]
+        if switches.positional == "sinusoidal":
+            z = z + _waves(frames, persons * joints, z.shape[2]).float()  # as the model keeps them
+        for n in range(switches.depth):
             name = f"blocks.{n}."
-            table = weights.get(f"position.{n}", weights["position.0"])[:frames]
+            table = weights.get(f"position.{n}", weights["position.0"])[:frames] if tight else torch.zeros_like(z)
             z = z + table
-            shown = [_shown(present[b, t], joints) for t in range(frames)]
             hat = _normed(weights, name + "norm_spatial", z)
             z = z + torch.stack(
                 [_attention(weights, name + "spatial", hat[t], heads, shown[t]) for t in range(frames)]
@@ -61,6 +79,9 @@ def classes(
     intervals: Sequence[int],
     dead_zone: NDArray[np.float32],
     edges: NDArray[np.float32],
+    worlds: int = 1,
+    edge: str = "zero",
+    absent: str = "left-out",
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
     """Eq. 13-14 for one clip [T, P, K, 3]: direction and magnitude [T, I, P, K], and which of them count."""
     frames, persons, joints, _ = tokens.shape
@@ -68,8 +89,8 @@ def classes(
     magnitude = np.zeros_like(direction)
     valid = np.zeros(direction.shape, bool)
     for t, (i, n), p, k in product(range(frames), enumerate(intervals), range(persons), range(joints)):
-        earlier = t - n if t >= n else t
-        kind = 0 if k == 0 else 1
+        earlier = t - n if t >= n else 0 if edge == "first-frame" else t
+        kind = 0 if k < worlds else 1
         moved = [float(tokens[t, p, k, axis] - tokens[earlier, p, k, axis]) for axis in range(3)]
         zone = float(dead_zone[i, kind])
         signs = [2 if x > zone else 0 if x < -zone else 1 for x in moved]
@@ -77,6 +98,8 @@ def classes(
         distance = math.sqrt(sum(x * x for x in moved))
         magnitude[t, i, p, k] = sum(distance >= float(edge) for edge in edges[i, kind])
         valid[t, i, p, k] = present[t, p] and present[earlier, p]
+        if absent == "own-class" and not valid[t, i, p, k]:
+            direction[t, i, p, k], magnitude[t, i, p, k], valid[t, i, p, k] = 13, edges.shape[2] + 1, True
     return direction, magnitude, valid
 
 
@@ -86,6 +109,8 @@ def mpdp_loss(
     valid: NDArray[np.bool_],
     factors: tuple[float, float],
     global_factor: float,
+    worlds: int = 1,
+    first_interval_only: bool = False,
 ) -> Tensor:
     """Eq. 15 with means for sums; logits [S, I, P, K, C], goals and valid [S, I, P, K]."""
     total = torch.zeros((), dtype=logits[0].dtype)
@@ -94,30 +119,45 @@ def mpdp_loss(
         for place in product(*map(range, goal.shape)):
             if valid[place]:
                 row = scores[place]
-                parts[place[-1] == 0].append(torch.logsumexp(row, 0) - row[goal[place]])
+                is_global = place[-1] < worlds and (place[1] == 0 or not first_interval_only)
+                parts[is_global].append(torch.logsumexp(row, 0) - row[goal[place]])
         for is_global, entropies in parts.items():
             if entropies:
                 total = total + factor * (global_factor if is_global else 1.0) * sum(entropies) / len(entropies)
     return total
 
 
-def _embedded(weights: Parameters, frame: Tensor) -> list[Tensor]:
+def _embedded(weights: Parameters, frame: Tensor, worlds: int) -> list[Tensor]:
     """Eq. 1-3 for one frame [P, K, 3]: J tokens of width D, person by person, the global translation first."""
     persons, joints, _ = frame.shape
     return [
-        _linear(weights, "embed_global" if k == 0 else "embed_local", frame[p, k])
+        _linear(weights, "embed_global" if k < worlds else "embed_local", frame[p, k])
         for p, k in product(range(persons), range(joints))
     ]
 
 
-def _shown(present: Tensor, joints: int) -> Tensor:
-    """Which of the J tokens of a frame may be attended; all of them where nobody is seen."""
-    seen = [bool(person) for person in present for _ in range(joints)]
-    return torch.tensor(seen if any(seen) else [True] * len(seen))
+def _shown(present: Tensor, joints: int, switches: Switches) -> Tensor:
+    """Which token (row) of a frame attends to which (column), [J, J]; everyone where nobody is seen."""
+    persons = len(present)
+    table = torch.zeros(persons, joints, persons, joints, dtype=torch.bool)
+    for p, q in product(range(persons), range(persons)):
+        seen = switches.attend_absent or bool(present[q]) or not bool(present.any())
+        table[p, :, q] = seen if switches.person_attention else p == q
+    return table.view(persons * joints, persons * joints)
+
+
+def _waves(frames: int, tokens: int, width: int) -> Tensor:
+    """Sines and cosines of the frame over the J * D numbers of a frame, plus those of the token over its D."""
+    table = torch.zeros(frames, tokens, width, dtype=torch.float64)
+    for t, j, d in product(range(frames), range(tokens), range(width)):
+        for place, number, size in ((t, j * width + d, tokens * width), (j, d, width)):
+            angle = place / 10_000 ** ((number - number % 2) / size)
+            table[t, j, d] += math.sin(angle) if number % 2 == 0 else math.cos(angle)
+    return table
 
 
 def _attention(weights: Parameters, name: str, x: Tensor, heads: int, shown: Tensor) -> Tensor:
-    """Eq. 5-8: x [n, W] attends to the rows of itself that are shown."""
+    """Eq. 5-8: row i of x [n, W] attends to the rows j of which shown[i, j]."""
     width = x.shape[1]
     d = width // heads
     qkv = _linear(weights, name + ".qkv", x)
@@ -125,7 +165,7 @@ def _attention(weights: Parameters, name: str, x: Tensor, heads: int, shown: Ten
     for i in range(heads):
         q, k, v = (qkv[:, part * width + i * d : part * width + (i + 1) * d] for part in range(3))
         score = q @ k.T / math.sqrt(d)
-        score = score.masked_fill(~shown[None, :], -math.inf)
+        score = score.masked_fill(~shown, -math.inf)
         outputs.append(torch.softmax(score, dim=1) @ v)
     return _linear(weights, name + ".out", torch.cat(outputs, dim=1))
 

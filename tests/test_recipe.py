@@ -76,7 +76,7 @@ def test_defaults_are_the_paper() -> None:
         ("pretrain.lr", float("inf"), "pretrain.lr: .*finite"),
         ("pretrain.lr", float("nan"), "pretrain.lr: "),
         ("model.dropout", 1.0, "model.dropout: .*less than 1"),
-        ("model.positional", "sinusoidal", "model.positional: .*'shared' or 'per-block'"),
+        ("model.tables", "sinusoidal", "model.tables: .*'shared' or 'per-block'"),
         ("data.format", "bvh", "data.format: .*'ntu', 'nw-ucla' or 'sbu'"),
         ("data.fold", 6, "data.fold: "),
         ("data.dataset", "My Data", "data.dataset: "),

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from glt.analysis.figures import decomposition
 from glt.data.clips import ClipStore
-from glt.motion.disentangle import Motions, entangle
+from glt.motion.disentangle import Motions, entangle, motion_tokens
 from glt.recipe import Recipe
 from glt.training.batches import training_batch
 
@@ -33,11 +33,10 @@ def draw(clips: ClipStore, motions: Motions, recipe: Recipe, number: int, *, tit
     """The clip in row `number` as recorded, its global translation and local motion, and as pretraining may see it."""
     frames, present = clips.clip(number)
     here = np.array([number])
-    seen, _ = training_batch(
-        motions, here, recipe.pretrain.augment, recipe.seed, 0, recipe.model.frames, torch.device("cpu")
-    )
-    augmented = entangle(seen.tokens.numpy(), seen.present.numpy(), motions.skeleton.centre)
-    tokens = motions.batch(here).tokens.numpy()
+    seen, _ = training_batch(motions, here, recipe.pretrain.augment, recipe.seed, 0, recipe.model, torch.device("cpu"))
+    augmented = entangle(seen.tokens.numpy(), seen.present.numpy(), motions.skeleton.centre, motions.translation)
+    apart = recipe.motion.model_copy(update={"global_translation": "separate"})
+    tokens = motion_tokens(frames, present, motions.skeleton, apart)
     title = caption(motions, number) if titled else ""
     return decomposition(frames, present, tokens, augmented, motions.skeleton, title)
 
@@ -51,5 +50,8 @@ def caption(motions: Motions, number: int) -> str:
 
 def _way(motions: Motions, number: int) -> float:
     """The longest diagonal of the box a person's centre joint moves in, metres."""
-    world = motions.batch(np.array([number])).tokens[:, :, 0]  # T, P, 3
+    clip = motions.batch(np.array([number]))
+    if motions.translation == "none":
+        return 0.0
+    world = clip.tokens[:, :, 0 if clip.worlds else motions.skeleton.centre]  # T, P, 3
     return float((world.amax(0) - world.amin(0)).norm(dim=-1).max())

@@ -14,74 +14,104 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from glt.motion.packed import Packed, resample
-from glt.randomness import Purpose, generator
-from glt.recipe import AugmentConfig
+from glt.motion.packed import Packed, crop, resample
+from glt.randomness import Purpose, uniform
+from glt.recipe import AugmentConfig, ModelConfig
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Draws:
-    """Random numbers of a batch: stretch [B], turn [B] (radians), shear [B, 3, 3], and a generator a clip for masks."""
+    """Random numbers of a batch of B clips.
 
-    stretch: NDArray[np.float64]
-    turn: NDArray[np.float64]
-    shear: NDArray[np.float64]
-    generators: tuple[np.random.Generator, ...]
+    Attributes:
+        stretch: change of length as a share of it, [B].
+        turn: about the vertical, radians, [B].
+        shear: x' = R x, [B, 3, 3].
+        start: where a part of a longer clip starts, as a share of the room there is, [B].
+        seed, epoch, clips: what all of it comes from; clips [B] are numbers in the data set.
+    """
+
+    stretch: Floats
+    turn: Floats
+    shear: Floats
+    start: Floats
+    seed: int
+    epoch: int
+    clips: Tensor
 
 
 def draw(config: AugmentConfig, seed: int, epoch: int, clips: Sequence[int]) -> Draws:
     """The random numbers of `clips` (their numbers in the data set) at `epoch`."""
-    generators = tuple(generator(Purpose.AUGMENT, seed, epoch, int(clip)) for clip in clips)
-    uniform = np.stack([g.uniform(-1, 1, 8) for g in generators])  # B, 8
-    shear = np.tile(np.eye(3), (len(generators), 1, 1))
-    shear[:, ~np.eye(3, dtype=bool)] = config.shear * uniform[:, 2:]
-    return Draws(config.interpolate * uniform[:, 0], math.radians(config.yaw) * uniform[:, 1], shear, generators)
+    numbers = torch.tensor(clips)
+    drawn = uniform(Purpose.AUGMENT, seed, epoch, numbers[:, None], torch.arange(9)).double().numpy()  # B, 9
+    signed = 2 * drawn - 1
+    shear = np.tile(np.eye(3), (len(drawn), 1, 1))
+    shear[:, ~np.eye(3, dtype=bool)] = config.shear * signed[:, 2:8]
+    turn = math.radians(config.yaw) * signed[:, 1]
+    return Draws(config.interpolate * signed[:, 0], turn, shear, drawn[:, 8], seed, epoch, numbers)
 
 
-def augment(batch: Packed, config: AugmentConfig, draws: Draws, longest: int, up: int = 1) -> Packed:
+def augment(batch: Packed, config: AugmentConfig, draws: Draws, model: ModelConfig, up: int = 1) -> Packed:
     """Interpolate in time, turn about the vertical, shear the local motion; coordinates only, nothing masked.
 
     Args:
         batch: B clips.
         config: which changes are on.
         draws: from `draw`, for the same clips.
-        longest: T_max; longer clips are resampled to it.
+        model: T_max, and what becomes of clips that are longer.
         up: index of the vertical axis.
     """
     lengths = tuple(
-        min(longest, max(1, round(length * (1 + stretch))))
-        for length, stretch in zip(batch.lengths, draws.stretch, strict=True)
+        max(1, round(length * (1 + stretch)))
+        for length, stretch in zip(batch.lengths, draws.stretch.tolist(), strict=True)
     )
-    batch = resample(batch, lengths)
+    batch = _limited(batch, lengths, model, draws.start.tolist())
     if config.yaw == config.shear == 0:
         return batch
-    turn = torch.tensor(_rotations(draws.turn, up), dtype=batch.tokens.dtype, device=batch.tokens.device)
-    shear = torch.tensor(draws.shear, dtype=batch.tokens.dtype, device=batch.tokens.device)
-    clip = batch.clip()
-    world = _transform(batch.tokens[:, :, :1], turn[clip])
-    local = _transform(batch.tokens[:, :, 1:], (shear @ turn)[clip])
-    return replace(batch, tokens=torch.cat([world, local], dim=2))
+    turn, shear = _rotations(draws.turn, up), draws.shear
+    local = shear @ turn
+    clip, device = batch.clip(), batch.tokens.device
+    tokens = _transform(batch.tokens, torch.tensor(local, dtype=torch.float32, device=device)[clip])
+    if batch.worlds and not (config.shear_global or config.shear == 0):
+        matrix = torch.tensor(turn, dtype=torch.float32, device=device)[clip]
+        tokens[:, :, :1] = _transform(batch.tokens[:, :, :1], matrix)
+    return replace(batch, tokens=tokens)
 
 
-def fit(batch: Packed, longest: int) -> Packed:
-    """Clips longer than T_max resampled to it, the others unchanged."""
-    return resample(batch, tuple(min(length, longest) for length in batch.lengths))
+def fit(batch: Packed, model: ModelConfig) -> Packed:
+    """Clips as the model takes them when nothing is random: a part of a longer clip is its middle."""
+    return _limited(batch, batch.lengths, model, [0.5] * len(batch.lengths))
 
 
 def mask_tokens(batch: Packed, share: float, draws: Draws) -> Packed:
     """A share of the tokens set to zero, drawn anew in every frame (paper, supplement D)."""
     if share == 0:
         return batch
-    _, persons, joints, _ = batch.tokens.shape
-    kept = [
-        g.random((length, persons, joints), dtype=np.float32) >= share
-        for g, length in zip(draws.generators, batch.lengths, strict=True)
-    ]
-    keep = torch.from_numpy(np.concatenate(kept)).to(batch.tokens.device)
-    return replace(batch, tokens=batch.tokens * keep[..., None])
+    device = batch.tokens.device
+    clip, time = batch.places()
+    token = torch.arange(batch.tokens.shape[1] * batch.tokens.shape[2], device=device)
+    frame = draws.clips.to(device)[clip] * 2**32 + time  # S
+    drawn = uniform(Purpose.MASK, draws.seed, draws.epoch, frame[:, None], token)  # S, J
+    return replace(batch, tokens=batch.tokens * (drawn >= share).view(*batch.tokens.shape[:3], 1))
 
 
-def _rotations(angle: NDArray[np.float64], up: int) -> NDArray[np.float64]:
+def _limited(batch: Packed, lengths: tuple[int, ...], model: ModelConfig, starts: Sequence[float]) -> Packed:
+    """The clips at these lengths, none above T_max unless the model attends in windows."""
+    if model.speed == "fixed":
+        return resample(batch, (model.frames,) * len(lengths))
+    shorter = tuple(min(length, model.frames) for length in lengths)
+    if model.longer == "resample":
+        return resample(batch, shorter)
+    batch = resample(batch, lengths)
+    if model.longer == "windows":
+        return batch
+    first = [round(start * (n - kept)) for start, n, kept in zip(starts, lengths, shorter, strict=True)]
+    return crop(batch, first, shorter)
+
+
+def _rotations(angle: Floats, up: int) -> Floats:
     """Rotation matrices [B, 3, 3] about axis `up`."""
     a, b = (up + 1) % 3, (up + 2) % 3
     matrix = np.zeros((len(angle), 3, 3))

@@ -26,6 +26,23 @@ Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
 
+def motion_tokens(frames: Floats, present: Bools, skeleton: Skeleton, config: MotionConfig) -> Floats:
+    """Positions [T, P, K, 3] -> tokens [T, P, K, 3] as the recipe wants them; [T, P, K - 1, 3] without translation.
+
+    Where the global translation is `mixed` in, a token is a joint's position from where the person's centre joint
+    started (Table 1, experiment 1).
+    """
+    if config.global_translation == "mixed":
+        tokens = (frames - _start(frames, present, skeleton.centre)) * present[:, :, None, None]
+    else:
+        tokens = disentangle(frames, present, skeleton.centre)
+    if config.global_translation == "none":
+        tokens = tokens[:, :, 1:]
+    if config.yaw == "none":
+        return tokens
+    return _turned(tokens, *_bearing(frames, present, skeleton, config.yaw == "per-frame"), skeleton.up)
+
+
 def disentangle(frames: Floats, present: Bools, centre: int) -> Floats:
     """Positions [T, P, K, 3] -> tokens [T, P, K, 3].
 
@@ -33,17 +50,18 @@ def disentangle(frames: Floats, present: Bools, centre: int) -> Floats:
     tokens 1..K-1 are the other joints relative to the centre joint of the same frame. Absent persons are zeros.
     """
     middle = frames[:, :, centre : centre + 1]  # T, P, 1, 3
-    first = np.argmax(present, axis=0)  # first frame of each person, 0 for one who never comes
-    start = middle[first, np.arange(frames.shape[1])]  # P, 1, 3
     local = np.delete(frames, centre, axis=2) - middle
-    tokens: Floats = np.concatenate([middle - start, local], axis=2)
+    tokens: Floats = np.concatenate([middle - _start(frames, present, centre), local], axis=2)
     return tokens * present[:, :, None, None]
 
 
-def entangle(tokens: Floats, present: Bools, centre: int) -> Floats:
-    """The inverse of `disentangle` up to each person's starting point, which is the origin."""
-    middle = tokens[:, :, :1]
-    joints: Floats = np.insert(tokens[:, :, 1:] + middle, centre, middle[:, :, 0], axis=2)
+def entangle(tokens: Floats, present: Bools, centre: int, translation: str = "separate") -> Floats:
+    """The inverse of `motion_tokens` up to each person's turn and starting point, which is the origin."""
+    if translation == "mixed":
+        return tokens
+    middle = tokens[:, :, :1] if translation == "separate" else np.zeros_like(tokens[:, :, :1])
+    local = tokens[:, :, 1:] if translation == "separate" else tokens
+    joints: Floats = np.insert(local + middle, centre, middle[:, :, 0], axis=2)
     return joints * present[:, :, None, None]
 
 
@@ -52,18 +70,36 @@ def face_forward(frames: Floats, present: Bools, skeleton: Skeleton) -> Floats:
 
     One turn for all frames and persons: how they turn, and how they stand to each other, stays.
     """
-    if not present[:, 0].any():
-        return frames
+    return _turned(frames, *_bearing(frames, present, skeleton, per_frame=False), skeleton.up)
+
+
+def _start(frames: Floats, present: Bools, centre: int) -> Floats:
+    """Where each person's centre joint is when first seen, [P, 1, 3]; at frame 0 for one who never comes."""
+    first = np.argmax(present, axis=0)
+    start: Floats = frames[first, np.arange(frames.shape[1]), centre][:, None]
+    return start
+
+
+def _bearing(frames: Floats, present: Bools, skeleton: Skeleton, per_frame: bool) -> tuple[Floats, Floats]:
+    """Cosine and sine of the turn that lays the shoulders along an axis, [T, P] if `per_frame`, else one for all."""
     left, right = skeleton.shoulders
-    line = frames[np.argmax(present[:, 0]), 0, left] - frames[np.argmax(present[:, 0]), 0, right]
+    line = frames[:, :, left] - frames[:, :, right]  # T, P, 3
+    if not per_frame:
+        line = line[np.argmax(present[:, 0]), 0] * present[:, 0].any()
     a, b = (skeleton.up + 1) % 3, (skeleton.up + 2) % 3
-    length = float(np.hypot(line[a], line[b]))
-    if length == 0:
-        return frames
-    cos, sin = line[b] / length, line[a] / length  # turns the line onto axis b
-    turned = frames.copy()
-    turned[..., a] = cos * frames[..., a] - sin * frames[..., b]
-    turned[..., b] = sin * frames[..., a] + cos * frames[..., b]
+    length = np.hypot(line[..., a], line[..., b])
+    known = length > 0
+    length = np.where(known, length, 1)
+    return np.where(known, line[..., b] / length, 1), np.where(known, line[..., a] / length, 0)
+
+
+def _turned(points: Floats, cos: Floats, sin: Floats, up: int) -> Floats:
+    """Points [T, P, n, 3] turned about axis `up`."""
+    a, b = (up + 1) % 3, (up + 2) % 3
+    cos, sin = cos[..., None], sin[..., None]
+    turned = points.copy()
+    turned[..., a] = cos * points[..., a] - sin * points[..., b]
+    turned[..., b] = sin * points[..., a] + cos * points[..., b]
     return turned
 
 
@@ -79,16 +115,15 @@ def write_motions(clips: ClipStore, recipe: Recipe, out: Path, info: Mapping[str
     index["clean"] = splits.clean(index, index["side"].to_numpy())
     index["offset"] = index["length"].cumsum() - index["length"]
     with artifact.create(out, "motions", {**info, "recipe": recipe.model_dump(mode="json")}) as folder:
-        frames, persons, joints = int(index["length"].sum()), recipe.data.persons, len(clips.skeleton.joints)
+        frames, persons = int(index["length"].sum()), recipe.data.persons
+        joints = len(clips.skeleton.joints) - (recipe.motion.global_translation == "none")
         tokens = np.lib.format.open_memmap(
             folder / "tokens.npy", mode="w+", dtype=np.float32, shape=(frames, persons, joints, 3)
         )
         present = np.zeros((frames, persons), bool)
         for number, (offset, length) in enumerate(zip(index["offset"], index["length"], strict=True)):
             positions, seen = clips.clip(number)
-            if recipe.motion.yaw == "first-frame":
-                positions = face_forward(positions, seen, clips.skeleton)
-            tokens[offset : offset + length] = disentangle(positions, seen, clips.skeleton.centre)
+            tokens[offset : offset + length] = motion_tokens(positions, seen, clips.skeleton, recipe.motion)
             present[offset : offset + length] = seen
             reporter.progress("disentangle", number + 1, len(index))
         tokens.flush()
@@ -104,7 +139,8 @@ def _fit(tokens: Floats, present: Bools, train: pd.DataFrame, config: MotionConf
     chosen = train.iloc[:: max(1, len(train) // 4000)]
     rows = np.concatenate([np.arange(o, o + n) for o, n in zip(chosen["offset"], chosen["length"], strict=True)])
     lengths = tuple(int(n) for n in chosen["length"])
-    return fit_bins(Packed(torch.from_numpy(tokens[rows]), torch.from_numpy(present[rows]), lengths), config)
+    worlds = int(config.global_translation == "separate")
+    return fit_bins(Packed(torch.from_numpy(tokens[rows]), torch.from_numpy(present[rows]), lengths, worlds), config)
 
 
 class Motions:
@@ -137,8 +173,18 @@ class Motions:
 
     @property
     def joints(self) -> int:
-        """K."""
+        """K, tokens a person."""
         return int(self._tokens.shape[2])
+
+    @property
+    def translation(self) -> str:
+        """What became of the global translation; see `MotionConfig.global_translation`."""
+        return str(self.info["recipe"]["motion"]["global_translation"])
+
+    @property
+    def worlds(self) -> int:
+        """Tokens a person that are global translations, 0 or 1."""
+        return int(self.translation == "separate")
 
     def numbers(self, side: str, *, labelled: bool = False) -> NDArray[np.int64]:
         """Row numbers of the clips of a side (``train`` or ``test``), of the labelled ones if asked.
@@ -165,4 +211,4 @@ class Motions:
         tokens = np.concatenate([self._tokens[r] for r in rows])
         present = np.concatenate([self._present[r] for r in rows])
         lengths = tuple(int(n) for n in self._spans[numbers, 1])
-        return Packed(torch.from_numpy(tokens), torch.from_numpy(present), lengths)
+        return Packed(torch.from_numpy(tokens), torch.from_numpy(present), lengths, self.worlds)

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from glt.data.layouts import Skeleton
 from glt.errors import GltError
 from glt.motion.augment import fit
-from glt.motion.disentangle import disentangle, face_forward
+from glt.motion.disentangle import motion_tokens
 from glt.motion.packed import Packed
 from glt.recipe import MotionConfig
 from glt.training import classifier
@@ -60,8 +60,9 @@ class Classifier:
                 torch.from_numpy(np.concatenate(tokens)),
                 torch.from_numpy(np.concatenate(present)),
                 tuple(len(clip) for clip in tokens),
+                self._model.encoder.worlds,
             )
-            packed = fit(packed.to(self._device), self._model.encoder.config.frames)
+            packed = fit(packed.to(self._device), self._model.encoder.config)
             rows.append(self._model(packed).softmax(1).cpu().numpy())
         return classifier.answers(np.concatenate(rows), self.classes)
 
@@ -84,6 +85,4 @@ class Classifier:
         present: NDArray[np.bool_] = np.any(clip, axis=(2, 3))
         if not present.any():
             raise GltError(f"predict: clip {number} shows nobody")
-        if self._motion.yaw == "first-frame":
-            clip = face_forward(clip, present, self.skeleton)
-        return disentangle(clip, present, self.skeleton.centre), present
+        return motion_tokens(clip, present, self.skeleton, self._motion), present

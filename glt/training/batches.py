@@ -14,7 +14,7 @@ from glt.motion.augment import augment, draw, fit, mask_tokens
 from glt.motion.disentangle import Motions
 from glt.motion.packed import Packed
 from glt.randomness import Purpose, generator
-from glt.recipe import AugmentConfig
+from glt.recipe import AugmentConfig, ModelConfig
 
 Numbers = NDArray[np.int64]
 
@@ -26,20 +26,26 @@ def shuffled(numbers: Numbers, seed: int, epoch: int, batch: int) -> list[Number
 
 
 def training_batch(
-    motions: Motions, numbers: Numbers, config: AugmentConfig, seed: int, epoch: int, frames: int, device: torch.device
+    motions: Motions,
+    numbers: Numbers,
+    config: AugmentConfig,
+    seed: int,
+    epoch: int,
+    model: ModelConfig,
+    device: torch.device,
 ) -> tuple[Packed, Packed]:
     """An augmented batch twice: as it is, and with the tokens masked that `config` asks for."""
     draws = draw(config, seed, epoch, numbers.tolist())
-    whole = augment(motions.batch(numbers).to(device), config, draws, frames, motions.skeleton.up)
+    whole = augment(motions.batch(numbers).to(device), config, draws, model, motions.skeleton.up)
     return whole, mask_tokens(whole, config.mask, draws)
 
 
 def evaluation_batches(
-    motions: Motions, numbers: Numbers, frames: int, device: torch.device, batch: int = 64
+    motions: Motions, numbers: Numbers, model: ModelConfig, device: torch.device, batch: int = 64
 ) -> Iterator[Packed]:
-    """The clips in the order given, unchanged but for those longer than T_max."""
+    """The clips in the order given, unchanged but for what the model's T_max asks."""
     for start in range(0, len(numbers), batch):
-        yield fit(motions.batch(numbers[start : start + batch]).to(device), frames)
+        yield fit(motions.batch(numbers[start : start + batch]).to(device), model)
 
 
 def device(accelerator: str) -> torch.device:

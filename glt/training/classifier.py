@@ -91,7 +91,7 @@ def training_classes(motions: Motions) -> list[str]:
 def predict(model: Classifier, motions: Motions, numbers: Numbers, device: torch.device) -> pd.DataFrame:
     """A row a clip: name, label, predicted, clean, confidence, and a column p_<class> for each class."""
     model.eval()
-    batches = evaluation_batches(motions, numbers, model.encoder.config.frames, device)
+    batches = evaluation_batches(motions, numbers, model.encoder.config, device)
     logits = torch.cat([model(batch).cpu() for batch in batches])
     return predictions(motions, numbers, logits.softmax(1).numpy(), model.classes)
 

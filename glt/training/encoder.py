@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from glt import artifact
+from glt.errors import GltError
 from glt.model import GLTransformer
 from glt.motion.disentangle import Motions
 from glt.recipe import ModelConfig
@@ -18,7 +19,7 @@ from glt.recipe import ModelConfig
 
 def build_encoder(config: ModelConfig, motions: Motions) -> GLTransformer:
     """An untrained encoder for these motions."""
-    return GLTransformer(config, motions.persons, motions.joints)
+    return GLTransformer(config, motions.persons, motions.joints, motions.worlds)
 
 
 def save_encoder(encoder: GLTransformer, history: list[dict[str, float]], out: Path, info: Mapping[str, Any]) -> None:
@@ -35,13 +36,23 @@ def encoder_config(encoder: GLTransformer) -> dict[str, Any]:
         "model": encoder.config.model_dump(mode="json"),
         "persons": encoder.persons,
         "joints": encoder.joints,
+        "worlds": encoder.worlds,
     }
 
 
 def encoder_from(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> GLTransformer:
-    """The encoder of `encoder_config` with these weights."""
-    encoder = GLTransformer(ModelConfig.model_validate(config["model"]), config["persons"], config["joints"])
-    encoder.load_state_dict(dict(weights))
+    """The encoder of `encoder_config` with these weights.
+
+    Raises:
+        GltError: they were written by a version of glt whose encoder was another.
+    """
+    try:
+        sizes = ModelConfig.model_validate(config["model"])
+        encoder = GLTransformer(sizes, config["persons"], config["joints"], config["worlds"])
+        encoder.load_state_dict(dict(weights))
+    except (KeyError, ValueError, RuntimeError) as error:
+        why = str(error).splitlines()[0]
+        raise GltError(f"the encoder is of another version of glt ({why}); train again, or use that version") from error
     return encoder
 
 

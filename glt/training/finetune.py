@@ -80,7 +80,7 @@ def finetune(
         model.train()
         total = 0.0
         for chosen in shuffled(labelled, seed, epoch, config.batch):
-            _, batch = training_batch(motions, chosen, config.augment, seed, epoch, recipe.model.frames, device)
+            _, batch = training_batch(motions, chosen, config.augment, seed, epoch, recipe.model, device)
             answer = torch.from_numpy(np.searchsorted(classes, motions.labels(chosen))).to(device)
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * 0.5 * (1 + math.cos(math.pi * epoch / config.epochs))

@@ -62,7 +62,8 @@ def weights(goal: Targets, config: PretrainConfig) -> tuple[Tensor, Tensor]:
     """Which targets the loss of joints and that of the global translation are means over, each [S, I, P, K]."""
     valid = goal.valid[..., None].expand_as(goal.direction)
     world = torch.zeros_like(valid)
-    world[..., :1] = valid[..., :1]
+    intervals = slice(None) if config.global_intervals == "all" else slice(0, 1)
+    world[:, intervals, :, : goal.worlds] = valid[:, intervals, :, : goal.worlds]
     return valid & ~world, world
 
 
@@ -88,9 +89,10 @@ def loss(
         tally: gets the parts and the accuracies.
     """
     local, world = weights(goal, config)
-    divisor = (counts(goal, config) if total is None else total).clamp(min=1)
-    weight = local / divisor[0] + world * (config.lambda_global / divisor[1])
+    divisor = (counts(goal, config) if total is None else total).clamp(min=1).to(logits[0].dtype)
     valid = local | world
+    local, world = (kind.flatten(2).to(logits[0].dtype) for kind in (local, world))  # S, I, J
+    weight = local / divisor[0] + world * (config.lambda_global / divisor[1])
     result = logits[0].new_zeros(())
     cross_entropy: Any = WeightedCrossEntropy.apply
     parts = (
@@ -98,7 +100,7 @@ def loss(
         ("magnitude", logits[1], goal.magnitude, config.lambda_magnitude),
     )
     for name, scores, classes, factor in parts:
-        part, right = cross_entropy(scores, classes.flatten(2), weight.flatten(2).to(scores.dtype))
+        part, right = cross_entropy(scores, classes.flatten(2), weight)
         result = result + factor * part
         if tally is not None:
             with torch.no_grad():

@@ -54,9 +54,7 @@ def pretrain(
             rate = learning_rate(config, epoch + step / len(batches))
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            whole, seen = training_batch(
-                motions, chosen, config.augment, recipe.seed, epoch, recipe.model.frames, device
-            )
+            whole, seen = training_batch(motions, chosen, config.augment, recipe.seed, epoch, recipe.model, device)
             goal = targets(whole, motions.bins)
             value = loss(model(seen.tokens, seen.present, seen.lengths), goal, config, tally=tally)
             if not math.isfinite(value.item()):

@@ -147,7 +147,7 @@ def _features(
     task: str,
 ) -> Features:
     model.eval()
-    config, frames = recipe.probe, recipe.model.frames
+    config, sizes = recipe.probe, recipe.model
     total = config.copies * len(train) + len(test)
     done = 0
 
@@ -160,13 +160,13 @@ def _features(
             reporter.progress(task, done, total)
         return np.concatenate(rows)
 
-    copies = [pooled(evaluation_batches(motions, train, frames, device))]
+    copies = [pooled(evaluation_batches(motions, train, sizes, device))]
     for copy in range(1, config.copies):
         chunks = np.array_split(train, -(-len(train) // 64))
         copies.append(
-            pooled(training_batch(motions, c, config.augment, recipe.seed, copy, frames, device)[1] for c in chunks)
+            pooled(training_batch(motions, c, config.augment, recipe.seed, copy, sizes, device)[1] for c in chunks)
         )
-    return Features(np.stack(copies), pooled(evaluation_batches(motions, test, frames, device)))
+    return Features(np.stack(copies), pooled(evaluation_batches(motions, test, sizes, device)))
 
 
 def _fit_with_validation(

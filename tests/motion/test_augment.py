@@ -11,7 +11,7 @@ import torch
 from glt.motion.augment import augment, draw, fit, mask_tokens
 from glt.motion.displacement import Bins, displacement, targets
 from glt.motion.packed import Packed, resample
-from glt.recipe import AugmentConfig
+from glt.recipe import AugmentConfig, ModelConfig
 
 ALL = AugmentConfig(shear=0.3, interpolate=0.2, yaw=40, mask=0.2)
 OFF = AugmentConfig(shear=0, interpolate=0, yaw=0, mask=0)
@@ -37,7 +37,7 @@ def split(whole: Packed) -> list[Packed]:
 
 def changed(whole: Packed, config: AugmentConfig, clips: tuple[int, ...], epoch: int = 3, longest: int = 22) -> Packed:
     draws = draw(config, seed=7, epoch=epoch, clips=clips)
-    return mask_tokens(augment(whole, config, draws, longest), config.mask, draws)
+    return mask_tokens(augment(whole, config, draws, ModelConfig(frames=longest)), config.mask, draws)
 
 
 def test_a_clip_is_changed_alike_in_any_batch() -> None:
@@ -88,8 +88,8 @@ def test_no_clip_is_longer_than_the_longest_nor_empty() -> None:
     for epoch in range(20):
         lengths = changed(batch(), AugmentConfig(interpolate=0.99), CLIPS, epoch, longest=14).lengths
         assert all(1 <= length <= 14 for length in lengths)
-    assert fit(batch(), 14).lengths == (12, 1, 14)
-    assert torch.equal(fit(batch(), 14).tokens[:13], batch().tokens[:13])
+    assert fit(batch(), ModelConfig(frames=14)).lengths == (12, 1, 14)
+    assert torch.equal(fit(batch(), ModelConfig(frames=14)).tokens[:13], batch().tokens[:13])
 
 
 def test_shear_is_a_matrix_on_the_local_motion_only() -> None:
@@ -105,7 +105,7 @@ def test_shear_is_a_matrix_on_the_local_motion_only() -> None:
 def test_yaw_turns_everything_about_the_vertical(up: int) -> None:
     config = OFF.model_copy(update={"yaw": 90.0})
     draws = draw(config, 7, 3, CLIPS)
-    old, new = batch().tokens, augment(batch(), config, draws, 100, up).tokens
+    old, new = batch().tokens, augment(batch(), config, draws, ModelConfig(frames=100), up).tokens
     torch.testing.assert_close(new[..., up], old[..., up])
     torch.testing.assert_close(new.norm(dim=-1), old.norm(dim=-1))
     a, b = [axis for axis in range(3) if axis != up]

@@ -13,7 +13,7 @@ from glt.errors import GltError
 from glt.motion.augment import fit
 from glt.motion.disentangle import Motions
 from glt.motion.packed import Packed
-from glt.recipe import Pool
+from glt.recipe import ModelConfig, Pool
 from glt.training.classifier import (
     Classifier,
     Features,
@@ -40,7 +40,7 @@ def model(motions: Motions, features: Features = "head", pool: tuple[Pool, ...] 
 
 
 def clips(motions: Motions, numbers: list[int]) -> Packed:
-    return fit(motions.batch(np.array(numbers)), 16)
+    return fit(motions.batch(np.array(numbers)), ModelConfig(frames=16))
 
 
 def test_pooling_is_by_clip() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 import shutil
@@ -24,7 +23,6 @@ from glt.training.checkpoint import Checkpoint
 from glt.training.encoder import build_encoder, load_encoder, save_encoder
 from glt.training.mpdp import Pretrainer, Tally, loss
 from glt.training.pretrain import learning_rate, pretrain
-from tests import oracle
 from tests.conftest import small_recipe, store
 
 CPU = torch.device("cpu")
@@ -50,35 +48,6 @@ def few(motions: Motions) -> Packed:
     batch.tokens[3] = 0
     assert max(batch.lengths) < 16
     return batch
-
-
-def slow_loss(model: Pretrainer, batch: Packed, motions: Motions, config: PretrainConfig) -> torch.Tensor:
-    """Everything once more: padded, dense, and a loop over every frame, interval, person and token."""
-    weights, sizes, bins = dict(model.named_parameters()), model.encoder.config, motions.bins
-    encoder = {name.removeprefix("encoder."): value for name, value in weights.items()}
-    longest = sizes.frames
-    tokens = oracle.pad(batch.tokens.double(), batch.lengths, longest, oracle.PAD)
-    present = oracle.pad(batch.present, batch.lengths, longest, True)
-    F = torch.cat(oracle.representation(encoder, sizes.heads, sizes.depth, tokens, present, batch.lengths))
-    shape = (len(F), len(bins.intervals), motions.persons, motions.joints, -1)
-    logits = [(F @ weights[f"heads.{n}.weight"].T + weights[f"heads.{n}.bias"]).reshape(shape) for n in HEADS]
-    clips = zip(batch.tokens.split(batch.lengths), batch.present.split(batch.lengths), strict=True)
-    parts = [oracle.classes(t.numpy(), p.numpy(), bins.intervals, bins.dead_zone, bins.edges) for t, p in clips]
-    direction, magnitude, valid = (np.concatenate(part) for part in zip(*parts, strict=True))
-    factors = (config.lambda_direction, config.lambda_magnitude)
-    return oracle.mpdp_loss((logits[0], logits[1]), (direction, magnitude), valid, factors, config.lambda_global)
-
-
-def test_loss_and_gradient_equal_the_slow_ones(motions: Motions) -> None:
-    model, batch = pretrainer(motions), few(motions)
-    slow = copy.deepcopy(model).double()
-    fast = loss(model(batch.tokens, batch.present, batch.lengths), targets(batch, motions.bins), CONFIG)
-    expected = slow_loss(slow, batch, motions, CONFIG)
-    assert fast.item() == pytest.approx(expected.item(), rel=1e-5)
-    fast.backward()
-    expected.backward()
-    for (name, parameter), reference in zip(model.named_parameters(), slow.parameters(), strict=True):
-        torch.testing.assert_close(parameter.grad.double(), reference.grad, rtol=1e-4, atol=1e-5, msg=name)
 
 
 def test_targets_that_are_not_valid_carry_no_loss(motions: Motions) -> None:

@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from glt.errors import GltError
 from glt.motion.augment import fit
 from glt.motion.disentangle import Motions, write_motions
-from glt.recipe import Recipe
+from glt.recipe import ModelConfig, Recipe
 from glt.reporter import Silent
 from glt.training.batches import evaluation_batches
 from glt.training.classifier import Classifier, predict
@@ -24,6 +24,7 @@ from glt.training.probe import _nearest as nearest
 from tests.conftest import LABELS, Store, small_recipe, store
 
 CPU = torch.device("cpu")
+SIZES = ModelConfig(frames=16)
 ADAM = small_recipe(probe={"epochs": 20, "copies": 2, "augment": {"shear": 0.1}})
 LBFGS = small_recipe(probe={"solver": "lbfgs", "regularisation": [0.1], "features": "blocks", "pool": ["mean", "std"]})
 SEVERAL = {"solver": "lbfgs", "regularisation": [1e-4, 1e-2, 1.0]}
@@ -134,7 +135,7 @@ def test_lbfgs_is_logistic_regression_on_standardised_features(motions: Motions)
     train, test = motions.numbers("train", labelled=True), motions.numbers("test", labelled=True)
     with torch.no_grad():
         x, y = (
-            torch.cat([model.pooled(batch) for batch in evaluation_batches(motions, side, 16, CPU)]).double().numpy()
+            torch.cat([model.pooled(batch) for batch in evaluation_batches(motions, side, SIZES, CPU)]).double().numpy()
             for side in (train, test)
         )
     scaler = StandardScaler().fit(x)
@@ -205,7 +206,7 @@ def test_the_nearest_neighbour_answers_with_its_label(motions: Motions) -> None:
     result = run(motions, ADAM)
     train, test = motions.numbers("train", labelled=True), motions.numbers("test", labelled=True)
     with torch.no_grad():
-        a, b = (result.model.pooled(fit(motions.batch(side), 16)).numpy() for side in (train, test))
+        a, b = (result.model.pooled(fit(motions.batch(side), SIZES)).numpy() for side in (train, test))
     right = motions.labels(train)[nearest(a, b)] == motions.labels(test)
     assert result.metrics["knn/top1"] == pytest.approx(right.mean())
 

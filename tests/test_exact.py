@@ -1,0 +1,259 @@
+"""The whole of pretraining against tests/oracle.py: targets, forward, loss and every gradient, for every switch.
+
+And the comparison against itself: with any one equation changed it must fail.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from glt.motion.displacement import Bins
+from glt.motion.packed import Packed
+from glt.recipe import ModelConfig, PretrainConfig
+from tests import oracle
+
+ROOT = Path(__file__).parent.parent
+LENGTHS = (4, 1, 6, 4, 2)
+LONGEST = 6
+INTERVALS = (1, 3)
+GRID = 0.25  # coordinates are multiples of it, so that dead zones and edges are hit exactly
+MODULES = ("glt.model", "glt.motion.displacement", "glt.training.mpdp")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One setting of the switches, on clips of one and of T_max frames, of persons who come late, go, or never come."""
+
+    persons: int = 2
+    worlds: int = 1
+    lengths: tuple[int, ...] = LENGTHS
+    everyone: bool = False
+    model: dict[str, Any] = field(default_factory=dict)
+    edge: str = "zero"
+    absent: str = "left-out"
+    loss: dict[str, Any] = field(default_factory=dict)
+
+    def batch(self) -> Packed:
+        """Clips on the grid."""
+        random = np.random.default_rng(3)
+        total = sum(self.lengths)
+        tokens = random.integers(-3, 4, (total, self.persons, 3, 3)).astype(np.float32) * GRID
+        present = np.ones((total, self.persons), bool)
+        if not self.everyone:
+            first, second = self.lengths[:2]
+            present[:2, -1] = False  # late
+            present[first : first + second, -1] = False  # never
+            present[first + second + 2, -1] = False  # gone for a moment
+            present[-1] = False  # nobody
+        tokens *= present[:, :, None, None]
+        return Packed(torch.from_numpy(tokens), torch.from_numpy(present), self.lengths, self.worlds)
+
+    def bins(self) -> Bins:
+        """Two intervals, other edges for either kind of token."""
+        zone = np.array([[0.0, 0.25], [0.5, 0.25]], np.float32)
+        edges = np.array([[[0.25, 1.0], [0.5, 1.25]], [[0.5, 0.75], [0.25, 1.0]]], np.float32)
+        return Bins(INTERVALS, zone, edges, self.edge, self.absent)
+
+    def sizes(self) -> ModelConfig:
+        """A small model without dropout."""
+        sizes = {"frames": LONGEST, "head_dim": 2, "heads": 2, "depth": 2, "dropout": 0, "drop_path": 0}
+        return ModelConfig.model_validate(sizes | self.model)
+
+    def weights(self) -> PretrainConfig:
+        """Four parts of the loss, each with a factor of its own."""
+        return PretrainConfig(lambda_direction=0.7, lambda_magnitude=1.3, lambda_global=0.3, **self.loss)
+
+
+CASES = {
+    "two persons": Case(),
+    "one person": Case(persons=1),
+    "everyone present": Case(everyone=True),
+    "equally long": Case(lengths=(6, 6, 6)),
+    "one frame": Case(lengths=(1, 1), everyone=True),
+    "one table a block": Case(model={"tables": "per-block"}),
+    "positions added once": Case(model={"positional": "trainable"}),
+    "fixed waves": Case(model={"positional": "sinusoidal"}),
+    "no person-to-person attention": Case(model={"person_attention": False}),
+    "absent persons attended": Case(model={"attend_absent": True}),
+    "absent persons a class": Case(absent="own-class"),
+    "absent persons a class, attended": Case(absent="own-class", model={"attend_absent": True}),
+    "displacement from frame 0": Case(edge="first-frame"),
+    "global weight on interval 1 only": Case(loss={"global_intervals": "first"}),
+    "no global translation": Case(worlds=0),
+}
+
+
+@dataclass
+class Code:
+    """The three modules under test, or changed copies of them."""
+
+    model: Any
+    displacement: Any
+    mpdp: Any
+
+
+def code(module: str = "", old: str = "", new: str = "") -> Code:
+    """The code as it is, or with one text in one module changed."""
+    loaded = []
+    for name in MODULES:
+        __import__(name)
+        if name != module:
+            loaded.append(sys.modules[name])
+            continue
+        path = ROOT / (name.replace(".", "/") + ".py")
+        text = path.read_text(encoding="utf-8")
+        assert text.count(old) == 1, f"{path.name} has {old!r} {text.count(old)} times"
+        changed = types.ModuleType(name)
+        exec(compile(text.replace(old, new), path, "exec"), changed.__dict__)
+        loaded.append(changed)
+    if module == MODEL:
+        loaded[2] = types.SimpleNamespace(**vars(loaded[2]))
+        loaded[2].Pretrainer = type("Pretrainer", (loaded[2].Pretrainer,), {"__init__": _with_heads(loaded[0])})
+    return Code(*loaded)
+
+
+def _with_heads(model: Any) -> Any:
+    """`Pretrainer.__init__` with the classifiers of a changed copy of glt.model."""
+
+    def initialise(self: Any, encoder: Any, bins: Bins) -> None:
+        torch.nn.Module.__init__(self)
+        self.encoder = encoder
+        tokens = encoder.persons * encoder.joints
+        self.heads = model.DisplacementHeads(encoder.width, tokens, len(bins.intervals), bins.classes)
+
+    return initialise
+
+
+def worst(case: Case, dtype: torch.dtype, code: Code) -> float:
+    """The largest difference from the oracle, as a share of the scale: of loss, F, and every gradient; inf: targets."""
+    torch.manual_seed(0)
+    config, bins, batch, sizes = case.weights(), case.bins(), case.batch(), case.sizes()
+    model = code.mpdp.Pretrainer(code.model.GLTransformer(sizes, case.persons, 3, case.worlds), bins)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.3 * torch.randn_like(parameter)
+    model = model.to(dtype)
+    goal = code.displacement.targets(batch, bins)
+    slow = {name: value.detach().double().requires_grad_() for name, value in model.named_parameters()}
+    expected, F, classes = slow_loss(slow, case, batch, bins, sizes)
+    for mine, theirs in zip((goal.direction, goal.magnitude), classes[:2], strict=True):
+        if not np.array_equal(mine.numpy()[classes[2]], theirs[classes[2]]):
+            return float("inf")
+    if not np.array_equal(goal.valid[..., None].expand_as(goal.direction).numpy(), classes[2]):
+        return float("inf")
+    tokens = batch.tokens.to(dtype)
+    value = code.mpdp.loss(model(tokens, batch.present, batch.lengths), goal, config)
+    differences = [share(value, expected), share(model.encoder(tokens, batch.present, batch.lengths), F)]
+    value.backward()
+    expected.backward()
+    scale = max(float(reference.grad.abs().max()) for reference in slow.values() if reference.grad is not None)
+    for name, parameter in model.named_parameters():
+        zero = torch.zeros_like(slow[name])
+        mine, reference = (value.grad if value.grad is not None else zero for value in (parameter, slow[name]))
+        differences.append(float((mine.double() - reference).abs().max()) / scale)
+    return max(differences)
+
+
+def share(mine: Tensor, theirs: Tensor) -> float:
+    return float((mine.detach().double() - theirs.detach()).abs().max() / theirs.detach().abs().max())
+
+
+def slow_loss(
+    weights: dict[str, Tensor], case: Case, batch: Packed, bins: Bins, sizes: ModelConfig
+) -> tuple[Tensor, Tensor, tuple[np.ndarray, ...]]:
+    """Loss, F and targets by the oracle: padded to T_max, dense, in loops."""
+    encoder = {name.removeprefix("encoder."): value for name, value in weights.items()}
+    switches = oracle.Switches(
+        positional=sizes.positional,
+        person_attention=sizes.person_attention,
+        attend_absent=sizes.attend_absent,
+        worlds=case.worlds,
+    )
+    tokens = oracle.pad(batch.tokens.double(), batch.lengths, LONGEST, oracle.PAD)
+    present = oracle.pad(batch.present, batch.lengths, LONGEST, True)
+    F = torch.cat(oracle.representation(encoder, switches, tokens, present, batch.lengths))
+    shape = (len(F), len(INTERVALS), case.persons, 3, -1)
+    logits = [
+        (F @ weights[f"heads.{n}.weight"].T + weights[f"heads.{n}.bias"]).reshape(shape)
+        for n in ("direction", "magnitude")
+    ]
+    parts = [
+        oracle.classes(t.numpy(), p.numpy(), INTERVALS, bins.dead_zone, bins.edges, case.worlds, case.edge, case.absent)
+        for t, p in zip(batch.tokens.split(batch.lengths), batch.present.split(batch.lengths), strict=True)
+    ]
+    direction, magnitude, valid = (np.concatenate(part) for part in zip(*parts, strict=True))
+    config = case.weights()
+    loss = oracle.mpdp_loss(
+        (logits[0], logits[1]),
+        (direction, magnitude),
+        valid,
+        (config.lambda_direction, config.lambda_magnitude),
+        config.lambda_global,
+        case.worlds,
+        config.global_intervals == "first",
+    )
+    return loss, F, (direction, magnitude, valid)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_everything_equals_the_slow_way(name: str) -> None:
+    """To 1e-10 in double precision, to 1e-5 in single; targets exactly."""
+    assert worst(CASES[name], torch.float64, code()) < 1e-10
+    assert worst(CASES[name], torch.float32, code()) < 1e-5
+
+
+MODEL, TARGETS, LOSS = MODULES
+CHANGES = [
+    ("Eq. 1, W_g", MODEL, "self.embed_global(tokens", "self.embed_local(tokens"),
+    ("Eq. 3, order", MODEL, "torch.cat([*embedded, self.embed_local(tokens[:, :, self.worlds :])]",
+     "torch.cat([self.embed_local(tokens[:, :, self.worlds :]), *embedded]"),
+    ("Eq. 4, M", MODEL, "            z = z + position\n        z = z + self._drop",
+     "            pass\n        z = z + self._drop"),
+    ("Eq. 4, residual", MODEL, "z = z + self._drop(self.spatial", "z = self._drop(self.spatial"),
+    ("Eq. 4, LN", MODEL, "self.spatial(self.norm_spatial(z), frames)", "self.spatial(z, frames)"),
+    ("Eq. 5", MODEL, "q, k, v = self", "q, v, k = self"),
+    ("Eq. 6, scale", MODEL, "attn_mask=mask,", "attn_mask=mask, scale=1.0,"),
+    ("Eq. 6, absent persons", MODEL, "attn_mask=mask,", "attn_mask=None,"),
+    ("Eq. 7", MODEL, "= config.heads, config.dropout, config.a", "= 1, config.dropout, config.a"),
+    ("Eq. 8", MODEL, "a = self.out(self.attend(self.qkv(z), frames.tokens))",
+     "a = self.attend(self.qkv(z), frames.tokens)"),
+    ("Eq. 9, M", MODEL, "            z = z + position\n        s = z", "            pass\n        s = z"),
+    ("Eq. 9, residual", MODEL, "s = s + self._drop(self.temporal", "s = self._drop(self.temporal"),
+    ("Eq. 9, LN", MODEL, "self.temporal(self.norm_temporal(s), frames)", "self.temporal(s, frames)"),
+    ("Eq. 9, clips apart", MODEL, "for length, clips in sorted(Counter(lengths).items()))",
+     "for length, clips in [(total, 1)])"),
+    ("Eq. 9, order of clips", MODEL, "outputs if back is None else", "outputs if True else"),
+    ("Eq. 10, residual", MODEL, "s = s + self._drop(self.feed", "s = self._drop(self.feed"),
+    ("Eq. 10, LN", MODEL, "self.feed(self.norm_feed(s))", "self.feed(s)"),
+    ("Eq. 10, GELU", MODEL, "F.gelu(self.up(z))", "F.relu(self.up(z))"),
+    ("Eq. 11", MODEL, "            nn.GELU(),\n            nn.LayerNorm(self.width),\n        )",
+     "            nn.ReLU(),\n            nn.LayerNorm(self.width),\n        )"),
+    ("Eq. 12", MODEL, "self.direction(representation)", "self.direction(representation.relu())"),
+    ("Eq. 13, now less earlier", TARGETS,
+     "rows - rows.index_select(0, earlier)", "rows.index_select(0, earlier) - rows"),
+    ("Eq. 13, axes", TARGETS, "sign[..., 0] + 3 * sign[..., 1]", "3 * sign[..., 0] + sign[..., 1]"),
+    ("Eq. 13, no movement", TARGETS, "(moved > still)", "(moved >= still)"),
+    ("Eq. 14, norm", TARGETS, ".sum(-1).sqrt()", ".sum(-1)"),
+    ("Eq. 14, edges", TARGETS, "right=True", "right=False"),
+    ("Eq. 14, first frames", TARGETS, "torch.where(time >= interval, interval, 0)", "time.clamp(max=interval)"),
+    ("Eq. 14, both frames", TARGETS, "batch.present & batch.present[earlier]", "batch.present"),
+    ("Eq. 15, lambda", LOSS, "result + factor * part", "result + part"),
+    ("Eq. 15, global", LOSS, "world * (config.lambda_global / divisor[1])", "world * (1 / divisor[1])"),
+    ("Eq. 15, means", LOSS, "local / divisor[0] +", "local / divisor[1] +"),
+    ("Eq. 15, gradient", LOSS,
+     "classes[..., None], -weight[..., None])", "classes[..., None], -2 * weight[..., None])"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("module", "old", "new"), [c[1:] for c in CHANGES], ids=[c[0] for c in CHANGES])
+def test_a_changed_equation_is_noticed(module: str, old: str, new: str) -> None:
+    assert worst(Case(), torch.float64, code(module, old, new)) > 1e-4
