@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from glt.model import DIRECTIONS, DisplacementHeads, Frames, GLTransformer
+from glt.model import DIRECTIONS, DisplacementHeads, Frames, GLTransformer, windows
 from glt.recipe import ModelConfig
 
 PERSONS, JOINTS = 2, 3
@@ -209,3 +209,20 @@ def test_positional_table_starts_from_waves_of_time_or_zeros() -> None:
             assert table[time, place] == pytest.approx(0.3 * wave, abs=1e-5)
     zeros = config.model_copy(update={"positional_start": "zeros"})
     assert not GLTransformer(zeros, persons=1, joints=3).position[0].any()
+
+
+def test_long_clips_attend_in_windows() -> None:
+    """Parts of even length, each as if it were a clip of its own; T_max is never exceeded."""
+    model = encoder(frames=5, longer="windows")
+    tokens, present = clips((12, 3, 2))
+    together = model(tokens, present, (12, 3, 2))
+    torch.testing.assert_close(together, model(tokens, present, (4, 4, 4, 3, 2)))
+    assert windows((12, 3, 5, 6, 11), 5) == [4, 4, 4, 3, 5, 3, 3, 3, 4, 4]
+
+
+def test_attention_dropout_is_for_training_only() -> None:
+    model = encoder(attention_dropout=0.5)
+    tokens, present = clips()
+    torch.testing.assert_close(model.eval()(tokens, present, LENGTHS), encoder()(tokens, present, LENGTHS))
+    model.train()
+    assert not torch.equal(model(tokens, present, LENGTHS), model(tokens, present, LENGTHS))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -147,3 +148,42 @@ def test_absent_persons_stay_zero_and_never_become_targets(epoch: int) -> None:
     assert not (valid & ~after.present[:, None]).any()
     for row, interval in enumerate(bins.intervals):
         assert torch.equal(valid[:, row], displacement(after, interval)[1])
+
+
+def test_a_longer_clip_is_resampled_cropped_or_kept_whole() -> None:
+    whole = batch((12, 40, 20))
+    sizes = {name: ModelConfig(frames=16, longer=name) for name in ("resample", "crop", "windows")}
+    assert torch.equal(fit(whole, sizes["resample"]).tokens, resample(whole, (12, 16, 16)).tokens)
+    middle = fit(whole, sizes["crop"])
+    assert middle.lengths == (12, 16, 16)
+    assert torch.equal(middle.tokens[12:28], whole.tokens[12 + 12 : 12 + 28])
+    assert fit(whole, sizes["windows"]) is whole
+    starts = set()
+    for epoch in range(30):
+        part = augment(whole, OFF, draw(OFF, 0, epoch, CLIPS), sizes["crop"])
+        assert part.lengths == (12, 16, 16)
+        starts.add(int(torch.nonzero((whole.tokens == part.tokens[12]).all(dim=(1, 2, 3)))) - 12)
+    assert min(starts) <= 2
+    assert max(starts) >= 22
+    assert starts <= set(range(25))
+
+
+def test_a_fixed_speed_gives_every_clip_the_same_length() -> None:
+    sizes = ModelConfig(frames=16, speed="fixed")
+    whole = batch(absent=True)
+    expected = resample(whole, (16, 16, 16))
+    assert torch.equal(fit(whole, sizes).tokens, expected.tokens)
+    stretched = OFF.model_copy(update={"interpolate": 0.2})
+    assert torch.equal(augment(whole, stretched, draw(stretched, 0, 0, CLIPS), sizes).tokens, expected.tokens)
+
+
+@pytest.mark.parametrize("worlds", [0, 1])
+def test_shear_of_the_global_translation_is_a_switch(worlds: int) -> None:
+    config = OFF.model_copy(update={"shear": 0.3, "shear_global": True})
+    whole = replace(batch(), worlds=worlds)
+    after = changed(whole, config, CLIPS)
+    matrix = draw(config, 7, 3, CLIPS).shear[whole.clip().numpy()]
+    expected = np.einsum("tij,tpkj->tpki", matrix, whole.tokens.numpy())
+    np.testing.assert_allclose(after.tokens.numpy(), expected, atol=1e-6)
+    only_local = changed(whole, config.model_copy(update={"shear_global": False}), CLIPS)
+    assert torch.equal(only_local.tokens, after.tokens) == (worlds == 0)  # without one, there is nothing to spare

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -16,9 +17,21 @@ from hypothesis.extra import numpy as hnp
 from glt import artifact
 from glt.data import splits
 from glt.errors import GltError
-from glt.motion.disentangle import Bools, Floats, Motions, disentangle, entangle, face_forward, write_motions
+from glt.motion.disentangle import (
+    Bools,
+    Floats,
+    Motions,
+    disentangle,
+    entangle,
+    face_forward,
+    motion_tokens,
+    write_motions,
+)
 from glt.motion.displacement import fit_bins
+from glt.recipe import MotionConfig
 from glt.reporter import Silent
+from glt.training.checkpoint import Checkpoint
+from glt.training.pretrain import pretrain
 from tests.conftest import STICK, Store, small_recipe, store
 
 
@@ -140,6 +153,51 @@ def test_yaw_is_applied_when_asked_for(tmp_path: Path) -> None:
     expected = disentangle(face_forward(frames, present, STICK), present, STICK.centre)
     tokens = Motions(tmp_path / "motions").batch(np.array([1])).tokens.numpy()
     np.testing.assert_allclose(tokens, expected, atol=1e-6)
+
+
+def test_every_frame_and_person_can_face_forward() -> None:
+    frames, present = store().clips[1]
+    config = MotionConfig(yaw="per-frame")
+    tokens = motion_tokens(frames, present, STICK, config)
+    plain = disentangle(frames, present, STICK.centre)
+    line = tokens[:, :, 2] - tokens[:, :, 3]  # left - right shoulder; token 0 is the translation, 1 the hips
+    assert np.abs(line[present][:, 0]).min() > 0.1
+    np.testing.assert_allclose(line[present][:, 2], 0, atol=1e-6)
+    assert (line[present][:, 0] > 0).all()
+    np.testing.assert_allclose(tokens[..., 1], plain[..., 1])
+    np.testing.assert_allclose(np.linalg.norm(tokens, axis=-1), np.linalg.norm(plain, axis=-1), atol=1e-6)
+    assert not tokens[~present].any()
+
+
+def test_the_global_translation_is_apart_mixed_in_or_left_out() -> None:
+    frames, present = store().clips[1]
+    apart = disentangle(frames, present, STICK.centre)
+    without = motion_tokens(frames, present, STICK, MotionConfig(global_translation="none"))
+    np.testing.assert_array_equal(without, apart[:, :, 1:])
+    mixed = motion_tokens(frames, present, STICK, MotionConfig(global_translation="mixed"))
+    for person in range(2):
+        seen = present[:, person]
+        start = frames[np.argmax(seen), person, STICK.centre]
+        np.testing.assert_allclose(mixed[seen, person], frames[seen, person] - start, atol=1e-6)
+        assert not mixed[~seen, person].any()
+    np.testing.assert_allclose(entangle(mixed, present, STICK.centre, "mixed"), mixed)
+    still = entangle(without, present, STICK.centre, "none")
+    np.testing.assert_allclose(still[:, :, 0], apart[:, :, 1])
+    assert not still[:, :, STICK.centre].any()
+
+
+@pytest.mark.parametrize(("translation", "joints", "worlds"), [("none", 5, 0), ("mixed", 6, 0), ("separate", 6, 1)])
+def test_motions_know_what_became_of_the_translation(
+    tmp_path: Path, translation: str, joints: int, worlds: int
+) -> None:
+    recipe = small_recipe(motion={"global_translation": translation, "intervals": [1], "magnitude_classes": 4})
+    write_motions(store(), recipe, tmp_path / "motions", {}, Silent())  # type: ignore[arg-type]
+    motions = Motions(tmp_path / "motions")
+    assert (motions.joints, motions.worlds, motions.translation) == (joints, worlds, translation)
+    assert motions.batch(np.array([1, 2])).worlds == worlds
+    encoder, history = pretrain(motions, recipe, torch.device("cpu"), Silent(), Checkpoint(None, ""))
+    assert hasattr(encoder, "embed_global") == bool(worlds)
+    assert history[-1]["pretrain/loss"] < history[0]["pretrain/loss"]
 
 
 def test_the_same_clips_give_the_same_bytes(motions: Motions, tmp_path: Path) -> None:

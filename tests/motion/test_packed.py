@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glt.motion.packed import Packed, resample
+from glt.motion.packed import Packed, crop, resample
 
 
 def packed(lengths: tuple[int, ...], persons: int = 1, joints: int = 2, seed: int = 0) -> Packed:
@@ -70,3 +70,12 @@ def test_absent_persons_are_not_mixed_in() -> None:
     present = torch.tensor([True, True, False, False])[:, None]
     after = resample(Packed(tokens * present[..., None, None], present, (4,)), (9,))
     assert set(after.tokens.unique().tolist()) == {0.0, 1.0}
+
+
+def test_crop_keeps_a_part_of_each_clip() -> None:
+    whole = packed((5, 2, 4), persons=2)
+    part = crop(whole, (1, 0, 2), (3, 2, 1))
+    assert part.lengths == (3, 2, 1)
+    assert torch.equal(part.tokens, whole.tokens[[1, 2, 3, 5, 6, 9]])
+    assert torch.equal(part.present, whole.present[[1, 2, 3, 5, 6, 9]])
+    assert crop(whole, (0, 0, 0), whole.lengths) is whole
