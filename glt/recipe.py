@@ -1,7 +1,8 @@
 """The typed configuration of a run.
 
-A recipe is one YAML file a dataset x protocol (``glt/recipes/``). Every field has a type and a bound;
-an unknown key, a wrong type or an impossible combination is an error that names the field.
+A recipe is one YAML file a dataset x protocol x method (``glt/recipes/``); with `extends` it says only how it differs
+from another. Every field has a type and a bound; an unknown key, a wrong type or an impossible combination is an error
+that names the field.
 Sections, equations and tables quoted below are those of the paper (ECCV 2022).
 """
 
@@ -236,13 +237,7 @@ def load(recipe: str) -> Recipe:
     Raises:
         GltError: there is no such recipe, or a field is wrong; names the field and what it may be.
     """
-    text, origin = _text(recipe)
-    try:
-        fields = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise GltError(f"recipe {origin}: not YAML: {error}") from error
-    if not isinstance(fields, dict):
-        raise GltError(f"recipe {origin}: expected `key: value` lines; start from one of {', '.join(names())}")
+    fields, origin = _fields(recipe, ())
     return parse(fields, origin)
 
 
@@ -257,6 +252,34 @@ def parse(fields: dict[str, Any], origin: str) -> Recipe:
             for e in error.errors()
         )
         raise GltError(f"recipe {origin}: {problems}") from error
+
+
+def _fields(recipe: str, above: tuple[str, ...]) -> tuple[dict[str, Any], str]:
+    """The fields of a recipe, over those of the recipe it extends, and what to call it."""
+    text, origin = _text(recipe)
+    if origin in above:
+        raise GltError(f"recipe {origin}: extends itself, by way of {' and '.join(above)}; break the circle")
+    try:
+        fields = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise GltError(f"recipe {origin}: not YAML: {error}") from error
+    if not isinstance(fields, dict):
+        raise GltError(f"recipe {origin}: expected `key: value` lines; start from one of {', '.join(names())}")
+    parent = fields.pop("extends", None)
+    if parent is None:
+        return fields, origin
+    if not isinstance(parent, str):
+        raise GltError(f"recipe {origin}: extends: give the name or path of one recipe")
+    return _over(_fields(parent, (*above, origin))[0], fields), origin
+
+
+def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Both sets of fields; of those in both, the ones above, section by section."""
+    result = dict(below)
+    for key, value in above.items():
+        old = result.get(key)
+        result[key] = _over(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return result
 
 
 def _folder() -> Any:

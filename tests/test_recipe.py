@@ -138,3 +138,47 @@ def test_a_recipe_cannot_be_changed() -> None:
     loaded: Recipe = recipe.load("sample")
     with pytest.raises(ValueError, match="frozen"):
         loaded.seed = 1  # type: ignore[misc]
+
+
+def test_a_recipe_says_how_it_differs_from_another(tmp_path: Path) -> None:
+    base = tmp_path / "base.yaml"
+    base.write_text(yaml.safe_dump(fields("pretrain.augment.shear", 0.1)))
+    (tmp_path / "mine.yaml").write_text(f"name: other\nextends: {base}\npretrain: {{epochs: 7, augment: {{yaw: 5}}}}\n")
+    loaded = recipe.load(str(tmp_path / "mine.yaml"))
+    assert (loaded.name, loaded.data.dataset, loaded.pretrain.epochs) == ("other", "mine", 7)
+    assert (loaded.pretrain.augment.shear, loaded.pretrain.augment.yaw) == (0.1, 5)
+    assert "extends" not in loaded.to_json()
+    base.write_text(f"extends: {tmp_path / 'mine.yaml'}\n")
+    with pytest.raises(GltError, match=r"mine.yaml: extends itself"):
+        recipe.load(str(tmp_path / "mine.yaml"))
+    base.write_text("name: base\nextends: [sample, nw-ucla]\n")
+    with pytest.raises(GltError, match=r"base.yaml: extends: give the name or path of one recipe"):
+        recipe.load(str(base))
+
+
+PAPER = ("nw-ucla", "ntu60-xsub", "ntu60-xview", "ntu120-xsub", "ntu120-xset")
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_the_paper_s_recipes_have_its_settings(name: str) -> None:
+    """Sec. 4.2; and the authors' code where it differs."""
+    paper, reference = recipe.load(f"{name}-paper"), recipe.load(f"{name}-reference")
+    small = name == "nw-ucla"
+    assert {r.experiment for r in (paper, reference)} == {recipe.load(name).experiment}
+    assert paper.model.frames == (50 if small else 300)
+    assert paper.data.persons == (1 if small else 2)
+    assert (paper.model.depth, paper.model.heads, paper.model.head_dim) == (4, 8, 6)
+    assert (paper.pretrain.epochs, paper.probe.epochs) == ((300, 300) if small else (120, 120))
+    assert (paper.pretrain.lr, paper.pretrain.batch, paper.pretrain.schedule) == (5e-4, 128, "exponential")
+    assert (paper.probe.lr, paper.probe.batch, paper.probe.solver, paper.probe.features) == (3e-3, 1024, "adam", "head")
+    assert (paper.motion.intervals, paper.motion.bins, paper.motion.edge) == ((1, 5, 10), "fixed", "zero")
+    changed = {
+        (section, key)
+        for section in ("data", "motion", "model", "pretrain", "probe", "finetune")
+        for key, value in getattr(paper, section).model_dump().items()
+        if getattr(reference, section).model_dump()[key] != value
+    }
+    assert changed == {
+        ("motion", "yaw"), ("motion", "edge"), ("model", "tables"), ("model", "positional_start"),
+        ("model", "attention_dropout"), ("model", "longer"), ("pretrain", "lr"), ("pretrain", "global_intervals"),
+    }  # fmt: skip
