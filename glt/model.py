@@ -66,11 +66,13 @@ class Attention(nn.Module):
     def split(self, qkv: Tensor) -> Tensor:
         """[n, rows, 3 W] -> queries, keys and values of each head, [3, n, h, rows, d]."""
         n, rows, width = qkv.shape
-        return qkv.view(n, rows, 3, self.heads, width // (3 * self.heads)).permute(2, 0, 3, 1, 4)
+        parts = qkv.view(n, rows, 3, self.heads, width // (3 * self.heads)).permute(2, 0, 3, 1, 4)
+        # Narrow heads (the spatial ones) are thrice as fast on a CPU if each stands in one piece.
+        return parts.contiguous() if parts.shape[-1] < 16 else parts
 
     def attend(self, qkv: Tensor, mask: Tensor | None = None) -> Tensor:
         """[n, rows, 3 W] -> [n, rows, W]."""
-        q, k, v = self.split(qkv).contiguous().unbind(0)  # contiguous: thrice as fast on a CPU
+        q, k, v = self.split(qkv).unbind(0)
         dropped = self.attention_dropout if self.training else 0.0
         a = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropped)  # n, h, rows, d
         return a.transpose(1, 2).flatten(2)
@@ -82,7 +84,7 @@ class SpatialAttention(Attention):
     def forward(self, z: Tensor, frames: Frames) -> Tensor:
         """[S, J, D] -> [S, J, D]."""
         a = self.out(self.attend(self.qkv(z), frames.tokens))
-        return F.dropout(a, self.dropout, self.training)
+        return dropout(a, self.dropout, self.training)
 
 
 class TemporalAttention(Attention):
@@ -94,7 +96,7 @@ class TemporalAttention(Attention):
         parts = self.qkv(s).split([clips * length for clips, length in frames.groups])
         groups = zip(parts, frames.groups, strict=True)
         a = [self.attend(part.unflatten(0, group)).flatten(0, 1) for part, group in groups]
-        return F.dropout(self.out(torch.cat(a)), self.dropout, self.training)
+        return dropout(self.out(torch.cat(a)), self.dropout, self.training)
 
 
 class FeedForward(nn.Module):
@@ -108,8 +110,8 @@ class FeedForward(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """[S, E] -> [S, E]."""
-        z = F.dropout(F.gelu(self.up(z)), self.dropout, self.training)
-        return F.dropout(self.down(z), self.dropout, self.training)
+        z = dropout(F.gelu(self.up(z)), self.dropout, self.training)
+        return dropout(self.down(z), self.dropout, self.training)
 
 
 class Block(nn.Module):
@@ -221,7 +223,7 @@ class GLTransformer(nn.Module):
         frames = Frames.of(lengths, self._attended(present), tokens.device)
         embedded = [self.embed_global(tokens[:, :, :1])] if self.worlds else []
         z = torch.cat([*embedded, self.embed_local(tokens[:, :, self.worlds :])], dim=2)  # Eq. 1
-        z = F.dropout(z.flatten(1, 2), self.config.dropout, self.training)  # S, J, D (Eq. 2-3)
+        z = dropout(z.flatten(1, 2), self.config.dropout, self.training)  # S, J, D (Eq. 2-3)
         # index_select, not [ ]: the gradient of indexing adds up in a random order when several threads do it.
         tables = [table.index_select(0, frames.time) for table in self.position or [self.waves]]  # S, J, D each
         tight = self.config.positional == "tight"
@@ -246,6 +248,15 @@ class GLTransformer(nn.Module):
         # A frame that shows nobody attends everywhere: a softmax over nothing is not a number.
         seen = present | ~present.any(dim=1, keepdim=True)
         return seen.repeat_interleave(self.joints, dim=1)[:, None, None, :]  # S, 1, 1, J
+
+
+def dropout(x: Tensor, share: float, training: bool) -> Tensor:
+    """`torch.nn.functional.dropout`; on a CPU in less than half the time, from 16 random bits a number."""
+    if not training or share == 0 or x.device.type != "cpu":
+        return F.dropout(x, share, training)
+    words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+    kept = words.view(torch.int16)[: x.numel()].view(x.shape) >= round(share * 2**16) - 2**15
+    return x * kept.to(x.dtype).mul_(1 / (1 - share))
 
 
 def windows(lengths: Sequence[int], longest: int) -> list[int]:

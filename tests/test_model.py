@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from glt.model import DIRECTIONS, DisplacementHeads, Frames, GLTransformer, windows
+from glt.model import DIRECTIONS, DisplacementHeads, Frames, GLTransformer, dropout, windows
 from glt.recipe import ModelConfig
 
 PERSONS, JOINTS = 2, 3
@@ -226,3 +226,20 @@ def test_attention_dropout_is_for_training_only() -> None:
     torch.testing.assert_close(model.eval()(tokens, present, LENGTHS), encoder()(tokens, present, LENGTHS))
     model.train()
     assert not torch.equal(model(tokens, present, LENGTHS), model(tokens, present, LENGTHS))
+
+
+def test_dropout_drops_the_share_and_keeps_the_mean() -> None:
+    x = torch.rand(1001, 333, requires_grad=True)
+    torch.manual_seed(0)
+    y = dropout(x, 0.1, training=True)
+    kept = y != 0
+    assert (~kept).float().mean() == pytest.approx(0.1, abs=0.002)
+    assert (~kept).float().mean(0).max() < 0.15  # every column and row alike
+    assert (~kept).float().mean(1).max() < 0.2
+    torch.testing.assert_close(y[kept], x[kept] / 0.9)
+    y.sum().backward()
+    torch.testing.assert_close(x.grad, kept / 0.9)
+    torch.manual_seed(0)
+    assert torch.equal(dropout(x, 0.1, training=True), y)
+    assert dropout(x, 0.1, training=False) is x
+    assert dropout(x, 0.0, training=True) is x
