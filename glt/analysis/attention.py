@@ -44,14 +44,15 @@ class Averages:
     """Maps averaged over clips, on the CPU in double precision.
 
     Attributes:
-        spatial: [blocks, heads, J, J]; a row is the mean over all frames that show the person of its query, zeros if
-            there are none. Persons absent from many frames are attended less for it.
+        spatial: [blocks, heads, J, J]; the mean over all frames of all clips that show everybody: others would say who
+            is absent, not who is attended. Zeros if there is no such frame.
         temporal: [blocks, heads, n, n]: the first n frames of the clips at least that long. Rows are not renormalised:
             what is missing to one went to later frames.
         distance: average attended frame distance [blocks, heads], frames: sum over k of a(q, k) |q - k|, averaged
             over the queries of a clip, then over all clips; all of a clip's keys count (Fig. 4 right).
         clips: how many were seen.
         long_clips: how many of them `temporal` is the mean of.
+        whole_frames: how many frames `spatial` is the mean of.
     """
 
     spatial: Tensor
@@ -59,6 +60,7 @@ class Averages:
     distance: Tensor
     clips: int
     long_clips: int
+    whole_frames: int
 
 
 def spatial_map(attention: SpatialAttention, z: Tensor, frames: Frames) -> Tensor:
@@ -97,16 +99,15 @@ def average_maps(encoder: GLTransformer, batches: Iterable[Packed], frames: int 
     spatial, temporal, distance = (
         torch.zeros(blocks, heads, *shape, dtype=torch.float64) for shape in ((tokens, tokens), (frames, frames), ())
     )
-    queries = torch.zeros(tokens, dtype=torch.float64)
-    clips = long_clips = 0
+    clips = long_clips = whole_frames = 0
     for batch in batches:
-        shown = batch.present.repeat_interleave(encoder.joints, dim=1)  # S, J
-        queries += shown.sum(0).cpu()
+        everybody = batch.present.all(dim=1)  # S
+        whole_frames += int(everybody.sum())
         clips += len(batch.lengths)
         long_clips += sum(length >= frames for length in batch.lengths)
 
-        def see_spatial(block: int, maps: Tensor, weight: Tensor = shown) -> None:
-            spatial[block] += torch.einsum("shqk,sq->hqk", maps, weight.to(maps.dtype)).double().cpu()
+        def see_spatial(block: int, maps: Tensor, chosen: Tensor = everybody) -> None:
+            spatial[block] += maps[chosen].sum(0, dtype=torch.float64).cpu()
 
         def see_temporal(block: int, maps: list[Tensor]) -> None:
             for clip in maps:
@@ -118,8 +119,8 @@ def average_maps(encoder: GLTransformer, batches: Iterable[Packed], frames: int 
             encoder(batch.tokens, batch.present, batch.lengths)
     if not long_clips:
         raise GltError(f"none of the {clips} clips has {frames} frames; take more clips, or a smaller --frames")
-    spatial /= queries.clamp(min=1)[:, None]
-    return Averages(spatial, temporal / long_clips, distance / clips, clips, long_clips)
+    spatial /= max(1, whole_frames)
+    return Averages(spatial, temporal / long_clips, distance / clips, clips, long_clips, whole_frames)
 
 
 def attended_distance(maps: Tensor) -> Tensor:

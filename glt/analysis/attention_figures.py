@@ -1,6 +1,6 @@
 """Figures of what an encoder attends to (paper, Fig. 4, 5, A, B, C), in the style of `glt.analysis.figures`.
 
-Yellow is large. Each map has its own range of colours, which stands below it: heads differ by more than a common one
+Yellow is large. Each map has its own range of colours, which stands above it: heads differ by more than a common one
 would show.
 """
 
@@ -67,20 +67,21 @@ def attended_distance(models: Mapping[str, Numbers]) -> Figure:
         blocks, heads = distance.shape
         x = np.arange(1, blocks + 1) + 0.12 * (number - (len(models) - 1) / 2)
         colour, marker = SERIES[number % len(SERIES)], MARKERS[number % len(MARKERS)]
-        ax.plot(
-            np.repeat(x, heads), distance.ravel(), marker, color=colour, alpha=0.65, markersize=6, markeredgewidth=0
-        )
-        ax.plot(x, distance.mean(1), color=colour, lw=1.8, marker="_", markersize=16, markeredgewidth=1.8, label=name)
+        dots: Any = {"color": colour, "marker": marker, "markersize": 6, "markeredgewidth": 0}
+        ax.plot(np.repeat(x, heads), distance.ravel(), ls="", alpha=0.65, **dots)
+        ax.plot(x, distance.mean(1), color=colour, lw=1.8, marker="_", markersize=18, markeredgewidth=1.8)
+        ax.plot([], [], lw=1.8, label=name, **dots)
     ax.set_title("Average attended frame distance")
     ax.set_xlabel("block (a mark a head, the line their mean)")
     ax.set_ylabel("frames")
     ax.set_xticks(range(1, max(distance.shape[0] for distance in models.values()) + 1))
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     ax.margins(x=0.15)
     ax.set_ylim(0, None)
     ax.grid(axis="y")
     ax.set_axisbelow(True)
     if len(models) > 1:
-        ax.legend(frameon=False, labelcolor=INK)
+        figure.legend(loc="outside upper left", ncols=2, frameon=False, labelcolor=INK)
     return figure
 
 
@@ -98,17 +99,20 @@ def positional_similarity(tiles: Sequence[Numbers], places: Sequence[tuple[int, 
     for tile, (frame, token) in zip(tiles, places, strict=True):
         ax = axes[tokens.index(token), frames.index(frame)]
         image = ax.imshow(tile.T, cmap=COLOURS, aspect="auto", interpolation="nearest", vmin=-1, vmax=1)
-        ax.plot(frame, token, "o", color=MARK, markersize=9, markerfacecolor="none", markeredgewidth=1.6)
+        ring: Any = {"markersize": 9, "markerfacecolor": "none", "markeredgewidth": 1.6, "clip_on": False, "zorder": 5}
+        ax.plot(frame, token, "o", color=MARK, **ring)
         for edge in range(joints, width, joints):
             ax.axhline(edge - 0.5, color="white", lw=1, ls=":")
-        person, joint = divmod(token, joints)
-        what = f"joint {joint}" if joint else "global translation"
-        ax.set_title(f"frame {frame}, {what}" + (f" of person {person + 1}" if persons > 1 else ""))
+        if token == tokens[0]:
+            ax.set_title(f"frame {frame}")
+        if frame == frames[0]:
+            person, joint = divmod(token, joints)
+            what = f"local joint {joint}" if joint else "global translation"
+            ax.set_ylabel(what + (f"\nof person {person + 1}" if persons > 1 else ""))
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
         _bare(ax)
-    figure.supxlabel("frame", fontsize=9, color=MUTED)
-    figure.supylabel("token", fontsize=9, color=MUTED)
+    figure.supxlabel("frame (right), token (down)", fontsize=9, color=MUTED)
     bar = figure.colorbar(image, ax=axes, fraction=0.03, pad=0.01, label="cosine similarity")
     bar.outline.set_visible(False)
     return figure
@@ -117,21 +121,15 @@ def positional_similarity(tiles: Sequence[Numbers], places: Sequence[tuple[int, 
 def _grid(maps: Numbers) -> tuple[Figure, NDArray[Any]]:
     """The maps [blocks, heads, n, n] and their axes; titles and ranges are written, ticks only at the outside."""
     blocks, heads = maps.shape[:2]
-    figure = Figure(figsize=(1.5 * heads + 0.6, 1.9 * blocks + 0.5), layout="constrained")
+    figure = Figure(figsize=(1.55 * heads + 0.6, 1.85 * blocks + 0.5))
+    figure.set_layout_engine("constrained", h_pad=0.08)
     axes: NDArray[Any] = figure.subplots(blocks, heads, squeeze=False, sharex=True, sharey=True)
     for (block, head), ax in np.ndenumerate(axes):
         shown = maps[block, head]
         ax.imshow(shown, cmap=COLOURS, interpolation="nearest")
-        ax.set_title(f"block {block + 1}, head {head + 1}")
-        ax.annotate(
-            f"{shown.min():.2g} – {shown.max():.2g}",
-            (0, 1),
-            (0, 2),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            fontsize=7.5,
-            color=MUTED,
-        )
+        ax.set_title(f"block {block + 1}, head {head + 1}", pad=16)
+        shades = f"{shown.min():.3f} – {shown.max():.3f}"
+        ax.annotate(shades, (0, 1), (0, 4), xycoords="axes fraction", textcoords="offset points", color=MUTED)
         _bare(ax)
     return figure, axes
 

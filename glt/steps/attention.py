@@ -85,6 +85,7 @@ def attention(
             {
                 "clips": first.clips,
                 "temporal_clips": first.long_clips,
+                "spatial_frames": first.whole_frames,
                 "distance": {name: average.distance.tolist() for name, average in averages.items()},
             },
         )
