@@ -14,9 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 from glt import recipe
+from glt.analysis import summary
 from glt.errors import GltError
 from glt.lifecycle import registry, tracking, versions
-from glt.steps import compare, data, release, report, training
+from glt.steps import attention, compare, data, release, report, training
 
 
 def show(result: Any) -> None:
@@ -45,6 +46,15 @@ def recipes() -> None:
     """List the recipes that come with the project."""
     for name in recipe.names():
         print(name)
+
+
+@app.command("model")
+def describe(
+    name: str = typer.Argument(metavar="RECIPE", help="name or path of a recipe"),
+    frames: int = typer.Option(0, help="count the FLOPs of a clip this long, too (the mean length, say)"),
+) -> None:
+    """Print a recipe's model: its modules, their parameters, and the FLOPs of a clip of T_max frames."""
+    Console().print(summary.tree(recipe.load(name), frames), highlight=False)
 
 
 @app.command("data")
@@ -86,6 +96,7 @@ for step in (
     training.finetune,
     compare.compare,
     report.report,
+    attention.attention,
     release.register,
     release.promote,
 ):
