@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from glt.errors import GltError
-from glt.model import Frames, GLTransformer, SpatialAttention, TemporalAttention
+from glt.model import Frames, GLTransformer, SpatialAttention, TemporalAttention, sorting
 from glt.motion.packed import Packed
 
 SpatialSeen = Callable[[int, Tensor], None]
@@ -69,8 +69,8 @@ def spatial_map(attention: SpatialAttention, z: Tensor, frames: Frames) -> Tenso
 
 
 def temporal_maps(attention: TemporalAttention, s: Tensor, frames: Frames) -> list[Tensor]:
-    """The map [heads, T, T] of each clip of the module's input s [S, E]; a clip apart needs no padding."""
-    clips = attention.qkv(s).split(frames.lengths.tolist())
+    """The map [heads, T, T] of each clip of the module's input s [S, E], in the order the model has them in."""
+    clips = attention.qkv(s).split([length for clips, length in frames.groups for _ in range(clips)])
     return [_map(clip, attention.heads, None) for clip in clips]
 
 
@@ -79,9 +79,13 @@ def attention_maps(encoder: GLTransformer, batch: Packed) -> Maps:
     blocks = encoder.config.depth
     spatial: list[Tensor] = [torch.empty(0)] * blocks
     temporal: list[list[Tensor]] = [[]] * blocks
+    _, back = sorting(batch.lengths, batch.tokens.device)
     with _watched(encoder, spatial.__setitem__, temporal.__setitem__):
         encoder(batch.tokens, batch.present, batch.lengths)
-    return Maps(torch.stack(spatial), tuple(torch.stack(clip) for clip in zip(*temporal, strict=True)))
+    clips = [torch.stack(clip) for clip in zip(*temporal, strict=True)]
+    order = sorted(range(len(clips)), key=lambda clip: batch.lengths[clip])
+    maps = torch.stack(spatial)
+    return Maps(maps if back is None else maps[:, back], tuple(clips[order.index(n)] for n in range(len(clips))))
 
 
 def average_maps(encoder: GLTransformer, batches: Iterable[Packed], frames: int = 30) -> Averages:
@@ -101,7 +105,8 @@ def average_maps(encoder: GLTransformer, batches: Iterable[Packed], frames: int 
     )
     clips = long_clips = whole_frames = 0
     for batch in batches:
-        everybody = batch.present.all(dim=1)  # S
+        order, _ = sorting(batch.lengths, batch.tokens.device)
+        everybody = batch.present.all(dim=1) if order is None else batch.present.all(dim=1)[order]  # S
         whole_frames += int(everybody.sum())
         clips += len(batch.lengths)
         long_clips += sum(length >= frames for length in batch.lengths)

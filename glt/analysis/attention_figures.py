@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from glt.analysis.figures import INK, MUTED, SERIES, _styled
+from glt.analysis.figures import INK, MUTED, SERIES, styled
 
 Numbers = NDArray[np.floating[Any]]
 MARK = "#e5383b"  # stands out on every shade of viridis
@@ -23,7 +23,7 @@ MARKERS = "osD^"
 COLOURS = "viridis"
 
 
-@_styled
+@styled
 def temporal_maps(maps: Numbers) -> Figure:
     """Fig. 4 (left) and B: temporal maps [blocks, heads, n, n], a row a block, a column a head."""
     figure, axes = _grid(maps)
@@ -35,7 +35,7 @@ def temporal_maps(maps: Numbers) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def spatial_maps(maps: Numbers, persons: int) -> Figure:
     """Fig. 5 and C: spatial maps [blocks, heads, J, J]; dotted between persons, the global translations marked."""
     figure, axes = _grid(maps)
@@ -55,7 +55,7 @@ def spatial_maps(maps: Numbers, persons: int) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def attended_distance(models: Mapping[str, Numbers]) -> Figure:
     """Fig. 4 (right): average attended frame distance [blocks, heads] of each model by its name.
 
@@ -85,7 +85,7 @@ def attended_distance(models: Mapping[str, Numbers]) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def positional_similarity(tiles: Sequence[Numbers], places: Sequence[tuple[int, int]], persons: int) -> Figure:
     """Fig. A: cosine similarities [T, J] of the vector at each (frame, token) of `places`, which is circled.
 

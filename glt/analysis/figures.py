@@ -56,13 +56,15 @@ COUNTED = 20  # up to this many classes a confusion matrix shows counts
 MOMENTS = 5  # of a clip that are drawn over each other
 
 
-def _styled(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
+def styled(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
+    """A drawing function whose figures have the project's fonts and colours."""
+
     @functools.wraps(draw)
-    def styled(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Figure:
+    def wrapped(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Figure:
         with matplotlib.rc_context(_STYLE):
             return draw(*args, **kwargs)
 
-    return styled
+    return wrapped
 
 
 def svg(figure: Figure, name: str, alternative: str) -> str:
@@ -90,7 +92,7 @@ def svg(figure: Figure, name: str, alternative: str) -> str:
     return head + text[text.index(">") + 1 :]
 
 
-@_styled
+@styled
 def decomposition(
     frames: Floats, present: Bools, tokens: Floats, augmented: Floats, skeleton: Skeleton, title: str = ""
 ) -> Figure:
@@ -148,7 +150,7 @@ def decomposition(
     return figure
 
 
-@_styled
+@styled
 def curves(history: Sequence[Mapping[str, float]]) -> Figure:
     """Pretraining by epoch: losses, and direction accuracy per interval with the commonest class's share dashed.
 
@@ -187,7 +189,7 @@ def curves(history: Sequence[Mapping[str, float]]) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def confusion(labels: Iterable[str], predicted: Iterable[str], classes: Sequence[str]) -> Figure:
     """Row-normalised confusion matrix: true classes down, answers across; counts in the cells up to 20 classes."""
     place = {name: number for number, name in enumerate(classes)}
@@ -226,7 +228,7 @@ def confusion(labels: Iterable[str], predicted: Iterable[str], classes: Sequence
     return figure
 
 
-@_styled
+@styled
 def paired(only_candidate: int, only_reference: int, reference: str) -> Figure:
     """The clips on which two models differ: right by the new model only, and by the reference only."""
     figure = Figure(figsize=(6.2, 1.15), layout="constrained")

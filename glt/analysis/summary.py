@@ -23,14 +23,15 @@ class Pretraining(nn.Module):
     def __init__(self, recipe: Recipe) -> None:
         """P from the recipe, K from its format's layout."""
         super().__init__()
-        joints = len(FORMATS[recipe.data.format].skeleton.joints)
+        joints = len(FORMATS[recipe.data.format].skeleton.joints) - (recipe.motion.global_translation == "none")
+        worlds = int(recipe.motion.global_translation == "separate")
         with torch.device("meta"):
-            self.encoder = GLTransformer(recipe.model, recipe.data.persons, joints)
+            self.encoder = GLTransformer(recipe.model, recipe.data.persons, joints, worlds)
             self.classifiers = DisplacementHeads(
                 self.encoder.width,
                 self.encoder.persons * joints,
                 len(recipe.motion.intervals),
-                recipe.motion.magnitude_classes,
+                recipe.motion.magnitude_classes + (recipe.motion.absent == "own-class"),
             )
 
 
@@ -48,9 +49,10 @@ def forward_flops(model: Pretraining, frames: int) -> dict[str, int]:
     encoder = model.encoder
     tokens = encoder.persons * encoder.joints
     rows: dict[nn.Module, int] = {  # that a linear layer is applied to, where it is not one a frame
-        encoder.embed_global: frames * encoder.persons,
-        encoder.embed_local: frames * encoder.persons * (encoder.joints - 1),
+        encoder.embed_local: frames * encoder.persons * (encoder.joints - encoder.worlds),
     }
+    if encoder.worlds:
+        rows[encoder.embed_global] = frames * encoder.persons
     counts = dict.fromkeys((name for name, _ in model.named_modules()), 0)
     for name, module in model.named_modules():
         own = 0

@@ -56,7 +56,7 @@ def attention(
     where = device(accelerator)
     averages = {}
     for name, model in models.items():
-        batches = evaluation_batches(data, chosen, model.config.frames, where, BATCH)
+        batches = evaluation_batches(data, chosen, model.config, where, BATCH)
         averages[name] = maps.average_maps(model.to(where), batches, frames)
     first, model = next(iter(averages.values())), next(iter(models.values()))
     info = {"motions": data.digest, "encoders": {name: artifact.digest(folder) for name, folder in folders.items()}}
@@ -68,7 +68,8 @@ def attention(
         }
         longest = min(model.config.frames, int(data.index["length"].max()))  # later places of a table were never used
         places = maps.indicated_places(model.persons, model.joints, longest)
-        for number, table in enumerate(model.position, 1):
+        fixed = [model.waves] if model.config.positional == "sinusoidal" else []
+        for number, table in enumerate([*model.position, *fixed], 1):
             tiles = [maps.positional_similarity(table[:longest], *place).cpu().numpy() for place in places]
             name = "positional" if len(model.position) == 1 else f"positional-block{number}"
             drawn[name] = figures.positional_similarity(tiles, places, model.persons)

@@ -38,7 +38,7 @@ def test_figures_and_numbers(motions: Motions, tmp_path: Path) -> None:
         assert min(image.shape[:2]) > 200
         assert image.std() > 0.05
     numbers = motions.numbers("test")
-    batches = evaluation_batches(motions, numbers, 16, torch.device("cpu"), len(numbers))
+    batches = evaluation_batches(motions, numbers, ModelConfig(frames=16), torch.device("cpu"), len(numbers))
     expected = average_maps(load_encoder(first), batches, frames=8)
     with np.load(out / "attention.npz", allow_pickle=False) as arrays:
         for name in ("spatial", "temporal", "distance"):
@@ -56,7 +56,7 @@ def test_figures_and_numbers(motions: Motions, tmp_path: Path) -> None:
 
 def test_fewer_clips_evenly_chosen_and_a_table_a_block(motions: Motions, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
-    one, two = saved(tmp_path / "same", positional="per-block"), saved(tmp_path / "other" / "same")
+    one, two = saved(tmp_path / "same", tables="per-block"), saved(tmp_path / "other" / "same")
     attention(motions.path, one, tmp_path / "out", against=two, clips=3, frames=4)
     told = json.loads((tmp_path / "out" / "attention.json").read_text())
     assert told["clips"] == 3

@@ -18,16 +18,16 @@ from glt.model import DisplacementHeads, GLTransformer
 from glt.recipe import ModelConfig, Recipe
 
 
-def sizes(name: str, positional: str = "per-block") -> Recipe:
+def sizes(name: str, tables: str = "per-block") -> Recipe:
     """The authors' model: D = 48, 16 magnitude classes."""
     ntu = name == "ntu"
     data = {"dataset": name, "format": name, "protocol": "xsub" if ntu else "cross-view", "persons": 2 if ntu else 1}
-    model = {"frames": 300 if ntu else 50, "positional": positional}
+    model = {"frames": 300 if ntu else 50, "tables": tables}
     return recipe.parse({"name": name, "data": data, "motion": {"magnitude_classes": 16}, "model": model}, "test")
 
 
 @pytest.mark.parametrize(
-    ("name", "positional", "total"),
+    ("name", "tables", "total"),
     [
         ("nw-ucla", "per-block", 34_094_100),
         ("nw-ucla", "shared", 33_950_100),
@@ -35,8 +35,8 @@ def sizes(name: str, positional: str = "per-block") -> Recipe:
         ("ntu", "shared", 212_209_650),
     ],
 )
-def test_parameters(name: str, positional: str, total: int) -> None:
-    model = Pretraining(sizes(name, positional))
+def test_parameters(name: str, tables: str, total: int) -> None:
+    model = Pretraining(sizes(name, tables))
     assert parameters(model) == total
     assert all(parameter.is_meta for parameter in model.parameters())
 
