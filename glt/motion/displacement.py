@@ -6,6 +6,7 @@ of 27 classes (negative, no movement, positive on each axis; class = x + 3 y + 9
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,42 +85,58 @@ class Targets:
 def displacement(batch: Packed, interval: int, edge: str = "zero") -> tuple[Tensor, Tensor]:
     """Displacements [S, P, K, 3] over `interval` frames, and where both frames show the person, [S, P]."""
     _, time = batch.places()
-    return _displacement(batch, interval, edge, time)
+    moved = _moved(batch.tokens.movedim(0, -1), time, (interval,), edge)[0]
+    return moved.movedim(-1, 0), batch.present & batch.present[_earlier(time, interval, edge)]
 
 
-def _displacement(batch: Packed, interval: int, edge: str, time: Tensor) -> tuple[Tensor, Tensor]:
-    back = time.clamp(max=interval) if edge == "first-frame" else torch.where(time >= interval, interval, 0)
-    earlier = torch.arange(len(time), device=time.device) - back
-    rows = batch.tokens.flatten(1)
-    moved = (rows - rows.index_select(0, earlier)).view_as(batch.tokens)
-    return moved, batch.present & batch.present[earlier]
+def _moved(tokens: Tensor, time: Tensor, intervals: Sequence[int], edge: str) -> Tensor:
+    """Displacements [I, ..., S] of tokens [..., S], whose place in their clip is time [S]."""
+    moved = tokens.new_empty(len(intervals), *tokens.shape)
+    for interval, result in zip(intervals, moved, strict=True):
+        torch.sub(tokens[..., interval:], tokens[..., :-interval], out=result[..., interval:])
+        result[..., :interval] = 0
+        if edge == "zero":
+            result *= (time >= interval).to(result.dtype)
+        else:
+            since = tokens[..., _earlier(time, interval, edge)]
+            torch.where(time < interval, tokens - since, result, out=result)
+    return moved
+
+
+def _earlier(time: Tensor, interval: int, edge: str) -> Tensor:
+    """The frame a displacement is since: t - n; where there is none t itself, or the clip's first frame."""
+    without = time if edge == "first-frame" else torch.zeros_like(time)
+    return torch.arange(len(time), device=time.device) - torch.where(time < interval, without, interval)
 
 
 def targets(batch: Packed, bins: Bins) -> Targets:
     """Direction and magnitude classes of every token, frame and interval."""
     device, worlds = batch.tokens.device, batch.worlds
-    shape = (len(batch.tokens), len(bins.intervals), *batch.tokens.shape[1:3])
-    direction = torch.empty(shape, dtype=torch.long, device=device)
-    magnitude = torch.empty(shape, dtype=torch.long, device=device)
-    valid = torch.empty(shape[:3], dtype=torch.bool, device=device)
-    zone = torch.from_numpy(bins.dead_zone).to(device)
-    edges = torch.from_numpy(bins.edges).to(device)
-    kinds = torch.tensor([0] * worlds + [1] * (shape[3] - worlds), device=device)
+    kinds = [0] * worlds + [1] * (batch.tokens.shape[2] - worlds)
+    zone = torch.from_numpy(bins.dead_zone[:, kinds]).to(device)[:, None, None, :, None]  # I, 1, 1, K, 1
+    bounds = torch.from_numpy(bins.edges[:, kinds]).to(device)[:, None, :, None]  # I, 1, K, 1, n
     _, time = batch.places()
-    for row, interval in enumerate(bins.intervals):
-        moved, seen = _displacement(batch, interval, bins.edge, time)
-        still = zone[row][kinds][:, None]  # K, 1
-        sign = (moved > still).to(torch.int8) - (moved < -still).to(torch.int8)  # S, P, K, 3
-        direction[:, row] = 13 + sign[..., 0] + 3 * sign[..., 1] + 9 * sign[..., 2]
-        distance = moved.square().sum(-1).sqrt()  # S, P, K
-        for kind, part in ((0, slice(0, worlds)), (1, slice(worlds, None))):
-            magnitude[:, row, :, part] = torch.bucketize(distance[..., part].contiguous(), edges[row, kind], right=True)
-        valid[:, row] = seen
+    axes = batch.tokens.permute(3, 1, 2, 0).contiguous()  # 3, P, K, S: frames last, so that all runs along long rows
+    moved = _moved(axes, time, bins.intervals, bins.edge)  # I, 3, P, K, S
+    sign = (moved > zone).view(torch.int8) - (moved < -zone).view(torch.int8)
+    direction = _by_frame(13 + sign[:, 0] + 3 * sign[:, 1] + 9 * sign[:, 2])
+    distance = moved.square_().sum(1).sqrt_()  # I, P, K, S
+    reached = torch.zeros_like(sign[:, 0])
+    for bound in bounds.unbind(-1):  # a few comparisons of whole rows: a third of a search's time
+        reached += (distance >= bound).view(torch.int8)
+    magnitude = _by_frame(reached)
+    valid = torch.stack([batch.present & batch.present[_earlier(time, n, bins.edge)] for n in bins.intervals], dim=1)
     if bins.absent == "own-class":
         direction.masked_fill_(~valid[..., None], 13)
         magnitude.masked_fill_(~valid[..., None], bins.classes - 1)
         valid = torch.ones_like(valid)
     return Targets(direction, magnitude, valid, worlds)
+
+
+def _by_frame(classes: Tensor) -> Tensor:
+    """[I, P, K, S] -> int64 [S, I, P, K], in one copy."""
+    frames = classes.movedim(-1, 0)
+    return torch.empty(frames.shape, dtype=torch.long, device=frames.device).copy_(frames)
 
 
 def fit_bins(batch: Packed, config: MotionConfig) -> Bins:
@@ -133,7 +150,7 @@ def fit_bins(batch: Packed, config: MotionConfig) -> Bins:
     shares = np.arange(1, config.magnitude_classes) / config.magnitude_classes
     _, time = batch.places()
     for interval in config.intervals:
-        moved, seen = _displacement(batch, interval, config.edge, time)
+        moved, seen = displacement(batch, interval, config.edge)
         moved = moved[seen & (time >= interval)[:, None]]  # n, K, 3
         zone_row, edge_row = [], []
         for tokens in (moved[:, : batch.worlds], moved[:, batch.worlds :]):
