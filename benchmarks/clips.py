@@ -58,7 +58,7 @@ class Recordings:
     pairs: float
 
     def lengths(self, count: int, seed: int = 0) -> list[int]:
-        """`count` lengths, one drawn from each of as many equal shares of the distribution, so that few stand for all."""
+        """`count` lengths, one drawn from each of as many equal shares of the clips, so that few stand for all."""
         random = np.random.default_rng(seed)
         drawn = self.length((np.arange(count) + random.random(count)) / count)
         return random.permutation(drawn).tolist()

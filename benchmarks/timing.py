@@ -40,7 +40,16 @@ def interleaved(
     seconds: float = 5.0,
     warm: bool = True,
 ) -> dict[str, Timing]:
-    """Time the works in turn: each once unmeasured (if `warm`), then `rounds` rounds; of short works, `seconds` of them."""
+    """Time the works in turn: each once unmeasured (if `warm`), then `rounds` rounds, of short works up to 50 more.
+
+    Args:
+        works: what to time, by name.
+        rounds: at least.
+        reporter: gets progress.
+        task: its name there.
+        seconds: short works are measured this long.
+        warm: whether to begin with an unmeasured round; without one, `rounds` is exact.
+    """
     if warm:
         started = time.perf_counter()
         for done, work in enumerate(works.values()):

@@ -47,9 +47,9 @@ def step(name: str, width: int) -> Measure:
             torch.set_num_threads(threads)
             gemm = Gemm(sum(lengths), tokens * width)
             works = {"ours": ours.step, "baseline": baseline.step, "gemm": gemm.step}
-            times = interleaved(works, options.rounds, reporter, f"{key}, {threads} threads")
+            times = interleaved(works, options.rounds, reporter, f"{key}, threads {threads}")
             feeds = {"ours": ours.feed, "baseline": baseline.feed}
-            fed = interleaved(feeds, options.rounds, reporter, f"{key} feeder", seconds=1)
+            fed = interleaved(feeds, options.rounds, reporter, f"{key}, feeder", seconds=1)
             run = compared(times, len(problem.clips))
             run["gemm_gflops"] = gemm.rate / 1e9
             for side in ("ours", "baseline"):
@@ -84,7 +84,7 @@ def full_length(baseline: Baseline, options: Options, reporter: Reporter) -> Res
     tokens = sizes.persons * sizes.joints
     flops = step_flops(problem.model, tokens, lengths, len(problem.bins.intervals), problem.bins.classes)
     gemm = Gemm(sum(lengths), tokens * problem.model.width)
-    works = {"baseline": baseline.step, "gemm": gemm.step}
+    works = {"gemm": gemm.step, "baseline": baseline.step, "gemm again": gemm.step}
     times = interleaved(works, 1, reporter, "baseline at full length", warm=False)
     rate = flops / times["baseline"].best
     figures = {"ratio": rate / gemm.rate, "baseline": rate / 1e9, "gemm": gemm.rate / 1e9, "unit": "GFLOP/s"}
@@ -141,7 +141,7 @@ def probe(key: str, options: Options, reporter: Reporter) -> dict[str, Result]:
 
     for threads in options.threads:
         torch.set_num_threads(threads)
-        times = interleaved({"ours": cached, "baseline": epoch}, options.rounds, reporter, f"{key}, {threads} threads")
+        times = interleaved({"ours": cached, "baseline": epoch}, options.rounds, reporter, f"{key}, threads {threads}")
         whole = Timing(*([PROBE_EPOCHS * x for x in part] for part in (times["baseline"].wall, times["baseline"].cpu)))
         runs[threads] = compared({"ours": times["ours"], "baseline": whole}, PROBE_CLIPS)
     return {key: {**worst(runs, "s a probe"), "note": f"baseline: one epoch x {PROBE_EPOCHS}"}}
