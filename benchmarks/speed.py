@@ -5,9 +5,10 @@
 
 Ours and benchmarks/baseline.py take turns in one process; the best round counts, and the spread is shown. A ratio is
 the baseline's time divided by ours (memory: ours divided by the baseline's); of several runs (1 and 2 threads, both
-data sets) the worst is the figure. Lengths are NW-UCLA's own and NTU's as assumed in benchmarks/clips.py. FLOPs are counted by formula on
-real frames only (benchmarks/arithmetic.py); GEMM is this machine's own rate, measured between the steps on the shapes
-of the step. "48 a token": the paper's sizes; "8 a token": heads of width 1. Writes build/bench.json.
+data sets) the worst is the figure. Lengths are NW-UCLA's own and NTU's as assumed in benchmarks/clips.py. FLOPs are
+counted by formula on real frames only (benchmarks/arithmetic.py); GEMM is this machine's own rate, measured between the
+steps on the shapes of the step. "48 a token": the paper's sizes; "8 a token": heads of width 1. Writes
+build/bench.json.
 """
 
 from __future__ import annotations
