@@ -91,11 +91,10 @@ def draw(result: dict[str, Any]) -> None:
         for axis in axes[line]:
             axis.set_yticks(shown, [f"{tick:g}" for tick in shown])
             axis.minorticks_off()
-    axes[0, 0].legend()
-    axes[1, 0].legend()
+    figure.legend(*axes[1, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     figure.suptitle(
-        f"A training step: NTU's people, {fixed['width']} numbers a token, {machine['threads']} threads of an "
-        f"{machine['processor']}",
+        f"A training step: NTU's sizes, {fixed['width']} numbers a token; {machine['processor']}, "
+        f"threads: {machine['threads']}",
         fontsize=14,
     )
     figure.savefig(ROOT / "docs" / "speed.png", dpi=110)
