@@ -9,10 +9,10 @@ TORCH_INDEX_URL ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run ui test data compile image bench record clean
+.PHONY: help setup run ui test data compile image bench difficulty record clean
 
 help: ## List every target
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 setup: .venv/done ## Make .venv and install everything, once (TORCH= for another build of torch)
 
@@ -46,7 +46,10 @@ image: setup ## Build the components' image with podman or docker (IMAGE=, TORCH
 		--build-arg TORCH="$(TORCH)" --build-arg TORCH_INDEX_URL="$(TORCH_INDEX_URL)" --build-arg GLT_CODE_VERSION=$$( \
 		$(BIN)/python -c 'from glt.lifecycle.versions import code_version; print(code_version())') .
 
-bench: setup ## Measure how hard the sample recordings are, 3 seeds; writes results/sample-difficulty.json
+bench: setup ## Measure speed and memory against the textbook way, 20 minutes; writes build/bench.json
+	@$(BIN)/python -m benchmarks.speed
+
+difficulty: setup ## Measure how hard the sample recordings are, 3 seeds; writes results/sample-difficulty.json
 	@$(BIN)/python -m benchmarks.sample_difficulty
 
 record: setup ## Write the scores of the newest run of RECIPE= to results/

@@ -1,6 +1,6 @@
 """Is the sample set worth learning on? The probe on the pretrained encoder against two that have learned nothing.
 
-    make bench
+    make difficulty
 
 For each seed: the linear probe of recipe `sample` on the pretrained and on the untrained encoder. Beside them, without
 a seed, logistic regression (its strength chosen on the same validation folds) on raw positions and displacements of
