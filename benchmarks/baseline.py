@@ -94,7 +94,7 @@ class Encoder(nn.Module):
         self.config, self.joints, self.width = config, joints, E
         self.embed_global, self.embed_local = nn.Linear(3, config.width), nn.Linear(3, config.width)
         self.dropout = nn.Dropout(config.dropout)
-        tables = 1 if config.positional == "shared" else config.depth
+        tables = 1 if config.tables == "shared" else config.depth
         self.position = nn.ParameterList(
             [nn.Parameter(torch.zeros(config.frames, J, config.width)) for _ in range(tables)]
         )

@@ -66,7 +66,7 @@ class Ours:
         """The clips packed, augmented, labelled."""
         problem, config = self.problem, self.problem.pretrain.augment
         draws = draw(config, 0, 0, range(len(problem.clips)))
-        whole = augment(pack(problem.clips), config, draws, problem.model.frames)
+        whole = augment(pack(problem.clips), config, draws, problem.model)
         return mask_tokens(whole, config.mask, draws), targets(whole, problem.bins)
 
     def step(self) -> float:
