@@ -43,7 +43,7 @@ class World:
         """`model` such that after `backward` every process holds the mean of their gradients; shares its weights."""
         if self.size == 1:
             return model
-        return DistributedDataParallel(model, broadcast_buffers=False)
+        return DistributedDataParallel(model)
 
     def total(self, value: Tensor) -> Tensor:
         """The sum of the processes' values, in all of them; `value` stays."""
