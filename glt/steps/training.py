@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -67,7 +68,8 @@ def pretrain(
             return {}
         with checkpoint.alone(), tracking.step(settings, version, "pretrain") as run:
             run.dataset(settings.data.dataset, version.data, str(motions), "training")
-            encoder, history = pretraining.pretrain(data, settings, world, run, checkpoint)
+            reporter = _Continued(run, run.recorded("pretrain/loss") if checkpoint.any else set())
+            encoder, history = pretraining.pretrain(data, settings, world, reporter, checkpoint)
             save_encoder(encoder.cpu(), history, out, provenance(version, settings, run.run_id))
             checkpoint.drop()
             run.figure(figures.curves(history), "curves.png")
@@ -165,6 +167,18 @@ def finetune(
         metrics = {f"finetune/{name}": value for name, value in result.metrics.items()}
         run.metrics(metrics)
     return metrics
+
+
+class _Continued:
+    """A reporter for a training that goes on: no epoch is recorded twice, none is left out."""
+
+    def __init__(self, run: tracking.StepRun, recorded: set[int]) -> None:
+        self._run, self._recorded, self.progress = run, recorded, run.progress
+
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        """Record what an earlier attempt has not."""
+        if step not in self._recorded:
+            self._run.metrics(values, step)
 
 
 def _checkpoint(

@@ -74,6 +74,11 @@ class Checkpoint:
         """Whether the last state is old enough for a new one."""
         return self.folder is not None and time.monotonic() - self._saved >= self.every
 
+    @property
+    def any(self) -> bool:
+        """Whether there is a state to go on from."""
+        return self.folder is not None and self.folder.exists() and bool(self._states())
+
     @contextmanager
     def alone(self) -> Iterator[None]:
         """No other process trains with this folder meanwhile.
@@ -147,8 +152,9 @@ class Checkpoint:
         Raises:
             SharedError: the state is of another run; says what differs.
         """
-        if self.folder is None or not (states := self._states()):
+        if not self.any:
             return Progress()
+        states = self._states()
         info = artifact.open_artifact(states[-1], KIND, verify=False)
         self._same_run(states[-1], info["identity"])
         tensors = load_file(states[-1] / "state.safetensors")

@@ -42,7 +42,8 @@ def pretrain(
         motions: disentangled clips.
         recipe: model, pretraining and seed.
         device: where to train, or the processes that train together.
-        reporter: gets metrics and progress, an epoch each; those of the first process count.
+        reporter: gets metrics and progress, an epoch each, those of epochs before an interruption again; in a world
+            of many, give the others than the first a silent one.
         checkpoint: where the state is kept; a state of the same run is continued.
 
     Returns:
@@ -56,17 +57,17 @@ def pretrain(
     run = _Run(motions, recipe, world, checkpoint)
     config, progress = recipe.pretrain, run.progress
     with told_to_end() as ending:
+        for row in progress.history:  # an interrupted process may not have delivered all it had to say
+            run.report(row, reporter)
         reporter.progress("pretrain", progress.epoch, config.epochs)
         while progress.epoch < config.epochs:
             batches = run.begin_epoch()
             while progress.step < len(batches):
                 run.step(batches, ending.is_set())
-            metrics = run.end_epoch()
-            done = progress.epoch
-            rate = learning_rate(config, done - 1 / len(batches))
-            reporter.metrics({**metrics, "pretrain/lr": rate}, step=done)
-            note = f"loss {metrics['pretrain/loss']:.3f}, {metrics['speed/clips_per_s']:.0f} clips/s"
-            reporter.progress("pretrain", done, config.epochs, note)
+            row = run.end_epoch()
+            run.report(row, reporter)
+            note = f"loss {row['pretrain/loss']:.3f}, {row['speed/clips_per_s']:.0f} clips/s"
+            reporter.progress("pretrain", progress.epoch, config.epochs, note)
     return run.model.encoder, progress.history
 
 
@@ -126,12 +127,20 @@ class _Run:
             )
 
     def end_epoch(self) -> dict[str, float]:
-        """The epoch's metrics, of all processes."""
+        """The epoch's row of metrics, of all processes."""
         self.tally.sums = {name: self.world.total(value) for name, value in self.tally.sums.items()}
         metrics, here = self.tally.metrics(), self.progress
         here.epoch, here.step, here.sums, here.numbers = here.epoch + 1, 0, {}, {}
-        here.history.append({"epoch": here.epoch, **metrics})
-        return metrics
+        row = {"epoch": here.epoch, **metrics}
+        here.history.append(row)
+        return row
+
+    def report(self, row: dict[str, float], reporter: Reporter) -> None:
+        """Tell an epoch's metrics, and the learning rate it ended with."""
+        metrics, epoch = dict(row), int(row["epoch"])
+        del metrics["epoch"]
+        steps = math.ceil(len(self.numbers) / self.config.batch)
+        reporter.metrics({**metrics, "pretrain/lr": learning_rate(self.config, epoch - 1 / steps)}, step=epoch)
 
     def _loss(self, chosen: Numbers) -> Tensor:
         """This process's part of the batch's loss; the parts add up."""

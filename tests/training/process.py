@@ -15,7 +15,7 @@ from pathlib import Path
 from glt.errors import GltError
 from glt.motion.disentangle import Motions
 from glt.recipe import load
-from glt.reporter import Silent
+from glt.reporter import Reporter, Silent
 from glt.training import checkpoint as checkpoints
 from glt.training.distributed import world
 from glt.training.encoder import save_encoder
@@ -48,18 +48,24 @@ def die_while_saving(number: int) -> None:
     checkpoints.save_file = strike
 
 
-def main() -> None:
-    motions, recipe, out, folder, *more = sys.argv[1:]
-    if more:
-        die_while_saving(int(more[0].removeprefix("die=")))
-    data, settings = Motions(Path(motions)), load(recipe)
+def train(motions: Path, recipe: str, out: Path, folder: str, reporter: Reporter) -> None:
+    """Pretrain and write the encoder."""
+    data, settings = Motions(motions), load(recipe)
     identity = {"recipe": settings.model_dump(mode="json"), "data": data.digest}
     with world("cpu") as here:
         checkpoint = checkpoints.Checkpoint(Path(folder.format(rank=here.rank)), identity, every=0)
-        encoder, history = pretrain(data, settings, here, Lines() if here.first else Silent(), checkpoint)
+        encoder, history = pretrain(data, settings, here, reporter if here.first else Silent(), checkpoint)
         if here.first:
-            save_encoder(encoder, history, Path(out), {})
+            save_encoder(encoder, history, out, {})
             print(f"done by {here.size}", flush=True)
+
+
+def main() -> None:
+    """As the module says."""
+    motions, recipe, out, folder, *more = sys.argv[1:]
+    if more:
+        die_while_saving(int(more[0].removeprefix("die=")))
+    train(Path(motions), recipe, Path(out), folder, Lines())
 
 
 if __name__ == "__main__":

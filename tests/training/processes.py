@@ -15,6 +15,8 @@ from torch import Tensor
 
 from glt.motion.disentangle import Motions
 from glt.recipe import Recipe
+from glt.reporter import Reporter
+from tests.training.process import train
 
 ROOT = Path(__file__).parents[2]
 MODULE = "tests.training.process"
@@ -47,6 +49,10 @@ class Training:
         out, err = (run := self.start(*more, processes=processes)).communicate(timeout=120)
         assert run.returncode == 0, err
         assert f"done by {processes}" in out
+
+    def here(self, reporter: Reporter) -> None:
+        """Go on with it in this process."""
+        train(self.motions.path, str(self.recipe), self.out, str(self.states), reporter)
 
     def break_off(self, epoch: int, signal: int, processes: int = 1) -> tuple[int, str]:
         """Start it and send a signal when it has done `epoch` epochs; exit code and stderr."""

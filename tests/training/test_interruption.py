@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
 from glt.motion.disentangle import Motions
 from glt.randomness import seed_dropout
@@ -66,13 +65,6 @@ def test_told_to_end_it_saves_and_exits_with_143(motions: Motions, tmp_path: Pat
     assert "was told to end (SIGTERM) at epoch" in err
     assert "run the same again to go on" in err
     assert not training.out.exists()
-    other = REGULARISED.model_copy(update={"pretrain": REGULARISED.pretrain.model_copy(update={"lr": 1e-3})})
-    original = training.recipe.read_text(encoding="utf-8")
-    training.recipe.write_text(yaml.safe_dump(other.model_dump(mode="json")), encoding="utf-8")
-    _, refused = (run := training.start()).communicate(timeout=120)
-    assert run.returncode == 1
-    assert "pretrain.lr: 0.002 in the checkpoint, 0.001 now" in refused
-    training.recipe.write_text(original, encoding="utf-8")
     training.finish()
     assert same(training, whole)
 

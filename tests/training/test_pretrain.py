@@ -188,7 +188,13 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(motions: Motions, tmp_p
     torch.manual_seed(99)
     reporter = Stopping()
     resumed, rows = pretrain(motions, recipe, CPU, reporter, Checkpoint(folder, every=0))
-    assert sorted(reporter.metric) == [4, 5]  # what was done before is not trained again
+    assert [done for _, done, _ in reporter.seen] == [3, 4, 5]  # what was done before is not trained again
+    assert sorted(reporter.metric) == [1, 2, 3, 4, 5]  # but said again
+    whole = Stopping()
+    pretrain(motions, recipe, CPU, whole, Checkpoint(None))
+    assert reproducible([reporter.metric[n] for n in range(1, 6)]) == reproducible(
+        [whole.metric[n] for n in range(1, 6)]
+    )
     assert equal(resumed, encoder)
     assert reproducible(rows) == reproducible(history)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
