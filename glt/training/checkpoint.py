@@ -144,10 +144,10 @@ class Checkpoint:
                 _say(f"checkpoint {state} is damaged and deleted, the one before is taken if there is one ({why})")
                 shutil.rmtree(state)
 
-    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
+    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer, *, quiet: bool = False) -> Progress:
         """Load the newest state into `model` and `optimizer`; how far it is, which is nowhere if there is none.
 
-        Call `sweep` first, in one process.
+        Call `sweep` first, in one process. It says where the training goes on unless `quiet`.
 
         Raises:
             SharedError: the state is of another run; says what differs.
@@ -167,7 +167,8 @@ class Checkpoint:
         optimizer.load_state_dict({"state": moments, "param_groups": state["groups"]})
         device = next(model.parameters()).device
         sums = {name: value.to(device) for name, value in _part(tensors, "sums.").items()}
-        _say(f"goes on from {states[-1]}, {info['epoch']} epochs and {info['step']} steps done")
+        if not quiet:
+            _say(f"goes on from {states[-1]}, {info['epoch']} epochs and {info['step']} steps done")
         return Progress(info["epoch"], info["step"], info["steps"], state["history"], sums, state["numbers"])
 
     def drop(self) -> None:

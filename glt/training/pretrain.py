@@ -85,7 +85,7 @@ class _Run:
         if world.first:
             checkpoint.sweep()
         world.wait()
-        self.progress = checkpoint.restore(self.model, self.optimizer)
+        self.progress = checkpoint.restore(self.model, self.optimizer, quiet=not world.first)
         here = self.progress
         world.agree("where the training is (epochs, steps, steps in all)", here.epoch, here.step, here.steps)
         self.parallel = world.parallel(self.model)
