@@ -99,7 +99,11 @@ class Checkpoint:
                 ) from None
             except OSError as error:  # some network volumes have no locks
                 _say(f"checkpoints {self.folder}: cannot be locked ({error.strerror}); start no second training")
-            yield
+            try:
+                yield
+            finally:
+                (self.folder / _LOCK).unlink(missing_ok=True)
+                self._leave_no_empty_folder()
 
     def save(self, progress: Progress, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Add a state; the oldest above `kept` go.
@@ -177,8 +181,10 @@ class Checkpoint:
             return
         for state in self._states():
             shutil.rmtree(state, ignore_errors=True)
-        (self.folder / _LOCK).unlink(missing_ok=True)
-        if not any(self.folder.iterdir()):
+        self._leave_no_empty_folder()
+
+    def _leave_no_empty_folder(self) -> None:
+        if self.folder is not None and self.folder.exists() and not [*self.folder.iterdir()]:
             self.folder.rmdir()
 
     def _states(self) -> list[Path]:

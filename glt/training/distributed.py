@@ -86,12 +86,14 @@ def world(accelerator: str) -> Iterator[World]:
         accelerator: cpu, gpu or auto; a process on a GPU takes that of its LOCAL_RANK.
 
     Raises:
-        GltError: no such accelerator, or fewer GPUs than processes on this node.
+        GltError: no such accelerator, fewer GPUs than processes on this node, or WORLD_SIZE without the rest.
     """
     place, size = device_of(accelerator), int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield World(place)
         return
+    if missing := [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]:
+        raise GltError(f"WORLD_SIZE is {size}, but {', '.join(missing)} not set: start through torchrun, or unset it")
     if place.type == "cuda":
         local = int(os.environ["LOCAL_RANK"])
         if local >= torch.cuda.device_count():

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from glt.errors import GltError
 from glt.motion.disentangle import Motions
 from glt.recipe import Recipe
 from glt.reporter import Silent
@@ -58,6 +59,13 @@ def test_a_world_of_one_is_plain() -> None:
         assert alone.share([3, 1, 2]) == [0, 1, 2]
         alone.agree("anything", 1, 2)
         alone.wait()
+
+
+def test_a_world_that_nobody_described_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(GltError, match=r"WORLD_SIZE is 2, but RANK, .* not set: start through torchrun, or unset it"):
+        with world("cpu"):
+            pass
 
 
 @pytest.fixture(scope="module")

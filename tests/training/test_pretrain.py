@@ -27,7 +27,7 @@ from glt.training.batches import shuffled
 from glt.training.checkpoint import Checkpoint, Progress
 from glt.training.encoder import build_encoder, load_encoder, save_encoder
 from glt.training.mpdp import Pretrainer, Tally, loss
-from glt.training.pretrain import learning_rate, pretrain
+from glt.training.pretrain import LOOK, learning_rate, pretrain
 from tests import oracle
 from tests.conftest import small_recipe, store
 
@@ -234,6 +234,25 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_state(motion
     batch = shuffled(motions.numbers("train"), 0, 3, 8)[1]
     names = motions.index["name"].iloc[batch].tolist()
     assert f"clips {', '.join(names[:5])} and {len(names) - 5} more; lower pretrain.lr (1e+30)" in message
+
+
+def test_looking_at_the_losses_now_and_then_names_the_same_batch(
+    motions: Motions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU: the batch of step 2 is named at the look after step 3, and nothing was saved after it."""
+    monkeypatch.setitem(LOOK, "cpu", 3)
+    recipe = small_recipe(pretrain={"epochs": 4, "batch": 8, "lr": 1e30})
+    with pytest.raises(GltError, match="at epoch 1, step 2 of 4"):
+        pretrain(motions, recipe, CPU, Silent(), Checkpoint(tmp_path, every=0))
+    assert states(tmp_path) == []
+
+    good = small_recipe()
+    with pytest.raises(Interrupted, match="at epoch 2, step 3 of 4"):  # the first look of that epoch
+        pretrain(motions, good, CPU, Stopping(1, kill=True), Checkpoint(tmp_path))
+    resumed, rows = pretrain(motions, good, CPU, Silent(), Checkpoint(tmp_path))
+    encoder, history = pretrain(motions, good, CPU, Silent(), Checkpoint(None))
+    assert equal(resumed, encoder)
+    assert reproducible(rows) == reproducible(history)
 
 
 def test_weights_that_are_not_finite_are_not_saved(motions: Motions, tmp_path: Path) -> None:
