@@ -19,9 +19,9 @@ def pretrain(
     from pathlib import Path
 
     from glt import artifact
-    from glt.steps import training
+    from glt.steps import launch
 
-    found = training.pretrain(
+    found = launch.pretrain(
         Path(motions.path),
         recipe,
         Path(encoder.path),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import subprocess
 import sys
@@ -15,13 +16,15 @@ from rich.table import Table
 
 from glt import recipe
 from glt.analysis import summary
-from glt.errors import GltError
+from glt.errors import GltError, SharedError
 from glt.lifecycle import registry, tracking, versions
 from glt.steps import attention, compare, data, release, report, training
 
 
 def show(result: Any) -> None:
     """Print what a step gives back: its metrics as a table, a verdict or a version as it is."""
+    if result == {}:  # a process that leaves speaking to the first
+        return
     if isinstance(result, dict):
         table = Table("metric", "value", box=None)
         for name, value in result.items():
@@ -104,8 +107,10 @@ for step in (
 
 
 def main() -> None:
-    """Run the command line; a GltError is one line on stderr and exit code 1."""
+    """Run the command line; a GltError is one line on stderr and its exit code: 1, or 143 after SIGTERM."""
     try:
         app()
     except GltError as error:
-        sys.exit(f"glt: error: {error}")
+        if not isinstance(error, SharedError) or os.environ.get("RANK", "0") == "0":  # else the first process says it
+            print(f"glt: error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

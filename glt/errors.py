@@ -1,4 +1,4 @@
-"""The one exception a person is meant to read."""
+"""The exceptions a person is meant to read."""
 
 from __future__ import annotations
 
@@ -9,8 +9,21 @@ from types import TracebackType
 class GltError(Exception):
     """Something the user can mend: the message names the file or field and the remedy.
 
-    The command line and the pipeline components print it without a traceback and exit with 1.
+    The command line and the pipeline components print it without a traceback and exit with `exit_code`, a component
+    with 1.
     """
+
+    exit_code = 1
+
+
+class SharedError(GltError):
+    """Raised by all processes of a training at the same step: each waits for the others before it ends."""
+
+
+class Interrupted(SharedError):
+    """A training that was asked to end (SIGTERM) and has saved its state: the same command goes on from there."""
+
+    exit_code = 143  # 128 + SIGTERM, as a shell says it; not 0, so Kubernetes and Kubeflow Pipelines try again
 
 
 def print_plainly() -> None:

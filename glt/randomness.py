@@ -24,6 +24,19 @@ def generator(purpose: Purpose, seed: int, epoch: int = 0, number: int = 0) -> n
     return np.random.Generator(np.random.Philox(key=[(seed << 32) + epoch, (int(purpose) << 56) + number]))
 
 
+def seed_dropout(seed: int, epoch: int, step: int, rank: int = 0) -> None:
+    """Begin a training step's dropout and drop path: torch's generators start anew, whatever was drawn before.
+
+    Args:
+        seed: of the training.
+        epoch: from 0.
+        step: within the epoch, from 0, below 2^40.
+        rank: of the process, below 2^16; each drops other units of its own clips.
+    """
+    stream = generator(Purpose.DROPOUT, seed, epoch, (step << 16) + rank)
+    torch.manual_seed(int(stream.integers(2**63)))
+
+
 def uniform(purpose: Purpose, seed: int, epoch: int, *places: Tensor) -> Tensor:
     """Float32 numbers in [0, 1), one for each place, on the places' device.
 

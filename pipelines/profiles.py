@@ -17,6 +17,7 @@ class Profile:
         light: (CPU, memory) of the other steps.
         heavy: (CPU, memory) of the computing steps.
         retries: of a step that fails.
+        interruptions: how often a training may lose its pod beyond that; it goes on at its last checkpoint.
         on_cluster: whether pods get what only a cluster has (secrets, volumes, node selection).
     """
 
@@ -24,6 +25,7 @@ class Profile:
     light: tuple[str, str] = ("1", "4Gi")
     heavy: tuple[str, str] = ("4", "16Gi")
     retries: int = 2
+    interruptions: int = 8
     on_cluster: bool = True
 
 
@@ -55,6 +57,7 @@ def trains(task: PipelineTask, profile: Profile, *, hours: float) -> PipelineTas
     _common(task, profile, profile.heavy, True, hours)
     if not profile.on_cluster:
         return task
+    _retry(task, profile.retries + profile.interruptions)
     kubernetes.mount_pvc(task, pvc_name="glt-checkpoints", mount_path=CHECKPOINTS)
     if profile.accelerator == "gpu":
         task.set_accelerator_type(GPU_RESOURCE).set_accelerator_limit(1)
@@ -74,7 +77,7 @@ def _common(task: PipelineTask, profile: Profile, size: tuple[str, str], cached:
         return task
     task.set_cpu_request(cpu).set_cpu_limit(cpu).set_memory_request(memory).set_memory_limit(memory)
     task.set_env_variable("OMP_NUM_THREADS", cpu)  # torch counts the node's cores, not the pod's
-    task.set_retry(profile.retries, backoff_duration="30s", backoff_factor=2)
+    _retry(task, profile.retries)
     kubernetes.set_timeout(task, int(hours * HOUR))
     kubernetes.use_field_path_as_env(task, env_name="GLT_RUN_ID", field_path="metadata.labels['pipeline/runid']")
     kubernetes.use_config_map_as_env(
@@ -83,3 +86,7 @@ def _common(task: PipelineTask, profile: Profile, size: tuple[str, str], cached:
     keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
     kubernetes.use_secret_as_env(task, secret_name="glt-object-store", secret_key_to_env={key: key for key in keys})
     return task
+
+
+def _retry(task: PipelineTask, times: int) -> None:
+    task.set_retry(times, backoff_duration="30s", backoff_factor=2, backoff_max_duration="600s")

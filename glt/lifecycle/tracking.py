@@ -140,7 +140,7 @@ class StepRun:
 
     def __init__(self, client: MlflowClient, run_id: str, parent_id: str) -> None:
         """Use `step`."""
-        self.run_id, self._parent = run_id, parent_id
+        self.run_id, self._parent, self._client = run_id, parent_id, client
         self._console = ConsoleReporter()
         self._outbox = outbox.Outbox(client, store_uri(), run_id, home() / "spool")
         self._rows: list[tuple[str, float, int, int]] = []
@@ -156,6 +156,14 @@ class StepRun:
         self._rows += [(name, float(value), now, step) for name, value in values.items()]
         if time.monotonic() >= self._next:
             self._flush()
+
+    def recorded(self, name: str) -> set[int]:
+        """The steps at which an earlier attempt recorded a metric; none if the store does not say."""
+        try:
+            with outbox.once():
+                return {metric.step for metric in self._client.get_metric_history(self.run_id, name)}
+        except Exception:  # sqlalchemy, requests and MLflow each raise their own
+            return set()
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Record settings; one that is there keeps its value."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from glt.errors import GltError
 from glt.lifecycle import tracking
 from glt.motion.disentangle import Motions
 from glt.recipe import Recipe, load
+from glt.reporter import Silent
 from glt.steps.provenance import provenance, versions_of
 from glt.training import finetune as finetuning
 from glt.training import pretrain as pretraining
@@ -20,28 +22,57 @@ from glt.training import probe as probing
 from glt.training.batches import device
 from glt.training.checkpoint import Checkpoint, fingerprint
 from glt.training.classifier import save_classifier
+from glt.training.distributed import world as world_of
 from glt.training.encoder import load_encoder, save_encoder
 
 
 def pretrain(
-    motions: Path, recipe: str, out: Path, accelerator: str = "auto", data_version: str = "", code_version: str = ""
+    motions: Path,
+    recipe: str,
+    out: Path,
+    accelerator: str = "auto",
+    checkpoints: Path | None = None,
+    save_every: float = 30.0,
+    data_version: str = "",
+    code_version: str = "",
 ) -> dict[str, float]:
-    """MPDP on all training clips, labelled or not: the ``encoder`` artifact at `out`.
+    """MPDP on all training clips, labelled or not: the ``encoder`` artifact at `out`. Runs under torchrun, too.
 
-    An interrupted run of the same recipe, data and code goes on at its last checkpoint.
+    An interrupted run of the same recipe, data and code goes on at its last checkpoint, on as many processes as it
+    is then given.
+
+    Args:
+        motions: folder of motions.
+        recipe: name, path or text of the recipe.
+        out: where the encoder goes.
+        accelerator: cpu, gpu or auto.
+        checkpoints: folder for the state of this run, seen by all its processes; default: one of its own in GLT_HOME.
+        save_every: seconds between two checkpoints.
+        data_version: DVC md5 of the recordings; that of `motions` if not given.
+        code_version: hash of the source tree; computed if not given.
+
+    Returns:
+        The last epoch's metrics; none in other processes than the first.
 
     Raises:
-        GltError: no training clip, no such accelerator, or a loss that is not finite.
+        GltError: no training clip, no such accelerator, a loss that is not finite, or `checkpoints` holds another run.
+        Interrupted: SIGTERM came; the state is saved.
     """
     settings, data = load(recipe), Motions(motions)
     version = versions_of(data.info, data_version, code_version)
-    with tracking.step(settings, version, "pretrain") as run:
-        run.dataset(settings.data.dataset, version.data, str(motions), "training")
-        checkpoint = _checkpoint("pretrain", data, settings, version)
-        encoder, history = pretraining.pretrain(data, settings, device(accelerator), run, checkpoint)
-        save_encoder(encoder.cpu(), history, out, provenance(version, settings, run.run_id))
-        checkpoint.drop()
-        run.figure(figures.curves(history), "curves.png")
+    checkpoint = _checkpoint("pretrain", data, settings, version, folder=checkpoints)
+    checkpoint.every = save_every
+    with world_of(accelerator) as world:
+        if not world.first:
+            pretraining.pretrain(data, settings, world, Silent(), checkpoint)
+            return {}
+        with checkpoint.alone(), tracking.step(settings, version, "pretrain") as run:
+            run.dataset(settings.data.dataset, version.data, str(motions), "training")
+            reporter = _Continued(run, run.recorded("pretrain/loss") if checkpoint.any else set())
+            encoder, history = pretraining.pretrain(data, settings, world, reporter, checkpoint)
+            save_encoder(encoder.cpu(), history, out, provenance(version, settings, run.run_id))
+            checkpoint.drop()
+            run.figure(figures.curves(history), "curves.png")
     return {name: value for name, value in history[-1].items() if name != "epoch"}
 
 
@@ -109,6 +140,7 @@ def finetune(
 
     Raises:
         GltError: a fraction out of range, no labelled clip on a side, one class only, or a loss that is not finite.
+        Interrupted: SIGTERM came; the state is saved.
     """
     if not 0 < fraction <= 1:
         raise GltError(f"fraction {fraction}: give the labelled share as a number above 0 and at most 1")
@@ -116,10 +148,10 @@ def finetune(
     version = versions_of(data.info, data_version, code_version)
     torch.set_num_threads(max(1, torch.get_num_threads() // tasks_at_once))
     trial = f"{fraction_key(fraction)}-seed{seed}"
-    with tracking.step(settings, version, "finetune", trial) as run:
+    checkpoint = _checkpoint(f"finetune-{trial}", data, settings, version, encoder=artifact.digest(encoder))
+    with checkpoint.alone(), tracking.step(settings, version, "finetune", trial) as run:
         run.dataset(settings.data.dataset, version.data, str(motions), "training")
         start = load_encoder(encoder)
-        checkpoint = _checkpoint(f"finetune-{trial}", data, settings, version, artifact.digest(encoder))
         result = finetuning.finetune(start, data, settings, fraction, seed, device(accelerator), run, checkpoint)
         names = data.index["name"].iloc[result.labelled]
         save_classifier(
@@ -137,7 +169,27 @@ def finetune(
     return metrics
 
 
-def _checkpoint(name: str, motions: Motions, recipe: Recipe, version: tracking.Versions, *more: str) -> Checkpoint:
-    """The checkpoint of a training: in a folder that outlives the task, and of this recipe, data and code only."""
-    mark = fingerprint(name, motions.digest, recipe.to_json(), version.code, *more)
-    return Checkpoint(tracking.home() / "checkpoints" / f"{name}-{mark}", mark)
+class _Continued:
+    """A reporter for a training that goes on: no epoch is recorded twice, none is left out."""
+
+    def __init__(self, run: tracking.StepRun, recorded: set[int]) -> None:
+        self._run, self._recorded, self.progress = run, recorded, run.progress
+
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        """Record what an earlier attempt has not."""
+        if step not in self._recorded:
+            self._run.metrics(values, step)
+
+
+def _checkpoint(
+    name: str, motions: Motions, recipe: Recipe, version: tracking.Versions, folder: Path | None = None, **more: str
+) -> Checkpoint:
+    """The checkpoints of a training: of this recipe, data and code only, and where they outlive the task."""
+    identity = {
+        "training": name,
+        "recipe": recipe.model_dump(mode="json"),
+        "data (digest of the motions)": motions.digest,
+        "code version": version.code,
+        **more,
+    }
+    return Checkpoint(folder or tracking.home() / "checkpoints" / f"{name}-{fingerprint(identity)}", identity)

@@ -1,27 +1,55 @@
-"""Training state on disk: an interrupted run goes on where it was, bit for bit on a CPU.
+"""Training state on disk: an interrupted run goes on where it was, in the middle of an epoch too.
 
-A checkpoint is an artifact folder (safetensors + JSON, nothing pickled) that replaces the one before atomically. It
-belongs to one run: recipe, data and code are hashed into its fingerprint, and another fingerprint starts afresh.
+A checkpoint is an artifact folder ``step-00000123`` (safetensors + JSON, nothing pickled), written aside and renamed,
+so that it is whole or not there. The last few stand beside each other. Each says in its manifest which run it is of
+(recipe, data, code): another run refuses it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import shutil
+import sys
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from glt import artifact
-from glt.errors import GltError
+from glt.errors import GltError, SharedError
 
 KIND = "checkpoint"
+_NAME, _DIGITS = "step-", 8
+_LOCK = ".lock"
+
+
+@dataclass
+class Progress:
+    """How far a training is.
+
+    Attributes:
+        epoch: epochs done.
+        step: steps done of the epoch after those.
+        steps: steps done in all; names the checkpoint.
+        history: what is kept of each epoch done; JSON values.
+        sums: what the epoch that runs has summed up so far.
+        numbers: the same, of what is no tensor.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    steps: int = 0
+    history: list[Any] = field(default_factory=list)
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    numbers: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -29,71 +57,174 @@ class Checkpoint:
     """Where a run keeps its state; `folder` None keeps none.
 
     Attributes:
-        folder: the checkpoint's place.
-        fingerprint: what the run is; from `fingerprint`.
-        every: seconds between two states that `keep` saves.
+        folder: holds the run's checkpoints; it must outlive the process, and be the same for all of its processes.
+        identity: what the run is made from; JSON values, nested by name. Only a state of the same run is restored.
+        every: seconds between two states.
+        kept: how many states stand beside each other.
     """
 
     folder: Path | None
-    fingerprint: str
+    identity: Mapping[str, Any] = field(default_factory=dict)
     every: float = 30.0
+    kept: int = 2
     _saved: float = field(default_factory=time.monotonic)
 
-    def keep(self, epoch: int, model: nn.Module, optimizer: torch.optim.Optimizer, history: list[Any]) -> None:
-        """Save the state if the last one is old enough."""
-        if time.monotonic() - self._saved >= self.every:
-            self.save(epoch, model, optimizer, history)
-            self._saved = time.monotonic()
+    @property
+    def due(self) -> bool:
+        """Whether the last state is old enough for a new one."""
+        return self.folder is not None and time.monotonic() - self._saved >= self.every
 
-    def save(self, epoch: int, model: nn.Module, optimizer: torch.optim.Optimizer, history: list[Any]) -> None:
-        """The state after `epoch` epochs."""
+    @property
+    def any(self) -> bool:
+        """Whether there is a state to go on from."""
+        return self.folder is not None and self.folder.exists() and bool(self._states())
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """No other process trains with this folder meanwhile.
+
+        Raises:
+            GltError: another one does.
+        """
+        if self.folder is None:
+            yield
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / _LOCK).open("w", encoding="utf-8") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise GltError(
+                    f"checkpoints {self.folder}: another process trains with them; wait for it, or give another folder"
+                ) from None
+            except OSError as error:  # some network volumes have no locks
+                _say(f"checkpoints {self.folder}: cannot be locked ({error.strerror}); start no second training")
+            try:
+                yield
+            finally:
+                (self.folder / _LOCK).unlink(missing_ok=True)
+                self._leave_no_empty_folder()
+
+    def save(self, progress: Progress, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Add a state; the oldest above `kept` go.
+
+        Raises:
+            GltError: the folder cannot be written; the states before stay.
+        """
         if self.folder is None:
             return
         optimized = optimizer.state_dict()
         tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
         for number, state in optimized["state"].items():
             tensors |= {f"optimizer.{number}.{name}": torch.as_tensor(value) for name, value in state.items()}
-        tensors["random.cpu"] = torch.get_rng_state()
-        if torch.cuda.is_available():
-            tensors["random.cuda"] = torch.cuda.get_rng_state()
-        with artifact.create(self.folder, KIND, {"epoch": epoch, "fingerprint": self.fingerprint}) as draft:
-            save_file({name: value.contiguous() for name, value in tensors.items()}, draft / "state.safetensors")
-            state = {"groups": optimized["param_groups"], "history": history}
-            (draft / "state.json").write_text(json.dumps(state), encoding="utf-8")
+        tensors |= {f"sums.{name}": value for name, value in progress.sums.items()}
+        info = {"identity": self.identity, "epoch": progress.epoch, "step": progress.step, "steps": progress.steps}
+        state = {"groups": optimized["param_groups"], "history": progress.history, "numbers": progress.numbers}
+        try:
+            with artifact.create(self.folder / f"{_NAME}{progress.steps:0{_DIGITS}d}", KIND, info) as draft:
+                save_file({name: value.contiguous() for name, value in tensors.items()}, draft / "state.safetensors")
+                (draft / "state.json").write_text(json.dumps(state), encoding="utf-8")
+        except OSError as error:
+            raise GltError(
+                f"checkpoints {self.folder}: cannot be written ({error}); make room or name another folder, "
+                "and run the same again"
+            ) from error
+        for old in self._states()[: -self.kept]:
+            shutil.rmtree(old, ignore_errors=True)
+        self._saved = time.monotonic()
+
+    def sweep(self) -> None:
+        """Delete what cannot be used: what a killed process had half written, and newest states that are damaged."""
+        if self.folder is None or not self.folder.exists():
+            return
+        for draft in self.folder.glob(f".{_NAME}*"):
+            shutil.rmtree(draft, ignore_errors=True)
+        for state in reversed(self._states()):
+            try:
+                artifact.open_artifact(state, KIND)
+                return
+            except GltError as error:
+                why = str(error).split(";")[0]
+                _say(f"checkpoint {state} is damaged and deleted, the one before is taken if there is one ({why})")
+                shutil.rmtree(state)
+
+    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer, *, quiet: bool = False) -> Progress:
+        """Load the newest state into `model` and `optimizer`; how far it is, which is nowhere if there is none.
+
+        Call `sweep` first, in one process. It says where the training goes on unless `quiet`.
+
+        Raises:
+            SharedError: the state is of another run; says what differs.
+        """
+        if not self.any:
+            return Progress()
+        states = self._states()
+        info = artifact.open_artifact(states[-1], KIND, verify=False)
+        self._same_run(states[-1], info["identity"])
+        tensors = load_file(states[-1] / "state.safetensors")
+        state = json.loads((states[-1] / "state.json").read_text(encoding="utf-8"))
+        model.load_state_dict(_part(tensors, "model."))
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in _part(tensors, "optimizer.").items():
+            number, key = name.split(".", 1)
+            moments.setdefault(int(number), {})[key] = value
+        optimizer.load_state_dict({"state": moments, "param_groups": state["groups"]})
+        device = next(model.parameters()).device
+        sums = {name: value.to(device) for name, value in _part(tensors, "sums.").items()}
+        if not quiet:
+            _say(f"goes on from {states[-1]}, {info['epoch']} epochs and {info['step']} steps done")
+        return Progress(info["epoch"], info["step"], info["steps"], state["history"], sums, state["numbers"])
 
     def drop(self) -> None:
-        """Delete the state: the run is done."""
-        if self.folder is not None:
-            shutil.rmtree(self.folder, ignore_errors=True)
-
-    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, list[Any]]:
-        """Load the state into `model` and `optimizer`; how many epochs are done, and their history.
-
-        (0, []) without a checkpoint, or with one that is damaged or of another run: the run starts afresh.
-        """
+        """Delete all states: the run is done. What else stands in the folder stays."""
         if self.folder is None or not self.folder.exists():
-            return 0, []
-        try:
-            info = artifact.open_artifact(self.folder, KIND)
-        except GltError:
-            return 0, []
-        if info["fingerprint"] != self.fingerprint:
-            return 0, []
-        tensors = load_file(self.folder / "state.safetensors")
-        state = json.loads((self.folder / "state.json").read_text(encoding="utf-8"))
-        model.load_state_dict({n.removeprefix("model."): v for n, v in tensors.items() if n.startswith("model.")})
-        moments: dict[int, dict[str, torch.Tensor]] = {}
-        for name, value in tensors.items():
-            if name.startswith("optimizer."):
-                _, number, key = name.split(".", 2)
-                moments.setdefault(int(number), {})[key] = value
-        optimizer.load_state_dict({"state": moments, "param_groups": state["groups"]})
-        torch.set_rng_state(tensors["random.cpu"])
-        if "random.cuda" in tensors and torch.cuda.is_available():
-            torch.cuda.set_rng_state(tensors["random.cuda"])
-        return int(info["epoch"]), state["history"]
+            return
+        for state in self._states():
+            shutil.rmtree(state, ignore_errors=True)
+        self._leave_no_empty_folder()
+
+    def _leave_no_empty_folder(self) -> None:
+        if self.folder is not None and self.folder.exists() and not [*self.folder.iterdir()]:
+            self.folder.rmdir()
+
+    def _states(self) -> list[Path]:
+        """Oldest first."""
+        assert self.folder is not None
+        return sorted(self.folder.glob(_NAME + "[0-9]" * _DIGITS))
+
+    def _same_run(self, state: Path, identity: Any) -> None:
+        theirs, ours = _flat(identity), _flat(self.identity)
+        changed = [
+            f"{name.removeprefix('recipe.')}: {theirs.get(name, 'absent')} in the checkpoint, "
+            f"{ours.get(name, 'absent')} now"
+            for name in sorted(theirs.keys() | ours.keys())
+            if theirs.get(name) != ours.get(name)
+        ]
+        if changed:
+            raise SharedError(
+                f"{state} is of another run: {'; '.join(changed)}; "
+                f"restore that, or delete {self.folder}, or give another --checkpoints"
+            )
 
 
-def fingerprint(*parts: str) -> str:
+def fingerprint(identity: Mapping[str, Any]) -> str:
     """One hash of all that a run depends on."""
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested names joined by dots; values as JSON gives them back."""
+    if not isinstance(value, Mapping):
+        return {prefix: json.loads(json.dumps(value))}
+    flat: dict[str, Any] = {}
+    for name, inner in value.items():
+        flat |= _flat(inner, f"{prefix}.{name}" if prefix else name)
+    return flat
+
+
+def _say(text: str) -> None:
+    print(f"glt: {text}", file=sys.stderr, flush=True)

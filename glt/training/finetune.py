@@ -10,15 +10,16 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from glt.errors import GltError
+from glt.errors import GltError, Interrupted
 from glt.model import GLTransformer
 from glt.motion.disentangle import Motions
-from glt.randomness import Purpose, generator
+from glt.randomness import Purpose, generator, seed_dropout
 from glt.recipe import Recipe
 from glt.reporter import Reporter
 from glt.training.batches import Numbers, shuffled, training_batch
 from glt.training.checkpoint import Checkpoint
 from glt.training.classifier import Classifier, accuracy, predict, training_classes
+from glt.training.interruption import told_to_end
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ def finetune(
 
     Raises:
         GltError: no labelled clip on a side, one class only, or a loss that is not finite.
+        Interrupted: SIGTERM came; the state is saved.
     """
     config = recipe.finetune
     labelled, test = draw_labelled(motions, fraction, seed), motions.numbers("test", labelled=True)
@@ -73,28 +75,40 @@ def finetune(
         ],
         weight_decay=config.weight_decay,
     )
-    done, history = checkpoint.restore(model, optimizer)
+    checkpoint.sweep()
+    here = checkpoint.restore(model, optimizer)
     task = f"finetune {fraction:.0%}"
-    reporter.progress(task, done, config.epochs)
-    for epoch in range(done, config.epochs):
-        model.train()
-        total = 0.0
-        for chosen in shuffled(labelled, seed, epoch, config.batch):
-            _, batch = training_batch(motions, chosen, config.augment, seed, epoch, recipe.model, device)
-            answer = torch.from_numpy(np.searchsorted(classes, motions.labels(chosen))).to(device)
-            for group in optimizer.param_groups:
-                group["lr"] = group["peak"] * 0.5 * (1 + math.cos(math.pi * epoch / config.epochs))
-            loss = F.cross_entropy(model(batch), answer)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            total += loss.item() * len(chosen)
-        if not math.isfinite(total):
-            raise GltError(f"fine-tuning: the loss is {total} at epoch {epoch + 1}; lower finetune.lr ({config.lr})")
-        history.append(total / len(labelled))
-        checkpoint.keep(epoch + 1, model, optimizer, history)
-        reporter.metrics({"finetune/loss": history[-1]}, step=epoch + 1)
-        reporter.progress(task, epoch + 1, config.epochs, f"loss {history[-1]:.3f}")
+    with told_to_end() as ending:
+        reporter.progress(task, here.epoch, config.epochs)
+        for epoch in range(here.epoch, config.epochs):
+            model.train()
+            for chosen in shuffled(labelled, seed, epoch, config.batch)[here.step :]:
+                seed_dropout(seed, epoch, here.step)
+                _, batch = training_batch(motions, chosen, config.augment, seed, epoch, recipe.model, device)
+                answer = torch.from_numpy(np.searchsorted(classes, motions.labels(chosen))).to(device)
+                for group in optimizer.param_groups:
+                    group["lr"] = group["peak"] * 0.5 * (1 + math.cos(math.pi * epoch / config.epochs))
+                loss = F.cross_entropy(model(batch), answer)
+                if not math.isfinite(value := loss.item()):
+                    names = ", ".join(motions.index["name"].iloc[chosen[:5]])
+                    raise GltError(
+                        f"fine-tuning: the loss is {value} at epoch {epoch + 1}, step {here.step + 1}, clips {names}"
+                        f"{', ...' if len(chosen) > 5 else ''}; lower finetune.lr ({config.lr}), or mend or remove "
+                        "what is wrong among these clips; the last checkpoint stays as it is"
+                    )
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                here.numbers = {"loss": here.numbers.get("loss", 0.0) + value * len(chosen)}
+                here.step, here.steps = here.step + 1, here.steps + 1
+                if ending.is_set() or checkpoint.due:
+                    checkpoint.save(here, model, optimizer)
+                if ending.is_set():
+                    raise Interrupted(f"fine-tuning was told to end (SIGTERM) at epoch {epoch + 1}, step {here.step}")
+            here.history.append(here.numbers["loss"] / len(labelled))
+            here.epoch, here.step, here.numbers = epoch + 1, 0, {}
+            reporter.metrics({"finetune/loss": here.history[-1]}, step=epoch + 1)
+            reporter.progress(task, epoch + 1, config.epochs, f"loss {here.history[-1]:.3f}")
     table = predict(model, motions, test, device)
     metrics = {**accuracy(table), "labelled": float(len(labelled))}
     return Finetuned(model.cpu(), table, metrics, labelled)

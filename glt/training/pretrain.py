@@ -3,75 +3,202 @@
 from __future__ import annotations
 
 import math
+import time
+from dataclasses import replace
 
 import torch
+from torch import Tensor
 
-from glt.errors import GltError
+from glt.errors import Interrupted, SharedError
 from glt.model import GLTransformer
 from glt.motion.disentangle import Motions
 from glt.motion.displacement import targets
+from glt.randomness import seed_dropout
 from glt.recipe import PretrainConfig, Recipe
 from glt.reporter import Reporter
-from glt.training.batches import shuffled, training_batch
+from glt.training.batches import Numbers, shuffled, training_batch
 from glt.training.checkpoint import Checkpoint
+from glt.training.distributed import World
 from glt.training.encoder import build_encoder
-from glt.training.mpdp import Pretrainer, Tally, loss
+from glt.training.interruption import told_to_end
+from glt.training.mpdp import Pretrainer, Tally, counts, loss
+
+LOOK = {"cpu": 1, "cuda": 10}  # steps between two looks at the losses; on a GPU a look waits for it
 
 
 def pretrain(
     motions: Motions,
     recipe: Recipe,
-    device: torch.device,
+    device: torch.device | World,
     reporter: Reporter,
     checkpoint: Checkpoint,
 ) -> tuple[GLTransformer, list[dict[str, float]]]:
     """Train the encoder on all clips of the training side, labelled or not.
 
+    A batch is the same whatever the number of processes: each takes a share of it of about as many frames, and the
+    loss divides by what the whole batch holds. So are, but for rounding, the weights, if nothing is dropped out.
+
     Args:
         motions: disentangled clips.
         recipe: model, pretraining and seed.
-        device: where to train.
-        reporter: gets metrics and progress, an epoch each.
+        device: where to train, or the processes that train together.
+        reporter: gets metrics and progress, an epoch each, those of epochs before an interruption again; in a world
+            of many, give the others than the first a silent one.
         checkpoint: where the state is kept; a state of the same run is continued.
 
     Returns:
         The encoder and a row of metrics an epoch.
 
     Raises:
-        GltError: the loss is no longer finite; the last checkpoint stays.
+        SharedError: the loss is no longer finite, and the last checkpoint stays; or the checkpoint is of another run.
+        Interrupted: SIGTERM came; the state is saved.
     """
-    config, numbers = recipe.pretrain, motions.numbers("train")
-    torch.manual_seed(recipe.seed)
-    model = Pretrainer(build_encoder(recipe.model, motions), motions.bins).to(device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
-    done, history = checkpoint.restore(model, optimizer)
-    reporter.progress("pretrain", done, config.epochs)
-    for epoch in range(done, config.epochs):
-        model.train()
-        tally = Tally(motions.bins.intervals)
-        batches = shuffled(numbers, recipe.seed, epoch, config.batch)
-        for step, chosen in enumerate(batches):
-            rate = learning_rate(config, epoch + step / len(batches))
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            whole, seen = training_batch(motions, chosen, config.augment, recipe.seed, epoch, recipe.model, device)
-            goal = targets(whole, motions.bins)
-            value = loss(model(seen.tokens, seen.present, seen.lengths), goal, config, tally=tally)
-            if not math.isfinite(value.item()):
-                raise GltError(
-                    f"pretraining: the loss is {value.item()} at epoch {epoch + 1}; lower pretrain.lr ({config.lr})"
-                )
-            optimizer.zero_grad(set_to_none=True)
-            value.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            tally.clips += len(chosen)
-        metrics = tally.metrics()
-        history.append({"epoch": epoch + 1, **metrics})
-        reporter.metrics({**metrics, "pretrain/lr": rate}, step=epoch + 1)
-        note = f"loss {metrics['pretrain/loss']:.3f}, {metrics['speed/clips_per_s']:.0f} clips/s"
-        reporter.progress("pretrain", epoch + 1, config.epochs, note)
-        checkpoint.keep(epoch + 1, model, optimizer, history)
-    return model.encoder, history
+    world = device if isinstance(device, World) else World(device)
+    run = _Run(motions, recipe, world, checkpoint)
+    config, progress = recipe.pretrain, run.progress
+    with told_to_end() as ending:
+        for row in progress.history:  # an interrupted process may not have delivered all it had to say
+            run.report(row, reporter)
+        reporter.progress("pretrain", progress.epoch, config.epochs)
+        while progress.epoch < config.epochs:
+            batches = run.begin_epoch()
+            while progress.step < len(batches):
+                run.step(batches, ending.is_set())
+            row = run.end_epoch()
+            run.report(row, reporter)
+            note = f"loss {row['pretrain/loss']:.3f}, {row['speed/clips_per_s']:.0f} clips/s"
+            reporter.progress("pretrain", progress.epoch, config.epochs, note)
+    return run.model.encoder, progress.history
+
+
+class _Run:
+    """A training between two steps: the model, the optimiser, and how far it is."""
+
+    def __init__(self, motions: Motions, recipe: Recipe, world: World, checkpoint: Checkpoint) -> None:
+        self.motions, self.recipe, self.world, self.checkpoint = motions, recipe, world, checkpoint
+        self.numbers, self.config = motions.numbers("train"), recipe.pretrain
+        torch.manual_seed(recipe.seed)
+        self.model = Pretrainer(build_encoder(recipe.model, motions), motions.bins).to(world.device)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=self.config.lr, weight_decay=self.config.weight_decay, fused=True
+        )
+        if world.first:
+            checkpoint.sweep()
+        world.wait()
+        self.progress = checkpoint.restore(self.model, self.optimizer, quiet=not world.first)
+        here = self.progress
+        world.agree("where the training is (epochs, steps, steps in all)", here.epoch, here.step, here.steps)
+        self.parallel = world.parallel(self.model)
+        self.unseen: list[Tensor] = []  # losses since the last look
+
+    def begin_epoch(self) -> list[Numbers]:
+        """The epoch's batches; its sums go on where a checkpoint left them."""
+        self.parallel.train()
+        self.tally, done = Tally(self.motions.bins.intervals), self.progress
+        if done.numbers:
+            self.tally.batches, self.tally.clips = int(done.numbers["batches"]), int(done.numbers["clips"])
+            self.tally.started -= done.numbers["seconds"]
+        for name, value in done.sums.items():  # of all processes; the first holds them from here on
+            self.tally.sums[name] = value if self.world.first else torch.zeros_like(value)
+        return shuffled(self.numbers, self.recipe.seed, done.epoch, self.config.batch)
+
+    def step(self, batches: list[Numbers], ending: bool) -> None:
+        """One step of the optimiser; then, if it is time or this process was told to end, a checkpoint."""
+        here = self.progress
+        rate = learning_rate(self.config, here.epoch + here.step / len(batches))
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        seed_dropout(self.recipe.seed, here.epoch, here.step, self.world.rank)
+        value = self._loss(batches[here.step])
+        self.tally.clips += len(batches[here.step])
+        end, due = self._look(value, batches, ending)
+        self.optimizer.zero_grad(set_to_none=True)
+        (value * self.world.size).backward()  # type: ignore[no-untyped-call]  # processes' gradients are averaged
+        self.optimizer.step()
+        here.step += 1
+        here.steps += 1
+        if end or due:
+            self._save(batches)
+        if end:
+            place = self.checkpoint.folder
+            raise Interrupted(
+                f"pretraining was told to end (SIGTERM) at epoch {here.epoch + 1}, step {here.step} of {len(batches)}; "
+                + (f"its state is in {place}, run the same again to go on" if place else "no checkpoint was asked for")
+            )
+
+    def end_epoch(self) -> dict[str, float]:
+        """The epoch's row of metrics, of all processes."""
+        self.tally.sums = {name: self.world.total(value) for name, value in self.tally.sums.items()}
+        metrics, here = self.tally.metrics(), self.progress
+        here.epoch, here.step, here.sums, here.numbers = here.epoch + 1, 0, {}, {}
+        row = {"epoch": here.epoch, **metrics}
+        here.history.append(row)
+        return row
+
+    def report(self, row: dict[str, float], reporter: Reporter) -> None:
+        """Tell an epoch's metrics, and the learning rate it ended with."""
+        metrics, epoch = dict(row), int(row["epoch"])
+        del metrics["epoch"]
+        steps = math.ceil(len(self.numbers) / self.config.batch)
+        reporter.metrics({**metrics, "pretrain/lr": learning_rate(self.config, epoch - 1 / steps)}, step=epoch)
+
+    def _loss(self, chosen: Numbers) -> Tensor:
+        """This process's part of the batch's loss; the parts add up."""
+        frames = self.motions.index["length"].to_numpy()[chosen].clip(max=self.recipe.model.frames)
+        share = chosen[self.world.share(frames.tolist())]
+        whole, seen = training_batch(
+            self.motions,
+            share if len(share) else chosen[:1],
+            self.config.augment,
+            self.recipe.seed,
+            self.progress.epoch,
+            self.recipe.model,
+            self.world.device,
+        )
+        goal = targets(whole, self.motions.bins)
+        if not len(share):  # fewer clips than processes: this one takes part with a clip that counts for nothing
+            goal = replace(goal, valid=torch.zeros_like(goal.valid))
+        total = self.world.total(counts(goal, self.config))
+        logits = self.parallel(seen.tokens, seen.present, seen.lengths)
+        return loss(logits, goal, self.config, total, self.tally)
+
+    def _look(self, value: Tensor, batches: list[Numbers], ending: bool) -> tuple[bool, bool]:
+        """Whether any process was told to end, and whether a checkpoint is due; the same in all processes.
+
+        Raises:
+            SharedError: a loss since the last look is not finite.
+        """
+        self.unseen.append(value.detach())
+        step = self.progress.step
+        if len(self.unseen) < LOOK[value.device.type] and step + 1 < len(batches):
+            return False, False
+        flags = value.new_tensor([ending, self.world.first and self.checkpoint.due])
+        *losses, end, due = self.world.total(torch.cat([torch.stack(self.unseen), flags])).tolist()
+        self.unseen = []
+        for number, seen in enumerate(losses, start=step + 1 - len(losses)):
+            if not math.isfinite(seen):
+                raise self._diverged(f"the loss is {seen}", batches, number)
+        return end > 0, due > 0
+
+    def _save(self, batches: list[Numbers]) -> None:
+        here, tally = self.progress, self.tally
+        if not all(bool(value.isfinite().all()) for value in self.model.parameters()):
+            raise self._diverged("a weight is not finite any more", batches, here.step - 1)
+        here.sums = {name: self.world.total(value) for name, value in tally.sums.items()}
+        seconds = time.perf_counter() - tally.started
+        here.numbers = {"batches": tally.batches, "clips": tally.clips, "seconds": seconds}
+        if self.world.first:
+            self.checkpoint.save(here, self.model, self.optimizer)
+
+    def _diverged(self, what: str, batches: list[Numbers], step: int) -> SharedError:
+        here, names = self.progress, self.motions.index["name"].iloc[batches[step]].tolist()
+        rate = learning_rate(self.config, here.epoch + step / len(batches))
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        return SharedError(
+            f"pretraining: {what} at epoch {here.epoch + 1}, step {step + 1} of {len(batches)}, learning rate "
+            f"{rate:.3g}, clips {', '.join(names[:5])}{more}; lower pretrain.lr ({self.config.lr}), or mend or remove "
+            "what is wrong among these clips; the last checkpoint stays as it is"
+        )
 
 
 def learning_rate(config: PretrainConfig, epoch: float) -> float:

@@ -64,7 +64,7 @@ def test_every_step_is_there_and_bounded(gpu: tuple[dict[str, Any], dict[str, An
         assert resources["resourceMemoryLimit"] == resources["resourceMemoryRequest"], name
         assert int(platform[name]["activeDeadlineSeconds"]) > 0, name
     for name in STEPS:
-        assert tasks(spec)[name]["retryPolicy"]["maxRetryCount"] == 2, name
+        assert tasks(spec)[name]["retryPolicy"]["maxRetryCount"] == (10 if name in TRAIN else 2), name
 
 
 def test_gpu_is_asked_for_where_it_trains_and_nowhere_else(gpu: tuple[dict[str, Any], dict[str, Any]]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from glt.errors import GltError
+from glt.errors import GltError, Interrupted
 from glt.motion.disentangle import Motions, write_motions
 from glt.recipe import Recipe
 from glt.reporter import Silent
@@ -23,7 +25,7 @@ from tests.conftest import small_recipe, store
 CPU = torch.device("cpu")
 REGULARISED = {"frames": 16, "head_dim": 2, "heads": 2, "depth": 2, "dropout": 0.2, "drop_path": 0.3}
 RECIPE = small_recipe(finetune={"epochs": 3, "batch": 8, "augment": {"mask": 0.1}}, model=REGULARISED)
-NONE = Checkpoint(None, "")
+NONE = Checkpoint(None)
 
 
 def run(
@@ -64,31 +66,38 @@ def equal(a: Finetuned, b: Finetuned) -> bool:
     return all(torch.equal(value, b.model.state_dict()[name]) for name, value in a.model.state_dict().items())
 
 
-class Interrupted(Exception):
-    """Stands for a lost pod."""
+class LostPod(Exception):
+    """Stands for one."""
 
 
 class Stopping(Silent):
-    """Breaks a run off after some epochs."""
+    """Breaks a run off after some epochs, or sends SIGTERM."""
 
-    def __init__(self, after: int) -> None:
-        self.after, self.trained = after, []
+    def __init__(self, after: int, *, kill: bool = False) -> None:
+        self.after, self.kill, self.trained = after, kill, []
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         self.trained.append(step)
 
     def progress(self, task: str, done: int, total: int, note: str = "") -> None:
-        if done == self.after:
-            raise Interrupted
+        if done == self.after and self.kill:
+            os.kill(os.getpid(), signal.SIGTERM)
+        elif done == self.after:
+            raise LostPod
 
 
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(motions: Motions, tmp_path: Path) -> None:
-    with pytest.raises(Interrupted):
-        run(motions, checkpoint=Checkpoint(tmp_path / "state", "run", every=0), reporter=Stopping(2))
+    """Whether it is lost between two epochs or told to end within one; with dropout, bit for bit."""
+    whole = run(motions)
+    with pytest.raises(LostPod):
+        run(motions, checkpoint=Checkpoint(tmp_path / "state", every=0), reporter=Stopping(1))
+    with pytest.raises(Interrupted, match=r"fine-tuning was told to end \(SIGTERM\) at epoch 3, step 1"):
+        run(motions, checkpoint=Checkpoint(tmp_path / "state"), reporter=Stopping(2, kill=True))
+    torch.rand(7)
     reporter = Stopping(99)
-    resumed = run(motions, checkpoint=Checkpoint(tmp_path / "state", "run", every=0), reporter=reporter)
+    resumed = run(motions, checkpoint=Checkpoint(tmp_path / "state"), reporter=reporter)
     assert reporter.trained == [3]  # the epochs before are not trained again
-    assert equal(resumed, run(motions))
+    assert equal(resumed, whole)
 
 
 def test_encoder_and_classifier_are_trained_at_their_own_rates(motions: Motions) -> None:
@@ -120,9 +129,11 @@ def test_it_looks_at_no_test_clip(motions: Motions, tmp_path: Path) -> None:
 
 def test_a_loss_that_is_not_finite_stops_the_run(motions: Motions, tmp_path: Path) -> None:
     wild = small_recipe(finetune={"epochs": 3, "batch": 8, "encoder_lr": 1e30, "lr": 1e30})
-    with pytest.raises(GltError, match=r"fine-tuning: the loss is (nan|inf) at epoch 1; lower finetune\.lr"):
-        run(motions, wild, checkpoint=Checkpoint(tmp_path / "state", "run", every=0))
-    assert not list(tmp_path.iterdir())
+    with pytest.raises(
+        GltError, match=r"fine-tuning: the loss is (nan|inf) at epoch 1, step 2, clips clip.*; lower finetune\.lr"
+    ):
+        run(motions, wild, checkpoint=Checkpoint(tmp_path / "state", every=0))
+    assert [state.name for state in (tmp_path / "state").iterdir()] == ["step-00000001"]
 
 
 def test_a_few_labels_are_learnt(motions: Motions) -> None:

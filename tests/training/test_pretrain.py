@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from glt.errors import GltError
+from glt.errors import GltError, Interrupted
 from glt.model import GLTransformer
 from glt.motion.disentangle import Motions, write_motions
 from glt.motion.displacement import targets
 from glt.motion.packed import Packed
 from glt.recipe import PretrainConfig, Recipe
 from glt.reporter import Silent
-from glt.training.checkpoint import Checkpoint
+from glt.training.batches import shuffled
+from glt.training.checkpoint import Checkpoint, Progress
 from glt.training.encoder import build_encoder, load_encoder, save_encoder
 from glt.training.mpdp import Pretrainer, Tally, loss
-from glt.training.pretrain import learning_rate, pretrain
+from glt.training.pretrain import LOOK, learning_rate, pretrain
 from tests.conftest import small_recipe, store
 
 CPU = torch.device("cpu")
@@ -100,23 +104,25 @@ def test_metrics_of_an_epoch(motions: Motions) -> None:
             assert metrics[f"pretrain/{name}_majority/interval_{interval}"] == pytest.approx(majority, abs=1e-6)
 
 
-class Interrupted(Exception):
-    """Stands for a lost pod."""
+class LostPod(Exception):
+    """Stands for one."""
 
 
 class Stopping:
-    """A reporter that breaks a run off after some epochs, and notes what it is told."""
+    """A reporter that breaks a run off after some epochs, or sends SIGTERM, and notes what it is told."""
 
-    def __init__(self, after: int = 10**9) -> None:
-        self.after, self.seen, self.metric = after, [], {}
+    def __init__(self, after: int = 10**9, *, kill: bool = False) -> None:
+        self.after, self.kill, self.seen, self.metric = after, kill, [], {}
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         self.metric[step] = dict(values)
 
     def progress(self, task: str, done: int, total: int, note: str = "") -> None:
         self.seen.append((task, done, total))
-        if done == self.after:
-            raise Interrupted
+        if done == self.after and self.kill:
+            os.kill(os.getpid(), signal.SIGTERM)
+        elif done == self.after:
+            raise LostPod
 
 
 def reproducible(history: list[dict[str, float]]) -> list[dict[str, float]]:
@@ -127,55 +133,109 @@ def equal(a: GLTransformer, b: GLTransformer) -> bool:
     return all(torch.equal(value, b.state_dict()[name]) for name, value in a.state_dict().items())
 
 
+def states(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
 @pytest.mark.parametrize("regularised", [False, True], ids=["plain", "dropout"])
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(motions: Motions, tmp_path: Path, regularised: bool) -> None:
-    """Bit for bit, with whatever random numbers the process that goes on has used before."""
+    """Bit for bit, in the middle of epochs, with whatever random numbers the process that goes on has used before."""
     model = {"frames": 16, "head_dim": 2, "heads": 2, "depth": 2}
     model |= {"dropout": 0.2, "drop_path": 0.3} if regularised else {"dropout": 0.0, "drop_path": 0.0}
     augmented = {"epochs": 5, "batch": 8, "lr": 2e-3, "augment": {"mask": 0.1, "yaw": 30}}
     recipe = small_recipe(model=model, pretrain=augmented)
-    encoder, history = pretrain(motions, recipe, CPU, Silent(), Checkpoint(None, ""))
+    encoder, history = pretrain(motions, recipe, CPU, Silent(), Checkpoint(None))
+    folder = tmp_path / "state"
 
-    for after in (2, 4):
-        with pytest.raises(Interrupted):
-            pretrain(motions, recipe, CPU, Stopping(after), Checkpoint(tmp_path / "state", "run", every=0))
-        torch.manual_seed(after)
+    with pytest.raises(Interrupted, match=rf"at epoch 1, step 1 of 4; its state is in {folder}, run the same again"):
+        pretrain(motions, recipe, CPU, Stopping(0, kill=True), Checkpoint(folder))
+    with pytest.raises(Interrupted, match="at epoch 3, step 1 of 4"):
+        pretrain(motions, recipe, CPU, Stopping(2, kill=True), Checkpoint(folder, every=0))
+    with pytest.raises(LostPod):
+        pretrain(motions, recipe, CPU, Stopping(4), Checkpoint(folder, every=0))
+    assert states(folder) == ["step-00000015", "step-00000016"]
+    torch.manual_seed(99)
     reporter = Stopping()
-    resumed, rows = pretrain(motions, recipe, CPU, reporter, Checkpoint(tmp_path / "state", "run", every=0))
-    assert sorted(reporter.metric) == [4, 5]  # the epochs before are not trained again
+    resumed, rows = pretrain(motions, recipe, CPU, reporter, Checkpoint(folder, every=0))
+    assert [done for _, done, _ in reporter.seen] == [3, 4, 5]  # what was done before is not trained again
+    assert sorted(reporter.metric) == [1, 2, 3, 4, 5]  # but said again
+    whole = Stopping()
+    pretrain(motions, recipe, CPU, whole, Checkpoint(None))
+    assert reproducible([reporter.metric[n] for n in range(1, 6)]) == reproducible(
+        [whole.metric[n] for n in range(1, 6)]
+    )
+    assert equal(resumed, encoder)
+    assert reproducible(rows) == reproducible(history)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(
+    motions: Motions, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = small_recipe()
+    encoder, history = pretrain(motions, recipe, CPU, Silent(), Checkpoint(None))
+    with pytest.raises(LostPod):
+        pretrain(motions, recipe, CPU, Stopping(3), Checkpoint(tmp_path, every=0))
+    (tmp_path / "step-00000012" / "state.safetensors").write_bytes(b"half")
+    again, rows = pretrain(motions, recipe, CPU, Silent(), Checkpoint(tmp_path, every=0))
+    said = capsys.readouterr().err
+    assert "step-00000012 is damaged and deleted, the one before is taken" in said
+    assert "goes on from" in said
+    assert "step-00000011, 2 epochs and 3 steps done" in said
+    assert equal(again, encoder)
+    assert reproducible(rows) == reproducible(history)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_state(motions: Motions, tmp_path: Path) -> None:
+    """It says when, with which clips and at which rate."""
+    folder = tmp_path / "state"
+    good = small_recipe()
+    with pytest.raises(LostPod):
+        pretrain(motions, good, CPU, Stopping(3), Checkpoint(folder, every=0))
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    recipe = small_recipe(pretrain={"epochs": 4, "batch": 8, "lr": 1e30})
+    with pytest.raises(GltError, match=r"pretraining: the loss is (nan|inf) at epoch 4, step 2 of 4") as caught:
+        pretrain(motions, recipe, CPU, Silent(), Checkpoint(folder))
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    message = str(caught.value)
+    assert "learning rate 9.7e+29" in message
+    batch = shuffled(motions.numbers("train"), 0, 3, 8)[1]
+    names = motions.index["name"].iloc[batch].tolist()
+    assert f"clips {', '.join(names[:5])} and {len(names) - 5} more; lower pretrain.lr (1e+30)" in message
+
+
+def test_looking_at_the_losses_now_and_then_names_the_same_batch(
+    motions: Motions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU: the batch of step 2 is named at the look after step 3, and nothing was saved after it."""
+    monkeypatch.setitem(LOOK, "cpu", 3)
+    recipe = small_recipe(pretrain={"epochs": 4, "batch": 8, "lr": 1e30})
+    with pytest.raises(GltError, match="at epoch 1, step 2 of 4"):
+        pretrain(motions, recipe, CPU, Silent(), Checkpoint(tmp_path, every=0))
+    assert states(tmp_path) == []
+
+    good = small_recipe()
+    with pytest.raises(Interrupted, match="at epoch 2, step 3 of 4"):  # the first look of that epoch
+        pretrain(motions, good, CPU, Stopping(1, kill=True), Checkpoint(tmp_path))
+    resumed, rows = pretrain(motions, good, CPU, Silent(), Checkpoint(tmp_path))
+    encoder, history = pretrain(motions, good, CPU, Silent(), Checkpoint(None))
     assert equal(resumed, encoder)
     assert reproducible(rows) == reproducible(history)
 
 
-def test_a_damaged_checkpoint_starts_afresh_and_ends_the_same(motions: Motions, tmp_path: Path) -> None:
-    recipe = small_recipe()
-    encoder, _ = pretrain(motions, recipe, CPU, Silent(), Checkpoint(None, ""))
-    with pytest.raises(Interrupted):
-        pretrain(motions, recipe, CPU, Stopping(3), Checkpoint(tmp_path / "state", "run", every=0))
-    (tmp_path / "state" / "state.safetensors").write_bytes(b"half")
-    reporter = Stopping()
-    again, _ = pretrain(motions, recipe, CPU, reporter, Checkpoint(tmp_path / "state", "run", every=0))
-    assert sorted(reporter.metric) == [1, 2, 3, 4]
-    assert equal(again, encoder)
+def test_weights_that_are_not_finite_are_not_saved(motions: Motions, tmp_path: Path) -> None:
+    """A finite loss whose gradient is not: nothing may be left that a resumed run would start from."""
 
+    class Poisoned(Checkpoint):
+        def save(self, progress: Progress, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+            super().save(progress, model, optimizer)
+            with torch.no_grad():  # the state is good; the next step's is not
+                optimizer.state[next(model.parameters())]["exp_avg"].fill_(math.nan)
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_state(motions: Motions, tmp_path: Path) -> None:
-    recipe = small_recipe(pretrain={"epochs": 4, "batch": 8, "lr": 1e30})
-    checkpoint = Checkpoint(tmp_path / "state", "run", every=0)
-    with pytest.raises(GltError, match=r"loss is (nan|inf) at epoch 1; lower pretrain\.lr \(1e\+30\)"):
-        pretrain(motions, recipe, CPU, Silent(), checkpoint)
-    assert not list(tmp_path.iterdir())
-
-    good = small_recipe()
-    with pytest.raises(Interrupted):
-        pretrain(motions, good, CPU, Stopping(3), checkpoint)
-    with pytest.raises(GltError, match="at epoch 3"):
-        pretrain(motions, recipe, CPU, Silent(), checkpoint)
-    assert [path.name for path in tmp_path.iterdir()] == ["state"]
-    again = pretrainer(motions)
-    optimizer = torch.optim.AdamW(again.parameters(), fused=True)
-    assert checkpoint.restore(again, optimizer)[0] == 2
-    assert all(torch.isfinite(value).all() for value in again.state_dict().values())
+    with pytest.raises(GltError, match="a weight is not finite any more at epoch 1, step 2 of 4"):
+        pretrain(motions, small_recipe(), CPU, Silent(), Poisoned(tmp_path, every=0))
+    assert states(tmp_path) == ["step-00000001"]
 
 
 def changed_motions(folder: Path, what: str) -> Motions:
@@ -194,14 +254,14 @@ def changed_motions(folder: Path, what: str) -> Motions:
 def test_pretraining_looks_at_neither_labels_nor_test_clips(motions: Motions, tmp_path: Path, what: str) -> None:
     other = changed_motions(tmp_path / "motions", what)
     assert other.digest != motions.digest
-    encoders = [pretrain(m, BRIEF, CPU, Silent(), Checkpoint(None, ""))[0] for m in (motions, other)]
+    encoders = [pretrain(m, BRIEF, CPU, Silent(), Checkpoint(None))[0] for m in (motions, other)]
     assert equal(*encoders)
 
 
 def test_the_seed_decides(motions: Motions) -> None:
     def run(seed: int) -> GLTransformer:
         recipe: Recipe = BRIEF.model_copy(update={"seed": seed})
-        return pretrain(motions, recipe, CPU, Silent(), Checkpoint(None, ""))[0]
+        return pretrain(motions, recipe, CPU, Silent(), Checkpoint(None))[0]
 
     assert equal(run(0), run(0))
     assert not equal(run(0), run(1))
@@ -229,7 +289,7 @@ def test_the_classes_of_a_few_clips_can_be_learnt_by_heart(motions: Motions) -> 
 def test_every_epoch_is_reported(motions: Motions) -> None:
     recipe = small_recipe(pretrain={"epochs": 5, "batch": 8, "lr": 1e-2, "schedule": "cosine"})
     reporter = Stopping()
-    _, history = pretrain(motions, recipe, CPU, reporter, Checkpoint(None, ""))
+    _, history = pretrain(motions, recipe, CPU, reporter, Checkpoint(None))
     assert [row["epoch"] for row in history] == list(range(1, 6))
     losses = [row["pretrain/loss"] for row in history]
     assert losses[-1] < losses[0]
