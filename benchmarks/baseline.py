@@ -1,9 +1,9 @@
 """The textbook GL-Transformer and MPDP step that `make bench` measures ours against, written from the paper.
 
-Clips are padded to T_max; attention is matmul, mask, softmax, matmul; each interval has its own linear heads; a numpy
-feeder augments and labels one clip at a time, in double precision and over the padded length; AdamW is torch's plain
-one. It is what a careful reading of the paper gives, without waste: no loop over frames, joints or heads, contiguous
-operands, whole-batch matmuls. The same weights give the same loss and gradients as ours (tests/benchmarks).
+Clips are padded to T_max; attention is matmul, additive mask, softmax, matmul; each interval has its own linear heads;
+a numpy feeder augments and labels one clip at a time, in double precision and over the padded length; AdamW is torch's
+plain one. It is what a careful reading of the paper gives, without waste: no loop over frames, joints or heads,
+contiguous operands, whole-batch matmuls. The same weights give the same loss and gradients as ours (tests/benchmarks).
 
     tokens [B, T_max, P, K, 3] --embed--> z [B, T_max, J, D] --N blocks--> [B, T_max, E] --head MLP--> F [B, T_max, E]
 """
@@ -33,13 +33,13 @@ class Attention(nn.Module):
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, hidden: Tensor | None) -> Tensor:
-        """[N, n, W]; `hidden` [N, 1, 1, n] is True where a row may not be attended."""
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """[N, n, W]; `mask` [N, 1, 1, n] is added to the scores: -1e9 where a row may not be attended."""
         N, n, W = x.shape
         q, k, v = self.qkv(x).view(N, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4).contiguous().unbind(0)  # N, h, n, d
-        scores = q @ k.transpose(2, 3) * q.shape[-1] ** -0.5  # N, h, n, n
-        if hidden is not None:
-            scores = scores.masked_fill(hidden, -torch.inf)
+        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(2, 3)  # N, h, n, n
+        if mask is not None:
+            scores += mask
         a = scores.softmax(-1) @ v
         return self.dropout(self.out(a.transpose(1, 2).reshape(N, n, W)))
 
@@ -108,12 +108,12 @@ class Encoder(nn.Module):
     def forward(self, tokens: Tensor, present: Tensor, lengths: Tensor) -> Tensor:
         """tokens [B, T_max, P, K, 3], present [B, T_max, P], lengths [B] -> [B, T_max, E]."""
         T = tokens.shape[1]
-        padding = (torch.arange(T) >= lengths[:, None])[:, None, None, :]
-        real = ~padding[:, 0, 0, :, None]
+        real = torch.arange(T) < lengths[:, None]
+        padding = -1e9 * ~real[:, None, None, :]
+        shown = present | ~present.any(-1, keepdim=True)  # a frame that shows nobody attends everywhere
         absent = None
-        if not bool((present | ~real).all()):
-            shown = present | ~present.any(-1, keepdim=True)  # a frame that shows nobody attends everywhere
-            absent = ~shown.repeat_interleave(self.joints, dim=-1).flatten(0, 1)[:, None, None, :]
+        if not bool(shown.all()):
+            absent = -1e9 * ~shown.repeat_interleave(self.joints, dim=-1).flatten(0, 1)[:, None, None, :]
         z = torch.cat([self.embed_global(tokens[..., :1, :]), self.embed_local(tokens[..., 1:, :])], dim=-2)
         z = self.dropout(z.flatten(2, 3))  # B, T, J, D
         for number, block in enumerate(self.blocks):
