@@ -140,6 +140,10 @@ class PretrainConfig(_Section):
     global_intervals: Literal["all", "first"] = Field(
         "all", description="whose global translation has that weight; `first` (authors): the others count as joints"
     )
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="bfloat16: matrix products in bfloat16, weights and loss in float32; GPU only"
+    )
+    compile: bool = Field(False, description="torch.compile the layers on frames; GPU only")
     augment: AugmentConfig = AugmentConfig()
 
     @model_validator(mode="after")

@@ -9,8 +9,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from glt.errors import Interrupted, SharedError
-from glt.model import GLTransformer
+from glt.errors import GltError, Interrupted, SharedError
+from glt.model import DisplacementHeads, FeedForward, GLTransformer, SpatialAttention
 from glt.motion.disentangle import Motions
 from glt.motion.displacement import targets
 from glt.randomness import seed_dropout
@@ -77,6 +77,7 @@ class _Run:
     def __init__(self, motions: Motions, recipe: Recipe, world: World, checkpoint: Checkpoint) -> None:
         self.motions, self.recipe, self.world, self.checkpoint = motions, recipe, world, checkpoint
         self.numbers, self.config = motions.numbers("train"), recipe.pretrain
+        refuse_slow(self.config, world.device)
         torch.manual_seed(recipe.seed)
         self.model = Pretrainer(build_encoder(recipe.model, motions), motions.bins).to(world.device)
         self.optimizer = torch.optim.AdamW(
@@ -88,6 +89,8 @@ class _Run:
         self.progress = checkpoint.restore(self.model, self.optimizer, quiet=not world.first)
         here = self.progress
         world.agree("where the training is (epochs, steps, steps in all)", here.epoch, here.step, here.steps)
+        if self.config.compile:
+            compile_layers(self.model)
         self.parallel = world.parallel(self.model)
         self.unseen: list[Tensor] = []  # losses since the last look
 
@@ -159,8 +162,10 @@ class _Run:
         if not len(share):  # fewer clips than processes: this one takes part with a clip that counts for nothing
             goal = replace(goal, valid=torch.zeros_like(goal.valid))
         total = self.world.total(counts(goal, self.config))
-        logits = self.parallel(seen.tokens, seen.present, seen.lengths)
-        return loss(logits, goal, self.config, total, self.tally)
+        half = self.config.precision == "bfloat16"
+        with torch.autocast(self.world.device.type, torch.bfloat16, enabled=half):
+            direction, magnitude = self.parallel(seen.tokens, seen.present, seen.lengths)
+        return loss((direction.float(), magnitude.float()), goal, self.config, total, self.tally)
 
     def _look(self, value: Tensor, batches: list[Numbers], ending: bool) -> tuple[bool, bool]:
         """Whether any process was told to end, and whether a checkpoint is due; the same in all processes.
@@ -199,6 +204,32 @@ class _Run:
             f"{rate:.3g}, clips {', '.join(names[:5])}{more}; lower pretrain.lr ({self.config.lr}), or mend or remove "
             "what is wrong among these clips; the last checkpoint stays as it is"
         )
+
+
+def refuse_slow(config: PretrainConfig, device: torch.device) -> None:
+    """What speeds up a GPU and slows down a CPU is refused on a CPU.
+
+    Raises:
+        GltError: names the field.
+    """
+    if device.type == "cuda":
+        return
+    if config.precision != "float32":
+        raise GltError(
+            f"pretrain.precision: {config.precision} on a CPU is many times slower than float32; take float32, or "
+            "accelerator gpu"
+        )
+    if config.compile:
+        raise GltError(
+            "pretrain.compile: on a CPU torch.compile takes minutes and gains nothing; take false, or accelerator gpu"
+        )
+
+
+def compile_layers(model: Pretrainer) -> None:
+    """torch.compile, in place, of the layers whose only varying size is the number of frames. Not run on a GPU."""
+    kinds = (SpatialAttention, FeedForward, DisplacementHeads)
+    for layer in (model.encoder.head, *(module for module in model.modules() if isinstance(module, kinds))):
+        layer.compile(dynamic=True)
 
 
 def learning_rate(config: PretrainConfig, epoch: float) -> float:

@@ -22,6 +22,7 @@ from glt.motion.displacement import targets
 from glt.motion.packed import Packed
 from glt.recipe import PretrainConfig, Recipe
 from glt.reporter import Silent
+from glt.training import pretrain as pretraining
 from glt.training.batches import shuffled
 from glt.training.checkpoint import Checkpoint, Progress
 from glt.training.encoder import build_encoder, load_encoder, save_encoder
@@ -344,3 +345,35 @@ def test_a_damaged_encoder_is_refused(motions: Motions, tmp_path: Path, file: st
     shutil.rmtree(folder)
     with pytest.raises(GltError, match="not a finished encoder folder"):
         load_encoder(folder)
+
+
+@pytest.mark.parametrize(("field", "value"), [("precision", "bfloat16"), ("compile", True)])
+def test_what_only_hurts_on_a_cpu_is_refused(motions: Motions, field: str, value: object) -> None:
+    recipe = small_recipe(pretrain={"epochs": 1, "batch": 16, field: value})
+    with pytest.raises(GltError, match=rf"pretrain\.{field}: .* or accelerator gpu"):
+        pretrain(motions, recipe, CPU, Silent(), Checkpoint(None))
+
+
+def test_half_precision_learns_the_same(motions: Motions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU, where it is only slow: the loss of bfloat16 follows that of float32, and weights stay float32."""
+    monkeypatch.setattr(pretraining, "refuse_slow", lambda *_: None)
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        recipe = small_recipe(pretrain={"epochs": 4, "batch": 16, "lr": 2e-3, "precision": precision})
+        encoder, history = pretrain(motions, recipe, CPU, Silent(), Checkpoint(None))
+        losses[precision] = [row["pretrain/loss"] for row in history]
+        assert all(parameter.dtype == torch.float32 for parameter in encoder.parameters())
+    np.testing.assert_allclose(losses["bfloat16"], losses["float32"], rtol=0.02)
+    assert losses["bfloat16"] != losses["float32"]
+
+
+def test_compiled_layers_compute_the_same(motions: Motions) -> None:
+    """Without generating code, which needs a compiler: what the tracer sees is what the layers compute."""
+    model, batch = pretrainer(motions), few(motions)
+    expected = model(batch.tokens, batch.present, batch.lengths)
+    with torch.compiler.set_stance("force_eager"):
+        pretraining.compile_layers(model)
+        found = model(batch.tokens, batch.present, batch.lengths)
+    assert set(model.state_dict()) == set(pretrainer(motions).state_dict())
+    for one, other in zip(expected, found, strict=True):
+        torch.testing.assert_close(one, other)
