@@ -5,7 +5,7 @@ And the comparison against itself: with any one equation changed it must fail.
 
 from __future__ import annotations
 
-import sys
+import importlib
 import types
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +27,7 @@ LONGEST = 6
 INTERVALS = (1, 3)
 GRID = 0.25  # coordinates are multiples of it, so that dead zones and edges are hit exactly
 MODULES = ("glt.model", "glt.motion.displacement", "glt.training.mpdp")
+SMALL = "glt.small_attention"
 
 
 @dataclass(frozen=True)
@@ -103,22 +104,26 @@ class Code:
 
 def code(module: str = "", old: str = "", new: str = "") -> Code:
     """The code as it is, or with one text in one module changed."""
-    loaded = []
-    for name in MODULES:
-        __import__(name)
-        if name != module:
-            loaded.append(sys.modules[name])
-            continue
-        path = ROOT / (name.replace(".", "/") + ".py")
-        text = path.read_text(encoding="utf-8")
-        assert text.count(old) == 1, f"{path.name} has {old!r} {text.count(old)} times"
-        changed = types.ModuleType(name)
-        exec(compile(text.replace(old, new), path, "exec"), changed.__dict__)
-        loaded.append(changed)
-    if module == MODEL:
+    loaded = [changed(name, old, new) if name == module else importlib.import_module(name) for name in MODULES]
+    if module == SMALL:
+        loaded[0] = changed(MODEL)
+        loaded[0].small_attention = changed(SMALL, old, new)
+    if module in (MODEL, SMALL):
         loaded[2] = types.SimpleNamespace(**vars(loaded[2]))
         loaded[2].Pretrainer = type("Pretrainer", (loaded[2].Pretrainer,), {"__init__": _with_heads(loaded[0])})
     return Code(*loaded)
+
+
+def changed(name: str, old: str = "", new: str = "") -> Any:
+    """A copy of a module, with one text changed."""
+    path = ROOT / (name.replace(".", "/") + ".py")
+    text = path.read_text(encoding="utf-8")
+    if old:
+        assert text.count(old) == 1, f"{path.name} has {old!r} {text.count(old)} times"
+        text = text.replace(old, new)
+    module = types.ModuleType(name)
+    exec(compile(text, path, "exec"), module.__dict__)
+    return module
 
 
 def _with_heads(model: Any) -> Any:
@@ -220,9 +225,12 @@ CHANGES = [
      "            pass\n        z = z + self._drop"),
     ("Eq. 4, residual", MODEL, "z = z + self._drop(self.spatial", "z = self._drop(self.spatial"),
     ("Eq. 4, LN", MODEL, "self.spatial(self.norm_spatial(z), frames)", "self.spatial(z, frames)"),
-    ("Eq. 5", MODEL, "q, k, v = self", "q, v, k = self"),
-    ("Eq. 6, scale", MODEL, "attn_mask=mask,", "attn_mask=mask, scale=1.0,"),
-    ("Eq. 6, absent persons", MODEL, "attn_mask=mask,", "attn_mask=None,"),
+    ("Eq. 5, spatial", SMALL, "q, k, v = rows\n        out", "v, k, q = rows\n        out"),
+    ("Eq. 5, temporal", MODEL, "q, k, v = self", "q, v, k = self"),
+    ("Eq. 6, scale, spatial", SMALL, "rows[0] *= rows.shape[3] ** -0.5", "rows[0] *= 1.0"),
+    ("Eq. 6, scale, temporal", MODEL, "attn_mask=mask,", "attn_mask=mask, scale=1.0,"),
+    ("Eq. 6, absent persons", SMALL, "if mask is not None:", "if False:"),
+    ("Eq. 6, gradient", SMALL, "ds -= _sets(spread[part])", "pass"),
     ("Eq. 7", MODEL, "= config.heads, config.dropout, config.a", "= 1, config.dropout, config.a"),
     ("Eq. 8", MODEL, "a = self.out(self.attend(self.qkv(z), frames.tokens))",
      "a = self.attend(self.qkv(z), frames.tokens)"),

@@ -107,9 +107,9 @@ def test_an_absent_person_is_not_attended() -> None:
     z = torch.randn(4, PERSONS * JOINTS, model.config.width)
     other = z.clone()
     other[:, JOINTS:] += 1.0  # the absent person's tokens
-    frames = Frames.of((4,), model._attended(present), CPU)
+    frames = Frames.of((4,), model._mask(present, torch.float32), CPU)
     torch.testing.assert_close(block(z, frames)[:, :JOINTS], block(other, frames)[:, :JOINTS])
-    everyone = Frames.of((4,), model._attended(torch.ones_like(present)), CPU)
+    everyone = Frames.of((4,), model._mask(torch.ones_like(present), torch.float32), CPU)
     assert not torch.allclose(block(z, everyone)[:, :JOINTS], block(other, everyone)[:, :JOINTS])
 
 

@@ -150,12 +150,12 @@ def indicated_places(persons: int, joints: int, frames: int) -> list[tuple[int, 
     return [(frame, token) for token in tokens for frame in moments]
 
 
-def _map(qkv: Tensor, heads: int, attended: Tensor | None) -> Tensor:
+def _map(qkv: Tensor, heads: int, mask: Tensor | None) -> Tensor:
     """qkv [..., n, 3 W], laid out as 3 x heads x d -> softmax(Q K^T / sqrt(d)) [..., heads, n, n]."""
     q, k, _ = qkv.view(*qkv.shape[:-1], 3, heads, -1).movedim(-2, -4).unbind(-2)  # ..., h, n, d
     score = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
-    if attended is not None:
-        score = score.masked_fill(~attended, -math.inf)
+    if mask is not None:
+        score = score + mask
     return score.softmax(-1)
 
 
