@@ -71,10 +71,10 @@ class Ours:
 
     def step(self) -> float:
         """Feed, forward, loss, backward, optimiser."""
+        self.optimizer.zero_grad()
         seen, goal = self.feed()
         value = loss(self.model(seen.tokens, seen.present, seen.lengths), goal, self.problem.pretrain)
         result = value.item()
-        self.optimizer.zero_grad()
         value.backward()
         self.optimizer.step()
         return result
@@ -102,10 +102,10 @@ class Baseline:
 
     def step(self) -> float:
         """Feed, forward, loss, backward, optimiser."""
+        self.optimizer.zero_grad()
         batch = self.feed()
         value = baseline.loss(self.model(batch.tokens, batch.present, batch.lengths), batch, self.problem.pretrain)
         result = value.item()
-        self.optimizer.zero_grad()
         value.backward()
         self.optimizer.step()
         return result

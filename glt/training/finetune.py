@@ -83,6 +83,7 @@ def finetune(
         for epoch in range(here.epoch, config.epochs):
             model.train()
             for chosen in shuffled(labelled, seed, epoch, config.batch)[here.step :]:
+                optimizer.zero_grad(set_to_none=True)
                 seed_dropout(seed, epoch, here.step)
                 _, batch = training_batch(motions, chosen, config.augment, seed, epoch, recipe.model, device)
                 answer = torch.from_numpy(np.searchsorted(classes, motions.labels(chosen))).to(device)
@@ -96,7 +97,6 @@ def finetune(
                         f"{', ...' if len(chosen) > 5 else ''}; lower finetune.lr ({config.lr}), or mend or remove "
                         "what is wrong among these clips; the last checkpoint stays as it is"
                     )
-                optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 here.numbers = {"loss": here.numbers.get("loss", 0.0) + value * len(chosen)}

@@ -111,11 +111,11 @@ class _Run:
         rate = learning_rate(self.config, here.epoch + here.step / len(batches))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)  # before the forward pass, which needs the memory
         seed_dropout(self.recipe.seed, here.epoch, here.step, self.world.rank)
         value = self._loss(batches[here.step])
         self.tally.clips += len(batches[here.step])
         end, due = self._look(value, batches, ending)
-        self.optimizer.zero_grad(set_to_none=True)
         (value * self.world.size).backward()  # type: ignore[no-untyped-call]  # processes' gradients are averaged
         self.optimizer.step()
         here.step += 1
