@@ -81,7 +81,7 @@ def first_losses(motions: Motions, base: recipe.Recipe, start: str, epochs: int)
     chosen = base.model_copy(update={"model": base.model.model_copy(update={"positional_start": start})})
     losses = Losses(epochs)
     with contextlib.suppress(Enough):
-        pretrain(motions, chosen, torch.device("cpu"), losses, Checkpoint(None, ""))
+        pretrain(motions, chosen, torch.device("cpu"), losses, Checkpoint(None))
     return losses.values
 
 

@@ -70,7 +70,7 @@ def main() -> None:
         for seed in given.seeds:
             chosen = base.model_copy(update={"seed": seed})
             started = time.perf_counter()
-            encoder, _ = pretrain(data, chosen, torch.device("cpu"), ConsoleReporter(), Checkpoint(None, ""))
+            encoder, _ = pretrain(data, chosen, torch.device("cpu"), ConsoleReporter(), Checkpoint(None))
             seconds[f"pretrain/{seed}"] = time.perf_counter() - started
             metrics = probe(encoder, data, chosen, torch.device("cpu"), Silent()).metrics
             rows.append({"seed": seed, **by_hand, **{name: metrics[key] for name, key in NAMES.items()}})

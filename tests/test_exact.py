@@ -42,14 +42,18 @@ class Case:
     edge: str = "zero"
     absent: str = "left-out"
     loss: dict[str, Any] = field(default_factory=dict)
+    seed: int = 3
+    comings: bool = False
 
     def batch(self) -> Packed:
         """Clips on the grid."""
-        random = np.random.default_rng(3)
+        random = np.random.default_rng(self.seed)
         total = sum(self.lengths)
         tokens = random.integers(-3, 4, (total, self.persons, 3, 3)).astype(np.float32) * GRID
         present = np.ones((total, self.persons), bool)
-        if not self.everyone:
+        if self.comings:
+            present = random.random(present.shape) < 0.7
+        elif not self.everyone:
             first, second = self.lengths[:2]
             present[:2, -1] = False  # late
             present[first : first + second, -1] = False  # never
@@ -214,6 +218,16 @@ def test_everything_equals_the_slow_way(name: str) -> None:
     """To 1e-10 in double precision, to 1e-5 in single; targets exactly."""
     assert worst(CASES[name], torch.float64, code()) < 1e-10
     assert worst(CASES[name], torch.float32, code()) < 1e-5
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_clips_too(seed: int) -> None:
+    """Of random lengths, among them one frame and T_max; persons come and go at random."""
+    random = np.random.default_rng(seed)
+    lengths = [1, LONGEST, *random.integers(1, LONGEST + 1, size=int(random.integers(1, 4))).tolist()]
+    case = Case(persons=1 + seed % 2, lengths=tuple(random.permutation(lengths).tolist()), seed=seed, comings=True)
+    assert worst(case, torch.float64, code()) < 1e-10
+    assert worst(case, torch.float32, code()) < 1e-5
 
 
 MODEL, TARGETS, LOSS = MODULES
