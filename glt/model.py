@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glt import small_attention
+from glt.motion.packed import places
 from glt.recipe import ModelConfig
 
 DIRECTIONS = 27  # C_delta: (-, no movement, +) on each of three axes
@@ -48,10 +49,7 @@ class Frames:
     @staticmethod
     def of(lengths: Sequence[int], tokens: Tensor | None, device: torch.device) -> Frames:
         """From clip lengths in ascending order and the token mask."""
-        counts = torch.tensor(lengths, device=device)
-        total = sum(lengths)
-        clip = torch.repeat_interleave(torch.arange(len(lengths), device=device), counts, output_size=total)
-        time = torch.arange(total, device=device) - (counts.cumsum(0) - counts)[clip]
+        clip, time = places(lengths, device)
         groups = tuple((clips, length) for length, clips in sorted(Counter(lengths).items()))
         return Frames(len(lengths), clip, time, groups, tokens)
 

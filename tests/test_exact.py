@@ -252,7 +252,7 @@ CHANGES = [
     ("Eq. 9, residual", MODEL, "s = s + self._drop(self.temporal", "s = self._drop(self.temporal"),
     ("Eq. 9, LN", MODEL, "self.temporal(self.norm_temporal(s), frames)", "self.temporal(s, frames)"),
     ("Eq. 9, clips apart", MODEL, "for length, clips in sorted(Counter(lengths).items()))",
-     "for length, clips in [(total, 1)])"),
+     "for length, clips in [(sum(lengths), 1)])"),
     ("Eq. 9, order of clips", MODEL, "outputs if back is None else", "outputs if True else"),
     ("Eq. 10, residual", MODEL, "s = s + self._drop(self.feed", "s = self._drop(self.feed"),
     ("Eq. 10, LN", MODEL, "self.feed(self.norm_feed(s))", "self.feed(s)"),

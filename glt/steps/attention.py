@@ -68,10 +68,10 @@ def attention(
         }
         longest = min(model.config.frames, int(data.index["length"].max()))  # later places of a table were never used
         places = maps.indicated_places(model.persons, model.joints, longest)
-        fixed = [model.waves] if model.config.positional == "sinusoidal" else []
-        for number, table in enumerate([*model.position, *fixed], 1):
+        tables = list(model.position) or [model.waves]
+        for number, table in enumerate(tables, 1):
             tiles = [maps.positional_similarity(table[:longest], *place).cpu().numpy() for place in places]
-            name = "positional" if len(model.position) == 1 else f"positional-block{number}"
+            name = "positional" if len(tables) == 1 else f"positional-block{number}"
             drawn[name] = figures.positional_similarity(tiles, places, model.persons)
         for name, figure in drawn.items():
             figure.savefig(folder / f"{name}.png", dpi=150)
