@@ -20,6 +20,9 @@ from glt.errors import GltError
 
 Fraction = float
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Protocol = Literal[
+    "xsub", "xview", "xset", "cross-view", "5-fold", "leave-one-subject-out", "random-subjects", "column", "given"
+]
 Pool = Literal["mean", "max", "std"]
 
 
@@ -27,15 +30,30 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+class ChecksConfig(_Section):
+    """What is done about a recording that looks wrong (glt/data/checks)."""
+
+
 class DataConfig(_Section):
     """Which recordings, and how they are split."""
 
     dataset: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="name in the registry and in MLflow")
-    format: Literal["ntu", "nw-ucla", "sbu"] = Field(description="reader, one file in glt/data/formats")
-    protocol: Literal["xsub", "xview", "xset", "cross-view", "5-fold"]
+    format: Literal["ntu", "nw-ucla", "sbu", "pyskl", "table"] = Field(
+        description="reader, one file in glt/data/formats"
+    )
+    layout: str | None = Field(
+        None, description="the skeleton layout that clips get, if not their own: a name, or a declaration's text"
+    )
+    protocol: Protocol
     fold: int = Field(1, ge=1, le=5, description="test fold of the 5-fold protocol")
-    persons: int = Field(1, ge=1, le=4, description="P: the most active persons kept of a recording")
+    deduplicate: bool = Field(False, description="leave training clips out whose content stands on the test side, too")
+    persons: int = Field(1, ge=1, le=4, description="P: persons kept of a recording")
+    bodies: Literal["active", "first"] = Field(
+        "active", description="which ones: those that move most, or those that the file names first (authors)"
+    )
+    missing_list: bool = Field(True, description="whether recordings on NTU's official lists of bad ones are left out")
     max_rejects: float = Field(0.02, ge=0, le=1, description="ingest stops above this share of rejects")
+    checks: ChecksConfig = ChecksConfig()
 
 
 class MotionConfig(_Section):

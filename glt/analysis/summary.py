@@ -23,7 +23,9 @@ class Pretraining(nn.Module):
     def __init__(self, recipe: Recipe) -> None:
         """P from the recipe, K from its format's layout."""
         super().__init__()
-        joints = len(FORMATS[recipe.data.format].skeleton.joints) - (recipe.motion.global_translation == "none")
+        skeleton = FORMATS[recipe.data.format].skeleton
+        assert skeleton is not None
+        joints = len(skeleton.joints) - (recipe.motion.global_translation == "none")
         worlds = int(recipe.motion.global_translation == "separate")
         with torch.device("meta"):
             self.encoder = GLTransformer(recipe.model, recipe.data.persons, joints, worlds)

@@ -7,14 +7,14 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from glt.data.layouts import Skeleton
 from glt.data.recording import Recording, Rejection
+from glt.recipe import DataConfig
 
 FARTHEST = 100.0  # metres from the sensor; beyond, the unit is wrong or the numbers are damaged
 GHOST = 0.1  # a body seen in fewer frames than this share of the most-seen body's is the sensor's mistake
 
 
-def accept(recording: Recording, skeleton: Skeleton, persons: int) -> Recording:
+def accept(recording: Recording, data: DataConfig) -> Recording:
     """The recording as a clip: frames [T, persons, K, 3], the most active person first.
 
     A body whose joints all lie in the origin is absent. Frames without anybody are cut off at both ends and kept, as
@@ -23,7 +23,7 @@ def accept(recording: Recording, skeleton: Skeleton, persons: int) -> Recording:
     Raises:
         Rejection: wrong joints, NaN or infinite or impossible coordinates, no body at all.
     """
-    frames, present = recording.frames, recording.present
+    frames, present, skeleton, persons = recording.frames, recording.present, recording.skeleton, data.persons
     if not present.any():
         raise Rejection("empty", "no body in any frame" if len(frames) else "no frames")
     joints, dimensions = frames.shape[2:]

@@ -19,7 +19,7 @@ from glt.data.formats import FORMATS, Format
 from glt.data.recording import Rejection
 from glt.data.sources import Batch, batches
 from glt.errors import GltError
-from glt.recipe import Recipe
+from glt.recipe import DataConfig, Recipe
 from glt.reporter import Reporter
 
 SEGMENT_FILES = 2000  # a larger batch becomes several segments, so that an interruption costs little
@@ -45,7 +45,9 @@ def ingest(recordings: Path, recipe: Recipe, out: Path, info: Mapping[str, Any],
     data = recipe.data
     splits.protocol(data)
     form = FORMATS[data.format]
-    parts = [part for batch in batches(Path(recordings), form.suffix) for part in batch.parts(SEGMENT_FILES)]
+    assert form.skeleton is not None
+    skeleton = form.skeleton
+    parts = [part for batch in batches(Path(recordings), form.suffixes) for part in batch.parts(SEGMENT_FILES)]
     drafts = out.with_name(f".{out.name}.segments")
     folders: dict[str, Path] = {}
     repeats = []
@@ -55,11 +57,11 @@ def ingest(recordings: Path, recipe: Recipe, out: Path, info: Mapping[str, Any],
         reporter.progress("ingest", done + files, total)
 
     for part in parts:
-        digest = _segment_digest(part, data.format, form, data.persons)
+        digest = _segment_digest(part, form, data)
         if digest in folders:
             repeats.append(_rejected(str(part.path.name), REPEAT, "the same recordings as another batch"))
         else:
-            folders[digest] = _finished(digest, drafts, out) or _write(part, form, data.persons, drafts / digest, tell)
+            folders[digest] = _finished(digest, drafts, out) or _write(part, form, data, drafts / digest, tell)
         done += len(part.names)
         tell(0)
     clips = pd.concat([read_clips(folder) for folder in folders.values()], ignore_index=True)
@@ -78,14 +80,14 @@ def ingest(recordings: Path, recipe: Recipe, out: Path, info: Mapping[str, Any],
             else:
                 shutil.copytree(folder, store / "segments" / digest)
         write_rejected(store, rejected)
-        artifact.write_json(store / "skeleton.json", form.skeleton.to_dict())
+        artifact.write_json(store / "skeleton.json", skeleton.to_dict())
     shutil.rmtree(drafts, ignore_errors=True)
     _reject_list(out).unlink(missing_ok=True)
 
 
-def _segment_digest(part: Batch, name: str, form: Format, persons: int) -> str:
+def _segment_digest(part: Batch, form: Format, data: DataConfig) -> str:
     """Names a segment by all that determines its content."""
-    return hashlib.sha256(json.dumps([name, form.version, persons, part.digest()]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([data.format, form.version, data.persons, part.digest()]).encode()).hexdigest()
 
 
 def _finished(digest: str, drafts: Path, out: Path) -> Path | None:
@@ -99,14 +101,18 @@ def _finished(digest: str, drafts: Path, out: Path) -> Path | None:
     return None
 
 
-def _write(part: Batch, form: Format, persons: int, folder: Path, tell: Callable[[int], None]) -> Path:
-    with artifact.create(folder, "segment", {}) as draft, SegmentWriter(draft, form.skeleton, persons) as segment:
+def _write(part: Batch, form: Format, data: DataConfig, folder: Path, tell: Callable[[int], None]) -> Path:
+    assert form.skeleton is not None
+    with artifact.create(folder, "segment", {}) as draft, SegmentWriter(draft, form.skeleton, data.persons) as segment:
         for number, (name, content) in enumerate(part.files()):
             tell(number)
             try:
                 if isinstance(content, Rejection):
                     raise content
-                segment.add(accept(form.read(name, content), form.skeleton, persons), name)
+                for recording in form.read(name, content, {}):
+                    if isinstance(recording, Rejection):
+                        raise recording
+                    segment.add(accept(recording, data), name)
             except Rejection as rejection:
                 segment.reject(name, rejection.check, rejection.reason)
     return folder

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from glt.data.layouts import Skeleton
+
 
 @dataclass(frozen=True)
 class Recording:
@@ -16,27 +18,62 @@ class Recording:
         name: the recording's own name, unique in a data set; it does not depend on the folder it lies in.
         frames: float32 [T, P', K, 3] in metres, y up; P' is the number of bodies in the file.
         present: bool [T, P'].
+        skeleton: what the K joints are.
         label: class name, None if nobody said.
         subject, camera, setup, replication: what the data set numbers, None where it does not.
+        splits: the sides that the data set itself puts it on, such as ("xsub_train", "xview_val").
+        confidence: float32 [T, P', K] in 0 to 1, of a pose estimator; None if the sensor gives none.
         warnings: what a person should know although the recording is taken.
     """
 
     name: str
     frames: NDArray[np.float32]
     present: NDArray[np.bool_]
+    skeleton: Skeleton
     label: str | None = None
     subject: int | None = None
     camera: int | None = None
     setup: int | None = None
     replication: int | None = None
+    splits: tuple[str, ...] = ()
+    confidence: NDArray[np.float32] | None = None
     warnings: tuple[str, ...] = ()
 
 
 class Rejection(Exception):
-    """A file that is not taken: the check it failed (one word) and the reason (for a person)."""
+    """A recording that is not taken.
 
-    def __init__(self, check: str, reason: str) -> None:
-        """`check` groups rejections in the report; `reason` says what is wrong with this file."""
+    Attributes:
+        check: the check it failed, one word; it groups rejections in the report.
+        reason: what is wrong, for a person.
+        name: of the recording, where a file holds several.
+        recording: what was read, where reading was not what failed; the data report draws it.
+        where: bool [T, P', K], the points of `recording` that failed.
+    """
+
+    def __init__(
+        self,
+        check: str,
+        reason: str,
+        *,
+        name: str = "",
+        recording: Recording | None = None,
+        where: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """See the attributes."""
         super().__init__(f"{check}: {reason}")
         self.check = check
         self.reason = reason
+        self.name = name
+        self.recording = recording
+        self.where = where
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """All of it travels between processes."""
+        return _rejection, (self.check, self.reason, self.name, self.recording, self.where)
+
+
+def _rejection(
+    check: str, reason: str, name: str, recording: Recording | None, where: NDArray[np.bool_] | None
+) -> Rejection:
+    return Rejection(check, reason, name=name, recording=recording, where=where)

@@ -53,47 +53,50 @@ class Batch:
             yield Batch(self.path, self.names[start : start + size])
 
 
-def batches(recordings: Path, suffix: str) -> list[Batch]:
+def batches(recordings: Path, suffixes: tuple[str, ...]) -> list[Batch]:
     """The batches at a path: each zip is one, the loose files of a folder are another.
 
     Args:
         recordings: a folder, a zip, or one recording.
-        suffix: how the names of recordings end, in lower case. Others, hidden ones and what macOS adds are skipped.
+        suffixes: how the names of recordings end, in lower case. Others, hidden ones and what macOS adds are skipped.
 
     Raises:
-        GltError: no such path, an archive that cannot be read, or no file that ends with `suffix`.
+        GltError: no such path, an archive that cannot be read, or no file that ends with one of `suffixes`.
     """
     recordings = Path(recordings)
     if not recordings.exists():
-        raise GltError(f"recordings {recordings}: no such file or folder; give a folder, a zip, or one {suffix} file")
-    found = [batch for batch in _search(recordings, suffix) if batch.names]
+        raise GltError(
+            f"recordings {recordings}: no such file or folder; give a folder, a zip, or one {suffixes[0]} file"
+        )
+    found = [batch for batch in _search(recordings, suffixes) if batch.names]
     if not found:
         raise GltError(
-            f"recordings {recordings}: no file that ends with {suffix}; give other recordings or change data.format"
+            f"recordings {recordings}: no file that ends with {' or '.join(suffixes)}; "
+            "give other recordings or change data.format"
         )
     return found
 
 
-def _search(recordings: Path, suffix: str) -> Iterator[Batch]:
+def _search(recordings: Path, suffixes: tuple[str, ...]) -> Iterator[Batch]:
     if recordings.is_dir():
         files = [file.relative_to(recordings).as_posix() for file in recordings.rglob("*") if file.is_file()]
         for name in sorted(files):
             if name.lower().endswith(".zip") and _visible(name):
-                yield _zip_batch(recordings / name, suffix)
-        yield Batch(recordings, _chosen(files, suffix))
-    elif recordings.name.lower().endswith(suffix):
+                yield _zip_batch(recordings / name, suffixes)
+        yield Batch(recordings, _chosen(files, suffixes))
+    elif recordings.name.lower().endswith(suffixes):
         yield Batch(recordings.parent, (recordings.name,))
     else:
-        yield _zip_batch(recordings, suffix)
+        yield _zip_batch(recordings, suffixes)
 
 
-def _zip_batch(path: Path, suffix: str) -> Batch:
+def _zip_batch(path: Path, suffixes: tuple[str, ...]) -> Batch:
     with _open_zip(path) as archive:
         encrypted = any(member.flag_bits & 1 for member in archive.infolist())
         names = archive.namelist()  # folders end with a slash, so no suffix chooses them
     if encrypted:
         raise GltError(f"recordings {path}: the archive is encrypted; make it again without a password")
-    return Batch(path, _chosen(names, suffix))
+    return Batch(path, _chosen(names, suffixes))
 
 
 def _open_zip(path: Path) -> zipfile.ZipFile:
@@ -103,8 +106,8 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
         raise GltError(f"recordings {path}: not a readable zip archive ({error}); copy or download it again") from error
 
 
-def _chosen(names: list[str], suffix: str) -> tuple[str, ...]:
-    return tuple(sorted({name for name in names if name.lower().endswith(suffix) and _visible(name)}))
+def _chosen(names: list[str], suffixes: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted({name for name in names if name.lower().endswith(suffixes) and _visible(name)}))
 
 
 def _visible(name: str) -> bool:

@@ -269,7 +269,7 @@ def test_no_damage_to_an_archive_escapes_as_anything_else(
         content[place] = data.draw(st.integers(0, 255))
     archive.write_bytes(content[: data.draw(st.just(len(content)) | st.integers(0, len(content)))])
     with contextlib.suppress(GltError):
-        for batch in batches(archive, ".skeleton"):
+        for batch in batches(archive, (".skeleton",)):
             assert [name for name, _ in batch.files()] == list(batch.names)
     shutil.rmtree(folder)
 
@@ -277,7 +277,7 @@ def test_no_damage_to_an_archive_escapes_as_anything_else(
 def test_a_member_without_a_name_is_no_recording(tmp_path: Path) -> None:
     archive = recorded.write_zip(tmp_path / "in.zip", {"a.skeleton": b"1\n0\n", "b": b""})
     archive.write_bytes(archive.read_bytes().replace(b"b", b"\0"))
-    (batch,) = batches(archive, ".skeleton")
+    (batch,) = batches(archive, (".skeleton",))
     assert batch.names == ("a.skeleton",)
 
 
@@ -287,12 +287,12 @@ def test_an_encrypted_archive_is_an_error(tmp_path: Path) -> None:
     content[content.index(b"PK\x01\x02") + 8] |= 1
     archive.write_bytes(content)
     with pytest.raises(GltError, match="the archive is encrypted"):
-        batches(archive, ".skeleton")
+        batches(archive, (".skeleton",))
 
 
 def test_a_batch_is_read_file_by_file_and_falls_into_parts(tmp_path: Path) -> None:
     archive = recorded.write_zip(tmp_path / "in.zip", recorded.delivery(3))
-    (batch,) = batches(archive, ".skeleton")
+    (batch,) = batches(archive, (".skeleton",))
     files = batch.files()
     assert next(files)[0] == batch.names[0]
     assert [part.names for part in batch.parts(2)] == [batch.names[:2], batch.names[2:]]

@@ -56,8 +56,10 @@ def test_damage_is_rejected_or_harmless_and_nothing_else(format: str, data: st.D
     )
     reader = FORMATS[format]
     with contextlib.suppress(Rejection):
-        clip = accept(reader.read(name, content[:start] + insides + content[stop:]), reader.skeleton, 2)
-        assert clip.frames.shape == (len(clip.present), 2, len(reader.skeleton.joints), 3)
+        (recording,) = reader.read(name, content[:start] + insides + content[stop:], {})
+        assert isinstance(recording, Recording)
+        clip = accept(recording, recorded.recipe(persons=2).data)
+        assert clip.frames.shape == (len(clip.present), 2, len(recording.skeleton.joints), 3)
         assert np.isfinite(clip.frames).all()
         assert clip.present[[0, -1]].any(axis=1).all()
 
@@ -67,7 +69,7 @@ def test_damage_is_rejected_or_harmless_and_nothing_else(format: str, data: st.D
 def test_noise_is_rejected(format: str, content: bytes) -> None:
     reader = FORMATS[format]
     with pytest.raises(Rejection):
-        accept(reader.read(VALID[format][0], content), reader.skeleton, 1)
+        [accept(recording, recorded.recipe().data) for recording in reader.read(VALID[format][0], content, {})]
 
 
 @given(st.integers(0, len(VALID["ntu"][1]) - 2))
@@ -164,7 +166,7 @@ def test_nw_ucla_other_json_is_rejected(content: bytes, check: str) -> None:
 def test_a_hole_in_the_json_is_rejected(hole: bytes) -> None:
     content = b'{"skeletons": [[%s]]}' % b",".join([b"[0, 1, %s]" % hole] * 20)
     with pytest.raises(Rejection) as caught:
-        accept(nw_ucla.read("a01_s01_e01_v01.json", content), KINECT20, 1)
+        accept(nw_ucla.read("a01_s01_e01_v01.json", content), recorded.recipe().data)
     assert caught.value.check == "finite"
 
 
@@ -205,79 +207,3 @@ def test_layouts_are_trees_that_survive_json(layout: Skeleton) -> None:
     for left, right in layout.pairs:
         assert layout.joints[left].replace("left", "right") == layout.joints[right]
     assert layout.shoulders in layout.pairs
-
-
-def body(length: int, spread: float, seen: slice, number: int) -> tuple[np.ndarray, np.ndarray]:
-    frames = np.random.default_rng(number).normal(2, spread, (length, 25, 3)).astype(np.float32)
-    present = np.zeros(length, bool)
-    present[seen] = True
-    return frames * present[:, None, None], present
-
-
-def together(*bodies: tuple[np.ndarray, np.ndarray]) -> Recording:
-    return Recording("x", np.stack([b[0] for b in bodies], 1), np.stack([b[1] for b in bodies], 1))
-
-
-def test_the_most_active_come_first_and_the_rest_is_dropped() -> None:
-    still, lively, middling = (body(20, s, slice(None), n) for n, s in enumerate((0.01, 0.5, 0.1)))
-    clip = accept(together(still, lively, middling), NTU25, 2)
-    np.testing.assert_array_equal(clip.frames[:, 0], lively[0])
-    np.testing.assert_array_equal(clip.frames[:, 1], middling[0])
-    assert clip.warnings == ("3 persons: the 2 most active kept",)
-
-
-def test_a_ghost_loses_to_whoever_stands_still() -> None:
-    still, ghost = body(40, 0.01, slice(None), 1), body(40, 2.0, slice(5, 8), 2)
-    clip = accept(together(ghost, still), NTU25, 2)
-    np.testing.assert_array_equal(clip.frames[:, 0], still[0])
-    assert not clip.present[:, 1].any()
-    assert clip.warnings == ("1 ghost bodies dropped (seen in under 10% of the frames)",)
-
-
-def test_a_body_seen_for_a_while_loses_to_one_seen_throughout() -> None:
-    always, passing = body(40, 0.1, slice(None), 1), body(40, 0.3, slice(0, 8), 2)
-    clip = accept(together(passing, always), NTU25, 1)
-    np.testing.assert_array_equal(clip.frames[:, 0], always[0])
-
-
-def test_absence_is_trimmed_at_the_ends_and_kept_within() -> None:
-    frames, present = body(10, 0.1, slice(2, 8), 1)
-    present[4] = False
-    clip = accept(together((frames, present)), NTU25, 1)
-    assert clip.present[:, 0].tolist() == [True, True, False, True, True, True]
-    assert not clip.frames[2].any()
-    np.testing.assert_array_equal(clip.frames[3, 0], frames[5])
-    assert clip.warnings == ("4 frames without anybody cut off at the ends",)
-
-
-def test_a_body_in_the_origin_is_absent() -> None:
-    frames, present = body(6, 0.1, slice(None), 1)
-    frames[2] = 0
-    assert not accept(together((frames, present)), NTU25, 1).present[2, 0]
-
-
-def test_one_frame_is_a_warning() -> None:
-    assert accept(together(body(1, 0.1, slice(None), 1)), NTU25, 1).warnings == ("one frame: no motion to learn from",)
-
-
-@pytest.mark.parametrize(
-    ("value", "check"), [(np.nan, "finite"), (-np.inf, "finite"), (1e30, "range"), (2500, "range")]
-)
-def test_impossible_coordinates_are_rejected(value: float, check: str) -> None:
-    frames, present = body(6, 0.1, slice(None), 1)
-    frames[3, 7, 1] = value
-    with pytest.raises(Rejection) as caught:
-        accept(together((frames, present)), NTU25, 1)
-    assert caught.value.check == check
-
-
-def test_wrong_joint_count_is_rejected() -> None:
-    with pytest.raises(Rejection, match="25 joints of 3 coordinates, layout kinect20 has 20 of 3"):
-        accept(together(body(6, 0.1, slice(None), 1)), KINECT20, 1)
-
-
-@pytest.mark.parametrize("length", [0, 3])
-def test_nobody_is_rejected(length: int) -> None:
-    with pytest.raises(Rejection) as caught:
-        accept(ntu.read(NAME, recorded.skeleton([{}] * length)), NTU25, 1)
-    assert caught.value.check == "empty"

@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from glt.data.formats.format import Format
+from glt.data.formats.format import Format, one
 from glt.data.layouts import NTU25
 from glt.data.recording import Recording, Rejection
 
@@ -54,6 +54,7 @@ def read(name: str, content: bytes) -> Recording:
         name=file.removesuffix(".skeleton"),
         frames=recording,
         present=present,
+        skeleton=NTU25,
         label=match[5],
         subject=subject,
         camera=camera,
@@ -115,4 +116,4 @@ class _Lines:
             raise Rejection("format", f"goes on after its last frame, at line {self._next + 1}")
 
 
-FORMAT = Format(version=1, skeleton=NTU25, suffix=".skeleton", read=read)
+FORMAT = Format(version=1, suffixes=(".skeleton",), read=one(read), skeleton=NTU25)

@@ -15,11 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from glt.data.formats.format import Format
+from glt.data.formats.format import Format, one
 from glt.data.layouts import KINECT20
 from glt.data.recording import Recording, Rejection
 
 NAME = re.compile(r"(?:a(\d{2})_)?s(\d{2})_e(\d{2})_v(\d{2})\.json", re.ASCII)
+
+SKELETON = replace(KINECT20, rate=15.0)
 
 # Action number in the name -> class; the JSON's label counts them from 1 without the gaps.
 CLASSES = {
@@ -67,6 +69,7 @@ def read(name: str, content: bytes) -> Recording:
         name=file.removesuffix(".json"),
         frames=frames,
         present=np.ones(frames.shape[:2], bool),
+        skeleton=SKELETON,
         label=_label(fields.get("label"), action),
         subject=subject,
         camera=camera,
@@ -85,4 +88,4 @@ def _label(label: Any, action: int | None) -> str | None:
     return CLASSES[actions[label - 1]]
 
 
-FORMAT = Format(version=1, skeleton=replace(KINECT20, rate=15.0), suffix=".json", read=read)
+FORMAT = Format(version=1, suffixes=(".json",), read=one(read), skeleton=SKELETON)

@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from glt.data.formats.format import Format
+from glt.data.formats.format import Format, one
 from glt.data.layouts import SBU15
 from glt.data.recording import Recording, Rejection
 
@@ -65,6 +65,7 @@ def read(name: str, content: bytes) -> Recording:
         name=f"{pair}-{action}-{take}",
         frames=frames * seen[:, :, None, None],
         present=seen,
+        skeleton=SBU15,
         label=CLASSES[int(action)],
         subject=PAIRS.index(pair) + 1,
         replication=int(take),
@@ -80,4 +81,4 @@ def _place(name: str) -> tuple[str, str, str]:
     raise Rejection("name", "expected <pair>/<action>/<take>/skeleton_pos.txt, as in s01s02/01/001/skeleton_pos.txt")
 
 
-FORMAT = Format(version=1, skeleton=SBU15, suffix="skeleton_pos.txt", read=read)
+FORMAT = Format(version=1, suffixes=("skeleton_pos.txt",), read=one(read), skeleton=SBU15)
