@@ -59,7 +59,7 @@ def main() -> None:
     base = recipe.load(given.recipe)
     with tempfile.TemporaryDirectory() as folder:
         clips, place = Path(folder) / "clips", Path(folder) / "motions"
-        ingest(given.recordings, base, clips, {}, Silent())
+        ingest(given.recordings, base, clips, {}, Silent(), Path(folder) / "segments")
         write_motions(ClipStore(clips), base, place, {}, Silent())
         losses = {start: first_losses(Motions(place), base, start, given.epochs) for start in STARTS}
     result = {

@@ -59,7 +59,7 @@ def main() -> None:
         sample.write_sample(archive)
         seconds = {"generate": time.perf_counter() - started}
         version = content_md5(archive)
-        ingest(archive, base, clips, {}, Silent())
+        ingest(archive, base, clips, {}, Silent(), Path(folder) / "segments")
         write_motions(ClipStore(clips), base, motions, {}, Silent())
         data = Motions(motions)
         by_hand = {

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -51,13 +51,15 @@ def write_json(path: Path, value: Any) -> None:
 
 
 @contextmanager
-def create(path: Path, kind: str, info: Mapping[str, Any]) -> Iterator[Path]:
+def create(path: Path, kind: str, info: Mapping[str, Any], known: Mapping[str, str] | None = None) -> Iterator[Path]:
     """A folder to fill; on leaving the block it becomes the artifact at `path`, replacing what was there.
 
     Args:
         path: final place of the folder.
         kind: what the artifact is (``clips``, ``motions``, ``encoder``, ...); `open_artifact` checks it.
         info: what it was made from; JSON values only. It is stored in the manifest.
+        known: SHA-256 of files, by their path in the folder, that need not be read again (links to another artifact's).
+            Both may be filled until the block ends.
 
     Nothing is left at `path` if the block raises (an artifact that was there before stays).
     """
@@ -67,7 +69,7 @@ def create(path: Path, kind: str, info: Mapping[str, Any]) -> Iterator[Path]:
     try:
         draft.chmod(0o777 & ~_umask())
         yield draft
-        seal(draft, kind, info)
+        seal(draft, kind, info, known or {})
         if path.exists():
             _replace(draft, path)
         else:
@@ -78,23 +80,28 @@ def create(path: Path, kind: str, info: Mapping[str, Any]) -> Iterator[Path]:
         raise
 
 
-def seal(folder: Path, kind: str, info: Mapping[str, Any]) -> None:
-    """Write the manifest over the files that stand in `folder` (last, atomically)."""
-    files = {}
+def seal(folder: Path, kind: str, info: Mapping[str, Any], known: Mapping[str, str] | None = None) -> None:
+    """Write the manifest over the files that stand in `folder` (last, atomically); `known` as in `create`."""
+    hashes = dict(known or {})
     for file in sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST):
-        with file.open("rb") as stream:
-            os.fsync(stream.fileno())
-        files[file.relative_to(folder).as_posix()] = file_sha256(file)
-    write_json(folder / MANIFEST, {"kind": kind, "info": dict(info), "files": files})
+        name = file.relative_to(folder).as_posix()
+        if name not in hashes:
+            with file.open("rb") as stream:
+                os.fsync(stream.fileno())
+            hashes[name] = file_sha256(file)
+    write_json(folder / MANIFEST, {"kind": kind, "info": dict(info), "files": hashes})
 
 
-def open_artifact(path: Path, kind: str, *, verify: bool = True) -> dict[str, Any]:
+def open_artifact(
+    path: Path, kind: str, *, verify: bool = True, sha256: Callable[[Path], str] = file_sha256
+) -> dict[str, Any]:
     """The manifest's `info` of the artifact at `path`.
 
     Args:
         path: the artifact's folder.
         kind: the kind it must be.
         verify: compare every file with its SHA-256 (names are always compared).
+        sha256: gives a file's hash; one that remembers unchanged files spares reading them.
 
     Raises:
         GltError: no manifest (the folder was never finished), another kind, or a file that is missing or changed.
@@ -114,10 +121,16 @@ def open_artifact(path: Path, kind: str, *, verify: bool = True) -> dict[str, An
         file = path / name
         if not file.is_file():
             raise GltError(f"{file}: missing; delete {path} and run its step again")
-        if verify and file_sha256(file) != digest:
+        if verify and sha256(file) != digest:
             raise GltError(f"{file}: changed since it was written; delete {path} and run its step again")
     info: dict[str, Any] = manifest["info"]
     return info
+
+
+def files(path: Path) -> dict[str, str]:
+    """SHA-256 of each file of a finished artifact, by its path in the folder."""
+    found: dict[str, str] = json.loads((Path(path) / MANIFEST).read_text(encoding="utf-8"))["files"]
+    return found
 
 
 def digest(path: Path) -> str:

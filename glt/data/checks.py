@@ -70,3 +70,6 @@ def _most_active(frames: NDArray[np.float32], present: NDArray[np.bool_], person
 def _activity(frames: NDArray[np.float32]) -> float:
     """How much a body [t, K, 3] moves: spread of its joints, times the frames it is seen in, so that a ghost loses."""
     return float(frames.std(axis=0, dtype=np.float64).sum()) * len(frames)
+
+
+VERSION = 1

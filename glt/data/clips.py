@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, BinaryIO
 
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 
 from glt import artifact
 from glt.data.layouts import Skeleton
-from glt.data.recording import Recording
+from glt.data.recording import Recording, Rejection
+from glt.data.rejects import write_example
 
 CLIPS = pa.schema(
     [
@@ -27,6 +29,7 @@ CLIPS = pa.schema(
         pa.field("length", pa.int64(), nullable=False),
         pa.field("label", pa.string()),
         *(pa.field(number, pa.int64()) for number in ("subject", "camera", "setup", "replication")),
+        pa.field("splits", pa.string()),
         pa.field("persons", pa.int64(), nullable=False),
         pa.field("source", pa.string(), nullable=False),
         pa.field("sha256", pa.string(), nullable=False),
@@ -35,6 +38,7 @@ CLIPS = pa.schema(
 )
 REJECTED = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("source", "check", "reason")])
 
+EXAMPLES = 3  # rejected recordings a check and segment that are kept to be drawn
 _NUMBERS = {"subject": "Int64", "camera": "Int64", "setup": "Int64", "replication": "Int64"}
 
 
@@ -43,8 +47,9 @@ class ClipStore:
 
     Attributes:
         index: a row a clip, sorted by name: name, segment, offset and length in its segment (frames), label (None if
-            unlabelled), subject, camera, setup, replication (whole numbers or NA), persons (how many are ever seen),
-            source (the recording's file), sha256 (of frames and presence), warnings ("; " between them).
+            unlabelled), subject, camera, setup, replication (whole numbers or NA), splits (the sides the data set
+            itself puts it on, ";" between them, or None), persons (how many are ever seen), source (the
+            recording's file), sha256 (of frames and presence), warnings ("; " between them).
         rejected: a row a file that was not taken: source, check, reason. Check `repeat` is a clip that came twice.
         skeleton: the joints' layout.
         info: what the folder was made from.
@@ -67,7 +72,7 @@ class ClipStore:
         self.rejected = pd.read_parquet(self.path / "rejected.parquet")
         segments = self.info["segments"]
         clips = [read_clips(self.path / "segments" / segment).assign(segment=segment) for segment in segments]
-        index = pd.concat(clips, ignore_index=True).drop_duplicates("name").sort_values("name", ignore_index=True)
+        index = in_order(pd.concat(clips, ignore_index=True)).drop_duplicates("name", ignore_index=True)
         self.index = index[["name", "segment", *(column for column in CLIPS.names if column != "name")]]
         pairs = zip(index["name"], index["sha256"], strict=True)
         self.digest = hashlib.sha256(json.dumps(list(pairs)).encode()).hexdigest()
@@ -86,18 +91,22 @@ class ClipStore:
 
 
 class SegmentWriter:
-    """Writes the files of one segment into a folder, a clip at a time; only the index stays in memory."""
+    """Writes the files of one segment into a folder, a clip at a time; only the index stays in memory.
 
-    def __init__(self, folder: Path, skeleton: Skeleton, persons: int) -> None:
-        """Start the segment in the existing, empty `folder`; clips have `persons` slots of the skeleton's joints."""
+    Attributes:
+        skeleton: layout of the clips, that of the first; None before there is one.
+    """
+
+    def __init__(self, folder: Path, persons: int) -> None:
+        """Start the segment in the existing, empty `folder`; clips have `persons` slots."""
+        self.skeleton: Skeleton | None = None
         self._folder = folder
-        self._shape = (persons, len(skeleton.joints), skeleton.dimensions)
         self._length = 0
         self._present: list[NDArray[np.bool_]] = [np.zeros((0, persons), bool)]
+        self._examples: Counter[str] = Counter()
         self._clips: list[dict[str, Any]] = []
         self._rejected: list[dict[str, str]] = []
         self._stream: BinaryIO = (folder / "frames.npy").open("wb")
-        self._write_header()
 
     def __enter__(self) -> SegmentWriter:
         """Leaving the block completes the files."""
@@ -114,7 +123,17 @@ class SegmentWriter:
             self._stream.close()
 
     def add(self, clip: Recording, source: str) -> None:
-        """Append a clip with frames [T, persons, K, 3] that came from the file `source`."""
+        """Append a clip with frames [T, persons, K, 3] that came from the file `source`.
+
+        Raises:
+            Rejection: another layout than the clips before.
+        """
+        if self.skeleton is None:
+            self.skeleton = clip.skeleton
+            self._write_header()
+        elif clip.skeleton != self.skeleton:
+            reason = f"layout {clip.skeleton.name} beside {self.skeleton.name}: set data.layout to one that both have"
+            raise Rejection("layout", reason, name=clip.name)
         frames = np.ascontiguousarray(clip.frames, np.float32)
         self._stream.write(frames.tobytes())
         self._present.append(clip.present)
@@ -128,6 +147,7 @@ class SegmentWriter:
                 "camera": clip.camera,
                 "setup": clip.setup,
                 "replication": clip.replication,
+                "splits": ";".join(clip.splits) or None,
                 "persons": int(clip.present.any(axis=0).sum()),
                 "source": source,
                 "sha256": content_sha256(frames, clip.present),
@@ -136,9 +156,13 @@ class SegmentWriter:
         )
         self._length += len(frames)
 
-    def reject(self, source: str, check: str, reason: str) -> None:
-        """Note a file that is not taken."""
-        self._rejected.append({"source": source, "check": check, "reason": reason})
+    def reject(self, source: str, rejection: Rejection) -> None:
+        """Note a recording that is not taken; of the first few a check what was read is kept, for the data report."""
+        place = f"{source}#{rejection.name}" if rejection.name not in ("", PurePosixPath(source).stem) else source
+        self._rejected.append({"source": place, "check": rejection.check, "reason": rejection.reason})
+        if rejection.recording is not None and self._examples[rejection.check] < EXAMPLES:
+            self._examples[rejection.check] += 1
+            write_example(self._folder / "rejected", len(self._rejected), rejection, place)
 
     def _complete(self) -> None:
         self._stream.seek(0)
@@ -149,7 +173,9 @@ class SegmentWriter:
 
     def _write_header(self) -> None:
         # numpy leaves room in the header for a first axis that grows, so the header can be written again in place.
-        header = {"descr": "<f4", "fortran_order": False, "shape": (self._length, *self._shape)}
+        joints, dimensions = (len(self.skeleton.joints), self.skeleton.dimensions) if self.skeleton else (0, 0)
+        shape = (self._length, self._present[0].shape[1], joints, dimensions)
+        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(self._stream, header)
 
 
@@ -161,11 +187,17 @@ def content_sha256(frames: NDArray[np.float32], present: NDArray[np.bool_]) -> s
     return content.hexdigest()
 
 
+def in_order(clips: pd.DataFrame) -> pd.DataFrame:
+    """Clips by name, and those of one name always in the same order, however they were delivered."""
+    return clips.sort_values(["name", "source", "sha256"], ignore_index=True)
+
+
 def read_clips(segment: Path) -> pd.DataFrame:
     """The clips of a segment's folder, a row each; columns as `ClipStore.index` without `segment`."""
     clips: pd.DataFrame = pq.read_table(segment / "clips.parquet").to_pandas(integer_object_nulls=True)
     clips = clips.astype(_NUMBERS)
-    clips["label"] = clips["label"].astype(object).where(clips["label"].notna(), None)
+    for column in ("label", "splits"):
+        clips[column] = clips[column].astype(object).where(clips[column].notna(), None)
     return clips
 
 

@@ -1,147 +1,192 @@
-"""Recordings -> a folder of clips. Segments that are finished are taken over, so an interrupted ingest goes on."""
+"""Recordings -> a folder of clips. Segments that are finished are taken over, so only what is new is read."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import joblib
 import pandas as pd
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from glt import artifact
 from glt.data import splits
-from glt.data.checks import accept
-from glt.data.clips import SegmentWriter, read_clips, write_rejected
-from glt.data.formats import FORMATS, Format
-from glt.data.recording import Rejection
-from glt.data.sources import Batch, batches
+from glt.data.clips import SegmentWriter, in_order, read_clips, write_rejected
+from glt.data.formats import FORMATS
+from glt.data.reading import MISSING_LIST, read
+from glt.data.recording import Recording, Rejection
+from glt.data.schema import checked_index
+from glt.data.segments import Part, SegmentCache, settings
+from glt.data.sources import batches
 from glt.errors import GltError
 from glt.recipe import DataConfig, Recipe
 from glt.reporter import Reporter
 
-SEGMENT_FILES = 2000  # a larger batch becomes several segments, so that an interruption costs little
 REPEAT = "repeat"  # the check of a clip that came twice with the same content: it is no loss
+NO_LOSS = frozenset({REPEAT, MISSING_LIST})
+_CHUNK = 32  # files that a worker process reads at a time
 
 
-def ingest(recordings: Path, recipe: Recipe, out: Path, info: Mapping[str, Any], reporter: Reporter) -> None:
+def ingest(
+    recordings: Path,
+    recipe: Recipe,
+    out: Path,
+    info: Mapping[str, Any],
+    reporter: Reporter,
+    segments: Path,
+    processes: int | None = None,
+) -> None:
     """Read all recordings, check them, and seal the folder of clips at `out`.
 
     Args:
-        recordings: a folder, a zip, a folder of zips, or one recording.
-        recipe: its data section says which reader and how many persons.
-        out: place of the folder. One that is there already is replaced, and its segments are used again where the
-            recordings are the same.
+        recordings: a folder, an archive, a folder of archives, or one recording.
+        recipe: its data section says which reader, how many persons, and what is checked.
+        out: place of the folder. One that is there already is replaced.
         info: what to store in the manifest (data version, code version, ...).
         reporter: hears of progress.
+        segments: folder that keeps finished segments between ingests; the clips link to them. May be deleted any time.
+        processes: that read; all cores if not given.
 
     Raises:
         GltError: a missing path, an unreadable archive, no recordings of this format, no clip left, or more than
-            `data.max_rejects` rejected; ``<out>.rejected.csv`` then lists them. Nothing else is left behind.
+            `data.max_rejects` rejected; ``<out>.rejected.csv`` then lists them. Nothing else is left behind but
+            finished segments.
     """
-    out = Path(out)
+    try:
+        _ingest(Path(recordings), recipe, Path(out), info, reporter, SegmentCache(segments), processes)
+    except OSError as error:
+        raise GltError(
+            f"{error.filename or out}: {error.strerror or error}; free space on the disk or mend the permissions of "
+            f"{out} and {segments}, then run again: finished segments are taken over"
+        ) from error
+    except TerminatedWorkerError as error:
+        raise GltError(
+            f"recordings {recordings}: a process that reads them was killed, probably for want of memory; "
+            "run again with more memory or fewer processes: finished segments are taken over"
+        ) from error
+
+
+def _ingest(
+    recordings: Path,
+    recipe: Recipe,
+    out: Path,
+    info: Mapping[str, Any],
+    reporter: Reporter,
+    cache: SegmentCache,
+    processes: int | None,
+) -> None:
     data = recipe.data
     splits.protocol(data)
-    form = FORMATS[data.format]
-    assert form.skeleton is not None
-    skeleton = form.skeleton
-    parts = [part for batch in batches(Path(recordings), form.suffixes) for part in batch.parts(SEGMENT_FILES)]
-    drafts = out.with_name(f".{out.name}.segments")
-    folders: dict[str, Path] = {}
+    form, shaping = FORMATS[data.format], settings(data)
+    found = batches(recordings, form.suffixes, form.sidecars)
+    parts: dict[str, Part] = {}
     repeats = []
-    done, total = 0, sum(len(part.names) for part in parts)
+    done, total = 0, sum(len(batch.names) for batch in found)
 
     def tell(files: int) -> None:
         reporter.progress("ingest", done + files, total)
 
-    for part in parts:
-        digest = _segment_digest(part, form, data)
-        if digest in folders:
-            repeats.append(_rejected(str(part.path.name), REPEAT, "the same recordings as another batch"))
-        else:
-            folders[digest] = _finished(digest, drafts, out) or _write(part, form, data, drafts / digest, tell)
-        done += len(part.names)
-        tell(0)
-    clips = pd.concat([read_clips(folder) for folder in folders.values()], ignore_index=True)
-    rejected = [*_rejected_of(folders), *_twice(clips), *repeats]
     try:
-        _judge(recordings, clips["name"].nunique(), rejected, recipe, out)
-    except GltError:
-        shutil.rmtree(drafts, ignore_errors=True)
-        raise
-    contents = {"format": data.format, "reader": form.version, "persons": data.persons, "segments": list(folders)}
-    with artifact.create(out, "clips", {**info, **contents, "recipe": recipe.model_dump(mode="json")}) as store:
-        (store / "segments").mkdir()
-        for digest, folder in folders.items():
-            if folder.parent == drafts:
-                folder.replace(store / "segments" / digest)
+        for part in cache.parts(found, shaping):
+            if part.digest in parts:
+                repeats.append(_row(part.batch.path.name, REPEAT, "the same recordings as another batch"))
             else:
-                shutil.copytree(folder, store / "segments" / digest)
+                parts[part.digest] = part
+                if not cache.has(part.digest):
+                    _write(part, data, shaping, cache.place(part.digest), tell, processes or joblib.cpu_count())
+            done += len(part.batch.names)
+            tell(0)
+    finally:
+        cache.hashes.save()
+    folders = {digest: cache.place(digest) for digest in parts}
+    clips = in_order(pd.concat([read_clips(folder) for folder in folders.values()], ignore_index=True))
+    rejected = [*_rejected_of(folders), *_twice(clips), *repeats]
+    _judge(recordings, clips["name"].nunique(), rejected, recipe, out)
+    checked_index(clips.drop_duplicates("name"))
+    skeleton = _skeleton(folders, recordings)
+    contents = {"format": data.format, "reader": form.version, "persons": data.persons, "segments": list(folders)}
+    known: dict[str, str] = {}
+    with artifact.create(out, "clips", {**info, **contents, "recipe": recipe.model_dump(mode="json")}, known) as store:
+        (store / "segments").mkdir()
+        for digest in folders:
+            cache.link(digest, store / "segments" / digest, known, f"segments/{digest}")
         write_rejected(store, rejected)
-        artifact.write_json(store / "skeleton.json", skeleton.to_dict())
-    shutil.rmtree(drafts, ignore_errors=True)
+        artifact.write_json(store / "skeleton.json", skeleton)
+    cache.hashes.save()
     _reject_list(out).unlink(missing_ok=True)
 
 
-def _segment_digest(part: Batch, form: Format, data: DataConfig) -> str:
-    """Names a segment by all that determines its content."""
-    return hashlib.sha256(json.dumps([data.format, form.version, data.persons, part.digest()]).encode()).hexdigest()
+def _write(
+    part: Part, data: DataConfig, shaping: str, folder: Path, tell: Callable[[int], None], processes: int
+) -> None:
+    """Read a part, in several processes if that pays, and write its segment."""
+    info: dict[str, Any] = {"settings": shaping, "files": part.files, "skeleton": None}
+    pool = joblib.Parallel(
+        n_jobs=processes if len(part.batch.names) > 4 * _CHUNK else 1,
+        pre_dispatch="3*n_jobs",
+        batch_size=1,
+        return_as="generator",
+    )
+    with artifact.create(folder, "segment", info) as draft:
+        with SegmentWriter(draft, data.persons) as segment:
+            number = 0
+            for files in pool(joblib.delayed(read)(chunk, data) for chunk in part.batch.chunks(_CHUNK)):
+                for source, found in files:
+                    for recording in found:
+                        _add(segment, source, recording)
+                number += len(files)
+                tell(number)
+        info["skeleton"] = segment.skeleton.to_dict() if segment.skeleton else None
 
 
-def _finished(digest: str, drafts: Path, out: Path) -> Path | None:
-    """The segment if an interrupted ingest, or the last one, has left it whole."""
-    for folder in (drafts / digest, out / "segments" / digest):
-        try:
-            artifact.open_artifact(folder, "segment")
-        except GltError:
-            continue
-        return folder
-    return None
+def _add(segment: SegmentWriter, source: str, recording: Recording | Rejection) -> None:
+    try:
+        if isinstance(recording, Rejection):
+            raise recording
+        segment.add(recording, source)
+    except Rejection as rejection:
+        segment.reject(source, rejection)
 
 
-def _write(part: Batch, form: Format, data: DataConfig, folder: Path, tell: Callable[[int], None]) -> Path:
-    assert form.skeleton is not None
-    with artifact.create(folder, "segment", {}) as draft, SegmentWriter(draft, form.skeleton, data.persons) as segment:
-        for number, (name, content) in enumerate(part.files()):
-            tell(number)
-            try:
-                if isinstance(content, Rejection):
-                    raise content
-                for recording in form.read(name, content, {}):
-                    if isinstance(recording, Rejection):
-                        raise recording
-                    segment.add(accept(recording, data), name)
-            except Rejection as rejection:
-                segment.reject(name, rejection.check, rejection.reason)
-    return folder
+def _skeleton(folders: Mapping[str, Path], recordings: Path) -> dict[str, Any]:
+    """The layout of all segments."""
+    layouts = [artifact.open_artifact(folder, "segment", verify=False)["skeleton"] for folder in folders.values()]
+    layouts = [layout for layout in layouts if layout is not None]
+    for layout in layouts[1:]:
+        if layout != layouts[0]:
+            raise GltError(
+                f"recordings {recordings}: batches of different layouts ({layouts[0]['name']}, {layout['name']}); "
+                "set data.layout to one that all can be mapped to"
+            )
+    found: dict[str, Any] = layouts[0]
+    return found
 
 
-def _rejected(source: str, check: str, reason: str) -> dict[str, str]:
+def _row(source: str, check: str, reason: str) -> dict[str, str]:
     return {"source": source, "check": check, "reason": reason}
 
 
 def _rejected_of(folders: Mapping[str, Path]) -> list[dict[str, str]]:
     tables = [pd.read_parquet(folder / "rejected.parquet") for folder in folders.values()]
-    return [_rejected(*row) for table in tables for row in table[["source", "check", "reason"]].to_numpy()]
+    return [_row(*row) for table in tables for row in table[["source", "check", "reason"]].to_numpy()]
 
 
 def _twice(clips: pd.DataFrame) -> list[dict[str, str]]:
-    """Clips whose name an earlier one has: that one is kept."""
+    """Clips whose name another one has that comes first in order: that one is kept."""
     first, later = clips.drop_duplicates("name"), clips[clips.duplicated("name")]
     rows = []
     for clip in later.merge(first, on="name", suffixes=("", "_kept")).to_dict("records"):
         same = clip["sha256"] == clip["sha256_kept"]
         what = "with the same content" if same else "with another content: rename one of the two"
         reason = f"{clip['source_kept']} gives the clip {clip['name']} too, {what}"
-        rows.append(_rejected(clip["source"], REPEAT if same else "duplicate", reason))
+        rows.append(_row(clip["source"], REPEAT if same else "duplicate", reason))
     return rows
 
 
 def _judge(recordings: Path, clips: int, rejected: list[dict[str, str]], recipe: Recipe, out: Path) -> None:
     """Stop when too much was rejected, or nothing is left."""
-    lost = pd.DataFrame([row for row in rejected if row["check"] != REPEAT], columns=["source", "check", "reason"])
+    lost = pd.DataFrame([row for row in rejected if row["check"] not in NO_LOSS], columns=["source", "check", "reason"])
     share, allowed = len(lost) / max(clips + len(lost), 1), recipe.data.max_rejects
     if clips and share <= allowed:
         return

@@ -1,10 +1,20 @@
-"""Skeleton layouts: which joints a frame holds, in which order. y is up, lengths are metres."""
+"""Skeleton layouts: which joints a frame holds, in which order. y is up, lengths are metres.
+
+A planar layout (a pose estimator's, from images) has three coordinates as well, and z is 0: x to the right, y up, in
+heights of the image. `declared` reads a user's own layout from YAML.
+"""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from glt.errors import GltError
 
 
 @dataclass(frozen=True)
@@ -113,3 +123,133 @@ SBU15 = Skeleton(
     shoulders=(3, 6),
     rate=15.0,
 )
+
+# No joint lies between the shoulders, so the centre, whose path is the global translation, is the nose: of all joints the
+# one nearest to the body's axis from any side. The tree hangs from it.
+COCO17 = Skeleton(
+    name="coco17",
+    joints=(
+        *("nose", "left eye", "right eye", "left ear", "right ear"),
+        *("left shoulder", "right shoulder", "left elbow", "right elbow", "left wrist", "right wrist"),
+        *("left hip", "right hip", "left knee", "right knee", "left ankle", "right ankle"),
+    ),
+    bones=(
+        *((0, 1), (1, 3), (0, 2), (2, 4), (0, 5), (0, 6)),
+        *((5, 7), (7, 9), (6, 8), (8, 10)),
+        *((5, 11), (11, 13), (13, 15), (6, 12), (12, 14), (14, 16)),
+    ),
+    centre=0,
+    pairs=tuple((left, left + 1) for left in range(1, 17, 2)),
+    shoulders=(5, 6),
+    unit="image height",
+)
+
+# What NTU25, KINECT20 and SBU15 have in common; with a nose for a head, COCO17 has it, too.
+COMMON14 = Skeleton(
+    name="common14",
+    joints=(
+        *("neck", "head"),
+        *("left shoulder", "left elbow", "left hand", "right shoulder", "right elbow", "right hand"),
+        *("left hip", "left knee", "left foot", "right hip", "right knee", "right foot"),
+    ),
+    bones=(
+        *((0, 1), (0, 2), (2, 3), (3, 4), (0, 5), (5, 6), (6, 7)),
+        *((0, 8), (8, 9), (9, 10), (0, 11), (11, 12), (12, 13)),
+    ),
+    centre=0,
+    pairs=((2, 5), (3, 6), (4, 7), (8, 11), (9, 12), (10, 13)),
+    shoulders=(2, 5),
+)
+
+LAYOUTS = {layout.name: layout for layout in (NTU25, KINECT20, SBU15, COCO17, COMMON14)}
+
+
+class _Declaration(BaseModel):
+    """A layout as people write it: joints by name."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    joints: list[str] = Field(min_length=3)
+    bones: list[tuple[str, str]]
+    centre: str
+    shoulders: tuple[str, str]
+    pairs: list[tuple[str, str]] = []
+    up: str = Field("y", pattern="^[xyz]$")
+    unit: str = Field("m", pattern="^(m|image height)$")
+    rate: float = Field(gt=0, allow_inf_nan=False)
+
+
+@functools.lru_cache(maxsize=64)
+def declared(text: str) -> Skeleton:
+    """The layout of this name, or the one that a YAML text declares.
+
+    Raises:
+        GltError: an unknown name, or a declaration that is no layout; names the field.
+    """
+    try:
+        values = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise GltError(f"skeleton layout: not YAML ({str(error).splitlines()[0]}); see docs/formats.md") from error
+    if isinstance(values, Mapping) and set(values) == {"layout"}:
+        values = values["layout"]
+    if isinstance(values, str):
+        if values not in LAYOUTS:
+            raise GltError(
+                f"skeleton layout {values!r:.60}: unknown; choose {', '.join(LAYOUTS)}, or declare it in YAML"
+            )
+        return LAYOUTS[values]
+    if not isinstance(values, dict):
+        raise GltError("skeleton layout: neither a name nor a declaration; see docs/formats.md")
+    for field in ("bones", "pairs", "shoulders"):  # YAML has lists where we want pairs
+        if isinstance(values.get(field), list):
+            values[field] = [tuple(v) if isinstance(v, list) else v for v in values[field]]
+    if isinstance(values.get("shoulders"), list):
+        values["shoulders"] = tuple(values["shoulders"])
+    try:
+        given = _Declaration.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise GltError(f"skeleton layout: {place}: {first['msg']}; see docs/formats.md") from error
+    return _skeleton(given)
+
+
+def _skeleton(given: _Declaration) -> Skeleton:
+    def fail(field: str, why: str) -> GltError:
+        return GltError(f"skeleton layout {given.name}: {field}: {why}; see docs/formats.md")
+
+    number = {joint: place for place, joint in enumerate(given.joints)}
+    if len(number) < len(given.joints):
+        raise fail("joints", "a name stands twice")
+    for field, names in (
+        ("bones", [joint for bone in given.bones for joint in bone]),
+        ("pairs", [joint for pair in given.pairs for joint in pair]),
+        ("shoulders", list(given.shoulders)),
+        ("centre", [given.centre]),
+    ):
+        for joint in names:
+            if joint not in number:
+                raise fail(field, f"{joint!r:.40} is not among the joints")
+    bones = tuple((number[a], number[b]) for a, b in given.bones)
+    reached = {number[given.centre]}
+    for _ in bones:
+        reached |= {joint for bone in bones if set(bone) & reached for joint in bone}
+    if len(bones) != len(number) - 1 or len(reached) != len(number):
+        raise fail(
+            "bones", f"not a tree: {len(number)} joints are joined by {len(number) - 1} bones without a ring or a gap"
+        )
+    left, right = given.shoulders
+    if left == right:
+        raise fail("shoulders", "give the left and the right one")
+    return Skeleton(
+        name=given.name,
+        joints=tuple(given.joints),
+        bones=bones,
+        centre=number[given.centre],
+        pairs=tuple((number[a], number[b]) for a, b in given.pairs),
+        shoulders=(number[left], number[right]),
+        up="xyz".index(given.up),
+        unit=given.unit,
+        rate=given.rate,
+    )

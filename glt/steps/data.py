@@ -35,7 +35,8 @@ def ingest(recordings: str, recipe: str, out: Path, data_version: str = "", code
     version = tracking.Versions(found, code_version or versions.code_version())
     with tracking.step(settings, version, "ingest") as run, tempfile.TemporaryDirectory() as folder:
         source = versions.fetch(recordings, Path(folder))
-        ingest_recordings(source, settings, out, provenance(version, settings, run.run_id), run)
+        segments = tracking.home() / "segments"
+        ingest_recordings(source, settings, out, provenance(version, settings, run.run_id), run, segments)
         clips = ClipStore(out, verify=False)
         run.dataset(settings.data.dataset, found, recordings, "training")
         if len(clips.rejected):

@@ -74,7 +74,8 @@ def recordings(path: Path, *, leak: bool = True) -> Path:
 
 def make_run(folder: Path, recipe: Recipe, source: Path) -> Run:
     """Artifacts of a run on the recordings at `source`; answers are drawn, not learned."""
-    ingest(source, recipe, folder / "clips", {"data_version": "d0", "code_version": "c0"}, Silent())
+    versions = {"data_version": "d0", "code_version": "c0"}
+    ingest(source, recipe, folder / "clips", versions, Silent(), folder / "segments")
     clips = ClipStore(folder / "clips")
     write_motions(clips, recipe, folder / "motions", {"data_version": "d0", "code_version": "c0"}, Silent())
     motions = Motions(folder / "motions")

@@ -1,28 +1,34 @@
 from __future__ import annotations
 
-import contextlib
-import shutil
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from glt.data import ingest as module
+from glt.data import segments as kept
 from glt.data.clips import ClipStore
 from glt.data.ingest import ingest
-from glt.data.sources import batches
 from glt.errors import GltError
 from glt.recipe import Recipe
 from glt.reporter import Silent
 from tests.data import recorded
 
 
-def store(recordings: Path, out: Path, recipe: Recipe | None = None) -> ClipStore:
-    ingest(recordings, recipe or recorded.recipe(), out, {"data_version": "1"}, Silent())
+def store(recordings: Path, out: Path, recipe: Recipe | None = None, segments: str = "segments") -> ClipStore:
+    """Segments are kept beside the folder of the clips."""
+    cache = out.parent.with_name(f"{out.parent.name}-{segments}")
+    ingest(recordings, recipe or recorded.recipe(), out, {"data_version": "1"}, Silent(), cache)
     return ClipStore(out)
 
 
@@ -40,13 +46,29 @@ def test_clips_are_what_was_recorded(tmp_path: Path) -> None:
     assert clips.rejected.columns.tolist() == ["source", "check", "reason"]
 
 
+def same_clips(one: ClipStore, other: ClipStore) -> None:
+    """The two hold the same, wherever it stands in their segments."""
+    assert one.digest == other.digest
+    apart = ["segment", "offset"]
+    pd.testing.assert_frame_equal(one.index.drop(columns=apart), other.index.drop(columns=apart))
+    for number in range(len(one.index)):
+        for mine, theirs in zip(one.clip(number), other.clip(number), strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+
+
 def test_a_zip_equals_the_folder_it_came_from(tmp_path: Path) -> None:
     files = recorded.delivery()
     noise = {"__MACOSX/day/._S001C001P001R001A001.skeleton": b"x", "readme.txt": b"x", ".hidden/a.skeleton": b"x"}
-    store(recorded.write_folder(tmp_path / "in", files), tmp_path / "folder")
+    folder = store(recorded.write_folder(tmp_path / "in", files), tmp_path / "folder")
     backwards = dict(reversed({**files, **noise}.items()))
-    store(recorded.write_zip(tmp_path / "in.zip", backwards), tmp_path / "zip")
-    assert recorded.tree(tmp_path / "folder") == recorded.tree(tmp_path / "zip")
+    same_clips(store(recorded.write_zip(tmp_path / "in.zip", backwards), tmp_path / "zip"), folder)
+
+
+def test_a_full_ingest_gives_the_same_bytes_again(tmp_path: Path) -> None:
+    recordings = recorded.write_folder(tmp_path / "in", recorded.delivery())
+    store(recordings, tmp_path / "one", segments="first")
+    store(recordings, tmp_path / "two", segments="second")
+    assert recorded.tree(tmp_path / "one") == recorded.tree(tmp_path / "two")
 
 
 class Interrupted:
@@ -66,22 +88,21 @@ class Interrupted:
 def test_an_interrupted_ingest_goes_on_and_ends_with_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "SEGMENT_FILES", 3)
+    monkeypatch.setattr(kept, "SEGMENT_FILES", 3)
     damaged = {"day/S001C001P009R001A001.skeleton": b"1\n"}
     recordings = recorded.write_folder(tmp_path / "in", {**recorded.delivery(), **damaged})
     recipe = recorded.recipe(max_rejects=0.2)
-    store(recordings, tmp_path / "full", recipe)
+    store(recordings, tmp_path / "full", recipe, segments="of-the-full")
 
-    out = tmp_path / "again" / "clips"
+    out, cache = tmp_path / "again", tmp_path.with_name(f"{tmp_path.name}-segments")
     with pytest.raises(KeyboardInterrupt):
-        ingest(recordings, recipe, out, {"data_version": "1"}, Interrupted(after=7))
+        ingest(recordings, recipe, out, {"data_version": "1"}, Interrupted(after=7), cache)
     assert not out.exists()
 
     written = count_writes(monkeypatch)
     store(recordings, out, recipe)
     assert written == [3]
     assert recorded.tree(out) == recorded.tree(tmp_path / "full")
-    assert [path.name for path in out.parent.iterdir()] == ["clips"]
 
 
 def count_writes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -89,9 +110,9 @@ def count_writes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     written: list[int] = []
     write = module._write
 
-    def counted(part: module.Batch, *rest: object) -> Path:
-        written.append(len(part.names))
-        return write(part, *rest)
+    def counted(part: kept.Part, *rest: Any) -> None:
+        written.append(len(part.batch.names))
+        write(part, *rest)
 
     monkeypatch.setattr(module, "_write", counted)
     return written
@@ -100,6 +121,7 @@ def count_writes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_a_segment_that_was_damaged_is_made_again(tmp_path: Path) -> None:
     recordings = recorded.write_folder(tmp_path / "in", recorded.delivery())
     first = store(recordings, tmp_path / "clips")
+    frames = first.clip(2)[0]
     (segment,) = (tmp_path / "clips" / "segments").iterdir()
     with (segment / "frames.npy").open("r+b") as stream:
         stream.seek(500)
@@ -109,7 +131,56 @@ def test_a_segment_that_was_damaged_is_made_again(tmp_path: Path) -> None:
     assert len(ClipStore(tmp_path / "clips", verify=False).index) == 8
     again = store(recordings, tmp_path / "clips")
     assert again.digest == first.digest
-    np.testing.assert_array_equal(again.clip(2)[0], first.clip(2)[0])
+    np.testing.assert_array_equal(again.clip(2)[0], frames)
+
+
+def test_loose_files_that_come_later_are_the_only_ones_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "SEGMENT_FILES", 3)
+    files = list(recorded.delivery().items())
+    recordings = recorded.write_folder(tmp_path / "in", dict(files[1::2]))
+    first = store(recordings, tmp_path / "clips")
+    recorded.write_folder(recordings, dict(files[0::2]))
+    written = count_writes(monkeypatch)
+    both = store(recordings, tmp_path / "clips")
+    assert written == [3, 1]
+    assert set(first.info["segments"]) < set(both.info["segments"])
+    same_clips(both, store(recordings, tmp_path / "full", segments="new"))
+
+
+def test_a_loose_file_that_changed_or_went_is_not_taken_from_a_segment(tmp_path: Path) -> None:
+    recordings = recorded.write_folder(tmp_path / "in", recorded.delivery())
+    store(recordings, tmp_path / "clips")
+    (recordings / "day/S001C001P001R001A002.skeleton").write_bytes(recorded.one_person(99))
+    (recordings / "day/S001C001P002R001A001.skeleton").unlink()
+    clips = store(recordings, tmp_path / "clips")
+    assert len(clips.index) == 7
+    np.testing.assert_array_equal(clips.clip(0)[0][:, 0], recorded.walk(99))
+    same_clips(clips, store(recordings, tmp_path / "full", segments="new"))
+
+
+def test_clips_take_no_second_place_on_the_disk(tmp_path: Path) -> None:
+    clips = store(recorded.write_folder(tmp_path / "in", recorded.delivery()), tmp_path / "clips")
+    (segment,) = clips.info["segments"]
+    inside = clips.path / "segments" / segment / "frames.npy"
+    cached = tmp_path.with_name(f"{tmp_path.name}-segments") / segment / "frames.npy"
+    assert inside.samefile(cached)
+
+
+def test_many_processes_give_the_same_bytes_as_one(tmp_path: Path) -> None:
+    recordings = recorded.write_zip(tmp_path / "in.zip", recorded.delivery(300))
+    info = {"data_version": "1"}
+    for processes in (1, 2):
+        out = tmp_path / f"by-{processes}"
+        ingest(recordings, recorded.recipe(), out, info, Silent(), tmp_path / f"segments-{processes}", processes)
+    assert recorded.tree(tmp_path / "by-1") == recorded.tree(tmp_path / "by-2")
+
+
+def test_what_a_killed_ingest_left_long_ago_is_swept_away(tmp_path: Path) -> None:
+    for name, age in ((".old.abc", 2 * 24 * 3600), (".young.abc", 60)):
+        recorded.write_folder(tmp_path / "segments" / name, {"frames.npy": b""})
+        os.utime(tmp_path / "segments" / name, (time.time() - age,) * 2)
+    kept.SegmentCache(tmp_path / "segments")
+    assert [path.name for path in (tmp_path / "segments").iterdir()] == [".young.abc"]
 
 
 def test_new_recordings_make_new_segments_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,7 +287,7 @@ def test_persons_belong_to_a_segments_name(tmp_path: Path) -> None:
 
 
 def test_a_missing_path_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(GltError, match=r"no such file or folder; give a folder, a zip, or one \.skeleton file"):
+    with pytest.raises(GltError, match=r"no such file or folder; give a folder, an archive, or one \.skeleton file"):
         store(tmp_path / "none", tmp_path / "clips")
 
 
@@ -257,42 +328,51 @@ def test_a_damaged_member_is_a_reject(tmp_path: Path) -> None:
     assert clips.rejected[["source", "check"]].to_numpy().tolist() == [[second.filename, "unreadable"]]
 
 
-@settings(max_examples=150, deadline=None)
-@given(data=st.data())
-def test_no_damage_to_an_archive_escapes_as_anything_else(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
-    folder = tmp_path_factory.mktemp("damage")
-    archive = recorded.write_zip(folder / "in.zip", {"a.skeleton": b"1\n0\n", "b.skeleton": b"2\n0\n0\n"})
-    content = bytearray(archive.read_bytes())
-    for place in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=4)):
-        content[place] = data.draw(st.integers(0, 255))
-    archive.write_bytes(content[: data.draw(st.just(len(content)) | st.integers(0, len(content)))])
-    with contextlib.suppress(GltError):
-        for batch in batches(archive, (".skeleton",)):
-            assert [name for name, _ in batch.files()] == list(batch.names)
-    shutil.rmtree(folder)
+def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path) -> None:
+    recordings = recorded.write_folder(tmp_path / "in", recorded.delivery())
+    store(recordings, tmp_path / "clips")
+    before = recorded.tree(tmp_path / "clips")
+    recorded.write_folder(recordings, {"S001C001P020R001A001.skeleton": recorded.one_person(7, 2000)})
+
+    def full() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+
+    done = in_a_process(recordings, tmp_path / "clips", preexec_fn=full)
+    assert done.returncode == 1
+    assert re.search(r"File too large; free space on the disk .* finished segments are taken over", done.stderr)
+    assert recorded.tree(tmp_path / "clips") == before
+    assert len(store(recordings, tmp_path / "clips").index) == 9
 
 
-def test_a_member_without_a_name_is_no_recording(tmp_path: Path) -> None:
-    archive = recorded.write_zip(tmp_path / "in.zip", {"a.skeleton": b"1\n0\n", "b": b""})
-    archive.write_bytes(archive.read_bytes().replace(b"b", b"\0"))
-    (batch,) = batches(archive, (".skeleton",))
-    assert batch.names == ("a.skeleton",)
+def test_a_place_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    recordings = recorded.write_folder(tmp_path / "in", recorded.delivery(2))
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(GltError, match=r"(Not a directory|File exists); .* mend the permissions"):
+        store(recordings, tmp_path / "file" / "clips")
 
 
-def test_an_encrypted_archive_is_an_error(tmp_path: Path) -> None:
-    archive = recorded.write_zip(tmp_path / "in.zip", {"a.skeleton": b"1\n0\n"})
-    content = bytearray(archive.read_bytes())
-    content[content.index(b"PK\x01\x02") + 8] |= 1
-    archive.write_bytes(content)
-    with pytest.raises(GltError, match="the archive is encrypted"):
-        batches(archive, (".skeleton",))
+def test_a_reading_process_that_is_killed_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recordings = recorded.write_folder(tmp_path / "in", recorded.delivery(200))
+    monkeypatch.setattr(module, "read", die)
+    with pytest.raises(GltError, match="a process that reads them was killed"):
+        ingest(recordings, recorded.recipe(), tmp_path / "clips", {}, Silent(), tmp_path / "segments", 2)
+    assert not (tmp_path / "clips").exists()
 
 
-def test_a_batch_is_read_file_by_file_and_falls_into_parts(tmp_path: Path) -> None:
-    archive = recorded.write_zip(tmp_path / "in.zip", recorded.delivery(3))
-    (batch,) = batches(archive, (".skeleton",))
-    files = batch.files()
-    assert next(files)[0] == batch.names[0]
-    assert [part.names for part in batch.parts(2)] == [batch.names[:2], batch.names[2:]]
+def die(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def in_a_process(recordings: Path, out: Path, **how: Any) -> subprocess.CompletedProcess[str]:
+    """`store` of the same recordings and place, where a limit of the process hits nobody else."""
+    code = f"""
+import sys
+from pathlib import Path
+from glt.errors import GltError
+from tests.data.test_ingest import store
+try:
+    store(Path({str(recordings)!r}), Path({str(out)!r}))
+except GltError as error:
+    sys.exit(str(error))
+"""
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, **how)

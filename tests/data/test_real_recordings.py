@@ -31,7 +31,7 @@ def real(place: str) -> Path:
 
 def store(tmp_path_factory: pytest.TempPathFactory, place: str, **data: object) -> ClipStore:
     recordings, out = real(place), tmp_path_factory.mktemp("real") / "clips"
-    ingest(recordings, recipe(**data), out, {}, Silent())
+    ingest(recordings, recipe(**data), out, {}, Silent(), out.with_name("segments"))
     return ClipStore(out)
 
 

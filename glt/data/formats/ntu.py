@@ -7,18 +7,21 @@ A name without ``Aaaa`` is a recording without label; ``-n`` may tell apart seve
 
 from __future__ import annotations
 
+import functools
 import re
+from collections import Counter
+from importlib import resources
 from pathlib import PurePosixPath
 
 import numpy as np
+from numpy.typing import NDArray
 
+from glt.data.formats import ntu_text
 from glt.data.formats.format import Format, one
 from glt.data.layouts import NTU25
 from glt.data.recording import Recording, Rejection
 
 NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})(A\d{3})?(-\d+)?\.skeleton", re.ASCII)
-_BODY_VALUES = 10
-_JOINT_VALUES = 12
 _BODIES = 100  # ids a file may hold; damage must not cost memory
 
 
@@ -33,26 +36,15 @@ def read(name: str, content: bytes) -> Recording:
     if match is None:
         raise Rejection("name", "expected SsssCcccPpppRrrrAaaa.skeleton (Aaaa only if labelled)")
     setup, camera, subject, replication = (int(number) for number in match.groups()[:4])
-    lines = _Lines(content)
-    warnings: list[str] = []
-    frames = [_frame(lines, warnings) for _ in range(lines.count("frames"))]
-    lines.end()
-    bodies = {body: person for person, body in enumerate(dict.fromkeys(body for frame in frames for body in frame))}
-    if len(bodies) > _BODIES:
-        raise Rejection("format", f"{len(bodies)} body ids, a sensor gives a few")
-    joints = len(next((positions for frame in frames for positions in frame.values()), ()))
-    recording = np.zeros((len(frames), len(bodies), joints, 3), np.float32)
-    present = np.zeros((len(frames), len(bodies)), bool)
-    for number, frame in enumerate(frames):
-        for body, positions in frame.items():
-            if len(positions) != joints:
-                raise Rejection("joints", f"{joints} joints in one frame, {len(positions)} in frame {number + 1}")
-            with np.errstate(over="ignore"):  # the check of finite coordinates says it better
-                recording[number, bodies[body]] = positions
-            present[number, bodies[body]] = True
+    if not content.isascii():
+        raise Rejection("format", "not a text file")
+    text = ntu_text.parse(content)
+    if isinstance(text, ntu_text.Fault):
+        raise Rejection("format", _said(text, content))
+    frames, present, warnings = _persons(text, content)
     return Recording(
         name=file.removesuffix(".skeleton"),
-        frames=recording,
+        frames=frames,
         present=present,
         skeleton=NTU25,
         label=match[5],
@@ -60,60 +52,57 @@ def read(name: str, content: bytes) -> Recording:
         camera=camera,
         setup=setup,
         replication=replication,
-        warnings=tuple(dict.fromkeys(warnings)),
+        warnings=warnings,
     )
 
 
-def _frame(lines: _Lines, warnings: list[str]) -> dict[str, list[tuple[float, float, float]]]:
-    bodies: dict[str, list[tuple[float, float, float]]] = {}
-    for _ in range(lines.count("bodies")):
-        body, *_ = lines.values("body", _BODY_VALUES)
-        positions = []
-        for _ in range(lines.count("joints")):
-            x, y, z, *_ = lines.values("joint", _JOINT_VALUES)
-            positions.append(lines.metres(x, y, z))
-        if body in bodies:
-            warnings.append(f"body {body} twice in a frame: the first is kept")
-        else:
-            bodies[body] = positions
-    return bodies
+def on_missing_list(name: str) -> bool:
+    """Whether the data set's authors list the recording among those whose skeletons are missing or wrong."""
+    return name in _missing()
 
 
-class _Lines:
-    """The lines of a file, with LF or CRLF ends, read one after the other."""
-
-    def __init__(self, content: bytes) -> None:
-        try:
-            self._lines = content.decode("ascii").split("\n")
-        except UnicodeDecodeError:
-            raise Rejection("format", "not a text file") from None
-        self._next = 0
-
-    def values(self, what: str, count: int) -> list[str]:
-        if self._next >= len(self._lines):
-            raise Rejection("format", f"cut off: ends at line {self._next} where a {what} should follow")
-        values = self._lines[self._next].split()
-        self._next += 1
-        if len(values) != count:
-            raise Rejection("format", f"line {self._next}: {len(values)} values, a {what} line has {count}")
-        return values
-
-    def count(self, what: str) -> int:
-        (value,) = self.values(f"number of {what}", 1)
-        # Every frame, body and joint takes a line, so a larger number is damage: it must not cost memory.
-        if not value.isdigit() or len(value) > 9 or int(value) > len(self._lines):
-            raise Rejection("format", f"line {self._next}: {value[:20]!r} is not a number of {what}")
-        return int(value)
-
-    def metres(self, x: str, y: str, z: str) -> tuple[float, float, float]:
-        try:
-            return float(x), float(y), float(z)
-        except ValueError:
-            raise Rejection("format", f"line {self._next}: the first three values are not coordinates") from None
-
-    def end(self) -> None:
-        if any(line.strip() for line in self._lines[self._next :]):
-            raise Rejection("format", f"goes on after its last frame, at line {self._next + 1}")
+@functools.cache
+def _missing() -> frozenset[str]:
+    lines = resources.files("glt.data.formats").joinpath("ntu_missing.txt").read_text(encoding="ascii").splitlines()
+    return frozenset(line for line in lines if not line.startswith("#"))
 
 
-FORMAT = Format(version=1, suffixes=(".skeleton",), read=one(read), skeleton=NTU25)
+def _persons(text: ntu_text.Bodies, content: bytes) -> tuple[NDArray[np.float32], NDArray[np.bool_], tuple[str, ...]]:
+    """frames [T, P', K, 3], present [T, P'], and what to warn of."""
+    ids = [content[start:end].decode() for start, end in text.ids.tolist()]
+    persons = {body: person for person, body in enumerate(dict.fromkeys(ids))}
+    if len(persons) > _BODIES:
+        raise Rejection("format", f"{len(persons)} body ids, a sensor gives a few")
+    counts = np.diff(text.first)
+    joints = int(counts[0]) if len(counts) else 0
+    if (counts != joints).any():
+        other = int(np.argmax(counts != joints))
+        raise Rejection("joints", f"{joints} joints in one frame, {counts[other]} in frame {text.frame[other] + 1}")
+    person = np.array([persons[body] for body in ids], np.int64)
+    frames = np.zeros((text.frames, len(persons), joints, 3), np.float32)
+    present = np.zeros((text.frames, len(persons)), bool)
+    # Backwards, so that of two bodies with one id in a frame the first is the one that stays.
+    frames[text.frame[::-1], person[::-1]] = text.points.reshape(len(ids), joints, 3)[::-1]
+    present[text.frame, person] = True
+    if int(present.sum()) == len(ids):
+        return frames, present, ()
+    seen = Counter(zip(text.frame.tolist(), ids, strict=True))
+    twice = dict.fromkeys(body for (_, body), times in seen.items() if times > 1)
+    return frames, present, tuple(f"body {body} twice in a frame: the first is kept" for body in twice)
+
+
+def _said(fault: ntu_text.Fault, content: bytes) -> str:
+    """The fault in words."""
+    what = ntu_text.WHAT[fault.what]
+    if fault.kind == ntu_text.CUT_OFF:
+        return f"cut off: ends at line {fault.line} where a {what} should follow"
+    if fault.kind == ntu_text.VALUES:
+        return f"line {fault.line}: {fault.found} values, a {what} line has {ntu_text.EXPECTED[fault.what]}"
+    if fault.kind == ntu_text.COUNT:
+        return f"line {fault.line}: {content[fault.start : fault.end][:20].decode()!r} is not a {what}"
+    if fault.kind == ntu_text.COORDINATE:
+        return f"line {fault.line}: the first three values are not coordinates"
+    return f"goes on after its last frame, at line {fault.line}"
+
+
+FORMAT = Format(version=2, suffixes=(".skeleton",), read=one(read), skeleton=NTU25)

@@ -1,0 +1,162 @@
+"""Archives of recordings: zip and tar, read where they lie. Nothing is unpacked to disk.
+
+An archive with a member that points outside of it, a link or a device is not what anybody meant to deliver, so it is
+refused as a whole; a member that is damaged or too large is one recording that is not taken.
+"""
+
+from __future__ import annotations
+
+import stat
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from lzma import LZMAError
+from pathlib import Path, PurePosixPath
+
+from glt.data.recording import Rejection
+from glt.errors import GltError
+
+ZIP, TAR, STREAM = "zip", "tar", "stream"  # a stream is a compressed tar: it can only be read from its beginning
+LARGEST = 256 << 20  # bytes of a recording's file
+LARGEST_PICKLE = 4 << 30  # a .pkl holds a whole data set
+_RATIO, _RATIO_FROM = 200, 16 << 20  # text packs 3 to 10 times; above this and this many bytes it is a bomb
+_MEMBERS = 5_000_000
+_TAR_ENDS = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
+_DAMAGE = (
+    *(zipfile.BadZipFile, tarfile.TarError, OSError, EOFError, ValueError, RuntimeError, LookupError),
+    *(zlib.error, LZMAError, struct.error, OverflowError, MemoryError),
+)
+
+Read = Callable[[str], "bytes | Rejection"]
+
+
+def is_archive(name: str) -> bool:
+    """Whether a file's name is that of an archive."""
+    return name.lower().endswith((".zip", *_TAR_ENDS))
+
+
+def members(path: Path) -> tuple[str, dict[str, tuple[int, int]]]:
+    """The kind of an archive, and its files: offset and size by name (the offset counts for a TAR only).
+
+    Raises:
+        GltError: not an archive, encrypted, or one that holds what no recording is: a path out of it, a link, a device,
+            a name twice, or much more than it could hold honestly.
+    """
+    name = path.name.lower()
+    if name.endswith(_TAR_ENDS):
+        return (TAR if name.endswith(".tar") else STREAM), _tar_members(path)
+    return ZIP, _zip_members(path)
+
+
+def reader(path: Path, kind: str, places: Mapping[str, tuple[int, int]]) -> Iterator[Read]:
+    """One function that gives a member's content, of a ZIP or TAR; a generator, so that the archive is closed."""
+    if kind == ZIP:
+        with _open_zip(path) as archive:
+            yield lambda name: _zip_content(archive, name)
+    else:
+        with path.open("rb") as file:
+
+            def content(name: str) -> bytes | Rejection:
+                offset, size = places[name]
+                file.seek(offset)
+                found = file.read(size)
+                return found if len(found) == size else Rejection("unreadable", "the archive is cut off")
+
+            yield lambda name: too_large(name, places[name][1]) or content(name)
+
+
+def stream(path: Path) -> Iterator[tuple[str, bytes | Rejection]]:
+    """Name and content of each file of a compressed tar, in its order; after damage nothing more."""
+    try:
+        with tarfile.open(path, "r|*") as archive:
+            for member in archive:
+                if member.isfile():
+                    yield member.name, too_large(member.name, member.size) or _tar_content(archive, member)
+    except _DAMAGE:
+        return
+
+
+def too_large(name: str, size: int) -> Rejection | None:
+    """Why a file of `size` bytes is not read, if it is not."""
+    limit = LARGEST_PICKLE if name.lower().endswith(".pkl") else LARGEST
+    return Rejection("too-large", f"{size} bytes, more than {limit >> 20} MiB") if size > limit else None
+
+
+def _zip_members(path: Path) -> dict[str, tuple[int, int]]:
+    with _open_zip(path) as archive:
+        infos = archive.infolist()
+    if any(info.flag_bits & 1 for info in infos):
+        raise GltError(f"recordings {path}: the archive is encrypted; make it again without a password")
+    links = [info.filename for info in infos if stat.S_ISLNK(info.external_attr >> 16)]
+    files = [info for info in infos if not info.filename.endswith("/")]
+    _trusted(path, [info.filename for info in files], links)
+    return {info.filename: (info.header_offset, info.file_size) for info in files}
+
+
+def _tar_members(path: Path) -> dict[str, tuple[int, int]]:
+    found: dict[str, tuple[int, int]] = {}
+    names: list[str] = []
+    odd: list[str] = []
+    total, honest = 0, _RATIO * path.stat().st_size + _RATIO_FROM
+    try:
+        with tarfile.open(path, "r:*") as archive:
+            for member in archive:
+                total += member.size
+                if total > honest or len(names) > _MEMBERS:
+                    raise GltError(f"recordings {path}: unpacks to far more than an archive of its size holds; refused")
+                if member.isfile() and not member.issparse():
+                    names.append(member.name)
+                    found[member.name] = (member.offset_data, member.size)
+                elif not member.isdir():
+                    odd.append(member.name)
+    except _DAMAGE as error:
+        raise GltError(f"recordings {path}: not a readable tar archive ({error}); copy or download it again") from error
+    _trusted(path, names, odd)
+    return found
+
+
+def _trusted(path: Path, names: list[str], odd: list[str]) -> None:
+    """Refuse an archive that is more, or other, than a folder of files."""
+    if odd:
+        raise GltError(
+            f"recordings {path}: member {odd[0]!r:.80} is a link or a device; pack the files "
+            "themselves (tar --dereference)"
+        )
+    for name in names:
+        if name.startswith(("/", "\\")) or ".." in PurePosixPath(name.replace("\\", "/")).parts or name[1:2] == ":":
+            raise GltError(f"recordings {path}: member {name!r:.80} points out of the archive; pack it again without")
+    if len(names) > _MEMBERS:
+        raise GltError(f"recordings {path}: {len(names)} members, more than {_MEMBERS}; deliver several archives")
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise GltError(
+            f"recordings {path}: member {twice[0]!r:.80} stands in it {Counter(names)[twice[0]]} times; pack it again"
+        )
+
+
+def _open_zip(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except _DAMAGE as error:
+        raise GltError(f"recordings {path}: not a readable zip archive ({error}); copy or download it again") from error
+
+
+def _zip_content(archive: zipfile.ZipFile, name: str) -> bytes | Rejection:
+    try:
+        info = archive.getinfo(name)
+        if refused := too_large(name, info.file_size):
+            return refused
+        if info.file_size > _RATIO_FROM and info.file_size > _RATIO * info.compress_size:
+            return Rejection("too-large", f"{info.compress_size} bytes that unpack to {info.file_size}: a bomb")
+        return archive.read(info)
+    except Exception as error:  # damage shows in many ways: CRC, zlib, lzma, struct, codec, end of file, ...
+        return Rejection("unreadable", f"damaged in the archive: {error}")
+
+
+def _tar_content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes | Rejection:
+    opened = archive.extractfile(member)
+    content = opened.read() if opened is not None else b""
+    return content if len(content) == member.size else Rejection("unreadable", "the archive is cut off")
