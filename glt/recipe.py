@@ -31,7 +31,42 @@ class _Section(BaseModel):
 
 
 class ChecksConfig(_Section):
-    """What is done about a recording that looks wrong (glt/data/checks)."""
+    """What is done about a recording that looks wrong, check by check (docs/checks.md).
+
+    Limits in metres hold for a person of 1.7 where the layout has another unit.
+    """
+
+    finite: Literal["reject", "repair"] = Field("reject", description="NaN or infinite; repair interpolates in time")
+    range: Literal["reject", "warn", "ignore"] = Field("reject", description="farther from the sensor than `farthest`")
+    farthest: float = Field(100.0, gt=0, description="metres on an axis")
+    bone_length: Literal["reject", "warn", "ignore"] = Field("warn", description="bones that no person has")
+    longest_bone: float = Field(1.0, gt=0, description="metres, median of a clip")
+    bone_spread: float = Field(1.5, gt=0, description="10th to 90th percentile within a clip, as a share of the median")
+    speed: Literal["reject", "warn", "repair", "ignore"] = Field(
+        "warn", description="joints that jump away and back; repair interpolates"
+    )
+    fastest: float = Field(20.0, gt=0, description="metres a second")
+    frozen: Literal["reject", "warn", "ignore"] = Field("warn", description="joints that do not move by a bit")
+    frozen_seconds: float = Field(1.0, gt=0)
+    repeated: Literal["reject", "warn", "repair", "ignore"] = Field(
+        "warn", description="frames that are the one before once more; repair drops them"
+    )
+    repeated_share: float = Field(0.1, ge=0, lt=1, description="of a clip's frames, above which it counts")
+    swapped: Literal["reject", "warn", "repair", "ignore"] = Field(
+        "warn", description="two persons that change places; repair changes them back"
+    )
+    swap_metres: float = Field(0.5, gt=0, description="by which changing is the shorter way for the two together")
+    lost: Literal["warn", "repair", "ignore"] = Field(
+        "repair", description="a person lost and found under another body id; repair joins the two"
+    )
+    lost_seconds: float = Field(1.0, gt=0, description="between losing and finding")
+    lost_metres: float = Field(0.5, gt=0, description="between losing and finding")
+    confidence: Literal["reject", "warn", "repair", "ignore"] = Field(
+        "repair", description="points that a pose estimator does not believe in; repair interpolates"
+    )
+    least_confidence: float = Field(0.1, ge=0, le=1)
+    short: Literal["reject", "warn", "ignore"] = Field("warn", description="too few frames")
+    least_frames: int = Field(2, ge=1)
 
 
 class DataConfig(_Section):

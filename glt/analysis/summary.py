@@ -10,6 +10,7 @@ from rich.tree import Tree
 from torch import nn
 
 from glt.data.formats import FORMATS
+from glt.data.layouts import Skeleton, declared
 from glt.errors import GltError
 from glt.model import DisplacementHeads, GLTransformer, SpatialAttention, TemporalAttention
 from glt.recipe import Recipe
@@ -23,9 +24,7 @@ class Pretraining(nn.Module):
     def __init__(self, recipe: Recipe) -> None:
         """P from the recipe, K from its format's layout."""
         super().__init__()
-        skeleton = FORMATS[recipe.data.format].skeleton
-        assert skeleton is not None
-        joints = len(skeleton.joints) - (recipe.motion.global_translation == "none")
+        joints = len(_layout(recipe).joints) - (recipe.motion.global_translation == "none")
         worlds = int(recipe.motion.global_translation == "separate")
         with torch.device("meta"):
             self.encoder = GLTransformer(recipe.model, recipe.data.persons, joints, worlds)
@@ -35,6 +34,18 @@ class Pretraining(nn.Module):
                 len(recipe.motion.intervals),
                 recipe.motion.magnitude_classes + (recipe.motion.absent == "own-class"),
             )
+
+
+def _layout(recipe: Recipe) -> Skeleton:
+    """The layout that the recipe's clips have."""
+    if recipe.data.layout is not None:
+        return declared(recipe.data.layout)
+    found = FORMATS[recipe.data.format].skeleton
+    if found is None:
+        raise GltError(
+            f"recipe {recipe.name}: data.layout: {recipe.data.format} recordings bring their own; name it here"
+        )
+    return found
 
 
 def parameters(module: nn.Module) -> int:

@@ -124,8 +124,8 @@ SBU15 = Skeleton(
     rate=15.0,
 )
 
-# No joint lies between the shoulders, so the centre, whose path is the global translation, is the nose: of all joints the
-# one nearest to the body's axis from any side. The tree hangs from it.
+# No joint lies between the shoulders, so the centre, whose path is the global translation, is the nose: of all joints
+# the one nearest to the body's axis from any side. The tree hangs from it.
 COCO17 = Skeleton(
     name="coco17",
     joints=(

@@ -1,8 +1,8 @@
 """From one skeleton layout to another, so that a model pretrained on one set can be probed on the next.
 
 Joints are the same if they have the same name or one of the names that `SAME` puts together; what a source lacks, and
-the middle of two of its joints stands for, is in `MIDDLE`. A wrist stands for a hand and an ankle for a foot where there
-is nothing nearer: the parts move as one, some centimetres apart.
+the middle of two of its joints stands for, is in `MIDDLE`. A wrist stands for a hand and an ankle for a foot where
+there is nothing nearer: the parts move as one, some centimetres apart.
 """
 
 from __future__ import annotations

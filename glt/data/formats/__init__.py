@@ -1,8 +1,14 @@
-"""Readers, one file each. A reader turns the bytes of one file into a Recording or raises a Rejection, nothing else."""
+"""Readers, one file each. A reader turns the bytes of one file into recordings or raises a Rejection, nothing else."""
 
-from glt.data.formats import ntu, nw_ucla, sbu
+from glt.data.formats import ntu, nw_ucla, pyskl, sbu, table
 from glt.data.formats.format import Format
 
-FORMATS: dict[str, Format] = {"ntu": ntu.FORMAT, "nw-ucla": nw_ucla.FORMAT, "sbu": sbu.FORMAT}
+FORMATS: dict[str, Format] = {
+    "ntu": ntu.FORMAT,
+    "nw-ucla": nw_ucla.FORMAT,
+    "sbu": sbu.FORMAT,
+    "pyskl": pyskl.FORMAT,
+    "table": table.FORMAT,
+}
 
 __all__ = ["FORMATS", "Format"]

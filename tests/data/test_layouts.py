@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from glt.data.layouts import COCO17, COMMON14, KINECT20, LAYOUTS, NTU25, SBU15, Skeleton, declared
+from glt.data.mapping import between, to_layout
+from glt.data.recording import Recording
+from glt.errors import GltError
+
+ARM: dict[str, Any] = {
+    "name": "arm",
+    "joints": ["chest", "left shoulder", "right shoulder", "hand"],
+    "bones": [["chest", "left shoulder"], ["chest", "right shoulder"], ["left shoulder", "hand"]],
+    "centre": "chest",
+    "shoulders": ["left shoulder", "right shoulder"],
+    "rate": 60.0,
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_layouts_are_trees_that_survive_json(layout: Skeleton) -> None:
+    assert Skeleton.from_dict(json.loads(json.dumps(layout.to_dict()))) == layout
+    count = len(layout.joints)
+    assert len(set(layout.joints)) == count
+    reached = {layout.centre}
+    for _ in range(count):
+        reached |= {joint for bone in layout.bones for joint in bone if set(bone) & reached}
+    assert len(layout.bones) == count - 1
+    assert reached == set(range(count))
+    for left, right in layout.pairs:
+        assert layout.joints[left].replace("left", "right") == layout.joints[right]
+    assert layout.shoulders in layout.pairs
+
+
+def test_a_layout_is_declared_by_the_names_of_its_joints() -> None:
+    arm = declared(yaml.safe_dump({**ARM, "up": "z", "pairs": [["left shoulder", "right shoulder"]]}))
+    assert arm == Skeleton(
+        name="arm",
+        joints=tuple(ARM["joints"]),
+        bones=((0, 1), (0, 2), (1, 3)),
+        centre=0,
+        pairs=((1, 2),),
+        shoulders=(1, 2),
+        up=2,
+        rate=60.0,
+    )
+    assert declared("kinect20") == declared("layout: kinect20") == KINECT20
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"joints": ["chest"]}, "joints"),
+        ({"joints": [*ARM["joints"], "hand"]}, "joints: a name stands twice"),
+        ({"bones": ARM["bones"][:2]}, "bones: not a tree"),
+        ({"bones": [*ARM["bones"][:2], ["left shoulder", "chest"]]}, "bones: not a tree"),
+        ({"bones": [*ARM["bones"][:2], ["left shoulder", "foot"]]}, "bones: 'foot' is not among the joints"),
+        ({"centre": "hip"}, "centre: 'hip' is not among the joints"),
+        ({"centre": 3}, "centre"),
+        ({"shoulders": ["hand"]}, "shoulders"),
+        ({"shoulders": ["hand", "hand"]}, "shoulders: give the left and the right one"),
+        ({"rate": 0.0}, "rate"),
+        ({"rate": float("nan")}, "rate"),
+        ({"unit": "mm"}, "unit"),
+        ({"up": "w"}, "up"),
+        ({"colour": "red"}, "colour"),
+        ({"name": "An Arm"}, "name"),
+    ],
+)
+def test_a_declaration_that_is_no_layout_is_said_by_field(change: dict[str, Any], field: str) -> None:
+    with pytest.raises(GltError, match=f"skeleton layout.*{field}.*see docs/formats.md"):
+        declared(yaml.safe_dump({**ARM, **change}))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1", "[a]", "{", "a: [" * 500, "layout: arm26", "!!python/object/apply:os.system [ls]"]
+)
+def test_what_is_no_declaration_is_an_error(text: str) -> None:
+    with pytest.raises(GltError, match="skeleton layout"):
+        declared(text)
+
+
+def recording(layout: Skeleton, length: int = 4) -> Recording:
+    frames = np.random.default_rng(0).normal(0, 1, (length, 2, len(layout.joints), 3)).astype(np.float32)
+    return Recording("x", frames, np.ones((length, 2), bool), layout)
+
+
+@pytest.mark.parametrize("source", [NTU25, KINECT20, SBU15, COCO17], ids=lambda layout: layout.name)
+def test_every_layout_maps_to_the_common_one(source: Skeleton) -> None:
+    given = recording(source)
+    mapped = to_layout(given, COMMON14)
+    assert mapped.skeleton.joints == COMMON14.joints
+    assert (mapped.skeleton.unit, mapped.skeleton.rate) == (source.unit, source.rate)
+    for number, joint in enumerate(COMMON14.joints):
+        if joint in source.joints:
+            np.testing.assert_array_equal(mapped.frames[:, :, number], given.frames[:, :, source.joints.index(joint)])
+    assert {joint.split()[0] for joint in between(source, COMMON14).lost} <= {
+        *("spine", "torso", "hip", "left", "right", "shoulder", "nose", "neck")
+    }
+
+
+def test_the_same_joint_under_another_name_is_taken() -> None:
+    given = recording(NTU25)
+    mapped = to_layout(given, KINECT20).frames
+    for name, same in {
+        "shoulder centre": "spine shoulder",
+        "hip centre": "spine base",
+        "spine": "spine middle",
+    }.items():
+        place, origin = KINECT20.joints.index(name), NTU25.joints.index(same)
+        np.testing.assert_array_equal(mapped[:, :, place], given.frames[:, :, origin])
+    assert between(NTU25, KINECT20).lost == ("neck", "left hand tip", "left thumb", "right hand tip", "right thumb")
+
+
+def test_what_lies_between_two_joints_is_their_middle() -> None:
+    given = recording(COCO17)
+    neck = to_layout(given, COMMON14).frames[:, :, COMMON14.joints.index("neck")]
+    np.testing.assert_allclose(neck, given.frames[:, :, [5, 6]].mean(axis=2), rtol=1e-6)
+
+
+def test_a_joint_that_the_source_lacks_is_an_error_that_names_it() -> None:
+    with pytest.raises(GltError, match=r"sbu15 has nothing for .*left hand tip.*; choose a layout .* common14"):
+        to_layout(recording(SBU15), NTU25)
