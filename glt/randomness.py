@@ -14,7 +14,6 @@ class Purpose(IntEnum):
 
     AUGMENT = 1
     ORDER = 2
-    LABELLED = 3
     MASK = 4
     DROPOUT = 5
 

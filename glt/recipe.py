@@ -24,6 +24,15 @@ Protocol = Literal[
     "xsub", "xview", "xset", "cross-view", "5-fold", "leave-one-subject-out", "random-subjects", "column", "given"
 ]
 Pool = Literal["mean", "max", "std"]
+Number = Annotated[int, Field(ge=0, lt=2**63)]
+# The fields that only some protocols have.
+_FIELDS_OF: dict[str, tuple[str, ...]] = {
+    "5-fold": ("fold",),
+    "leave-one-subject-out": ("held",),
+    "random-subjects": ("test_share", "split_seed"),
+    "column": ("column", "test_values"),
+    "given": ("given",),
+}
 
 
 class _Section(BaseModel):
@@ -80,7 +89,17 @@ class DataConfig(_Section):
         None, description="the skeleton layout that clips get, if not their own: a name, or a declaration's text"
     )
     protocol: Protocol
-    fold: int = Field(1, ge=1, le=5, description="test fold of the 5-fold protocol")
+    fold: int = Field(1, ge=1, le=5, description="5-fold: the test fold")
+    held: Number | None = Field(None, description="leave-one-subject-out: the subject that tests")
+    test_share: float = Field(0.2, gt=0, lt=1, description="random-subjects: share of the subjects that test")
+    split_seed: Seed = Field(0, description="random-subjects: another number is another draw")
+    column: Literal["subject", "camera", "setup", "replication"] | None = Field(
+        None, description="column: the number of a clip that decides its side"
+    )
+    test_values: tuple[Number, ...] = Field((), description="column: the numbers whose clips test")
+    given: str = Field(
+        "", pattern=r"^[A-Za-z0-9_-]*$", description="given: which of the data set's own splits, as `xsub`; or its only"
+    )
     deduplicate: bool = Field(False, description="leave training clips out whose content stands on the test side, too")
     persons: int = Field(1, ge=1, le=4, description="P: persons kept of a recording")
     bodies: Literal["active", "first"] = Field(
@@ -89,6 +108,32 @@ class DataConfig(_Section):
     missing_list: bool = Field(True, description="whether recordings on NTU's official lists of bad ones are left out")
     max_rejects: float = Field(0.02, ge=0, le=1, description="ingest stops above this share of rejects")
     checks: ChecksConfig = ChecksConfig()
+
+    @model_validator(mode="after")
+    def _protocol_has_its_fields(self) -> DataConfig:
+        own = _FIELDS_OF.get(self.protocol, ())
+        for protocol, names in _FIELDS_OF.items():
+            for name in names:
+                if name not in own and getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(f"{name}: a field of protocol {protocol}, not of {self.protocol}; remove it")
+        for name in ("held", "column", "test_values"):
+            if name in own and getattr(self, name) in (None, ()):
+                raise ValueError(f"{name}: protocol {self.protocol} needs it")
+        if len(set(self.test_values)) != len(self.test_values):
+            raise ValueError("test_values: each once")
+        return self
+
+    @property
+    def split(self) -> str:
+        """The protocol with what distinguishes its test side, as in ``5-fold-2``, ``column-camera-1-3``."""
+        distinct: dict[str, list[object]] = {
+            "5-fold": [self.fold],
+            "leave-one-subject-out": [self.held],
+            "random-subjects": [f"{100 * self.test_share:g}pct".replace(".", "p"), self.split_seed],
+            "column": [self.column, *sorted(self.test_values)],
+            "given": [self.given] if self.given else [],
+        }
+        return "-".join(map(str, [self.protocol, *distinct.get(self.protocol, [])]))
 
 
 class MotionConfig(_Section):
@@ -269,14 +314,13 @@ class Recipe(_Section):
 
     @property
     def model_name(self) -> str:
-        """Registered model: glt-<dataset>-<protocol>; a fold has a model of its own, as its test side is its own."""
+        """Registered model: glt-<dataset>-<split>; a fold has a model of its own, as its test side is its own."""
         return f"glt-{self.experiment}"
 
     @property
     def experiment(self) -> str:
-        """MLflow experiment: <dataset>-<protocol>, and the fold if there are folds."""
-        fold = f"-{self.data.fold}" if self.data.protocol == "5-fold" else ""
-        return f"{self.data.dataset}-{self.data.protocol}{fold}"
+        """MLflow experiment: <dataset>-<split>."""
+        return f"{self.data.dataset}-{self.data.split}"
 
     def to_json(self) -> str:
         """Canonical text: equal recipes give equal text."""

@@ -77,7 +77,7 @@ class ClipStore:
         pairs = zip(index["name"], index["sha256"], strict=True)
         self.digest = hashlib.sha256(json.dumps(list(pairs)).encode()).hexdigest()
         self._places = list(zip(index["segment"], index["offset"], index["length"], strict=True))
-        self._segment = functools.cache(self._map)
+        self._segment = functools.lru_cache(maxsize=2)(self._map)  # what was read of a map stays in memory with it
 
     def clip(self, number: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """The clip in row `number` of the index: frames [T, P, K, 3], present [T, P]. Absent persons are zeros."""

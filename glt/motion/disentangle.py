@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 
 from glt import artifact
-from glt.data import splits
+from glt.data import labelled, splits
 from glt.data.clips import ClipStore
 from glt.data.layouts import Skeleton
 from glt.errors import GltError
-from glt.motion.displacement import Bins, fit_bins
+from glt.motion.displacement import Bins, fit_bins_in_parts
 from glt.motion.packed import Packed
 from glt.recipe import MotionConfig, Recipe
 from glt.reporter import Reporter
@@ -109,38 +110,51 @@ def write_motions(clips: ClipStore, recipe: Recipe, out: Path, info: Mapping[str
     Raises:
         GltError: the protocol leaves a side of the split empty.
     """
-    index = clips.index.copy()
-    index["side"] = splits.sides(index, recipe.data)
-    index["group"] = splits.groups(index, recipe.data)
-    index["clean"] = splits.clean(index, index["side"].to_numpy())
+    index = clips.index.assign(**splits.split(clips.index, recipe.data))
     index["offset"] = index["length"].cumsum() - index["length"]
     with artifact.create(out, "motions", {**info, "recipe": recipe.model_dump(mode="json")}) as folder:
-        frames, persons = int(index["length"].sum()), recipe.data.persons
-        joints = len(clips.skeleton.joints) - (recipe.motion.global_translation == "none")
-        tokens = np.lib.format.open_memmap(
-            folder / "tokens.npy", mode="w+", dtype=np.float32, shape=(frames, persons, joints, 3)
-        )
-        present = np.zeros((frames, persons), bool)
-        for number, (offset, length) in enumerate(zip(index["offset"], index["length"], strict=True)):
-            positions, seen = clips.clip(number)
-            tokens[offset : offset + length] = motion_tokens(positions, seen, clips.skeleton, recipe.motion)
-            present[offset : offset + length] = seen
-            reporter.progress("disentangle", number + 1, len(index))
-        tokens.flush()
+        present = _write_tokens(folder / "tokens.npy", clips, index, recipe, reporter)
         np.save(folder / "present.npy", present)
         index.drop(columns="segment").to_parquet(folder / "clips.parquet", index=False)
         artifact.write_json(folder / "skeleton.json", clips.skeleton.to_dict())
-        bins = _fit(tokens, present, index[index["side"] == "train"], recipe.motion)
+        labelled.write(folder, index, [*labelled.TRIALS, *product(recipe.fractions, recipe.seeds)])
+        bins = _fit(folder / "tokens.npy", present, index[index["side"] == "train"], recipe.motion)
         artifact.write_json(folder / "displacement.json", bins.to_dict())
 
 
-def _fit(tokens: Floats, present: Bools, train: pd.DataFrame, config: MotionConfig) -> Bins:
-    """Bins of the training clips; of very many, of an even selection that fits in memory."""
+def _write_tokens(path: Path, clips: ClipStore, index: pd.DataFrame, recipe: Recipe, reporter: Reporter) -> Bools:
+    """Write the tokens of all clips, one after the other; give who is present in which frame, [frames, P].
+
+    Written as a stream, because the pages of a memory map that is written to stay in memory.
+    """
+    frames, persons = int(index["length"].sum()), recipe.data.persons
+    joints = len(clips.skeleton.joints) - (recipe.motion.global_translation == "none")
+    present = np.zeros((frames, persons), bool)
+    with path.open("wb") as stream:
+        header = {"descr": "<f4", "fortran_order": False, "shape": (frames, persons, joints, 3)}
+        np.lib.format.write_array_header_1_0(stream, header)
+        for number, (offset, length) in enumerate(zip(index["offset"], index["length"], strict=True)):
+            positions, seen = clips.clip(number)
+            tokens = motion_tokens(positions, seen, clips.skeleton, recipe.motion)
+            stream.write(np.ascontiguousarray(tokens, "<f4").tobytes())
+            present[offset : offset + length] = seen
+            reporter.progress("disentangle", number + 1, len(index))
+    return present
+
+
+def _fit(path: Path, present: Bools, train: pd.DataFrame, config: MotionConfig) -> Bins:
+    """Bins of the training clips; of very many, of an even selection of them."""
     chosen = train.iloc[:: max(1, len(train) // 4000)]
-    rows = np.concatenate([np.arange(o, o + n) for o, n in zip(chosen["offset"], chosen["length"], strict=True)])
-    lengths = tuple(int(n) for n in chosen["length"])
     worlds = int(config.global_translation == "separate")
-    return fit_bins(Packed(torch.from_numpy(tokens[rows]), torch.from_numpy(present[rows]), lengths, worlds), config)
+
+    def parts() -> Iterator[Packed]:
+        for _, part in chosen.groupby(chosen["length"].cumsum() // 20_000):  # frames in memory at a time, about
+            tokens = np.load(path, mmap_mode="r")  # mapped anew: what was read of it leaves memory with it
+            rows = np.concatenate([np.arange(o, o + n) for o, n in zip(part["offset"], part["length"], strict=True)])
+            lengths = tuple(int(n) for n in part["length"])
+            yield Packed(torch.from_numpy(tokens[rows]), torch.from_numpy(present[rows]), lengths, worlds)
+
+    return fit_bins_in_parts(parts, config)
 
 
 class Motions:
@@ -187,7 +201,7 @@ class Motions:
         return int(self.translation == "separate")
 
     def numbers(self, side: str, *, labelled: bool = False) -> NDArray[np.int64]:
-        """Row numbers of the clips of a side (``train`` or ``test``), of the labelled ones if asked.
+        """Row numbers of the clips of a side (``train``, ``test`` or ``unused``), of the labelled ones if asked.
 
         Raises:
             GltError: there are none.

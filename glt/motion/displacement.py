@@ -6,7 +6,7 @@ of 27 classes (negative, no movement, positive on each axis; class = x + 3 y + 9
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -144,17 +144,23 @@ def fit_bins(batch: Packed, config: MotionConfig) -> Bins:
 
     The first `interval` frames of a clip are left out: they have no displacement of their own.
     """
+    return fit_bins_in_parts(lambda: [batch], config)
+
+
+def fit_bins_in_parts(parts: Callable[[], Iterable[Packed]], config: MotionConfig) -> Bins:
+    """As `fit_bins` of all parts in one batch, bit for bit, with one part in memory at a time.
+
+    Args:
+        parts: gives the same batches each time it is called, several times.
+        config: which bins.
+    """
     if config.bins == "fixed":
         return _fixed(config)
     zones, edges = [], []
     shares = np.arange(1, config.magnitude_classes) / config.magnitude_classes
-    _, time = batch.places()
     for interval in config.intervals:
-        moved, seen = displacement(batch, interval, config.edge)
-        moved = moved[seen & (time >= interval)[:, None]]  # n, K, 3
         zone_row, edge_row = [], []
-        for tokens in (moved[:, : batch.worlds], moved[:, batch.worlds :]):
-            some = _some(tokens.reshape(-1, 3)).numpy()
+        for some in _some(parts, interval, config.edge):
             zone_row.append(np.quantile(np.abs(some), config.dead_zone) if len(some) and config.dead_zone else 0.0)
             distance = np.sqrt((some**2).sum(-1))
             edge_row.append(np.quantile(distance, shares) if len(some) else np.arange(1.0, config.magnitude_classes))
@@ -165,12 +171,41 @@ def fit_bins(batch: Packed, config: MotionConfig) -> Bins:
     )
 
 
-def _some(values: Tensor) -> Tensor:
-    """All rows, or _SAMPLE of them drawn at random: even steps would meet the same joint again and again."""
-    if len(values) <= _SAMPLE:
-        return values
-    drawn = np.random.Generator(np.random.Philox(0)).integers(len(values), size=_SAMPLE)
-    return values[torch.from_numpy(drawn)]
+def _some(parts: Callable[[], Iterable[Packed]], interval: int, edge: str) -> list[NDArray[np.float32]]:
+    """Displacements [n, 3] of the global translation, and of the joints: all, or _SAMPLE of them drawn at random.
+
+    Even steps would meet the same joint again and again.
+    """
+    totals = np.zeros(2, np.int64)
+    for batch in parts():
+        totals += int(_counted(batch, interval, edge).sum()) * np.array(_kinds(batch))
+    drawn = [
+        np.arange(total)
+        if total <= _SAMPLE
+        else np.sort(np.random.Generator(np.random.Philox(0)).integers(total, size=_SAMPLE))
+        for total in totals
+    ]
+    found: list[list[NDArray[np.float32]]] = [[], []]
+    first = np.zeros(2, np.int64)
+    for batch in parts():
+        moved = displacement(batch, interval, edge)[0][_counted(batch, interval, edge)]  # n, K, 3
+        for kind, tokens in enumerate(torch.split(moved, _kinds(batch), dim=1)):
+            rows = tokens.reshape(-1, 3)
+            low, high = np.searchsorted(drawn[kind], [first[kind], first[kind] + len(rows)])
+            found[kind].append(rows[torch.from_numpy(drawn[kind][low:high] - first[kind])].numpy())
+            first[kind] += len(rows)
+    return [np.concatenate(some) for some in found]
+
+
+def _counted(batch: Packed, interval: int, edge: str) -> Tensor:
+    """Where a displacement is the person's own, [S, P]: both frames show the person, and neither is made up."""
+    _, time = batch.places()
+    return batch.present & batch.present[_earlier(time, interval, edge)] & (time >= interval)[:, None]
+
+
+def _kinds(batch: Packed) -> list[int]:
+    """Tokens a person that are global translations, and that are not."""
+    return [batch.worlds, batch.tokens.shape[2] - batch.worlds]
 
 
 def _fixed(config: MotionConfig) -> Bins:

@@ -76,6 +76,7 @@ def disentangle(
         metrics = {
             "data/train": float((side == "train").sum()),
             "data/test": float((side == "test").sum()),
+            "data/unused": float((side == "unused").sum()),
             "data/leaked": float((~index["clean"]).sum()),
         }
         run.metrics(metrics)

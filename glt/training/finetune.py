@@ -10,10 +10,11 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
+from glt.data import labelled as labelled_lists
 from glt.errors import GltError, Interrupted
 from glt.model import GLTransformer
 from glt.motion.disentangle import Motions
-from glt.randomness import Purpose, generator, seed_dropout
+from glt.randomness import seed_dropout
 from glt.recipe import Recipe
 from glt.reporter import Reporter
 from glt.training.batches import Numbers, shuffled, training_batch
@@ -33,18 +34,14 @@ class Finetuned:
 
 
 def draw_labelled(motions: Motions, fraction: float, seed: int) -> Numbers:
-    """The training clips whose labels are used: `fraction` of every class, at least one, at random.
+    """Row numbers of the training clips whose labels are used: the list kept with the motions, see `glt.data.labelled`.
 
-    Of one seed, the clips of a smaller fraction are among those of a larger one.
+    Raises:
+        GltError: no labelled clip on the train side.
     """
-    train = motions.numbers("train", labelled=True)
-    labels = motions.labels(train)
-    chosen = []
-    for number, name in enumerate(np.unique(labels)):
-        members = train[labels == name]
-        order = generator(Purpose.LABELLED, seed, number=number).permutation(members)
-        chosen.append(order[: max(1, round(fraction * len(members)))])
-    return np.sort(np.concatenate(chosen))
+    motions.numbers("train", labelled=True)
+    kept = labelled_lists.stored(motions.path, motions.index, fraction, seed)
+    return labelled_lists.draw(motions.index, fraction, seed) if kept is None else kept
 
 
 def finetune(

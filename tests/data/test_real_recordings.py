@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from glt.data import splits
+from glt.data import labelled, splits
 from glt.data.clips import ClipStore
 from glt.data.ingest import ingest
 from glt.reporter import Silent
@@ -83,6 +83,10 @@ def test_nw_ucla_counts(nw_ucla: ClipStore) -> None:
     assert (len(index), len(nw_ucla.rejected), index["label"].nunique()) == (1484, 0, 10)
     assert Counter(sides) == {"train": 1020, "test": 464}
     assert (~clean).sum() == 95
+    without = splits.split(index, recipe("nw-ucla", "cross-view", deduplicate=True).data)
+    assert Counter(without["side"]) == {"train": 925, "test": 464, "unused": 95}
+    assert without["clean"].all()
+    assert (without["side"] == "test").tolist() == (sides == "test").tolist()
     assert set(index["label"][~clean]) == {"pick up with two hands", "drop trash"}
     assert index["warnings"][index["length"] == 1].tolist() == ["one frame: no motion to learn from"] * 2
 
@@ -145,9 +149,26 @@ def test_ntu_is_in_metres_and_faces_forward(ntu: ClipStore) -> None:
         ("ntu120", "xset", 54_468, 59_477),
     ],
 )
-def test_ntu_protocols_give_the_published_counts(names: str, protocol: str, train: int, test: int) -> None:
+@pytest.mark.parametrize("format", ["ntu", "pyskl", "table"])
+def test_ntu_protocols_give_the_published_counts(format: str, names: str, protocol: str, train: int, test: int) -> None:
+    sides = splits.sides(ntu_names(names), recipe(format, protocol).data)
+    assert Counter(sides) == {"train": train, "test": test}
+
+
+def test_five_percent_of_ntu_s_labels_are_drawn_alike_of_every_class() -> None:
+    index = ntu_names("ntu60")
+    index = index.assign(side=splits.sides(index, recipe("ntu", "xsub").data))
+    train = index[index["side"] == "train"]
+    for fraction in (0.01, 0.05, 0.10):
+        drawn = index.iloc[labelled.draw(index, fraction, 0)]
+        assert drawn["label"].nunique() == 60
+        shares = drawn["label"].value_counts() / train["label"].value_counts()
+        assert shares.between(fraction - 0.001, fraction + 0.001).all()
+
+
+def ntu_names(names: str) -> pd.DataFrame:
+    """The columns that a clip's name gives, of all recordings with skeletons."""
     with gzip.open(real(f"ntu/lists/{names}_recording_names.txt.gz"), "rt") as lines:
-        found = [re.fullmatch(r"S(\d+)C(\d+)P(\d+)R\d+A\d+", line.strip()) for line in lines]
-    rows = [(match[0], *map(int, match.groups())) for match in found if match]
-    index = pd.DataFrame(rows, columns=["name", "setup", "camera", "subject"])
-    assert Counter(splits.sides(index, recipe("ntu", protocol).data)) == {"train": train, "test": test}
+        found = [re.fullmatch(r"S(\d+)C(\d+)P(\d+)R\d+(A\d+)", line.strip()) for line in lines]
+    rows = [(match[0], *map(int, match.groups()[:3]), match[4]) for match in found if match]
+    return pd.DataFrame(rows, columns=["name", "setup", "camera", "subject", "label"])

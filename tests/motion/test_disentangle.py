@@ -138,6 +138,32 @@ def test_motions_know_sides_groups_and_leaks(motions: Motions) -> None:
     assert motions.labels(labelled).tolist() == store().index["label"][labelled].tolist()
 
 
+def test_the_file_of_tokens_is_what_numpy_writes(motions: Motions, tmp_path: Path) -> None:
+    np.save(tmp_path / "tokens.npy", motions.batch(np.arange(42)).tokens.numpy())
+    assert (tmp_path / "tokens.npy").read_bytes() == (motions.path / "tokens.npy").read_bytes()
+
+
+def test_an_unused_clip_stays_in_the_folder_and_is_learnt_from_by_nobody(motions: Motions, tmp_path: Path) -> None:
+    clips = store()
+    data = small_recipe().data.model_dump() | {"deduplicate": True}
+    write_motions(clips, small_recipe(data=data), tmp_path / "one", {}, Silent())  # type: ignore[arg-type]
+    clips.clips[1] = (clips.clips[1][0] * 3, clips.clips[1][1])  # the twin of a test clip
+    write_motions(clips, small_recipe(data=data), tmp_path / "other", {}, Silent())  # type: ignore[arg-type]
+    one, other = Motions(tmp_path / "one"), Motions(tmp_path / "other")
+    assert one.index["name"].tolist() == motions.index["name"].tolist()
+    assert one.numbers("unused").tolist() == [1]
+    assert set(one.numbers("train")) == set(motions.numbers("train")) - {1}
+    assert one.index["clean"].all()
+    assert one.bins.edges.tobytes() == other.bins.edges.tobytes()
+    history = [
+        pretrain(m, small_recipe(), torch.device("cpu"), Silent(), Checkpoint(None, ""))[1][-1]["pretrain/loss"]
+        for m in (one, other)
+    ]
+    assert history[0] == history[1]
+    with pytest.raises(GltError, match="no clip on the unused side"):
+        motions.numbers("unused")
+
+
 def test_bins_are_fitted_on_the_training_side_only(motions: Motions) -> None:
     bins = fit_bins(motions.batch(motions.numbers("train")), small_recipe().motion)
     assert motions.bins.edges.tobytes() == bins.edges.tobytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from glt.motion import displacement
-from glt.motion.displacement import Bins, fit_bins, targets
+from glt.motion.displacement import Bins, fit_bins, fit_bins_in_parts, targets
 from glt.motion.packed import Packed
 from glt.recipe import MotionConfig
 from tests import oracle
@@ -93,6 +94,23 @@ def test_bins_of_a_large_set_are_those_of_all_joints_and_persons(monkeypatch: py
     sampled = fit_bins(batch, config)
     np.testing.assert_allclose(sampled.edges, whole.edges, rtol=0.15)
     np.testing.assert_array_equal(fit_bins(batch, config).edges, sampled.edges)
+
+
+@pytest.mark.parametrize("edge", ["zero", "first-frame"])
+@pytest.mark.parametrize("sample", [10**6, 300])
+def test_bins_fitted_in_parts_are_those_of_all_at_once(
+    monkeypatch: pytest.MonkeyPatch, edge: Literal["zero", "first-frame"], sample: int
+) -> None:
+    monkeypatch.setattr(displacement, "_SAMPLE", sample)
+    lengths = (9, 1, 30, 12, 3)
+    batch, config = walk(lengths), MotionConfig(intervals=(1, 5), edge=edge)
+    pieces = [
+        Packed(batch.tokens[start:end], batch.present[start:end], counts)
+        for start, end, counts in ((0, 10, (9, 1)), (10, 40, (30,)), (40, 55, (12, 3)))
+    ]
+    whole, parts = fit_bins(batch, config), fit_bins_in_parts(lambda: pieces, config)
+    assert parts.edges.tobytes() == whole.edges.tobytes()
+    assert parts.dead_zone.tobytes() == whole.dead_zone.tobytes()
 
 
 def test_no_dead_zone_asks_for_exact_rest() -> None:
