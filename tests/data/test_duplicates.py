@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from glt.data import duplicates
+from glt.data.duplicates import apart, leaks, twins
+from glt.data.layouts import NTU25
+from glt.data.recording import Recording
+from glt.reporter import Silent
+from tests.data import stores
+
+Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+CHANGES: dict[str, Change] = {
+    "moved": lambda frames, random: frames + random.uniform(-2, 2, 3).astype(np.float32),
+    "turned": lambda frames, random: stores.turned(frames, random.uniform(-3, 3)).astype(np.float32),
+    "noisy": lambda frames, random: frames + random.normal(0, 0.002, frames.shape).astype(np.float32),
+    "trimmed": lambda frames, random: frames[random.integers(0, 4) : len(frames) - random.integers(1, 4)],
+    "rounded": lambda frames, random: np.round(frames, 3),
+    "resampled": lambda frames, random: duplicates._resampled(
+        frames, np.ones(frames.shape[:2], bool), round(len(frames) * 1.5)
+    )[0],
+}
+CHANGES["all"] = lambda frames, random: CHANGES["noisy"](
+    CHANGES["turned"](CHANGES["moved"](CHANGES["trimmed"](frames, random), random), random), random
+)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_recording_that_comes_again_changed_is_found(tmp_path: Path, change: str) -> None:
+    random, clips = np.random.default_rng(1), stores.recordings(100)
+    again = [
+        replace(
+            clip,
+            name=f"again-{clip.name}",
+            frames=(moved := CHANGES[change](clip.frames, random)),
+            present=np.ones(moved.shape[:2], bool),
+        )
+        for clip in clips[::2]
+    ]
+    found = twins(stores.store(tmp_path / "clips", [*clips, *again]), Silent())
+    pairs = {frozenset(pair) for pair in found[["first", "second"]].to_numpy().tolist()}
+    planted = {frozenset((clip.name, f"again-{clip.name}")) for clip in clips[::2]}
+    assert len(pairs & planted) >= 0.99 * len(planted)
+    assert pairs <= planted
+
+
+def test_persons_in_another_order_are_the_same_recording() -> None:
+    frames = stores.take(3, persons=2)
+    seen = np.ones(frames.shape[:2], bool)
+    assert apart(frames, seen, frames[:, ::-1], seen, NTU25) == pytest.approx(0, abs=1e-6)
+    assert apart(frames, seen, stores.take(4, persons=2), seen, NTU25) > 3 * duplicates.NEAR
+    assert apart(frames, seen, frames, seen & [True, False], NTU25) == float("inf")
+
+
+def test_takes_of_one_person_are_no_twins(tmp_path: Path) -> None:
+    clips = [
+        Recording(f"take-{number}", stores.take(number, who=3), np.ones((60, 1), bool), NTU25) for number in range(60)
+    ]
+    assert twins(stores.store(tmp_path / "clips", clips), Silent()).empty
+
+
+def test_exact_copies_stand_with_the_first(tmp_path: Path) -> None:
+    clips = stores.recordings(5)
+    again = [replace(clips[2], name=name) for name in ("z1", "z2")]
+    found = twins(stores.store(tmp_path / "clips", [*clips, *again]), Silent())
+    assert found.to_numpy().tolist() == [[clips[2].name, name, "exact", 0.0] for name in ("z1", "z2")]
+
+
+def test_a_leak_is_a_pair_across_the_sides_with_the_training_clip_first(tmp_path: Path) -> None:
+    pairs = pd.DataFrame(
+        [["a", "b", "exact", 0.0], ["c", "a", "near", 0.004], ["b", "d", "near", 0.001], ["e", "a", "exact", 0.0]],
+        columns=["first", "second", "kind", "distance"],
+    )
+    sides = pd.Series({"a": "train", "b": "test", "c": "test", "d": "test", "e": "unused"})
+    found = leaks(pairs, sides)
+    assert found[["first", "second"]].to_numpy().tolist() == [["a", "b"], ["a", "c"]]
+    index = pd.DataFrame({"name": list("abcde"), "label": ["x", "x", "y", None, "y"]})
+    said = duplicates.findings(pairs, index, sides.to_numpy())
+    assert [(finding.check, finding.severity) for finding in said] == [
+        *[("twins", "warning")] * 2,
+        ("leak", "alarm"),
+    ]
+    assert said[-1].text.startswith("2 of 3 test recordings have a twin that trains (1 of x, 1 of y)")
+    assert said[-1].names == ("b", "c")
+
+
+def test_one_clip_has_no_twin(tmp_path: Path) -> None:
+    assert twins(stores.store(tmp_path / "clips", stores.recordings(1)), Silent()).empty
