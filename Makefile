@@ -3,6 +3,7 @@ PYTHON ?= python3.11
 TORCH ?= torch==2.13.0
 RECIPE ?= sample
 RECORDINGS ?=
+ADD ?=
 PROFILE ?= gpu
 IMAGE ?= glt:0.1.0
 TORCH_INDEX_URL ?=
@@ -35,8 +36,8 @@ test: setup ## Check style and types, then run the tests (GLT_REAL_DATA=folder a
 	$(BIN)/mypy
 	$(BIN)/pytest
 
-data: setup ## Bring data/ to what data.dvc pins, or replace it by RECORDINGS= and update data.dvc
-	@$(BIN)/glt data $(if $(RECORDINGS),"$(RECORDINGS)")
+data: setup ## Bring data/ to what data.dvc pins, replace it by RECORDINGS=, or put a batch beside it: ADD=
+	@$(BIN)/glt data $(if $(ADD),--add "$(ADD)",$(if $(RECORDINGS),"$(RECORDINGS)"))
 
 compile: setup ## Write build/training.yaml for a cluster (PROFILE=gpu|cpu, IMAGE=)
 	@GLT_IMAGE="$(IMAGE)" $(BIN)/python -m pipelines compile --profile "$(PROFILE)"

@@ -1,4 +1,4 @@
-"""Recordings at a path or a DVC revision -> clips."""
+"""Recordings at a path, in a bucket or at a DVC revision -> clips, and a page on them."""
 
 from kfp import dsl
 
@@ -12,6 +12,7 @@ def ingest(
     data_version: str,
     code_version: str,
     clips: dsl.Output[dsl.Dataset],
+    page: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
 ):
     """Read, check and store recordings."""
@@ -20,6 +21,13 @@ def ingest(
     from glt import artifact
     from glt.steps import data
 
-    found = data.ingest(recordings, recipe, Path(clips.path), data_version=data_version, code_version=code_version)
+    found = data.ingest(
+        recordings,
+        recipe,
+        Path(clips.path),
+        data_version=data_version,
+        code_version=code_version,
+        page=Path(page.path),
+    )
     metrics.metadata.update(found)
     artifact.write_json(Path(metrics.path), found)

@@ -17,7 +17,8 @@ from rich.table import Table
 from glt import recipe
 from glt.analysis import summary
 from glt.errors import GltError, SharedError
-from glt.lifecycle import registry, tracking, versions
+from glt.lifecycle import recordings as pinned
+from glt.lifecycle import registry, tracking
 from glt.steps import attention, compare, data, release, report, training
 
 
@@ -61,13 +62,16 @@ def describe(
 
 
 @app.command("data")
-def prepare(recordings: str = typer.Argument("", help="folder, archive or file; none: what data.dvc pins")) -> None:
-    """Bring `data/` to what data.dvc pins, or replace it by your own recordings and update data.dvc."""
+def prepare(
+    recordings: str = typer.Argument("", help="folder, archive or file; none: what data.dvc pins"),
+    add: bool = typer.Option(False, help="put them beside those that data.dvc pins, which need not be here"),
+) -> None:
+    """Bring `data/` to what data.dvc pins, or replace it by your own recordings, or add a batch; update data.dvc."""
     root = Path.cwd()
     if not recordings:
-        print(versions.prepare(root))
+        print(pinned.prepare(root))
         return
-    done = versions.replace(root, Path(recordings))
+    done = (pinned.add if add else pinned.replace)(root, Path(recordings))
     print(f"data.dvc pins {done.version}; " + ("DVC's remote has it" if done.pushed else f"not pushed: {done.reason}"))
 
 
@@ -93,6 +97,7 @@ def rollback(name: str = typer.Argument(help="registered model, such as glt-samp
 
 for step in (
     data.ingest,
+    data.inspect,
     data.disentangle,
     training.pretrain,
     training.linear_probe,

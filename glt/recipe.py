@@ -11,132 +11,19 @@ from __future__ import annotations
 import json
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from glt.errors import GltError
+from glt.recipe_data import DataConfig, Section, Seed
 
 Fraction = float
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Protocol = Literal[
-    "xsub", "xview", "xset", "cross-view", "5-fold", "leave-one-subject-out", "random-subjects", "column", "given"
-]
 Pool = Literal["mean", "max", "std"]
-Number = Annotated[int, Field(ge=0, lt=2**63)]
-# The fields that only some protocols have.
-_FIELDS_OF: dict[str, tuple[str, ...]] = {
-    "5-fold": ("fold",),
-    "leave-one-subject-out": ("held",),
-    "random-subjects": ("test_share", "split_seed"),
-    "column": ("column", "test_values"),
-    "given": ("given",),
-}
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class ChecksConfig(_Section):
-    """What is done about a recording that looks wrong, check by check (docs/checks.md).
-
-    Limits in metres hold for a person of 1.7 where the layout has another unit.
-    """
-
-    finite: Literal["reject", "repair"] = Field("reject", description="NaN or infinite; repair interpolates in time")
-    range: Literal["reject", "warn", "ignore"] = Field("reject", description="farther from the sensor than `farthest`")
-    farthest: float = Field(100.0, gt=0, description="metres on an axis")
-    bone_length: Literal["reject", "warn", "ignore"] = Field("warn", description="bones that no person has")
-    longest_bone: float = Field(1.0, gt=0, description="metres, median of a clip")
-    bone_spread: float = Field(1.5, gt=0, description="10th to 90th percentile within a clip, as a share of the median")
-    speed: Literal["reject", "warn", "repair", "ignore"] = Field(
-        "warn", description="joints that jump away and back; repair interpolates"
-    )
-    fastest: float = Field(20.0, gt=0, description="metres a second")
-    frozen: Literal["reject", "warn", "ignore"] = Field("warn", description="joints that do not move by a bit")
-    frozen_seconds: float = Field(1.0, gt=0)
-    repeated: Literal["reject", "warn", "repair", "ignore"] = Field(
-        "warn", description="frames that are the one before once more; repair drops them"
-    )
-    repeated_share: float = Field(0.1, ge=0, lt=1, description="of a clip's frames, above which it counts")
-    swapped: Literal["reject", "warn", "repair", "ignore"] = Field(
-        "warn", description="two persons that change places; repair changes them back"
-    )
-    swap_metres: float = Field(0.5, gt=0, description="by which changing is the shorter way for the two together")
-    lost: Literal["warn", "repair", "ignore"] = Field(
-        "repair", description="a person lost and found under another body id; repair joins the two"
-    )
-    lost_seconds: float = Field(1.0, gt=0, description="between losing and finding")
-    lost_metres: float = Field(0.5, gt=0, description="between losing and finding")
-    confidence: Literal["reject", "warn", "repair", "ignore"] = Field(
-        "repair", description="points that a pose estimator does not believe in; repair interpolates"
-    )
-    least_confidence: float = Field(0.1, ge=0, le=1)
-    short: Literal["reject", "warn", "ignore"] = Field("warn", description="too few frames")
-    least_frames: int = Field(2, ge=1)
-
-
-class DataConfig(_Section):
-    """Which recordings, and how they are split."""
-
-    dataset: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="name in the registry and in MLflow")
-    format: Literal["ntu", "nw-ucla", "sbu", "pyskl", "table"] = Field(
-        description="reader, one file in glt/data/formats"
-    )
-    layout: str | None = Field(
-        None, description="the skeleton layout that clips get, if not their own: a name, or a declaration's text"
-    )
-    protocol: Protocol
-    fold: int = Field(1, ge=1, le=5, description="5-fold: the test fold")
-    held: Number | None = Field(None, description="leave-one-subject-out: the subject that tests")
-    test_share: float = Field(0.2, gt=0, lt=1, description="random-subjects: share of the subjects that test")
-    split_seed: Seed = Field(0, description="random-subjects: another number is another draw")
-    column: Literal["subject", "camera", "setup", "replication"] | None = Field(
-        None, description="column: the number of a clip that decides its side"
-    )
-    test_values: tuple[Number, ...] = Field((), description="column: the numbers whose clips test")
-    given: str = Field(
-        "", pattern=r"^[A-Za-z0-9_-]*$", description="given: which of the data set's own splits, as `xsub`; or its only"
-    )
-    deduplicate: bool = Field(False, description="leave training clips out whose content stands on the test side, too")
-    persons: int = Field(1, ge=1, le=4, description="P: persons kept of a recording")
-    bodies: Literal["active", "first"] = Field(
-        "active", description="which ones: those that move most, or those that the file names first (authors)"
-    )
-    missing_list: bool = Field(True, description="whether recordings on NTU's official lists of bad ones are left out")
-    max_rejects: float = Field(0.02, ge=0, le=1, description="ingest stops above this share of rejects")
-    checks: ChecksConfig = ChecksConfig()
-
-    @model_validator(mode="after")
-    def _protocol_has_its_fields(self) -> DataConfig:
-        own = _FIELDS_OF.get(self.protocol, ())
-        for protocol, names in _FIELDS_OF.items():
-            for name in names:
-                if name not in own and getattr(self, name) != type(self).model_fields[name].default:
-                    raise ValueError(f"{name}: a field of protocol {protocol}, not of {self.protocol}; remove it")
-        for name in ("held", "column", "test_values"):
-            if name in own and getattr(self, name) in (None, ()):
-                raise ValueError(f"{name}: protocol {self.protocol} needs it")
-        if len(set(self.test_values)) != len(self.test_values):
-            raise ValueError("test_values: each once")
-        return self
-
-    @property
-    def split(self) -> str:
-        """The protocol with what distinguishes its test side, as in ``5-fold-2``, ``column-camera-1-3``."""
-        distinct: dict[str, list[object]] = {
-            "5-fold": [self.fold],
-            "leave-one-subject-out": [self.held],
-            "random-subjects": [f"{100 * self.test_share:g}pct".replace(".", "p"), self.split_seed],
-            "column": [self.column, *sorted(self.test_values)],
-            "given": [self.given] if self.given else [],
-        }
-        return "-".join(map(str, [self.protocol, *distinct.get(self.protocol, [])]))
-
-
-class MotionConfig(_Section):
+class MotionConfig(Section):
     """Disentangling (Eq. 1-3) and the displacement classes (Eq. 13-14)."""
 
     yaw: Literal["none", "first-frame", "per-frame"] = Field(
@@ -173,7 +60,7 @@ class MotionConfig(_Section):
         return self
 
 
-class ModelConfig(_Section):
+class ModelConfig(Section):
     """The Global-local Motion Transformer (Sec. 3.2 and 4.2)."""
 
     frames: int = Field(300, ge=2, description="T_max")
@@ -214,7 +101,7 @@ class ModelConfig(_Section):
         return self.heads * self.head_dim
 
 
-class AugmentConfig(_Section):
+class AugmentConfig(Section):
     """Random changes of a training clip (Sec. 4.2)."""
 
     shear: float = Field(0.3, ge=0, description="bound of the six off-diagonal factors, local motion only")
@@ -224,7 +111,7 @@ class AugmentConfig(_Section):
     shear_global: bool = Field(False, description="whether the global translation is sheared too")
 
 
-class PretrainConfig(_Section):
+class PretrainConfig(Section):
     """MPDP pretraining (Sec. 3.3 and 4.2)."""
 
     epochs: int = Field(120, ge=1)
@@ -251,7 +138,7 @@ class PretrainConfig(_Section):
         return self
 
 
-class ProbeConfig(_Section):
+class ProbeConfig(Section):
     """Linear evaluation: a linear classifier on features of the frozen encoder (Sec. 4.1)."""
 
     features: Literal["head", "blocks"] = Field(
@@ -269,7 +156,7 @@ class ProbeConfig(_Section):
     )
 
 
-class FinetuneConfig(_Section):
+class FinetuneConfig(Section):
     """Semi-supervised protocol: encoder and classifier trained on few labels (Sec. 4.1)."""
 
     epochs: int = Field(100, ge=1)
@@ -281,13 +168,13 @@ class FinetuneConfig(_Section):
     augment: AugmentConfig = AugmentConfig()
 
 
-class GateConfig(_Section):
+class GateConfig(Section):
     """When a new version replaces the champion."""
 
     alpha: float = Field(0.05, gt=0, lt=1, description="significance level of the one-sided paired test")
 
 
-class Recipe(_Section):
+class Recipe(Section):
     """A whole run: dataset x protocol x method."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")

@@ -17,7 +17,8 @@ from rich.table import Table
 
 from glt.analysis.scores import fraction_key
 from glt.errors import GltError
-from glt.lifecycle import registry, tracking, versions
+from glt.lifecycle import kept, registry, tracking, versions
+from glt.lifecycle import recordings as pinned
 from glt.recipe import Recipe, load, names
 from pipelines.console import StepDisplay
 from pipelines.training import training_pipeline
@@ -36,7 +37,7 @@ def run(recordings: str, recipe_name: str) -> None:
     recipe = load(recipe_name)
     screen = Console()
     if not recordings:
-        recordings = str(versions.prepare(Path.cwd()))
+        recordings = str(pinned.prepare(Path.cwd()))
     elif not recordings.startswith("dvc+"):
         recordings = str(Path(recordings).expanduser().resolve())
     run_id = uuid.uuid4().hex
@@ -100,7 +101,7 @@ def _execute(home: Path, log: Path, **arguments: object) -> None:
 def _summary(screen: Console, recipe: Recipe, parent: str, report: Path, seconds: float) -> None:
     """The short table at the end."""
     run = tracking.connect().get_run(parent).data
-    tracking.fetch_report(parent, report)
+    kept.fetch_report(parent, report)
     version = run.tags["model.version"]
     table = Table(title=f"{recipe.model_name}, {seconds:.0f} s", title_justify="left", show_header=False)
     table.add_column()

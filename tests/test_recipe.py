@@ -77,7 +77,7 @@ def test_defaults_are_the_paper() -> None:
         ("pretrain.lr", float("nan"), "pretrain.lr: "),
         ("model.dropout", 1.0, "model.dropout: .*less than 1"),
         ("model.tables", "sinusoidal", "model.tables: .*'shared' or 'per-block'"),
-        ("data.format", "bvh", "data.format: .*'ntu', 'nw-ucla' or 'sbu'"),
+        ("data.format", "bvh", "data.format: .*'ntu', 'nw-ucla', 'sbu', 'pyskl' or 'table'"),
         ("data.fold", 6, "data.fold: "),
         ("data.dataset", "My Data", "data.dataset: "),
         ("motion.intervals", [], "motion.intervals: "),

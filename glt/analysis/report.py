@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import jinja2
 import pandas as pd
 import yaml
 
 from glt import artifact
 from glt.analysis import examples, figures
+from glt.analysis.page import environment
 from glt.analysis.scores import Finetuned, Score, per_class, score, summary, wilson
 from glt.data.clips import ClipStore
 from glt.errors import GltError
@@ -92,7 +92,7 @@ def write_report(
     leaked = int((~motions.index["clean"]).sum())
     classes = sorted(set(predictions["label"]) | set(predictions["predicted"]))
     page = (
-        _environment()
+        environment()
         .get_template("report.html")
         .render(
             recipe=recipe,
@@ -185,7 +185,7 @@ def _data(clips: ClipStore, motions: Motions) -> dict[str, Any]:
     table = pd.crosstab(labelled["label"], labelled["side"]).reindex(columns=["train", "test"], fill_value=0)
     unlabelled = index[index["label"].isna()]["side"].value_counts()
     said = clips.index["warnings"]
-    kinds = said[said != ""].str.split("; ").explode().str.replace(r"\d+(\.\d+)?", "n", regex=True).value_counts()
+    kinds = said[said != ""].str.split("; ").explode().str.partition(":")[0].value_counts()
     checks = [
         {"check": check, "count": len(rows), "source": rows["source"].iloc[0], "reason": rows["reason"].iloc[0]}
         for check, rows in sorted(rejected.groupby("check"), key=lambda item: -len(item[1]))
@@ -265,19 +265,3 @@ def _sentence(reason: str) -> str:
 def _safe(address: str) -> bool:
     """Whether a link may be followed: a web address or a path, no script."""
     return urlsplit(address).scheme in {"", "http", "https", "file"} and not re.match(r"[\x00-\x20]", address)
-
-
-def _percent(share: float) -> str:
-    return "–" if math.isnan(share) else f"{100 * share:.1f} %"
-
-
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = _percent
-    return environment

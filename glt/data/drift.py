@@ -11,7 +11,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -175,8 +174,3 @@ def _holm(p: list[float], alpha: float) -> list[bool]:
             break
         real[place] = True
     return real
-
-
-def to_dict(finding: Finding) -> dict[str, Any]:
-    """JSON values."""
-    return {"check": finding.check, "severity": finding.severity, "text": finding.text, "names": list(finding.names)}

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from glt import artifact
 from glt.errors import GltError
 from glt.lifecycle import outbox
 from glt.recipe import Recipe
@@ -228,19 +227,6 @@ def on_parent(
     )
 
 
-def fetch_report(parent_id: str, place: Path) -> None:
-    """Copy the report of a pipeline run to `place`."""
-    import mlflow
-
-    client = connect()
-    (run, *_) = _children(client, parent_id, f"and tags.`{STEP}` = 'report'")
-    run_id = run.info.run_id
-    (name,) = (file.path for file in client.list_artifacts(run_id, "report"))
-    with tempfile.TemporaryDirectory() as folder:
-        page = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=name, dst_path=folder)
-        artifact.write_bytes(place, Path(page).read_bytes())
-
-
 def close(recipe: Recipe, versions: Versions, status: str, message: str = "") -> None:
     """End the parent run, and the run of a step that was killed before it could say so.
 
@@ -252,8 +238,8 @@ def close(recipe: Recipe, versions: Versions, status: str, message: str = "") ->
     """
     client = connect()
     run_id = _parent(client, recipe, versions)
-    failed = _children(client, run_id, "and attributes.status = 'FAILED'")
-    lost = _children(client, run_id, "and attributes.status = 'RUNNING'")
+    failed = children(client, run_id, "and attributes.status = 'FAILED'")
+    lost = children(client, run_id, "and attributes.status = 'RUNNING'")
     errors = [run.data.tags["error"] for run in failed if "error" in run.data.tags]
     for run in lost:
         errors.append(f"{run.info.run_name} ended without a word: killed, evicted or out of memory")
@@ -297,7 +283,7 @@ def _child(client: MlflowClient, above: str, title: str) -> str:
     """The run of a step: the one injected for this task, the one of an earlier attempt, or a new one."""
     injected = _injected(client)
     found = [injected] if injected and injected.info.run_id != above else []
-    found = found or _children(client, above, f"and tags.`{STEP}` = '{title}'")
+    found = found or children(client, above, f"and tags.`{STEP}` = '{title}'")
     if found:
         client.update_run(found[0].info.run_id, status="RUNNING")
         return str(found[0].info.run_id)
@@ -305,7 +291,8 @@ def _child(client: MlflowClient, above: str, title: str) -> str:
     return str(client.create_run(experiment, tags={PARENT: above, STEP: title}, run_name=title).info.run_id)
 
 
-def _children(client: MlflowClient, above: str, condition: str = "") -> list[Run]:
+def children(client: MlflowClient, above: str, condition: str = "") -> list[Run]:
+    """The runs below a run."""
     experiment = client.get_run(above).info.experiment_id
     return list(client.search_runs([experiment], f"tags.`{PARENT}` = '{above}' {condition}"))
 

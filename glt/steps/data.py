@@ -2,33 +2,47 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from glt.analysis import examples
+from glt.analysis.data_report import look, write_data_report
 from glt.data.clips import ClipStore
+from glt.data.drift import Summary, summarise
+from glt.data.findings import Finding
 from glt.data.ingest import ingest as ingest_recordings
 from glt.errors import GltError
-from glt.lifecycle import tracking, versions
+from glt.lifecycle import kept, registry, tracking, versions
 from glt.motion.disentangle import Motions, write_motions
-from glt.recipe import load
+from glt.recipe import Recipe, load
+from glt.reporter import ConsoleReporter
 from glt.steps.provenance import provenance, versions_of
 
+SUMMARY = "summary.json"
 
-def ingest(recordings: str, recipe: str, out: Path, data_version: str = "", code_version: str = "") -> dict[str, float]:
-    """Read, check and store recordings: the ``clips`` artifact at `out`.
+
+def ingest(
+    recordings: str, recipe: str, out: Path, data_version: str = "", code_version: str = "", page: Path | None = None
+) -> dict[str, float]:
+    """Read, check and store recordings: the ``clips`` artifact at `out`, and one HTML page on them.
+
+    The page says what was rejected and why, what comes twice or leaks, and how the recordings differ from those that
+    the model in service was trained on.
 
     Args:
-        recordings: a folder, an archive, a file, or ``dvc+<git repository>@<revision>``.
+        recordings: a folder, an archive, a file, ``s3://bucket/prefix``, or ``dvc+<git repository>@<revision>``.
         recipe: name, path or text of the recipe.
         out: where the clips go.
         data_version: DVC md5 that the recordings must have; computed if not given.
         code_version: hash of the source tree; computed if not given.
+        page: where the page goes; ``<out>.html`` if not given.
 
     Raises:
         GltError: what is wrong with the recordings, and the remedy.
     """
-    settings = load(recipe)
+    settings, page = load(recipe), page or Path(f"{out}.html")
     found = versions.data_version(recordings)
     if data_version and found != data_version:
         raise GltError(f"{recordings}: is version {found}, not {data_version}; start a new run for the new recordings")
@@ -41,14 +55,70 @@ def ingest(recordings: str, recipe: str, out: Path, data_version: str = "", code
         run.dataset(settings.data.dataset, found, recordings, "training")
         if len(clips.rejected):
             run.file(clips.path / "rejected.parquet")
+        looked = look(clips, settings, run, _reference(settings, found))
+        write_data_report(page, clips, settings, looked)
+        looked.summary.write(Path(folder) / SUMMARY)
+        run.file(page, "data")
+        run.file(Path(folder) / SUMMARY, "data")
+        _say(looked.findings, page)
         metrics = {
             "data/clips": float(len(clips.index)),
             "data/frames": float(clips.index["length"].sum()),
             "data/labelled": float(clips.index["label"].notna().sum()),
             "data/rejected": float(len(clips.rejected)),
+            "data/twins": float(len(looked.pairs)),
+            **_counted(looked.findings),
         }
         run.metrics(metrics)
     return metrics
+
+
+def inspect(clips: Path, recipe: str, out: Path, reference: str = "") -> dict[str, float]:
+    """Write the HTML page on a folder of clips again, compared with a reference if given.
+
+    Args:
+        clips: the ``clips`` artifact.
+        recipe: name, path or text of the recipe: its protocol says what a leak is.
+        out: where the page goes.
+        reference: another ``clips`` artifact, or the summary.json that an ingest keeps in MLflow.
+
+    Raises:
+        GltError: either is not what it should be.
+    """
+    settings, store = load(recipe), ClipStore(clips)
+    reporter = ConsoleReporter()
+    other: Summary | None = None
+    if reference:
+        place = Path(reference)
+        other = summarise(ClipStore(place), reporter) if place.is_dir() else Summary.read(place)
+    looked = look(store, settings, reporter, other)
+    write_data_report(Path(out), store, settings, looked)
+    _say(looked.findings, Path(out))
+    return {"data/clips": float(len(store.index)), "data/twins": float(len(looked.pairs)), **_counted(looked.findings)}
+
+
+def _reference(recipe: Recipe, data_version: str) -> Summary | None:
+    """What the model in service was trained on, if that were other recordings."""
+    champion = registry.champion(recipe.model_name)
+    trained = champion.tags.get("data.version", "") if champion else ""
+    if trained in ("", data_version):
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        file = kept.file_of_step(recipe, trained, "ingest", f"data/{SUMMARY}", Path(folder))
+        return Summary.read(file) if file else None
+
+
+def _counted(findings: Sequence[Finding]) -> dict[str, float]:
+    severities = [finding.severity for finding in findings]
+    return {"data/alarms": float(severities.count("alarm")), "data/warnings": float(severities.count("warning"))}
+
+
+def _say(findings: Sequence[Finding], page: Path) -> None:
+    """Alarms are read even by those who open no page."""
+    for finding in findings:
+        if finding.severity == "alarm":
+            print(f"glt: alarm: {finding.text}", file=sys.stderr)
+    print(f"glt: data report: {page}", file=sys.stderr)
 
 
 def disentangle(

@@ -1,0 +1,26 @@
+"""What the HTML pages have in common."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import jinja2
+
+
+def environment() -> jinja2.Environment:
+    """Templates of this folder; what is put into them is escaped, what is missing is an error."""
+    found = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters["percent"] = percent
+    return found
+
+
+def percent(share: float) -> str:
+    """A share, as people read it."""
+    return "–" if math.isnan(share) else f"{100 * share:.1f} %"

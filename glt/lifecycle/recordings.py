@@ -1,0 +1,286 @@
+"""The recordings that this project trains on: the folder ``data/``, as ``data.dvc`` pins it."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from glt import artifact
+from glt.data import sample
+from glt.errors import GltError
+from glt.lifecycle import versions
+from glt.lifecycle.versions import DATA, PIN
+
+_SECONDS = 2.0  # how long a remote may take to answer
+
+
+def prepare(root: Path) -> Path:
+    """The folder root/data as root/data.dvc pins it.
+
+    It stays as it is if it matches; what is missing of it is pulled from the DVC remote where that is reachable, and
+    otherwise, if the sample recordings are pinned, generated again. A folder that somebody changed is never touched.
+
+    Raises:
+        GltError: data/ does not match, or what is pinned cannot be had.
+    """
+    root = Path(root)
+    pin, data = _read_pin(root), root / DATA
+    if data.is_dir() and any(data.iterdir()):
+        if not _matches(root, pin) and not (_is_part(root) and not _pull(root) and _matches(root, pin)):
+            raise GltError(
+                f"{data} is not what {root / PIN} pins; to train on it run `make data RECORDINGS={DATA}`, "
+                f"to have the pinned recordings again move {data} away and run this command once more"
+            )
+        return data
+    reason = _pull(root)
+    if data.is_dir() and any(data.iterdir()):
+        versions.check(data, pin["md5"], str(root / PIN))
+        return data
+    if pin["md5"] != sample_version():
+        raise GltError(
+            f"{root / PIN} pins recordings ({pin['md5']}) that are not on this machine, and {reason}; "
+            "make the remote reachable (docs/train.md), or train on your own: `make data RECORDINGS=path`"
+        )
+    with versions.draft(data) as draft:
+        sample.write_sample(draft / DATA / sample.ARCHIVE)
+        versions.check(draft / DATA, pin["md5"], "the sample recordings generated here")
+        if data.is_dir():
+            data.rmdir()
+        (draft / DATA).rename(data)
+    return data
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """What `replace` did: the new data version, whether DVC's remote has it, and if not, why."""
+
+    version: str
+    pushed: bool
+    reason: str
+
+
+def replace(root: Path, recordings: Path) -> Replaced:
+    """Put the user's recordings in place of root/data, and pin them: ``dvc add``, and ``dvc push`` where it can.
+
+    Args:
+        root: a git repository with DVC.
+        recordings: a file or folder, which stands as data/<name> afterwards (hard-linked where possible, so that it
+            takes no second place on the disk); or root/data itself, whose changes are then pinned.
+
+    Raises:
+        GltError: no such recordings, or data/ holds changes that are pinned nowhere; all stays as it was.
+    """
+    root, recordings = Path(root).resolve(), Path(recordings).resolve()
+    data = root / DATA
+    if not recordings.exists():
+        raise GltError(f"recordings {recordings}: no such file or folder")
+    if recordings == data:
+        _dvc(root, "add", DATA)
+    else:
+        _swap(root, data, recordings)
+    return _pushed(root)
+
+
+def _pushed(root: Path) -> Replaced:
+    """What is pinned now, pushed if the remote can be reached."""
+    reason = _unreachable(root)
+    if not reason:
+        try:
+            _dvc(root, "push", PIN)
+        except GltError as error:
+            reason = str(error)
+    return Replaced(_read_pin(root)["md5"], not reason, reason)
+
+
+def add(root: Path, batch: Path) -> Replaced:
+    """Put a new batch beside the recordings in root/data, and pin it.
+
+    The recordings so far need not be on this machine.
+
+    Args:
+        root: a git repository with DVC, whose data.dvc pins the recordings so far.
+        batch: a file or folder, which stands as data/<name> afterwards (hard-linked where possible).
+
+    Raises:
+        GltError: no such batch, or data.dvc has that name already; all stays as it was.
+    """
+    root, batch = Path(root).resolve(), Path(batch).resolve()
+    data, place = root / DATA, root / DATA / batch.name
+    _read_pin(root)
+    if not batch.exists():
+        raise GltError(f"recordings {batch}: no such file or folder")
+    if batch.is_relative_to(data) or data.is_relative_to(batch):
+        raise GltError(f"recordings {batch}: give a path that neither is in {data} nor contains it")
+    if place.exists() or any(name.split("/")[0] == batch.name for name in _pinned_files(root)):
+        raise GltError(f"recordings {batch}: {root / PIN} has a {batch.name} already; give the new batch another name")
+    data.mkdir(exist_ok=True)
+    with versions.draft(place) as draft:
+        _link(batch, draft / batch.name)
+        (draft / batch.name).rename(place)
+    try:
+        _dvc(root, "add", f"{DATA}/{batch.name}")
+    except BaseException:
+        shutil.rmtree(place) if place.is_dir() else place.unlink()
+        raise
+    return _pushed(root)
+
+
+def sample_version() -> str:
+    """The content hash of a folder that holds the sample recordings and nothing else."""
+    return versions.listing_md5([(sample.ARCHIVE, sample.MD5)])
+
+
+def _swap(root: Path, data: Path, recordings: Path) -> None:
+    """Recordings in place of data/, added to DVC; if that fails, all as before."""
+    if recordings.is_relative_to(data) or data.is_relative_to(recordings):
+        raise GltError(f"recordings {recordings}: give a path that neither is in {data} nor contains it")
+    pin = root / PIN
+    if data.is_dir() and any(data.iterdir()) and not (pin.is_file() and _matches(root, _read_pin(root))):
+        raise GltError(
+            f"{data} holds changes that {pin} does not pin and that would be lost; "
+            f"run `make data RECORDINGS={DATA}` to pin them, or move {data} away"
+        )
+    before = pin.read_bytes() if pin.is_file() else None
+    with versions.draft(data) as draft:
+        (draft / DATA).mkdir()
+        _link(recordings, draft / DATA / recordings.name)
+        if data.exists():
+            data.rename(draft / "before")
+        (draft / DATA).rename(data)
+        try:
+            _dvc(root, "add", DATA)
+        except BaseException:
+            shutil.rmtree(data)
+            if (draft / "before").exists():
+                (draft / "before").rename(data)
+            if before is not None:
+                artifact.write_bytes(pin, before)
+            raise
+
+
+def _link(source: Path, target: Path) -> None:
+    def one(a: str, b: str) -> str:
+        try:
+            os.link(a, b)
+        except OSError:  # another file system
+            shutil.copy2(a, b)
+        return b
+
+    if source.is_dir():
+        shutil.copytree(source, target, copy_function=one)
+    else:
+        one(str(source), str(target))
+
+
+def _pull(root: Path) -> str:
+    """Try to pull data/; why it did not come, or an empty text."""
+    if reason := _unreachable(root):
+        return reason
+    try:
+        _dvc(root, "pull", PIN)
+    except GltError as error:
+        return str(error)
+    return ""
+
+
+def _dvc(root: Path, *command: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "dvc", *command, "-q"], cwd=root, capture_output=True, text=True)
+    if done.returncode:
+        said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        raise GltError(
+            f"`dvc {' '.join(command)}` failed in {root}: {said[0] if said else f'exit {done.returncode}'}; "
+            "check that it is a git repository with .dvc/, and the remote's address and credentials"
+        )
+
+
+def _unreachable(root: Path) -> str:
+    """Why the DVC remote cannot be asked, or an empty text; takes at most about two seconds."""
+    config = configparser.RawConfigParser(strict=False)
+    config.read([root / ".dvc" / "config", root / ".dvc" / "config.local"])
+    name = config.get("core", "remote", fallback="")
+    section = f"'remote \"{name}\"'"
+    if not name or not config.has_option(section, "url"):
+        return f"{root / '.dvc' / 'config'} names no remote"
+    url = config.get(section, "url")
+    endpoint = config.get(section, "endpointurl", fallback=os.environ.get("AWS_ENDPOINT_URL", ""))
+    if "://" not in url:
+        place = (root / ".dvc" / url).resolve()
+        return "" if place.is_dir() else f"the DVC remote {place} is not there"
+    parts = urlsplit(endpoint or ("https://s3.amazonaws.com" if url.startswith("s3:") else url))
+    port = parts.port or {"https": 443, "http": 80, "ssh": 22}.get(parts.scheme, 443)
+    answers: list[bool] = []
+
+    def ask() -> None:
+        try:
+            socket.create_connection((parts.hostname or "", port), timeout=_SECONDS).close()
+        except OSError:
+            return
+        answers.append(True)
+
+    asking = threading.Thread(target=ask, daemon=True)  # a name server may take longer than a connection
+    asking.start()
+    asking.join(_SECONDS + 0.5)
+    return "" if answers else f"the DVC remote {endpoint or url} does not answer"
+
+
+def _matches(root: Path, pin: dict[str, Any]) -> bool:
+    """Whether data/ is what is pinned; files are hashed again only if a size or time changed since the last look."""
+    data, seen = root / DATA, root / ".dvc" / "tmp" / "glt-verified.json"
+    files = versions.files(data)
+    stats = [file.stat() for file in files]
+    if sum(stat.st_size for stat in stats) != pin["size"] or len(files) != pin["nfiles"]:
+        return False
+    look = [[file.relative_to(data).as_posix(), s.st_size, s.st_mtime_ns] for file, s in zip(files, stats, strict=True)]
+    state = {"md5": pin["md5"], "files": look}
+    if seen.is_file() and json.loads(seen.read_text()) == state:
+        return True
+    if versions.content_md5(data) != pin["md5"]:
+        return False
+    artifact.write_json(seen, state)
+    return True
+
+
+def _pinned_files(root: Path) -> dict[str, str]:
+    """MD5 of every file that data.dvc pins, by its path in data/; the files themselves may be elsewhere."""
+    from dvc.api import DVCFileSystem
+
+    try:
+        found = DVCFileSystem(url=str(root)).find(DATA, detail=True)
+        return {
+            name.removeprefix(f"{DATA}/"): str(entry["dvc_info"]["md5"])
+            for name, entry in found.items()
+            if entry.get("dvc_info")
+        }
+    except Exception as error:  # dvc, scmrepo and the remote's driver each raise their own
+        raise GltError(
+            f"{root / PIN}: what it pins cannot be listed ({versions.first_line(error)}); make the DVC remote reachable"
+        ) from error
+
+
+def _is_part(root: Path) -> bool:
+    """Whether data/ holds some of what is pinned, unchanged, and nothing else: a batch was added without the others."""
+    try:
+        pinned = _pinned_files(root)
+    except GltError:
+        return False
+    data = root / DATA
+    return all(
+        pinned.get(file.relative_to(data).as_posix()) == versions.file_md5(file) for file in versions.files(data)
+    )
+
+
+def _read_pin(root: Path) -> dict[str, Any]:
+    pin = root / PIN
+    if not pin.is_file():
+        raise GltError(f"{pin}: no such file; run `make data RECORDINGS=path` to pin the recordings to train on")
+    return versions.pinned(pin.read_text(encoding="utf-8"), str(pin))

@@ -1,0 +1,124 @@
+"""The data section of a recipe: which recordings, how they are split, and what is checked of them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Protocol = Literal[
+    "xsub", "xview", "xset", "cross-view", "5-fold", "leave-one-subject-out", "random-subjects", "column", "given"
+]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Number = Annotated[int, Field(ge=0, lt=2**63)]
+# The fields that only some protocols have.
+_FIELDS_OF: dict[str, tuple[str, ...]] = {
+    "5-fold": ("fold",),
+    "leave-one-subject-out": ("held",),
+    "random-subjects": ("test_share", "split_seed"),
+    "column": ("column", "test_values"),
+    "given": ("given",),
+}
+
+
+class Section(BaseModel):
+    """A part of a recipe: no unknown keys, and it does not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ChecksConfig(Section):
+    """What is done about a recording that looks wrong, check by check (docs/checks.md).
+
+    Limits in metres hold for a person of 1.7 where the layout has another unit.
+    """
+
+    finite: Literal["reject", "repair"] = Field("reject", description="NaN or infinite; repair interpolates in time")
+    range: Literal["reject", "warn", "ignore"] = Field("reject", description="farther from the sensor than `farthest`")
+    farthest: float = Field(100.0, gt=0, description="metres on an axis")
+    bone_length: Literal["reject", "warn", "ignore"] = Field("warn", description="bones that no person has")
+    longest_bone: float = Field(1.0, gt=0, description="metres, median of a clip")
+    bone_spread: float = Field(1.5, gt=0, description="10th to 90th percentile within a clip, as a share of the median")
+    speed: Literal["reject", "warn", "repair", "ignore"] = Field(
+        "warn", description="joints that jump away and back; repair interpolates"
+    )
+    fastest: float = Field(20.0, gt=0, description="metres a second")
+    frozen: Literal["reject", "warn", "ignore"] = Field("warn", description="joints that do not move by a bit")
+    frozen_seconds: float = Field(1.0, gt=0)
+    repeated: Literal["reject", "warn", "repair", "ignore"] = Field(
+        "warn", description="frames that are the one before once more; repair drops them"
+    )
+    repeated_share: float = Field(0.1, ge=0, lt=1, description="of a clip's frames, above which it counts")
+    swapped: Literal["reject", "warn", "repair", "ignore"] = Field(
+        "warn", description="two persons that change places; repair changes them back"
+    )
+    swap_metres: float = Field(0.5, gt=0, description="by which changing is the shorter way for the two together")
+    lost: Literal["warn", "repair", "ignore"] = Field(
+        "repair", description="a person lost and found under another body id; repair joins the two"
+    )
+    lost_seconds: float = Field(1.0, gt=0, description="between losing and finding")
+    lost_metres: float = Field(0.5, gt=0, description="between losing and finding")
+    confidence: Literal["reject", "warn", "repair", "ignore"] = Field(
+        "repair", description="points that a pose estimator does not believe in; repair interpolates"
+    )
+    least_confidence: float = Field(0.1, ge=0, le=1)
+    short: Literal["reject", "warn", "ignore"] = Field("warn", description="too few frames")
+    least_frames: int = Field(2, ge=1)
+
+
+class DataConfig(Section):
+    """Which recordings, and how they are split."""
+
+    dataset: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="name in the registry and in MLflow")
+    format: Literal["ntu", "nw-ucla", "sbu", "pyskl", "table"] = Field(
+        description="reader, one file in glt/data/formats"
+    )
+    layout: str | None = Field(
+        None, description="the skeleton layout that clips get, if not their own: a name, or a declaration's text"
+    )
+    protocol: Protocol
+    fold: int = Field(1, ge=1, le=5, description="5-fold: the test fold")
+    held: Number | None = Field(None, description="leave-one-subject-out: the subject that tests")
+    test_share: float = Field(0.2, gt=0, lt=1, description="random-subjects: share of the subjects that test")
+    split_seed: Seed = Field(0, description="random-subjects: another number is another draw")
+    column: Literal["subject", "camera", "setup", "replication"] | None = Field(
+        None, description="column: the number of a clip that decides its side"
+    )
+    test_values: tuple[Number, ...] = Field((), description="column: the numbers whose clips test")
+    given: str = Field(
+        "", pattern=r"^[A-Za-z0-9_-]*$", description="given: which of the data set's own splits, as `xsub`; or its only"
+    )
+    deduplicate: bool = Field(False, description="leave training clips out whose content stands on the test side, too")
+    persons: int = Field(1, ge=1, le=4, description="P: persons kept of a recording")
+    bodies: Literal["active", "first"] = Field(
+        "active", description="which ones: those that move most, or those that the file names first (authors)"
+    )
+    missing_list: bool = Field(True, description="whether recordings on NTU's official lists of bad ones are left out")
+    max_rejects: float = Field(0.02, ge=0, le=1, description="ingest stops above this share of rejects")
+    checks: ChecksConfig = ChecksConfig()
+
+    @model_validator(mode="after")
+    def _protocol_has_its_fields(self) -> DataConfig:
+        own = _FIELDS_OF.get(self.protocol, ())
+        for protocol, names in _FIELDS_OF.items():
+            for name in names:
+                if name not in own and getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(f"{name}: a field of protocol {protocol}, not of {self.protocol}; remove it")
+        for name in ("held", "column", "test_values"):
+            if name in own and getattr(self, name) in (None, ()):
+                raise ValueError(f"{name}: protocol {self.protocol} needs it")
+        if len(set(self.test_values)) != len(self.test_values):
+            raise ValueError("test_values: each once")
+        return self
+
+    @property
+    def split(self) -> str:
+        """The protocol with what distinguishes its test side, as in ``5-fold-2``, ``column-camera-1-3``."""
+        distinct: dict[str, list[object]] = {
+            "5-fold": [self.fold],
+            "leave-one-subject-out": [self.held],
+            "random-subjects": [f"{100 * self.test_share:g}pct".replace(".", "p"), self.split_seed],
+            "column": [self.column, *sorted(self.test_values)],
+            "given": [self.given] if self.given else [],
+        }
+        return "-".join(map(str, [self.protocol, *distinct.get(self.protocol, [])]))
