@@ -169,6 +169,24 @@ def _part_full(folder: Path) -> dict[str, Any]:
     return {**_short(full), "same_digest_as_grown": full["digest"] == grown["digest"]}
 
 
+def _part_look(folder: Path) -> dict[str, Any]:
+    """Twins, balance and the summary for drift, as the data report wants them."""
+    from glt.analysis.data_report import look, write_data_report
+    from glt.data.clips import ClipStore
+
+    store = ClipStore(folder / "grown", verify=False)
+    started = time.perf_counter()
+    looked = look(store, _recipe(), Silent())
+    seconds = time.perf_counter() - started
+    write_data_report(folder / "page.html", store, _recipe(), looked)
+    return {
+        "seconds": round(seconds, 2),
+        "with_page_s": round(time.perf_counter() - started, 2),
+        "page_bytes": (folder / "page.html").stat().st_size,
+        "twins": len(looked.pairs),
+    }
+
+
 def _part_disentangle(folder: Path) -> dict[str, Any]:
     from glt.data.clips import ClipStore
     from glt.motion.disentangle import write_motions
@@ -226,6 +244,7 @@ PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "ingest": _part_ingest,
     "grown": _part_grown,
     "full": _part_full,
+    "look": _part_look,
     "disentangle": _part_disentangle,
     "read": _part_read,
 }

@@ -140,7 +140,10 @@ def _client() -> Any:
     from botocore.config import Config
 
     settings = Config(connect_timeout=_SECONDS, read_timeout=60, retries={"max_attempts": 3, "mode": "standard"})
-    return boto3.client("s3", region_name=os.environ.get("AWS_DEFAULT_REGION", "us-east-1"), config=settings)
+    # A session of its own: the default one keeps the keys that it saw first.
+    return boto3.session.Session().client(
+        "s3", region_name=os.environ.get("AWS_DEFAULT_REGION", "us-east-1"), config=settings
+    )
 
 
 def _asked(address: str, question: Any) -> Any:

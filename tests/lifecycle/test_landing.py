@@ -1,0 +1,153 @@
+"""Recordings in a bucket, on a real S3 server."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glt.errors import GltError
+from glt.lifecycle import landing, versions
+from tests import seaweed
+from tests.lifecycle.test_versions import commit, dvc, recordings, run
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Any]]:
+    with seaweed.seaweed(tmp_path_factory.mktemp("seaweed")) as found:
+        yield found
+
+
+@pytest.fixture
+def bucket(server: tuple[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A client, and an empty bucket `landing` that the environment points to."""
+    endpoint, client = server
+    for name, value in {
+        **{"AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": seaweed.KEY, "AWS_SECRET_ACCESS_KEY": seaweed.SECRET},
+        **{"GLT_HOME": str(tmp_path / "home"), "DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": str(tmp_path / "site")},
+    }.items():
+        monkeypatch.setenv(name, value)
+    client.create_bucket(Bucket="landing")
+    yield client
+    for entry in client.list_objects_v2(Bucket="landing").get("Contents", ()):
+        client.delete_object(Bucket="landing", Key=entry["Key"])
+    client.delete_bucket(Bucket="landing")
+
+
+def put(client: Any, **objects: bytes) -> None:
+    for name, content in objects.items():
+        client.put_object(Bucket="landing", Key=f"lab/{name.replace('__', '/')}.zip", Body=content)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_a_prefix_is_brought_whole_and_again_only_what_is_new(
+    bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = bytes(range(256)) * (40 << 10)  # more than one part of an upload
+    (tmp_path / "large").write_bytes(large)
+    put(bucket, week1=b"one", week2__a=b"two")
+    bucket.upload_file(str(tmp_path / "large"), "landing", "lab/large.zip")
+    bucket.put_object(Bucket="landing", Key="elsewhere/x.zip", Body=b"x")
+    first = versions.data_version("s3://landing/lab/")
+    place = versions.fetch("s3://landing/lab/", tmp_path)
+    assert files(place) == {"large.zip": large, "week1.zip": b"one", "week2/a.zip": b"two"}
+    assert place.is_relative_to(tmp_path / "home")
+
+    fetched: list[str] = []
+    download = landing._download
+    monkeypatch.setattr(landing, "_download", lambda *given: (fetched.append(given[4].name), download(*given)))
+    put(bucket, week3=b"three", week1=b"ONE")
+    bucket.delete_object(Bucket="landing", Key="lab/week2/a.zip")
+    assert versions.data_version("s3://landing/lab/") != first
+    assert files(versions.fetch("s3://landing/lab/", tmp_path)) == {
+        "large.zip": large,
+        "week1.zip": b"ONE",
+        "week3.zip": b"three",
+    }
+    assert fetched == ["week1.zip", "week3.zip"]
+
+
+def test_a_single_object_is_an_address(bucket: Any, tmp_path: Path) -> None:
+    put(bucket, week1=b"one")
+    assert files(versions.fetch("s3://landing/lab/week1.zip", tmp_path)) == {"week1.zip": b"one"}
+
+
+def test_a_file_that_was_damaged_here_is_fetched_again(bucket: Any, tmp_path: Path) -> None:
+    put(bucket, week1=b"one")
+    place = versions.fetch("s3://landing/lab", tmp_path)
+    (place / "week1.zip").write_bytes(b"o")
+    assert files(versions.fetch("s3://landing/lab", tmp_path)) == {"week1.zip": b"one"}
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("s3://landing/nothing", "no objects there"),
+        ("s3://nowhere/lab", "check the bucket"),
+        ("s3://", r"write s3://bucket/prefix"),
+    ],
+)
+def test_what_is_not_there_is_said(bucket: Any, tmp_path: Path, address: str, why: str) -> None:
+    with pytest.raises(GltError, match=why):
+        versions.fetch(address, tmp_path)
+
+
+def test_wrong_keys_are_said(bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    with pytest.raises(GltError, match="AWS_SECRET_ACCESS_KEY"):
+        versions.fetch("s3://landing/lab", tmp_path)
+
+
+def test_a_server_that_is_away_is_said_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    started = time.monotonic()
+    with pytest.raises(GltError, match="AWS_ENDPOINT_URL"):
+        versions.data_version("s3://landing/lab")
+    assert time.monotonic() - started < 20
+
+
+def test_a_batch_is_added_in_a_clone_that_has_none_of_the_others(bucket: Any, tmp_path: Path) -> None:
+    """`dvc add` of a new batch needs no pull of the old, push takes the new one alone, and a pull brings them all."""
+    project, clone, third = tmp_path / "project", tmp_path / "clone", tmp_path / "third"
+    project.mkdir()
+    run(project, "git", "init", "-q")
+    (project / ".dvc").mkdir()
+    (project / ".dvc" / "config").write_text(
+        "[core]\n    remote = storage\n['remote \"storage\"']\n    url = s3://landing/dvc\n"
+        f"    endpointurl = {bucket.meta.endpoint_url}\n"
+    )
+    (project / ".dvc" / ".gitignore").write_text("/config.local\n/tmp\n/cache\n")
+    (project / ".gitignore").write_text("/data/\n")
+    (project / "data").mkdir()
+    (project / "data" / "week1.zip").write_bytes(b"one")
+    dvc(project, "add", "-q", "data")
+    dvc(project, "push", "-q")
+    commit(project, "v1")
+    run(tmp_path, "git", "clone", "-q", str(project), str(clone))
+
+    (tmp_path / "week2.zip").write_bytes(b"two")
+    before = {entry["Key"] for entry in bucket.list_objects_v2(Bucket="landing")["Contents"]}
+    done = recordings.add(clone, tmp_path / "week2.zip")
+    assert done.pushed, done.reason
+    assert files(clone / "data") == {"week2.zip": b"two"}
+    after = {entry["Key"] for entry in bucket.list_objects_v2(Bucket="landing")["Contents"]}
+    assert len(after - before) == 2  # the batch, and the listing of the folder
+    with pytest.raises(GltError, match=r"has a week2\.zip already"):
+        recordings.add(clone, tmp_path / "week2.zip")
+    (tmp_path / "week1.zip").write_bytes(b"another")
+    with pytest.raises(GltError, match=r"has a week1\.zip already"):
+        recordings.add(clone, tmp_path / "week1.zip")
+
+    commit(clone, "v2")
+    run(tmp_path, "git", "clone", "-q", str(clone), str(third))
+    recordings.prepare(third)
+    assert files(third / "data") == {"week1.zip": b"one", "week2.zip": b"two"}
+    assert versions.content_md5(third / "data") == done.version
+    recordings.prepare(clone)  # what was missing of it is pulled
+    assert files(clone / "data") == files(third / "data")
