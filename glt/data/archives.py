@@ -6,6 +6,7 @@ refused as a whole; a member that is damaged or too large is one recording that 
 
 from __future__ import annotations
 
+import functools
 import stat
 import struct
 import tarfile
@@ -54,8 +55,9 @@ def members(path: Path) -> tuple[str, dict[str, tuple[int, int]]]:
 def reader(path: Path, kind: str, places: Mapping[str, tuple[int, int]]) -> Iterator[Read]:
     """One function that gives a member's content, of a ZIP or TAR; a generator, so that the archive is closed."""
     if kind == ZIP:
-        with _open_zip(path) as archive:
-            yield lambda name: _zip_content(archive, name)
+        state = path.stat()
+        archive = _kept_zip(path, state.st_mtime_ns, state.st_size)
+        yield lambda name: _zip_content(archive, name)
     else:
         with path.open("rb") as file:
 
@@ -135,6 +137,12 @@ def _trusted(path: Path, names: list[str], odd: list[str]) -> None:
         raise GltError(
             f"recordings {path}: member {twice[0]!r:.80} stands in it {Counter(names)[twice[0]]} times; pack it again"
         )
+
+
+@functools.lru_cache(maxsize=1)
+def _kept_zip(path: Path, changed: int, size: int) -> zipfile.ZipFile:
+    """An archive that stays open for the next chunk: reading the list of its members takes longer than a chunk."""
+    return _open_zip(path)
 
 
 def _open_zip(path: Path) -> zipfile.ZipFile:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.cluster.hierarchy import DisjointSet
 from sklearn.neighbors import NearestNeighbors
 
 from glt.data.checks.faults import scale
@@ -27,6 +28,7 @@ Bools = NDArray[np.bool_]
 NEAR = 0.01  # metres, mean distance of the joints: Kinect noise alone is as much
 _NEIGHBOURS = 6
 _RADIUS = 0.04  # metres, root mean square of signatures that are looked at closer
+_SURELY = NEAR / 3  # units: a shift that fits so well is the right one
 _QUANTILES = (0.1, 0.5, 0.9)
 _SHIFT = 0.15  # of the shorter clip's frames, that may be missing at an end
 _COLUMNS = ["first", "second", "kind", "distance"]
@@ -92,10 +94,14 @@ def _near(store: ClipStore, rows: NDArray[np.int64], reporter: Reporter) -> Iter
     close = distances <= _RADIUS * np.sqrt(signatures.shape[1])
     pairs = {(min(a, int(b)), max(a, int(b))) for a in range(len(rows)) for b in neighbours[a][close[a]] if a != b}
     names = store.index["name"].to_numpy()
+    groups = DisjointSet(range(len(rows)))
     for number, (a, b) in enumerate(sorted(pairs)):
+        if groups.connected(a, b):  # both are twins of a third: of many copies not every pair is laid upon one another
+            continue
         one, other = int(rows[a]), int(rows[b])
         distance = apart(*store.clip(one), *store.clip(other), store.skeleton)
         if distance <= NEAR:
+            groups.merge(a, b)
             yield str(names[one]), str(names[other]), "near", round(distance, 6)
         if number % 200 == 0:
             reporter.progress("near twins", number, len(pairs))
@@ -156,8 +162,10 @@ def _best_shift(a: Floats, seen: Bools, b: Floats, seen_too: Bools, up: int) -> 
     if abs(len(a) - len(b)) > 2 * slack + 2:
         return float("inf")
     best = float("inf")
-    for shift in range(-slack - max(0, len(b) - len(a)), slack + max(0, len(a) - len(b)) + 1):
+    for shift in sorted(range(-slack - max(0, len(b) - len(a)), slack + max(0, len(a) - len(b)) + 1), key=abs):
         start, end = max(0, shift), min(len(a), len(b) + shift)
+        if best < _SURELY:
+            break
         if end - start >= max(1, shorter - slack):
             here, there = slice(start, end), slice(start - shift, end - shift)
             best = min(best, _laid(a[here], seen[here], b[there], seen_too[there], up))

@@ -26,7 +26,7 @@ from glt.reporter import Reporter
 
 REPEAT = "repeat"  # the check of a clip that came twice with the same content: it is no loss
 NO_LOSS = frozenset({REPEAT, MISSING_LIST})
-_CHUNK = 32  # files that a worker process reads at a time
+_CHUNK = 64  # files that a worker process reads at a time
 
 
 def ingest(
