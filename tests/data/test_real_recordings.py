@@ -6,17 +6,26 @@ import gzip
 import os
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from glt.data import labelled, splits
 from glt.data.clips import ClipStore
+from glt.data.drift import drift, summarise
+from glt.data.duplicates import twins
+from glt.data.formats.ntu import on_missing_list
 from glt.data.ingest import ingest
+from glt.data.layouts import COMMON14
+from glt.data.mapping import to_layout
+from glt.data.recording import Recording
 from glt.reporter import Silent
 from tests.data.recorded import recipe
+from tests.data.test_drift import quiet
 
 MISSING = "NTU's list of recordings with missing skeletons has it"
 
@@ -174,3 +183,62 @@ def ntu_names(names: str) -> pd.DataFrame:
         found = [re.fullmatch(r"S(\d+)C(\d+)P(\d+)R\d+(A\d+)", line.strip()) for line in lines]
     rows = [(match[0], *map(int, match.groups()[:3]), match[4]) for match in found if match]
     return pd.DataFrame(rows, columns=["name", "setup", "camera", "subject", "label"])
+
+
+@pytest.mark.parametrize(
+    ("dataset", "listed", "missing", "total"), [("60", "", 302, 56_880), ("120", "120", 535, 114_480)]
+)
+def test_the_lists_of_missing_skeletons_are_the_official_ones(
+    dataset: str, listed: str, missing: int, total: int
+) -> None:
+    text = real(f"ntu/lists/NTU_RGBD{listed}_samples_with_missing_skeletons.txt").read_text()
+    names = set(re.findall(r"S\d{3}C\d{3}P\d{3}R\d{3}A\d{3}", text))
+    usable = set(gzip.decompress(real(f"ntu/lists/ntu{dataset}_recording_names.txt.gz").read_bytes()).decode().split())
+    assert (len(names), len(names | usable)) == (missing, total)
+    assert all(map(on_missing_list, names))
+    assert not any(map(on_missing_list, usable))
+
+
+def test_nw_ucla_has_twins_that_are_not_equal(nw_ucla: ClipStore) -> None:
+    """Parts of one recording under two names, one pair with two labels: donning and doffing."""
+    pairs = twins(nw_ucla, Silent())
+    assert (pairs["kind"] == "exact").sum() == 95
+    near = pairs[pairs["kind"] == "near"]
+    assert near[["first", "second"]].to_numpy().tolist() == [
+        ["a08_s01_e01_v01", "a08_s01_e01_v02"],
+        ["a08_s01_e04_v02", "a09_s01_e03_v01"],
+    ]
+    assert (near["distance"] == 0).all()
+
+
+def test_other_sets_have_no_twins(sbu: ClipStore, ntu: ClipStore) -> None:
+    for store in (sbu, ntu):
+        assert twins(store, Silent()).empty
+
+
+def test_random_halves_of_nw_ucla_raise_nothing_in_95_percent_of_draws(nw_ucla: ClipStore) -> None:
+    draws = 60
+    assert quiet(summarise(nw_ucla, Silent()), draws) >= stats.binom.ppf(0.001, draws, 0.95)
+
+
+def test_one_camera_of_nw_ucla_is_unlike_another(nw_ucla: ClipStore, tmp_path: Path) -> None:
+    """Drift that is real: view 3 sees people from another side, at another height."""
+    whole = summarise(nw_ucla, Silent(), clips=len(nw_ucla.index))
+    camera = nw_ucla.index["camera"].to_numpy()
+    one, three = (
+        replace(whole, measured={name: column[camera == view] for name, column in whole.measured.items()})
+        for view in (1, 3)
+    )
+    assert any(finding.severity == "alarm" for finding in drift(one, three))
+
+
+@pytest.mark.parametrize("place", ["nw_ucla", "sbu", "ntu"])
+def test_bones_keep_their_lengths_in_the_common_layout(place: str, request: pytest.FixtureRequest) -> None:
+    store: ClipStore = request.getfixturevalue(place)
+    frames, present = store.clip(0)
+    clip = to_layout(Recording("x", frames, present, store.skeleton), COMMON14)
+    seen = clip.frames[:, 0][clip.present[:, 0]]
+    ends = np.array(COMMON14.bones)
+    lengths = np.median(np.linalg.norm(seen[:, ends[:, 0]] - seen[:, ends[:, 1]], axis=-1), axis=0)
+    assert (lengths > 0.05).all()
+    assert (lengths < 0.85).all()

@@ -126,12 +126,13 @@ def _parse_text(text, lines, frame, ids, first, points, hard, powers):  # type: 
                 negative = c == 45
                 if negative or c == 43:
                     at += 1
-                mantissa, digits, places, point = 0, 0, 0, False
+                mantissa, written, digits, places, point = 0, 0, 0, 0, False
                 easy = True
                 while at < size:
                     c = text[at]
                     if 48 <= c <= 57:
                         mantissa = mantissa * 10 + (c - 48)
+                        written += 1
                         if mantissa > 0:
                             digits += 1
                         if point:
@@ -147,7 +148,7 @@ def _parse_text(text, lines, frame, ids, first, points, hard, powers):  # type: 
                         break
                 if at < size and not (text[at] == 32 or 9 <= text[at] <= 13):
                     easy = False
-                if easy and at - begin - negative - point < 1:
+                if written == 0:
                     easy = False
                 while at < size and not (text[at] == 32 or 9 <= text[at] <= 13):
                     at += 1
