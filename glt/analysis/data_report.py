@@ -206,7 +206,7 @@ def _warned(index: pd.DataFrame) -> list[dict[str, Any]]:
     """Warnings by check, the commonest first."""
     texts = index.loc[index["warnings"] != "", ["name", "warnings"]]
     texts = texts.assign(text=texts["warnings"].str.split("; ")).explode("text")
-    checks = texts["text"].str.partition(":")[0]
+    checks = texts["text"].str.split(":").str[0]
     rows = [
         {"check": check, "count": len(of), "name": of["name"].iloc[0], "text": of["text"].iloc[0].partition(": ")[2]}
         for check, of in texts.groupby(checks)

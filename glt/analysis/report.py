@@ -185,7 +185,7 @@ def _data(clips: ClipStore, motions: Motions) -> dict[str, Any]:
     table = pd.crosstab(labelled["label"], labelled["side"]).reindex(columns=["train", "test"], fill_value=0)
     unlabelled = index[index["label"].isna()]["side"].value_counts()
     said = clips.index["warnings"]
-    kinds = said[said != ""].str.split("; ").explode().str.partition(":")[0].value_counts()
+    kinds = said[said != ""].str.split("; ").explode().str.split(":").str[0].value_counts()
     checks = [
         {"check": check, "count": len(rows), "source": rows["source"].iloc[0], "reason": rows["reason"].iloc[0]}
         for check, rows in sorted(rejected.groupby("check"), key=lambda item: -len(item[1]))

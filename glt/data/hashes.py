@@ -45,6 +45,14 @@ class FileHashes:
             self._known[place], self._changed = [*stamp, found], True
         return found
 
+    def remember(self, file: Path, found: str) -> None:
+        """Take a file's hash from one who has just written or read it, and is the only one to write it."""
+        state = Path(file).stat()
+        stamp: list[int | str] = [state.st_size, state.st_mtime_ns, state.st_ino]
+        place = os.path.abspath(file)  # noqa: PTH100 - links keep their own names
+        if self._known.get(place) != [*stamp, found]:
+            self._known[place], self._changed = [*stamp, found], True
+
     def save(self) -> None:
         """Write the memory down, atomically, without the files that are gone."""
         if self._changed:

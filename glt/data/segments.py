@@ -84,7 +84,9 @@ class SegmentCache:
         """Put the segment at `target` without copying it where the file system can, and its hashes into `known`."""
         place = self.place(digest)
         shutil.copytree(place, target, copy_function=_link)
-        known.update({f"{prefix}/{name}": sha256 for name, sha256 in artifact.files(place).items()})
+        for name, sha256 in artifact.files(place).items():
+            known[f"{prefix}/{name}"] = sha256
+            self.hashes.remember(place / name, sha256)
 
     def parts(self, batches: Iterable[Batch], settings: str) -> Iterator[Part]:
         """The batches in parts of one segment each; loose files in those segments that hold them already."""

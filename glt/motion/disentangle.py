@@ -17,6 +17,7 @@ from glt import artifact
 from glt.data import labelled, splits
 from glt.data.clips import ClipStore
 from glt.data.layouts import Skeleton
+from glt.data.rows import Rows
 from glt.errors import GltError
 from glt.motion.displacement import Bins, fit_bins_in_parts
 from glt.motion.packed import Packed
@@ -176,7 +177,7 @@ class Motions:
         self.index = pd.read_parquet(self.path / "clips.parquet")
         self.skeleton = Skeleton.from_dict(json.loads((self.path / "skeleton.json").read_text()))
         self.bins = Bins.from_dict(json.loads((self.path / "displacement.json").read_text()))
-        self._tokens = np.load(self.path / "tokens.npy", mmap_mode="r")
+        self._tokens = Rows(self.path / "tokens.npy")
         self._present = np.load(self.path / "present.npy")
         self._spans = self.index[["offset", "length"]].to_numpy()
 
@@ -222,7 +223,7 @@ class Motions:
     def batch(self, numbers: NDArray[np.int64]) -> Packed:
         """The clips with these row numbers, at their natural length."""
         rows = [slice(o, o + n) for o, n in self._spans[numbers]]
-        tokens = np.concatenate([self._tokens[r] for r in rows])
+        tokens = np.concatenate([self._tokens.read(r.start, r.stop) for r in rows])
         present = np.concatenate([self._present[r] for r in rows])
         lengths = tuple(int(n) for n in self._spans[numbers, 1])
         return Packed(torch.from_numpy(tokens), torch.from_numpy(present), lengths, self.worlds)
