@@ -55,7 +55,7 @@ class Rows:
             GltError: the file ends before them.
         """
         found = np.empty((stop - start, *self.shape[1:]), np.float32)
-        view, at = memoryview(found).cast("B") if found.size else memoryview(b""), 0
+        view, at = found.data.cast("B") if found.size else memoryview(b""), 0
         while at < len(view):
             count = os.preadv(self._file, [view[at:]], self._start + start * self._row + at)
             if not count:
