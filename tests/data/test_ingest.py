@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import os
 import re
 import resource
@@ -354,14 +355,16 @@ def test_a_place_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_reading_process_that_is_killed_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recordings = recorded.write_folder(tmp_path / "in", recorded.delivery(200))
-    monkeypatch.setattr(module, "read", die)
+    names = [f"S001C001P{p:03}R001A001.skeleton" for p in range(1, 301)]
+    recordings = recorded.write_folder(tmp_path / "in", dict.fromkeys(names, recorded.one_person(1)))
+    monkeypatch.setattr(module, "read", functools.partial(die, os.getpid()))
     with pytest.raises(GltError, match="a process that reads them was killed"):
         ingest(recordings, recorded.recipe(), tmp_path / "clips", {}, Silent(), tmp_path / "segments", 2)
     assert not (tmp_path / "clips").exists()
 
 
-def die(*_: object) -> None:
+def die(spared: int, *_: object) -> None:
+    assert os.getpid() != spared, "read here and not in a process of its own"
     os.kill(os.getpid(), signal.SIGKILL)
 
 
