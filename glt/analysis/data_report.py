@@ -59,7 +59,10 @@ def look(store: ClipStore, recipe: Recipe, reporter: Reporter, reference: Summar
     except GltError as error:
         unsplit = str(error)
     pairs, summary = duplicates.twins(store, reporter), drift.summarise(store, reporter)
+    lost = tuple(store.info.get("lost", ()))
+    away = f"{len(lost)} joints of the recordings have no place in layout {store.skeleton.name}"
     findings = [
+        *([Finding("layout", "note", away, lost)] if lost else ()),
         *duplicates.findings(pairs, store.index, sides),
         *balance.findings(store.index, sides, protocol(recipe.data).column),
         *(drift.drift(summary, reference) if reference is not None else ()),

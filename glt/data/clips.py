@@ -95,11 +95,13 @@ class SegmentWriter:
 
     Attributes:
         skeleton: layout of the clips, that of the first; None before there is one.
+        lost: joints of the recordings that this layout has no place for.
     """
 
     def __init__(self, folder: Path, persons: int) -> None:
         """Start the segment in the existing, empty `folder`; clips have `persons` slots."""
         self.skeleton: Skeleton | None = None
+        self.lost: set[str] = set()
         self._folder = folder
         self._length = 0
         self._present: list[NDArray[np.bool_]] = [np.zeros((0, persons), bool)]
@@ -134,6 +136,7 @@ class SegmentWriter:
         elif clip.skeleton != self.skeleton:
             reason = f"layout {clip.skeleton.name} beside {self.skeleton.name}: set data.layout to one that both have"
             raise Rejection("layout", reason, name=clip.name)
+        self.lost.update(clip.lost)
         frames = np.ascontiguousarray(clip.frames, np.float32)
         self._stream.write(frames.tobytes())
         self._present.append(clip.present)

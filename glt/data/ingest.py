@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +105,13 @@ def _ingest(
     rejected = [*_rejected_of(folders), *_twice(clips), *repeats]
     _judge(recordings, clips["name"].nunique(), rejected, recipe, out)
     checked_index(clips.drop_duplicates("name"))
-    skeleton = _skeleton(folders, recordings)
-    contents = {"format": data.format, "reader": form.version, "persons": data.persons, "segments": list(folders)}
+    made = [artifact.open_artifact(folder, "segment", verify=False) for folder in folders.values()]
+    skeleton = _skeleton(made, recordings)
+    lost = sorted({joint for info in made for joint in info["lost"]})
+    contents = {
+        **{"format": data.format, "reader": form.version, "persons": data.persons, "lost": lost},
+        "segments": list(folders),
+    }
     known: dict[str, str] = {}
     with artifact.create(out, "clips", {**info, **contents, "recipe": recipe.model_dump(mode="json")}, known) as store:
         (store / "segments").mkdir()
@@ -139,6 +144,7 @@ def _write(
                 number += len(files)
                 tell(number)
         info["skeleton"] = segment.skeleton.to_dict() if segment.skeleton else None
+        info["lost"] = sorted(segment.lost)
 
 
 def _add(segment: SegmentWriter, source: str, recording: Recording | Rejection) -> None:
@@ -150,10 +156,9 @@ def _add(segment: SegmentWriter, source: str, recording: Recording | Rejection) 
         segment.reject(source, rejection)
 
 
-def _skeleton(folders: Mapping[str, Path], recordings: Path) -> dict[str, Any]:
+def _skeleton(made: Iterable[Mapping[str, Any]], recordings: Path) -> dict[str, Any]:
     """The layout of all segments."""
-    layouts = [artifact.open_artifact(folder, "segment", verify=False)["skeleton"] for folder in folders.values()]
-    layouts = [layout for layout in layouts if layout is not None]
+    layouts = [info["skeleton"] for info in made if info["skeleton"] is not None]
     for layout in layouts[1:]:
         if layout != layouts[0]:
             raise GltError(

@@ -102,6 +102,7 @@ def to_layout(recording: Recording, target: Skeleton) -> Recording:
         frames=mapping(recording.frames),
         confidence=None if confidence is None else mapping(confidence[..., None])[..., 0],
         skeleton=target,
+        lost=mapping.lost,
     )
 
 
