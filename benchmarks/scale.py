@@ -244,6 +244,7 @@ PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "ingest": _part_ingest,
     "grown": _part_grown,
     "full": _part_full,
+    "look": _part_look,
     "disentangle": _part_disentangle,
     "read": _part_read,
 }

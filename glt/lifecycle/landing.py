@@ -1,5 +1,7 @@
 """The landing bucket: recordings below ``s3://bucket/prefix``, brought to this machine object by object.
 
+A prefix is a folder, or one object: ``s3://bucket/week-4`` does not mean ``week-47`` as well.
+
 Objects that are here already, with the same size and ETag, are not fetched again, so that a new batch costs its own
 bytes. The endpoint and the keys are those of every AWS tool (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, ...).
 """
@@ -57,6 +59,8 @@ def listing(address: str) -> list[Object]:
     found = []
     for entry in (entry for page in pages for entry in page.get("Contents", ())):
         key = str(entry["Key"])
+        if key != prefix and not key.startswith(_joined(prefix, "")):
+            continue
         name = PurePosixPath(key).name if key == prefix else key[len(prefix) :].lstrip("/")
         if name.endswith("/") or not name:
             continue

@@ -189,6 +189,15 @@ def test_bombs_cost_no_memory(content: bytes) -> None:
     assert peak < 32 << 20
 
 
+def test_one_array_under_many_names_fills_no_disk() -> None:
+    points = annotation(400)["keypoint"]
+    many = [annotation(frame_dir=f"take-{n}", total_frames=400, keypoint=points) for n in range(1000)]
+    found = iter(FORMATS["pyskl"].read("x.pkl", written(*many), {}))
+    assert isinstance(next(found), Recording)
+    with pytest.raises(Rejection, match="share arrays"):
+        next(found)
+
+
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_damage_is_rejected_or_harmless_and_nothing_else(data: st.DataObject) -> None:

@@ -161,6 +161,12 @@ def test_nw_ucla_other_json_is_rejected(content: bytes, check: str) -> None:
     assert caught.value.check == check
 
 
+def test_nw_ucla_json_that_would_take_a_gigabyte_is_rejected() -> None:
+    with pytest.raises(Rejection, match="more than 16 MiB") as caught:
+        nw_ucla.read("a01_s01_e01_v01.json", b'{"skeletons": [' + b"[]," * (6 << 20) + b"[]]}")
+    assert caught.value.check == "too-large"
+
+
 @pytest.mark.parametrize("hole", [b"null", b"NaN", b"-Infinity", b"1e999"])
 def test_a_hole_in_the_json_is_rejected(hole: bytes) -> None:
     content = b'{"skeletons": [[%s]]}' % b",".join([b"[0, 1, %s]" % hole] * 20)

@@ -78,6 +78,12 @@ def test_a_single_object_is_an_address(bucket: Any, tmp_path: Path) -> None:
     assert files(versions.fetch("s3://landing/lab/week1.zip", tmp_path)) == {"week1.zip": b"one"}
 
 
+def test_a_prefix_is_a_folder_and_not_the_beginning_of_other_names(bucket: Any, tmp_path: Path) -> None:
+    put(bucket, week__one=b"1", week2__two=b"2", week_zip=b"3")
+    assert files(versions.fetch("s3://landing/lab/week", tmp_path)) == {"one.zip": b"1"}
+    assert landing.listing("s3://landing/lab/week") == landing.listing("s3://landing/lab/week/")
+
+
 def test_a_file_that_was_damaged_here_is_fetched_again(bucket: Any, tmp_path: Path) -> None:
     put(bucket, week1=b"one")
     place = versions.fetch("s3://landing/lab", tmp_path)

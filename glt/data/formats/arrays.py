@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from glt.data.recording import Rejection
 
-_GIB = 1 << 30
+_LARGEST = 256 << 20  # bytes of an NPZ that is unpacked
 _PLAIN = "biufSU"  # kinds of numpy's types that hold no Python objects
 
 
@@ -33,7 +33,7 @@ def plain_pickle(content: bytes) -> Any:
         raise Rejection("format", f"not a readable pickle ({type(error).__name__}: {error!s:.80})") from None
 
 
-def npz(content: bytes, most: int = _GIB) -> dict[str, NDArray[Any]]:
+def npz(content: bytes, most: int = _LARGEST) -> dict[str, NDArray[Any]]:
     """The arrays of an NPZ.
 
     Raises:

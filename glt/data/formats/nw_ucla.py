@@ -23,6 +23,8 @@ NAME = re.compile(r"(?:a(\d{2})_)?s(\d{2})_e(\d{2})_v(\d{2})\.json", re.ASCII)
 
 SKELETON = replace(KINECT20, rate=15.0)
 
+_LARGEST = 16 << 20  # bytes, about 9,000 frames: as lists in one another these take 40 times the memory
+
 # Action number in the name -> class; the JSON's label counts them from 1 without the gaps.
 CLASSES = {
     1: "pick up with one hand",
@@ -48,6 +50,8 @@ def read(name: str, content: bytes) -> Recording:
     match = NAME.fullmatch(file)
     if match is None:
         raise Rejection("name", "expected aXX_sYY_eZZ_vNN.json")
+    if len(content) > _LARGEST:
+        raise Rejection("too-large", f"{len(content)} bytes, more than {_LARGEST >> 20} MiB; cut it into recordings")
     action, subject, replication, camera = (int(number) if number else None for number in match.groups())
     try:
         fields = json.loads(content)
@@ -59,7 +63,7 @@ def read(name: str, content: bytes) -> Recording:
         with np.errstate(over="ignore"):
             frames = np.asarray(fields["skeletons"], np.float64).astype(np.float32)
     except (ValueError, TypeError, OverflowError):
-        raise Rejection("joints", "skeletons is not [frames][joints][x, y, z]: its lists differ in length") from None
+        raise Rejection("joints", "skeletons is not [frames][joints][x, y, z] of numbers") from None
     if frames.shape == (0,):
         raise Rejection("empty", "no frames")
     if frames.ndim != 3:

@@ -37,7 +37,12 @@ def read_all(name: str, content: bytes, sidecars: Mapping[str, bytes]) -> Iterab
         raise Rejection("format", "neither a list of annotations nor a dict with the key `annotations`")
     if not data:
         raise Rejection("empty", "no annotations")
+    left = len(content)  # bytes of arrays to come: a file that gives one array many names could fill any disk
     for number, annotation in enumerate(data):
+        points = annotation.get("keypoint") if isinstance(annotation, dict) else None
+        left -= points.nbytes if isinstance(points, np.ndarray) else 0
+        if left < 0:
+            raise Rejection("too-large", "its annotations share arrays: together they are larger than the file")
         try:
             yield _recording(annotation, splits)
         except Rejection as rejection:
