@@ -170,7 +170,7 @@ def _frame(
             low, high = np.percentile(points, [5, 95], axis=0)
             middle[place] = (low + high) / 2
             reach.append(0.62 * float((high - low).max()))
-    return middle, max(float(np.median(reach)) if reach else 1.0, 1e-6)
+    return middle, max(float(np.percentile(reach, 75)) if reach else 1.0, 1e-6)
 
 
 def _spread(ax: Axes, summary: Summary, names: Sequence[str], label: str, reference: Summary | None) -> None:

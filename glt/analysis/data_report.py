@@ -92,9 +92,7 @@ def write_data_report(out: Path, store: ClipStore, recipe: Recipe, look: Look) -
             warnings=severities.count("warning"),
             findings=sorted(look.findings, key=lambda finding: _ORDER[finding.severity]),
             reference=0 if look.reference is None else sum(look.reference.labels.values()),
-            sides=None
-            if look.sides is None
-            else {s: int((look.sides == s).sum()) for s in ("train", "test", "unused")},
+            sides=_sides(look),
             unsplit=look.unsplit,
             **_twins(store, look),
             lengths=figures.svg(

@@ -125,7 +125,7 @@ class _Checked:
                 self._interpolate("speed", wrong, f"faster than {limits.fastest:g} m/s there and back")
             else:
                 joints = self._joints(wrong)
-                self._say("speed", limits.speed, f"{joints} jump faster than {limits.fastest:g} m/s and back", wrong)
+                self._say("speed", limits.speed, f"faster than {limits.fastest:g} m/s there and back: {joints}", wrong)
         again = faults.repeated(self.frames, self.present)
         if again.sum() > limits.repeated_share * len(again):
             told = f"{int(again.sum())} of {len(again)} frames repeat the one before"
@@ -136,7 +136,7 @@ class _Checked:
                 self._say("repeated", limits.repeated, told, again[:, None, None] & self.present[:, :, None])
         wrong = faults.frozen(self.frames, self.present, self.skeleton, limits.frozen_seconds)
         if wrong.any():
-            told = f"{self._joints(wrong)} without any movement for {limits.frozen_seconds:g} s"
+            told = f"no movement at all for {limits.frozen_seconds:g} s: {self._joints(wrong)}"
             self._say("frozen", limits.frozen, told, wrong)
         if len(self.frames) < limits.least_frames:
             told = f"{len(self.frames)} frames, fewer than {limits.least_frames}"
