@@ -136,23 +136,25 @@ def _twins(store: ClipStore, look: Look) -> dict[str, Any]:
     rows = []
     for pair in look.pairs.to_dict("records"):
         one, other = place[pair["first"]], place[pair["second"]]
+        sides = side(pair["first"]), side(pair["second"])
         rows.append(
             {
                 **pair,
-                "side": side(pair["first"]),
-                "other_side": side(pair["second"]),
+                "side": sides[0],
+                "other_side": sides[1],
                 "label": labels[one] or "no label",
                 "other_label": labels[other] or "no label",
+                "across": set(sides) == {"train", "test"},
             }
         )
-    across = [row for row in rows if {row["side"], row["other_side"]} == {"train", "test"}]
-    odd = [row for row in rows if row["label"] != row["other_label"] and row not in across]
+    across = [row for row in rows if row["across"]]
+    odd = [row for row in rows if row["label"] != row["other_label"] and not row["across"]]
     drawn = [*across[: PAIRS - 1], *odd[: PAIRS - 1], *(row for row in rows if row["kind"] == "near")][:PAIRS]
     for number, row in enumerate(drawn):
         for key, name in (("one", row["first"]), ("other", row["second"])):
             frames, present = store.clip(place[name])
             row[key] = _strip(f"twin{number}{key}", f"Poses of {name}.", frames, present, store.skeleton)
-    ordered = sorted(rows, key=lambda row: (row not in across, row["kind"])) if len(rows) <= 5000 else rows
+    ordered = sorted(rows, key=lambda row: (not row["across"], row["kind"]))
     return {"twins": len(rows), "pairs": ordered[:LISTED], "across": len(across), "drawn": drawn}
 
 

@@ -15,7 +15,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from lzma import LZMAError
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from glt.data.recording import Rejection
 from glt.errors import GltError
@@ -128,7 +128,7 @@ def _trusted(path: Path, names: list[str], odd: list[str]) -> None:
             "themselves (tar --dereference)"
         )
     for name in names:
-        if name.startswith(("/", "\\")) or ".." in PurePosixPath(name.replace("\\", "/")).parts or name[1:2] == ":":
+        if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/") or name[1:2] == ":":
             raise GltError(f"recordings {path}: member {name!r:.80} points out of the archive; pack it again without")
     if len(names) > _MEMBERS:
         raise GltError(f"recordings {path}: {len(names)} members, more than {_MEMBERS}; deliver several archives")
