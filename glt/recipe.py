@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -21,6 +21,7 @@ from glt.recipe_data import DataConfig, Section, Seed
 
 Fraction = float
 Pool = Literal["mean", "max", "std"]
+Part = Annotated[int, Field(ge=1, le=16)]
 
 
 class MotionConfig(Section):
@@ -33,6 +34,11 @@ class MotionConfig(Section):
     )
     global_translation: Literal["separate", "none", "mixed"] = Field(
         "separate", description="a token of its own; left out; or still in the joints' positions (Table 1)"
+    )
+    stream: Literal["joint", "bone", "motion"] = Field(
+        "joint",
+        description="local tokens: joints from the centre joint (the paper), each joint from the next one on the way "
+        "to the centre, or the change of the former since the frame before; scores of several may be averaged",
     )
     intervals: tuple[int, ...] = Field((1, 5, 10), min_length=1, description="frames, Table 1")
     bins: Literal["fitted", "fixed"] = Field(
@@ -57,6 +63,8 @@ class MotionConfig(Section):
             raise ValueError("intervals: frames >= 1, each once")
         if self.bins == "fixed" and self.magnitude_classes != 15:
             raise ValueError("magnitude_classes: the fixed bins have 15")
+        if self.stream != "joint" and self.global_translation == "mixed":
+            raise ValueError("stream: bone and motion need the global translation apart, or left out")
         return self
 
 
@@ -145,6 +153,9 @@ class ProbeConfig(Section):
         "head", description="F of Eq. 11 (the paper), or the outputs of all blocks and F"
     )
     pool: tuple[Pool, ...] = Field(("mean",), min_length=1, description="statistics over the frames of a clip")
+    parts: tuple[Part, ...] = Field(
+        (1,), min_length=1, description="of the whole clip (1), and of its halves (2), thirds (3), ... one by one"
+    )
     copies: int = Field(1, ge=1, description="the clip itself and copies - 1 augmented ones train the classifier")
     augment: AugmentConfig = AugmentConfig(shear=0.0, interpolate=0.1)
     solver: Literal["adam", "lbfgs"] = Field("adam", description="the paper's, or regularised logistic regression")
@@ -164,7 +175,9 @@ class FinetuneConfig(Section):
     lr: float = Field(1e-3, gt=0, description="of the classifier")
     encoder_lr: float = Field(1e-4, ge=0, description="of the pretrained encoder")
     weight_decay: float = Field(0.01, ge=0)
-    pool: tuple[Pool, ...] = ("mean",)
+    features: Literal["head", "blocks"] = Field("head", description="as of the probe")
+    pool: tuple[Pool, ...] = Field(("mean",), min_length=1, description="as of the probe")
+    parts: tuple[Part, ...] = Field((1,), min_length=1, description="as of the probe")
     augment: AugmentConfig = AugmentConfig()
 
 

@@ -8,9 +8,11 @@ from matplotlib.figure import Figure
 
 from glt.analysis.figures import decomposition
 from glt.data.clips import ClipStore
+from glt.motion.augment import augment
+from glt.motion.augment import draw as changes
 from glt.motion.disentangle import Motions, entangle, motion_tokens
+from glt.motion.packed import Packed
 from glt.recipe import Recipe
-from glt.training.batches import training_batch
 
 
 def choose(motions: Motions, count: int = 3) -> list[int]:
@@ -32,11 +34,12 @@ def choose(motions: Motions, count: int = 3) -> list[int]:
 def draw(clips: ClipStore, motions: Motions, recipe: Recipe, number: int, *, titled: bool = True) -> Figure:
     """The clip in row `number` as recorded, its global translation and local motion, and as pretraining may see it."""
     frames, present = clips.clip(number)
-    here = np.array([number])
-    seen, _ = training_batch(motions, here, recipe.pretrain.augment, recipe.seed, 0, recipe.model, torch.device("cpu"))
-    augmented = entangle(seen.tokens.numpy(), seen.present.numpy(), motions.skeleton.centre, motions.translation)
-    apart = recipe.motion.model_copy(update={"global_translation": "separate"})
+    apart = recipe.motion.model_copy(update={"global_translation": "separate", "stream": "joint"})
     tokens = motion_tokens(frames, present, motions.skeleton, apart)
+    config = recipe.pretrain.augment
+    batch = Packed(torch.from_numpy(tokens), torch.from_numpy(present), (len(tokens),))
+    seen = augment(batch, config, changes(config, recipe.seed, 0, [number]), recipe.model, motions.skeleton.up)
+    augmented = entangle(seen.tokens.numpy(), seen.present.numpy(), motions.skeleton.centre)
     title = caption(motions, number) if titled else ""
     return decomposition(frames, present, tokens, augmented, motions.skeleton, title)
 

@@ -45,6 +45,20 @@ class Skeleton:
     rate: float = 30.0
     dimensions: int = 3
 
+    @functools.cached_property
+    def parents(self) -> tuple[int, ...]:
+        """The next joint on the way to the centre joint, for each joint; the centre joint is its own."""
+        found = {self.centre: self.centre}
+        left = list(self.bones)
+        while left:
+            known = [bone for bone in left if (bone[0] in found) != (bone[1] in found)]
+            if not known:
+                raise ValueError(f"layout {self.name}: its bones are no tree")
+            for a, b in known:
+                found |= {b: a} if a in found else {a: b}
+            left = [bone for bone in left if bone not in known]
+        return tuple(found[joint] for joint in range(len(self.joints)))
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
         return asdict(self)

@@ -32,17 +32,21 @@ def motion_tokens(frames: Floats, present: Bools, skeleton: Skeleton, config: Mo
     """Positions [T, P, K, 3] -> tokens [T, P, K, 3] as the recipe wants them; [T, P, K - 1, 3] without translation.
 
     Where the global translation is `mixed` in, a token is a joint's position from where the person's centre joint
-    started (Table 1, experiment 1).
+    started (Table 1, experiment 1). Of the stream `bone`, a local token is a joint's position from the next joint on
+    the way to the centre; of `motion`, a token is its change since the frame before, zero where there is none.
     """
     if config.global_translation == "mixed":
         tokens = (frames - _start(frames, present, skeleton.centre)) * present[:, :, None, None]
     else:
         tokens = disentangle(frames, present, skeleton.centre)
+        if config.stream == "bone":
+            bones = frames - frames[:, :, list(skeleton.parents)]
+            tokens[:, :, 1:] = np.delete(bones, skeleton.centre, axis=2) * present[:, :, None, None]
     if config.global_translation == "none":
         tokens = tokens[:, :, 1:]
-    if config.yaw == "none":
-        return tokens
-    return _turned(tokens, *_bearing(frames, present, skeleton, config.yaw == "per-frame"), skeleton.up)
+    if config.yaw != "none":
+        tokens = _turned(tokens, *_bearing(frames, present, skeleton, config.yaw == "per-frame"), skeleton.up)
+    return _changes(tokens, present) if config.stream == "motion" else tokens
 
 
 def disentangle(frames: Floats, present: Bools, centre: int) -> Floats:
@@ -57,13 +61,10 @@ def disentangle(frames: Floats, present: Bools, centre: int) -> Floats:
     return tokens * present[:, :, None, None]
 
 
-def entangle(tokens: Floats, present: Bools, centre: int, translation: str = "separate") -> Floats:
-    """The inverse of `motion_tokens` up to each person's turn and starting point, which is the origin."""
-    if translation == "mixed":
-        return tokens
-    middle = tokens[:, :, :1] if translation == "separate" else np.zeros_like(tokens[:, :, :1])
-    local = tokens[:, :, 1:] if translation == "separate" else tokens
-    joints: Floats = np.insert(local + middle, centre, middle[:, :, 0], axis=2)
+def entangle(tokens: Floats, present: Bools, centre: int) -> Floats:
+    """The inverse of `disentangle` up to each person's starting point, which is the origin."""
+    middle = tokens[:, :, :1]
+    joints: Floats = np.insert(tokens[:, :, 1:] + middle, centre, middle[:, :, 0], axis=2)
     return joints * present[:, :, None, None]
 
 
@@ -73,6 +74,14 @@ def face_forward(frames: Floats, present: Bools, skeleton: Skeleton) -> Floats:
     One turn for all frames and persons: how they turn, and how they stand to each other, stays.
     """
     return _turned(frames, *_bearing(frames, present, skeleton, per_frame=False), skeleton.up)
+
+
+def _changes(tokens: Floats, present: Bools) -> Floats:
+    """Of each token since the frame before, where both frames show the person."""
+    changes = np.zeros_like(tokens)
+    both = present[1:] & present[:-1]
+    changes[1:] = (tokens[1:] - tokens[:-1]) * both[:, :, None, None]
+    return changes
 
 
 def _start(frames: Floats, present: Bools, centre: int) -> Floats:

@@ -34,15 +34,22 @@ class Classifier(nn.Module):
         classes: their names, in the order of the logits.
         features: F of Eq. 11 (``head``), or the outputs of all blocks and F (``blocks``).
         pool: statistics over the frames of a clip; the paper has the mean.
+        parts: over how many equal parts of a clip they are taken, one after the other: 1 is the whole clip.
     """
 
     def __init__(
-        self, encoder: GLTransformer, classes: Sequence[str], features: Features, pool: Sequence[Pool]
+        self,
+        encoder: GLTransformer,
+        classes: Sequence[str],
+        features: Features,
+        pool: Sequence[Pool],
+        parts: Sequence[int] = (1,),
     ) -> None:
         super().__init__()
-        self.encoder, self.classes, self.features, self.pool = encoder, tuple(classes), features, tuple(pool)
+        self.encoder, self.classes, self.features = encoder, tuple(classes), features
+        self.pool, self.parts = tuple(pool), tuple(parts)
         layers = encoder.config.depth + 1 if features == "blocks" else 1
-        width = layers * len(self.pool) * encoder.width
+        width = layers * len(self.pool) * sum(self.parts) * encoder.width
         self.mean: Tensor
         self.scale: Tensor
         self.register_buffer("mean", torch.zeros(width))
@@ -53,7 +60,7 @@ class Classifier(nn.Module):
         """One vector a clip, [B, width]."""
         layers = self.encoder.layers(batch.tokens, batch.present, batch.lengths)
         chosen = layers if self.features == "blocks" else layers[-1:]
-        return torch.cat([pool_frames(layer, batch, self.pool) for layer in chosen], dim=1)
+        return torch.cat([pool_frames(layer, batch, self.pool, n) for layer in chosen for n in self.parts], dim=1)
 
     def forward(self, batch: Packed) -> Tensor:
         """Logits [B, classes]."""
@@ -61,18 +68,38 @@ class Classifier(nn.Module):
         return logits
 
 
-def pool_frames(frames: Tensor, batch: Packed, pool: Sequence[Pool]) -> Tensor:
-    """Statistics over the frames of each clip: [S, E] -> [B, len(pool) * E]."""
-    clip, counts = batch.clip(), batch.counts[:, None]
-    mean = frames.new_zeros(len(counts), frames.shape[1]).index_add(0, clip, frames) / counts
+def pool_frames(frames: Tensor, batch: Packed, pool: Sequence[Pool], parts: int = 1) -> Tensor:
+    """Statistics over the frames of each of `parts` equal parts of each clip: [S, E] -> [B, parts * len(pool) * E].
+
+    Where parts do not meet between two frames, the frame counts for both; so no part is without any.
+    """
+    row, part = _in_parts(batch, parts)  # a row of `frames`, and the part it counts for
+    if parts > 1:
+        frames = frames.index_select(0, row)
+    count = len(batch.lengths) * parts
+    counts = torch.bincount(part, minlength=count)[:, None]
+    mean = frames.new_zeros(count, frames.shape[1]).index_add(0, part, frames) / counts
     statistics: dict[Pool, Tensor] = {"mean": mean}
     if "max" in pool:
         lowest = frames.new_full(mean.shape, float("-inf"))
-        statistics["max"] = lowest.scatter_reduce(0, clip[:, None].expand_as(frames), frames, "amax")
+        statistics["max"] = lowest.scatter_reduce(0, part[:, None].expand_as(frames), frames, "amax")
     if "std" in pool:
-        square = torch.zeros_like(mean).index_add(0, clip, (frames - mean[clip]).square())
+        square = torch.zeros_like(mean).index_add(0, part, (frames - mean[part]).square())
         statistics["std"] = (square / counts + 1e-12).sqrt()
-    return torch.cat([statistics[name] for name in pool], dim=1)
+    pooled = torch.cat([statistics[name] for name in pool], dim=1)  # B * parts, len(pool) * E
+    return pooled.view(len(batch.lengths), -1)
+
+
+def _in_parts(batch: Packed, parts: int) -> tuple[Tensor, Tensor]:
+    """Rows of packed frames by the parts that they count for, and those parts (clip * parts + part), [S'] each."""
+    length, number = batch.counts[:, None], torch.arange(parts, device=batch.tokens.device)
+    first = number * length // parts  # B, parts
+    last = -(-(number + 1) * length // parts)
+    counts = (last - first).flatten()
+    part = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
+    start = (batch.counts.cumsum(0) - batch.counts)[:, None] + first
+    place = torch.arange(len(part), device=part.device) - (counts.cumsum(0) - counts)[part]
+    return start.flatten()[part] + place, part
 
 
 def training_classes(motions: Motions) -> list[str]:
@@ -135,7 +162,7 @@ def save_classifier(
     config = {
         "encoder": encoder_config(model.encoder),
         "classes": list(model.classes),
-        "features": {"features": model.features, "pool": list(model.pool)},
+        "features": {"features": model.features, "pool": list(model.pool), "parts": list(model.parts)},
         "motion": recipe.motion.model_dump(mode="json"),
         "skeleton": motions.skeleton.to_dict(),
         "recipe": recipe.model_dump(mode="json"),

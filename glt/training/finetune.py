@@ -64,7 +64,7 @@ def finetune(
     labelled, test = draw_labelled(motions, fraction, seed), motions.numbers("test", labelled=True)
     classes = training_classes(motions)
     torch.manual_seed(seed)
-    model = Classifier(encoder, classes, "head", config.pool).to(device)
+    model = Classifier(encoder, classes, config.features, config.pool, config.parts).to(device)
     optimizer = torch.optim.AdamW(
         [
             {"params": model.encoder.parameters(), "peak": config.encoder_lr},

@@ -91,8 +91,9 @@ def probe(encoder: GLTransformer, motions: Motions, recipe: Recipe, device: torc
     torch.manual_seed(recipe.seed)
     encoders = {"pretrained": encoder, "untrained": build_encoder(recipe.model, motions)}
     models, features, linear, held_out = {}, {}, {}, {}
+    config = recipe.probe
     for key, candidate in encoders.items():
-        models[key] = Classifier(candidate, classes, recipe.probe.features, recipe.probe.pool).to(device)
+        models[key] = Classifier(candidate, classes, config.features, config.pool, config.parts).to(device)
         features[key] = _features(models[key], motions, train, test, recipe, device, reporter, f"features, {key}")
         linear[key], held_out[key] = _fit_with_validation(features[key].train, y, folds, recipe.probe, recipe.seed)
 

@@ -206,10 +206,42 @@ def test_the_global_translation_is_apart_mixed_in_or_left_out() -> None:
         start = frames[np.argmax(seen), person, STICK.centre]
         np.testing.assert_allclose(mixed[seen, person], frames[seen, person] - start, atol=1e-6)
         assert not mixed[~seen, person].any()
-    np.testing.assert_allclose(entangle(mixed, present, STICK.centre, "mixed"), mixed)
-    still = entangle(without, present, STICK.centre, "none")
-    np.testing.assert_allclose(still[:, :, 0], apart[:, :, 1])
-    assert not still[:, :, STICK.centre].any()
+
+
+def test_a_bone_is_a_joint_from_the_next_one_towards_the_centre() -> None:
+    frames, present = store().clips[1]
+    for translation, first in (("separate", 1), ("none", 0)):
+        config = MotionConfig(stream="bone", global_translation=translation)  # type: ignore[arg-type]
+        tokens = motion_tokens(frames, present, STICK, config)
+        place = first
+        for joint in range(len(STICK.joints)):
+            if joint == STICK.centre:
+                continue
+            towards = [b if a == joint else a for a, b in STICK.bones if joint in (a, b)]
+            bones = [(frames[:, :, joint] - frames[:, :, other]) * present[..., None] for other in towards]
+            assert any(np.array_equal(tokens[:, :, place], bone) for bone in bones)
+            place += 1
+    np.testing.assert_array_equal(
+        motion_tokens(frames, present, STICK, MotionConfig(stream="bone"))[:, :, 0],
+        disentangle(frames, present, STICK.centre)[:, :, 0],
+    )
+
+
+def test_the_motion_stream_is_the_change_since_the_frame_before() -> None:
+    frames, present = store().clips[1]
+    tokens = motion_tokens(frames, present, STICK, MotionConfig(yaw="first-frame"))
+    changes = motion_tokens(frames, present, STICK, MotionConfig(yaw="first-frame", stream="motion"))
+    assert not changes[0].any()
+    for t, p in np.ndindex(present.shape):
+        if t and present[t, p] and present[t - 1, p]:
+            np.testing.assert_array_equal(changes[t, p], tokens[t, p] - tokens[t - 1, p])
+        else:
+            assert not changes[t, p].any()
+
+
+def test_streams_need_the_translation_apart() -> None:
+    with pytest.raises(ValueError, match="stream: bone and motion need"):
+        MotionConfig(stream="bone", global_translation="mixed")
 
 
 @pytest.mark.parametrize(("translation", "joints", "worlds"), [("none", 5, 0), ("mixed", 6, 0), ("separate", 6, 1)])

@@ -53,6 +53,29 @@ def test_pooling_is_by_clip() -> None:
     assert pool_frames(frames, batch, ("mean",)).shape == (3, 5)
 
 
+@pytest.mark.parametrize("parts", [2, 3, 4])
+def test_pooling_is_by_part_of_a_clip(parts: int) -> None:
+    lengths = (3, 1, 8)
+    frames = torch.randn(12, 5)
+    batch = Packed(torch.zeros(12, 1, 1, 3), torch.ones(12, 1, dtype=torch.bool), lengths)
+    pooled = pool_frames(frames, batch, ("mean", "max", "std"), parts).numpy()
+    for row, clip in zip(pooled, np.split(frames.numpy(), [3, 4]), strict=True):
+        expected = []
+        for part in range(parts):
+            low, high = len(clip) * part / parts, len(clip) * (part + 1) / parts
+            some = clip[[t for t in range(len(clip)) if t + 1 > low + 1e-9 and t < high - 1e-9]]
+            expected += [some.mean(0), some.max(0), some.std(0)]
+        np.testing.assert_allclose(row, np.concatenate(expected), atol=2e-6)
+
+
+def test_the_features_of_parts_stand_beside_those_of_the_whole(motions: Motions) -> None:
+    encoder, batch = model(motions).encoder, clips(motions, [1, 2])
+    whole = Classifier(encoder, LABELS, "head", ("mean", "max")).pooled(batch)
+    both = Classifier(encoder, LABELS, "head", ("mean", "max"), (1, 2))
+    assert both.pooled(batch).shape == (2, 3 * whole.shape[1]) == (2, len(both.mean))
+    torch.testing.assert_close(both.pooled(batch)[:, : whole.shape[1]], whole)
+
+
 @pytest.mark.parametrize("features", ["head", "blocks"])
 def test_features_do_not_depend_on_the_batch(motions: Motions, features: Features) -> None:
     numbers, classifier = [1, 7, 2, 12, 3], model(motions, features, ("mean", "max", "std"))
