@@ -24,7 +24,7 @@ setup: .venv/done ## Make .venv and install everything, once (TORCH= for another
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[pipeline,tracking,data,dev]'
 	touch $@
 
-run: setup ## Run the whole graph here (RECIPE=sample|nw-ucla|sbu, RECORDINGS=path)
+run: setup ## Run the whole graph here (RECIPE=sample|nw-ucla|sbu, RECORDINGS=path, s3://... or dvc+...)
 	@$(BIN)/python -m pipelines run --recipe "$(RECIPE)" --recordings "$(RECORDINGS)"
 
 ui: setup ## Open the MLflow UI on the runs made here, http://127.0.0.1:5000

@@ -17,7 +17,9 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 @app.command()
 def run(
-    recordings: str = typer.Option("", help="path, or dvc+<git repository>@<revision>; none: what data.dvc pins"),
+    recordings: str = typer.Option(
+        "", help="path, s3://... or dvc+<git repository>@<revision>; none: what data.dvc pins"
+    ),
     recipe: str = typer.Option("sample", help="name of a recipe, or a path to a YAML file"),
 ) -> None:
     """Run the training graph on this machine."""

@@ -28,7 +28,7 @@ def run(recordings: str, recipe_name: str) -> None:
     """Ingest, train, measure, register and, where it is better, promote; end with a short table.
 
     Args:
-        recordings: a path or ``dvc+<git repository>@<revision>``; empty for what data.dvc pins.
+        recordings: a path, ``s3://bucket/prefix`` or ``dvc+<git repository>@<revision>``; empty for what data.dvc pins.
         recipe_name: name of a recipe, or a path to a YAML file.
 
     Raises:
@@ -38,8 +38,7 @@ def run(recordings: str, recipe_name: str) -> None:
     screen = Console()
     if not recordings:
         recordings = str(pinned.prepare(Path.cwd()))
-    elif not recordings.startswith("dvc+"):
-        recordings = str(Path(recordings).expanduser().resolve())
+    recordings = versions.located(recordings)
     run_id = uuid.uuid4().hex
     trials = [{"fraction": fraction, "seed": seed} for fraction in recipe.fractions for seed in recipe.seeds]
     version = tracking.Versions(versions.data_version(recordings), versions.code_version())

@@ -28,9 +28,9 @@ TRIALS = [{"fraction": 0.05, "seed": 0}, {"fraction": 0.10, "seed": 0}]
 def training_pipeline(profile_name: str) -> BaseComponent:
     """The graph for an accelerator profile.
 
-    Its parameters: `recordings` (a path, or ``dvc+<git repository>@<revision>``), `recipe` (a name, or its text),
-    `data_version` (DVC md5), `code_version` (hash of the source tree), `trials` (labelled fraction and seed of each
-    fine-tuning) and `accelerator`.
+    Its parameters: `recordings` (a path, ``s3://bucket/prefix`` or ``dvc+<git repository>@<revision>``), `recipe` (a
+    name, or its text), `data_version` (DVC md5), `code_version` (hash of the source tree), `trials` (labelled fraction
+    and seed of each fine-tuning) and `accelerator`.
     """
     profile = PROFILES[profile_name]
 

@@ -25,6 +25,7 @@ from glt.errors import GltError
 from glt.lifecycle import landing, tracking
 
 DATA, PIN = "data", "data.dvc"
+_DVC = "dvc+"
 _SOURCES = ("glt", "components", "pipelines")
 _SUFFIXES = {".py", ".yaml", ".html", ".txt"}
 _REVISION = re.compile(r"dvc\+(?P<repository>.+)@(?P<revision>[^@:\s]+)")
@@ -63,6 +64,13 @@ def content_md5(path: Path) -> str:
     return found
 
 
+def located(recordings: str) -> str:
+    """Recordings so that they are found from any folder: a local path absolute, an address as it is."""
+    if recordings.startswith((landing.SCHEME, _DVC)):
+        return recordings
+    return str(Path(recordings).expanduser().resolve())
+
+
 def data_version(recordings: str) -> str:
     """The content hash of recordings: a local path, ``s3://bucket/prefix`` or ``dvc+<git repository>@<revision>``.
 
@@ -71,7 +79,7 @@ def data_version(recordings: str) -> str:
     """
     if recordings.startswith(landing.SCHEME):
         return landing.data_version(recordings)
-    if not recordings.startswith("dvc+"):
+    if not recordings.startswith(_DVC):
         return content_md5(Path(recordings))
     repository, revision = _repository(recordings)
     import dvc.api
@@ -97,7 +105,7 @@ def fetch(recordings: str, folder: Path) -> Path:
     """
     if recordings.startswith(landing.SCHEME):
         return landing.fetch(recordings, tracking.home() / "landing")
-    if not recordings.startswith("dvc+"):
+    if not recordings.startswith(_DVC):
         if not Path(recordings).exists():
             raise GltError(f"recordings {recordings}: no such file or folder")
         return Path(recordings)

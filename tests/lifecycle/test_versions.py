@@ -127,6 +127,13 @@ def test_code_version_follows_the_sources(tmp_path, monkeypatch):
     assert versions.code_version() == "fixed"
 
 
+def test_addresses_stay_as_they_are_and_paths_become_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert versions.located("s3://bucket/prefix") == "s3://bucket/prefix"
+    assert versions.located("dvc+../lab@main") == "dvc+../lab@main"
+    assert versions.located("data") == str(tmp_path / "data")
+
+
 def test_data_version_of_a_revision(project):
     first = pinned(project)
     write(project / "data", {"new.skeleton": b"three"})
