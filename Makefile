@@ -10,7 +10,7 @@ TORCH_INDEX_URL ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run ui test data compile image bench difficulty record clean
+.PHONY: help setup run ui test data compile image bench results difficulty record clean
 
 help: ## List every target
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -49,6 +49,9 @@ image: setup ## Build the components' image with podman or docker (IMAGE=, TORCH
 
 bench: setup ## Measure speed and memory against the textbook way, 20 minutes; writes build/bench.json
 	@$(BIN)/python -m benchmarks.speed
+
+results: setup ## Measure the protocols on real recordings, seed by seed, for hours; writes results/protocols (RECORDINGS=folder)
+	@$(BIN)/python -m benchmarks.protocols "$(RECORDINGS)"
 
 difficulty: setup ## Measure how hard the sample recordings are, 3 seeds; writes results/sample-difficulty.json
 	@$(BIN)/python -m benchmarks.sample_difficulty

@@ -24,12 +24,15 @@ from pipelines.console import StepDisplay
 from pipelines.training import training_pipeline
 
 
-def run(recordings: str, recipe_name: str) -> None:
+def run(recordings: str, recipe_name: str) -> str:
     """Ingest, train, measure, register and, where it is better, promote; end with a short table.
 
     Args:
         recordings: a path, ``s3://bucket/prefix`` or ``dvc+<git repository>@<revision>``; empty for what data.dvc pins.
         recipe_name: name of a recipe, or a path to a YAML file.
+
+    Returns:
+        The id of the parent run in MLflow, which holds all scores.
 
     Raises:
         GltError: bad input, the tracking server away, or a step that failed; says what and how to mend it.
@@ -73,6 +76,7 @@ def run(recordings: str, recipe_name: str) -> None:
         tracking.close(recipe, version, "KILLED", "stopped by hand")
         raise
     _summary(screen, recipe, parent, home / "reports" / f"{recipe.name}-{run_id[:8]}.html", time.monotonic() - started)
+    return parent
 
 
 def _execute(home: Path, log: Path, **arguments: object) -> None:

@@ -75,6 +75,29 @@ def per_class(predictions: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values(["share", "label"], ignore_index=True)
 
 
+def ensemble(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Several classifiers' predictions of the same clips as one: the mean of their probabilities.
+
+    Args:
+        tables: a row a clip: name, label, clean, and a column p_<class> for each class.
+
+    Raises:
+        GltError: they are of other clips, or know other classes.
+    """
+    first = tables[0].set_index("name")
+    classes = [column for column in first if str(column).startswith("p_")]
+    total = first[classes] * 0.0
+    for table in tables:
+        one = table.set_index("name")
+        if set(one.index) != set(first.index) or not set(classes) <= set(one):
+            raise GltError("an ensemble of classifiers of other clips or classes; give the streams of one protocol")
+        total = total + one.loc[first.index, classes]
+    mean = total / len(tables)
+    predicted = [str(column).removeprefix("p_") for column in mean.idxmax(axis=1)]
+    kept = first[["label", "clean"]].assign(predicted=predicted, confidence=mean.max(axis=1))
+    return pd.concat([kept, mean], axis=1).reset_index()
+
+
 def fraction_key(fraction: float) -> str:
     """How a labelled fraction is written in metric keys: 0.05 -> ``05pct``, 0.005 -> ``0.5pct``."""
     percent = round(100.0 * fraction, 6)

@@ -63,6 +63,11 @@ def champion(name: str) -> Version | None:
     return _aliased(connect(), name, CHAMPION)
 
 
+def version(name: str, number: str) -> Version | None:
+    """A version by its number, if it is there."""
+    return next((_version(known) for known in _versions(connect(), name) if str(known.version) == number), None)
+
+
 def aliases(name: str, version: str) -> list[str]:
     """The aliases of a version."""
     held = connect().get_registered_model(name).aliases

@@ -69,3 +69,16 @@ def test_summary_means_over_seeds() -> None:
 def test_a_seed_given_twice_is_refused() -> None:
     with pytest.raises(GltError, match="seeds"):
         scores.summary({}, [(0.05, 0, {"top1": 0.5}), (0.05, 0, {"top1": 0.6})])
+
+
+def test_an_ensemble_averages_probabilities_of_the_same_clips() -> None:
+    one = pd.DataFrame({"name": ["x", "y"], "label": ["a", "b"], "clean": [True, False], "predicted": ["a", "a"]})
+    one = one.assign(p_a=[0.9, 0.6], p_b=[0.1, 0.4])
+    other = one.assign(p_a=[0.4, 0.1], p_b=[0.6, 0.9]).iloc[::-1]
+    together = scores.ensemble([one, other])
+    assert together["name"].tolist() == ["x", "y"]
+    assert together["predicted"].tolist() == ["a", "b"]
+    assert together["clean"].tolist() == [True, False]
+    assert together["confidence"].tolist() == pytest.approx([0.65, 0.65])
+    with pytest.raises(GltError, match="other clips or classes"):
+        scores.ensemble([one, other.iloc[:1]])
