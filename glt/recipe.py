@@ -115,6 +115,9 @@ class AugmentConfig(Section):
     shear: float = Field(0.3, ge=0, description="bound of the six off-diagonal factors, local motion only")
     interpolate: float = Field(0.1, ge=0, lt=1, description="new length within +- this share of the old")
     yaw: float = Field(0.0, ge=0, le=180, description="bound of a random turn about the vertical, degrees")
+    tilt: float = Field(0.0, ge=0, le=90, description="bound of a random turn about a horizontal axis, degrees")
+    size: float = Field(0.0, ge=0, lt=1, description="bound of a change of all lengths, as a share of them")
+    mirror: float = Field(0.0, ge=0, le=1, description="probability that left and right change places")
     mask: float = Field(0.0, ge=0, lt=1, description="share of tokens whose coordinates are zeroed (Table B)")
     shear_global: bool = Field(False, description="whether the global translation is sheared too")
 

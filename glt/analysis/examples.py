@@ -38,7 +38,8 @@ def draw(clips: ClipStore, motions: Motions, recipe: Recipe, number: int, *, tit
     tokens = motion_tokens(frames, present, motions.skeleton, apart)
     config = recipe.pretrain.augment
     batch = Packed(torch.from_numpy(tokens), torch.from_numpy(present), (len(tokens),))
-    seen = augment(batch, config, changes(config, recipe.seed, 0, [number]), recipe.model, motions.skeleton.up)
+    drawn = changes(config, recipe.seed, 0, [number])
+    seen = augment(batch, config, drawn, recipe.model, motions.skeleton.up, motions.mirror)
     augmented = entangle(seen.tokens.numpy(), seen.present.numpy(), motions.skeleton.centre)
     title = caption(motions, number) if titled else ""
     return decomposition(frames, present, tokens, augmented, motions.skeleton, title)

@@ -29,6 +29,9 @@ class Draws:
         stretch: change of length as a share of it, [B].
         turn: about the vertical, radians, [B].
         shear: x' = R x, [B, 3, 3].
+        slope: about the horizontal axis that lies at the angle `slope_axis`, radians, [B] each.
+        size: factor of all lengths, [B].
+        mirrored: whether left and right change places, [B].
         start: where a part of a longer clip starts, as a share of the room there is, [B].
         seed, epoch, clips: what all of it comes from; clips [B] are numbers in the data set.
     """
@@ -36,6 +39,10 @@ class Draws:
     stretch: Floats
     turn: Floats
     shear: Floats
+    slope: Floats
+    slope_axis: Floats
+    size: Floats
+    mirrored: NDArray[np.bool_]
     start: Floats
     seed: int
     epoch: int
@@ -45,16 +52,29 @@ class Draws:
 def draw(config: AugmentConfig, seed: int, epoch: int, clips: Sequence[int]) -> Draws:
     """The random numbers of `clips` (their numbers in the data set) at `epoch`."""
     numbers = torch.tensor(clips)
-    drawn = uniform(Purpose.AUGMENT, seed, epoch, numbers[:, None], torch.arange(9)).double().numpy()  # B, 9
+    drawn = uniform(Purpose.AUGMENT, seed, epoch, numbers[:, None], torch.arange(13)).double().numpy()  # B, 13
     signed = 2 * drawn - 1
     shear = np.tile(np.eye(3), (len(drawn), 1, 1))
     shear[:, ~np.eye(3, dtype=bool)] = config.shear * signed[:, 2:8]
-    turn = math.radians(config.yaw) * signed[:, 1]
-    return Draws(config.interpolate * signed[:, 0], turn, shear, drawn[:, 8], seed, epoch, numbers)
+    return Draws(
+        stretch=config.interpolate * signed[:, 0],
+        turn=math.radians(config.yaw) * signed[:, 1],
+        shear=shear,
+        slope=math.radians(config.tilt) * signed[:, 9],
+        slope_axis=math.pi * signed[:, 10],
+        size=1 + config.size * signed[:, 11],
+        mirrored=drawn[:, 12] < config.mirror,
+        start=drawn[:, 8],
+        seed=seed,
+        epoch=epoch,
+        clips=numbers,
+    )
 
 
-def augment(batch: Packed, config: AugmentConfig, draws: Draws, model: ModelConfig, up: int = 1) -> Packed:
-    """Interpolate in time, turn about the vertical, shear the local motion; coordinates only, nothing masked.
+def augment(
+    batch: Packed, config: AugmentConfig, draws: Draws, model: ModelConfig, up: int = 1, mirror: Sequence[int] = ()
+) -> Packed:
+    """Interpolate in time; mirror, turn, tilt and scale; shear the local motion. Coordinates only, nothing masked.
 
     Args:
         batch: B clips.
@@ -62,21 +82,27 @@ def augment(batch: Packed, config: AugmentConfig, draws: Draws, model: ModelConf
         draws: from `draw`, for the same clips.
         model: T_max, and what becomes of clips that are longer.
         up: index of the vertical axis.
+        mirror: for each of a person's tokens the one that takes its place where left and right change places.
     """
     lengths = tuple(
         max(1, round(length * (1 + stretch)))
         for length, stretch in zip(batch.lengths, draws.stretch.tolist(), strict=True)
     )
     batch = _limited(batch, lengths, model, draws.start.tolist())
-    if config.yaw == config.shear == 0:
+    if config.yaw == config.shear == config.tilt == config.size == config.mirror == 0:
         return batch
-    turn, shear = _rotations(draws.turn, up), draws.shear
-    local = shear @ turn
     clip, device = batch.clip(), batch.tokens.device
-    tokens = _transform(batch.tokens, torch.tensor(local, dtype=torch.float32, device=device)[clip])
+    before = batch.tokens
+    if draws.mirrored.any():
+        swapped = torch.tensor(draws.mirrored, device=device)[clip].view(-1, 1, 1, 1)
+        before = torch.where(swapped, before[:, :, list(mirror)], before)
+    whole = _slopes(draws, up) @ _rotations(draws.turn, up) * draws.size[:, None, None]
+    whole[draws.mirrored, :, (up + 2) % 3] *= -1  # the axis that `motion.yaw` lays the shoulders along
+    local = draws.shear @ whole
+    tokens = _transform(before, torch.tensor(local, dtype=torch.float32, device=device)[clip])
     if batch.worlds and not (config.shear_global or config.shear == 0):
-        matrix = torch.tensor(turn, dtype=torch.float32, device=device)[clip]
-        tokens[:, :, :1] = _transform(batch.tokens[:, :, :1], matrix)
+        matrix = torch.tensor(whole, dtype=torch.float32, device=device)[clip]
+        tokens[:, :, :1] = _transform(before[:, :, :1], matrix)
     return replace(batch, tokens=tokens)
 
 
@@ -120,6 +146,14 @@ def _rotations(angle: Floats, up: int) -> Floats:
     matrix[:, a, b] = -np.sin(angle)
     matrix[:, b, a] = np.sin(angle)
     return matrix
+
+
+def _slopes(draws: Draws, up: int) -> Floats:
+    """Rotation matrices [B, 3, 3] about horizontal axes: to the axis at `slope_axis`, about it, and back."""
+    a = (up + 1) % 3
+    there, back = _rotations(draws.slope_axis, up), _rotations(-draws.slope_axis, up)
+    result: Floats = there @ _rotations(draws.slope, a) @ back
+    return result
 
 
 def _transform(tokens: Tensor, matrix: Tensor) -> Tensor:

@@ -210,6 +210,17 @@ class Motions:
         """Tokens a person that are global translations, 0 or 1."""
         return int(self.translation == "separate")
 
+    @property
+    def mirror(self) -> tuple[int, ...]:
+        """For each of a person's tokens the one that takes its place where left and right change places."""
+        joints = list(range(len(self.skeleton.joints)))
+        for left, right in self.skeleton.pairs:
+            joints[left], joints[right] = right, left
+        if self.translation == "mixed":
+            return tuple(joints)
+        order = [joint for joint in range(len(joints)) if joint != self.skeleton.centre]
+        return (*range(self.worlds), *(self.worlds + order.index(joints[joint]) for joint in order))
+
     def numbers(self, side: str, *, labelled: bool = False) -> NDArray[np.int64]:
         """Row numbers of the clips of a side (``train``, ``test`` or ``unused``), of the labelled ones if asked.
 

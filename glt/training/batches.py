@@ -36,7 +36,8 @@ def training_batch(
 ) -> tuple[Packed, Packed]:
     """An augmented batch twice: as it is, and with the tokens masked that `config` asks for."""
     draws = draw(config, seed, epoch, numbers.tolist())
-    whole = augment(motions.batch(numbers).to(device), config, draws, model, motions.skeleton.up)
+    batch = motions.batch(numbers).to(device)
+    whole = augment(batch, config, draws, model, motions.skeleton.up, motions.mirror)
     return whole, mask_tokens(whole, config.mask, draws)
 
 

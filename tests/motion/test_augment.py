@@ -187,3 +187,39 @@ def test_shear_of_the_global_translation_is_a_switch(worlds: int) -> None:
     np.testing.assert_allclose(after.tokens.numpy(), expected, atol=1e-6)
     only_local = changed(whole, config.model_copy(update={"shear_global": False}), CLIPS)
     assert torch.equal(only_local.tokens, after.tokens) == (worlds == 0)  # without one, there is nothing to spare
+
+
+@pytest.mark.parametrize("up", [0, 1, 2])
+def test_tilt_turns_everything_by_no_more_than_its_bound(up: int) -> None:
+    config = OFF.model_copy(update={"tilt": 30.0})
+    draws = draw(config, 7, 3, CLIPS)
+    vertical = batch().tokens.clone().zero_()
+    vertical[..., up] = 1.0
+    leaning = augment(replace(batch(), tokens=vertical), config, draws, ModelConfig(frames=100), up).tokens
+    torch.testing.assert_close(leaning.norm(dim=-1), torch.ones_like(leaning[..., 0]))
+    expected = torch.from_numpy(np.cos(draws.slope)).float()[batch().clip()][:, None, None]
+    torch.testing.assert_close(leaning[..., up], expected.expand_as(leaning[..., up]))
+    axes = draw(config, 0, 0, range(4000))
+    assert np.degrees(np.abs(axes.slope)).max() == pytest.approx(30, abs=0.1)
+    assert np.abs(np.exp(1j * axes.slope_axis).mean()) < 0.05  # about every horizontal axis
+
+
+def test_size_scales_everything() -> None:
+    config = OFF.model_copy(update={"size": 0.2})
+    size = torch.from_numpy(draw(config, 7, 3, CLIPS).size).float()[batch().clip()][:, None, None, None]
+    assert 0.8 <= float(size.min()) < float(size.max()) <= 1.2
+    torch.testing.assert_close(changed(batch(), config, CLIPS).tokens, batch().tokens * size)
+
+
+def test_in_a_mirror_left_and_right_change_places() -> None:
+    config, order = OFF.model_copy(update={"mirror": 0.5}), (0, 2, 1, 3)
+    clips = tuple(range(40))
+    before = batch((3,) * 40)
+    draws = draw(config, 0, 0, clips)
+    after = augment(before, config, draws, ModelConfig(frames=100), 1, order)
+    flipped = before.tokens[:, :, list(order)] * torch.tensor([-1.0, 1.0, 1.0])
+    mirrored = torch.from_numpy(draws.mirrored)[before.clip()].view(-1, 1, 1, 1)
+    assert 10 < draws.mirrored.sum() < 30
+    assert torch.equal(after.tokens, torch.where(mirrored, flipped, before.tokens))
+    again = augment(after, config, draws, ModelConfig(frames=100), 1, order)
+    assert torch.equal(again.tokens, before.tokens)

@@ -244,6 +244,21 @@ def test_streams_need_the_translation_apart() -> None:
         MotionConfig(stream="bone", global_translation="mixed")
 
 
+@pytest.mark.parametrize("translation", ["separate", "none", "mixed"])
+def test_the_mirror_image_of_tokens_are_the_tokens_of_the_mirror_image(tmp_path: Path, translation: str) -> None:
+    recipe = small_recipe(motion={"global_translation": translation, "intervals": [1], "magnitude_classes": 4})
+    write_motions(store(), recipe, tmp_path / "motions", {}, Silent())  # type: ignore[arg-type]
+    motions = Motions(tmp_path / "motions")
+    frames, present = store().clips[1]
+    order = list(range(len(STICK.joints)))
+    for left, right in STICK.pairs:
+        order[left], order[right] = right, left
+    flip = np.array([-1, 1, 1], np.float32)
+    image = motion_tokens(frames[:, :, order] * flip, present, STICK, recipe.motion)
+    tokens = motion_tokens(frames, present, STICK, recipe.motion)
+    np.testing.assert_allclose(tokens[:, :, list(motions.mirror)] * flip, image, atol=1e-6)
+
+
 @pytest.mark.parametrize(("translation", "joints", "worlds"), [("none", 5, 0), ("mixed", 6, 0), ("separate", 6, 1)])
 def test_motions_know_what_became_of_the_translation(
     tmp_path: Path, translation: str, joints: int, worlds: int
