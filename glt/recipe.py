@@ -173,8 +173,11 @@ class ProbeConfig(Section):
 class FinetuneConfig(Section):
     """Semi-supervised protocol: encoder and classifier trained on few labels (Sec. 4.1)."""
 
-    epochs: int = Field(100, ge=1)
+    epochs: int = Field(100, ge=0, description="0 leaves the classifier as it starts")
     batch: int = Field(32, ge=1)
+    start: Literal["random", "probe"] = Field(
+        "random", description="the classifier's: random weights, or the linear probe fitted on the few labels"
+    )
     lr: float = Field(1e-3, gt=0, description="of the classifier")
     encoder_lr: float = Field(1e-4, ge=0, description="of the pretrained encoder")
     weight_decay: float = Field(0.01, ge=0)

@@ -17,6 +17,7 @@ from glt.motion.disentangle import Motions
 from glt.randomness import seed_dropout
 from glt.recipe import Recipe
 from glt.reporter import Reporter
+from glt.training import probe
 from glt.training.batches import Numbers, shuffled, training_batch
 from glt.training.checkpoint import Checkpoint
 from glt.training.classifier import Classifier, accuracy, predict, training_classes
@@ -73,6 +74,8 @@ def finetune(
         weight_decay=config.weight_decay,
     )
     checkpoint.sweep()
+    if config.start == "probe" and not checkpoint.any:
+        probe.start(model, motions, labelled, recipe, device, reporter)
     here = checkpoint.restore(model, optimizer)
     task = f"finetune {fraction:.0%}"
     with told_to_end() as ending:

@@ -7,7 +7,7 @@ predicted by a classifier fitted without its group (its subject, camera, ...: wh
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,14 +70,6 @@ class Linear:
         return {name: torch.from_numpy(value) for name, value in named.items()}
 
 
-@dataclass(frozen=True)
-class Features:
-    """Pooled features: of the training clips [copies, n, F], copy 0 unchanged, and of the test clips [m, F]."""
-
-    train: Floats
-    test: Floats
-
-
 def probe(encoder: GLTransformer, motions: Motions, recipe: Recipe, device: torch.device, reporter: Reporter) -> Probe:
     """Fit and measure the probe; the encoder's weights do not change.
 
@@ -90,22 +82,24 @@ def probe(encoder: GLTransformer, motions: Motions, recipe: Recipe, device: torc
     folds = validation_folds(motions, train)
     torch.manual_seed(recipe.seed)
     encoders = {"pretrained": encoder, "untrained": build_encoder(recipe.model, motions)}
-    models, features, linear, held_out = {}, {}, {}, {}
+    models, seen_in, tested, linear, held_out = {}, {}, {}, {}, {}
     config = recipe.probe
     for key, candidate in encoders.items():
-        models[key] = Classifier(candidate, classes, config.features, config.pool, config.parts).to(device)
-        features[key] = _features(models[key], motions, train, test, recipe, device, reporter, f"features, {key}")
-        linear[key], held_out[key] = _fit_with_validation(features[key].train, y, folds, recipe.probe, recipe.seed)
+        model = models[key] = Classifier(candidate, classes, config.features, config.pool, config.parts).to(device)
+        tell = _counting(reporter, f"features, {key}", recipe, len(train), len(test))
+        seen_in[key] = _training_features(model, motions, train, recipe, device, tell)
+        tested[key] = _pooled(model, evaluation_batches(motions, test, recipe.model, device), tell)
+        linear[key], held_out[key] = _fit_with_validation(seen_in[key], y, folds, config, recipe.seed, len(classes))
 
-    table = predictions(motions, test, _softmax(linear["pretrained"].logits(features["pretrained"].test)), classes)
+    table = predictions(motions, test, _softmax(linear["pretrained"].logits(tested["pretrained"])), classes)
     seen = held_out["pretrained"] >= 0
     validation = motions.index.iloc[train[seen]][["name", "sha256", "label", "group"]].reset_index(drop=True)
     validation["predicted"] = names[held_out["pretrained"][seen]]
     validation["untrained"] = names[held_out["untrained"][seen]]
     answers = {
         "probe/top1": table["predicted"].to_numpy(),
-        "probe/untrained_top1": names[linear["untrained"].logits(features["untrained"].test).argmax(1)],
-        "knn/top1": labels[_nearest(features["pretrained"].train[0], features["pretrained"].test)],
+        "probe/untrained_top1": names[linear["untrained"].logits(tested["untrained"]).argmax(1)],
+        "knn/top1": labels[_nearest(seen_in["pretrained"][0], tested["pretrained"])],
     }
     metrics: dict[str, float] = {}
     for key, column in (("probe/val_top1", "predicted"), ("probe/untrained_val_top1", "untrained")):
@@ -136,38 +130,57 @@ def validation_folds(motions: Motions, train: Numbers) -> list[tuple[NDArray[np.
     return [(fitted, held[~np.isin(content[held], content[fitted])]) for fitted, held in parts]
 
 
-@torch.no_grad()
-def _features(
-    model: Classifier,
-    motions: Motions,
-    train: Numbers,
-    test: Numbers,
-    recipe: Recipe,
-    device: torch.device,
-    reporter: Reporter,
-    task: str,
-) -> Features:
-    model.eval()
-    config, sizes = recipe.probe, recipe.model
-    total = config.copies * len(train) + len(test)
-    done = 0
+def start(
+    model: Classifier, motions: Motions, labelled: Numbers, recipe: Recipe, device: torch.device, reporter: Reporter
+) -> None:
+    """Give a classifier on `labelled` training clips the linear layer that the probe would fit on them.
 
-    def pooled(batches: Iterable[Packed]) -> Floats:
+    The strength of regularisation is chosen on validation folds within those clips.
+    """
+    classes = np.array(model.classes)
+    y = np.searchsorted(classes, motions.labels(labelled))
+    task = f"features, {len(labelled)} labels"
+    x = _training_features(model, motions, labelled, recipe, device, _counting(reporter, task, recipe, len(labelled)))
+    linear, _ = _fit_with_validation(x, y, validation_folds(motions, labelled), recipe.probe, recipe.seed, len(classes))
+    model.load_state_dict(linear.state(), strict=False)
+
+
+Told = Callable[[int], None]
+
+
+def _counting(reporter: Reporter, task: str, recipe: Recipe, clips: int, more: int = 0) -> Told:
+    """Tells of each number of clips that were added."""
+    done, total = 0, recipe.probe.copies * clips + more
+
+    def tell(count: int) -> None:
         nonlocal done
-        rows = []
-        for batch in batches:
-            rows.append(model.pooled(batch).cpu().numpy())
-            done += len(rows[-1])
-            reporter.progress(task, done, total)
-        return np.concatenate(rows)
+        done += count
+        reporter.progress(task, done, total)
 
-    copies = [pooled(evaluation_batches(motions, train, sizes, device))]
+    return tell
+
+
+def _training_features(
+    model: Classifier, motions: Motions, train: Numbers, recipe: Recipe, device: torch.device, tell: Told
+) -> Floats:
+    """Of the clips as they are and of augmented copies, [copies, n, F]."""
+    config, sizes = recipe.probe, recipe.model
+    copies = [_pooled(model, evaluation_batches(motions, train, sizes, device), tell)]
+    chunks = np.array_split(train, -(-len(train) // 64))
     for copy in range(1, config.copies):
-        chunks = np.array_split(train, -(-len(train) // 64))
-        copies.append(
-            pooled(training_batch(motions, c, config.augment, recipe.seed, copy, sizes, device)[1] for c in chunks)
-        )
-    return Features(np.stack(copies), pooled(evaluation_batches(motions, test, sizes, device)))
+        batches = (training_batch(motions, c, config.augment, recipe.seed, copy, sizes, device)[1] for c in chunks)
+        copies.append(_pooled(model, batches, tell))
+    return np.stack(copies)
+
+
+@torch.no_grad()
+def _pooled(model: Classifier, batches: Iterable[Packed], tell: Told) -> Floats:
+    model.eval()
+    rows = []
+    for batch in batches:
+        rows.append(model.pooled(batch).cpu().numpy())
+        tell(len(rows[-1]))
+    return np.concatenate(rows)
 
 
 def _fit_with_validation(
@@ -176,12 +189,12 @@ def _fit_with_validation(
     folds: list[tuple[NDArray[np.int64], NDArray[np.int64]]],
     config: ProbeConfig,
     seed: int,
+    classes: int,
 ) -> tuple[Linear, NDArray[np.int64]]:
     """The classifier on all clips, and the class predicted for each clip when its group was left out (-1: none).
 
     The strength of regularisation with the most right validation predictions is taken; of equals, the strongest.
     """
-    classes = int(y.max()) + 1
     choices = config.regularisation if config.solver == "lbfgs" else (None,)
     held_out = {c: np.full(len(y), -1, np.int64) for c in choices}
     for fitted, held in folds:

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from glt.errors import GltError, Interrupted
+from glt.motion.augment import fit
 from glt.motion.disentangle import Motions, write_motions
 from glt.recipe import Recipe
 from glt.reporter import Silent
@@ -141,3 +142,56 @@ def test_a_few_labels_are_learnt(motions: Motions) -> None:
     result = run(motions, recipe)
     table = predict(result.model, motions, result.labelled, CPU)
     assert accuracy(table)["top1"] > 0.9
+
+
+PROBED = {"features": "blocks", "solver": "lbfgs", "regularisation": [0.1], "pool": ["mean", "std"], "copies": 2}
+
+
+def from_probe(**settings: object) -> Recipe:
+    shape = {"start": "probe", "features": "blocks", "pool": ["mean", "std"], "parts": [1, 2]}
+    return small_recipe(finetune={"epochs": 2, "batch": 8, **shape, **settings}, probe=PROBED, model=REGULARISED)
+
+
+def test_a_classifier_may_start_from_the_probe_of_its_few_labels(motions: Motions) -> None:
+    recipe = from_probe(epochs=0)
+    result = run(motions, recipe)
+    train, drawn = motions.numbers("train", labelled=True), set(result.labelled)
+    features = result.model.pooled(fit(motions.batch(result.labelled), recipe.model))
+    assert accuracy(predict(result.model, motions, result.labelled, CPU))["top1"] > 0.9
+    assert result.model.mean.abs().sum() > 0
+    assert len(features[0]) == len(result.model.mean)
+    others = np.array([number for number in train if number not in drawn])
+    assert len(others)
+    seen = finetune_with(motions, recipe, others)  # the labels of other clips play no part
+    assert equal(result, seen)
+
+
+def finetune_with(motions: Motions, recipe: Recipe, spoilt: np.ndarray) -> Finetuned:
+    labels = motions.index["label"].copy()
+    motions.index.loc[spoilt, "label"] = labels.iloc[spoilt[::-1]].to_numpy()
+    drawn = draw_labelled(motions, 0.5, 0)
+    try:
+        assert labels.iloc[drawn].tolist() == motions.index["label"].iloc[drawn].tolist()
+        return run(motions, recipe)
+    finally:
+        motions.index["label"] = labels
+
+
+def test_from_the_probe_it_goes_on_where_it_was(motions: Motions, tmp_path: Path) -> None:
+    recipe = from_probe(epochs=3)
+    whole = run(motions, recipe)
+    with pytest.raises(LostPod):
+        run(motions, recipe, checkpoint=Checkpoint(tmp_path / "state", every=0), reporter=StoppingIn("finetune", 1))
+    assert equal(run(motions, recipe, checkpoint=Checkpoint(tmp_path / "state")), whole)
+
+
+class StoppingIn(Stopping):
+    """Breaks off after some epochs of one task only."""
+
+    def __init__(self, task: str, after: int) -> None:
+        super().__init__(after)
+        self.task = task
+
+    def progress(self, task: str, done: int, total: int, note: str = "") -> None:
+        if task.startswith(self.task):
+            super().progress(task, done, total, note)
