@@ -119,11 +119,8 @@ def measured(run: Run, recordings: Path) -> Iterator[tuple[str, dict[str, Any]]]
         recipe = Path(folder) / f"{run.recipe}.json"
         recipe.write_text(run.settings.to_json(), encoding="utf-8")
         parent = local.run(str(recordings), str(recipe))
-    client = tracking.connect()
-    found, seconds = client.get_run(parent), {}
-    for child in tracking.children(client, parent):
-        seconds[child.data.tags[tracking.STEP]] = round((child.info.end_time - child.info.start_time) / 1000, 1)
-    metrics, tags = found.data.metrics, found.data.tags
+    found = tracking.connect().get_run(parent).data
+    metrics, tags, seconds = found.metrics, found.tags, _seconds(parent)
     common = {
         **_of(run),
         "data_version": tags["data.version"],
@@ -139,6 +136,17 @@ def measured(run: Run, recordings: Path) -> Iterator[tuple[str, dict[str, Any]]]
         scores = {name: metrics.get(f"finetune/{key}/{name}_mean") for name in ("top1", "top1_clean")}
         scores["seconds"] = seconds[f"finetune/{key}-seed{run.seed}"] + seconds["pretrain"]
         yield f"finetune-{key}", {**common, **scores, "task": "finetune", "labelled_fraction": fraction}
+
+
+def _seconds(parent: str) -> dict[str, float]:
+    """How long each step took, also one that was reused."""
+    client = tracking.connect()
+    runs = {run.data.tags[tracking.STEP]: run for run in tracking.children(client, parent)}
+    for tag, value in client.get_run(parent).data.tags.items():
+        if tag.startswith("step."):
+            run = client.get_run(value)
+            runs.setdefault(run.data.tags[tracking.STEP], run)
+    return {step: round((run.info.end_time - run.info.start_time) / 1000, 1) for step, run in runs.items()}
 
 
 def _average(name: str, runs: Sequence[Run]) -> None:

@@ -12,6 +12,7 @@ import pytest
 from kfp import compiler, components
 from mlflow.entities import Run
 
+from benchmarks import protocols
 from glt.errors import GltError
 from glt.lifecycle import registry, tracking, versions
 from pipelines import local
@@ -55,7 +56,7 @@ def test_first_run_makes_a_champion_and_tells_the_truth(
     steps = [run.data.tags["glt.step"] for run in children(parent)]
     once = {"ingest", "disentangle", "pretrain", "linear_probe", "compare", "report", "register", "promote"}
     assert len(steps) == 10
-    assert set(steps) == once | {"finetune/05pct-seed0", "finetune/10pct-seed0"}
+    assert set(steps) == once | {"finetune/05pct-seed2", "finetune/10pct-seed2"}
     assert {run.info.status for run in children(parent)} == {"FINISHED"}
     champion = registry.champion(MODEL)
     assert champion is not None
@@ -75,7 +76,7 @@ def test_second_run_reuses_everything_that_did_not_change(
     first: Path, home: Path, recordings: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = registry.champion(MODEL)
-    local.run(str(recordings), str(first))
+    rows = dict(protocols.measured(protocols.Run(str(first), seed=2, minutes=1), recordings))
     shown = capsys.readouterr().out
     for step in ("ingest", "disentangle", "pretrain", "linear-probe", "finetune"):
         assert f"{step:<14}nothing changed, reused" in shown
@@ -85,6 +86,17 @@ def test_second_run_reuses_everything_that_did_not_change(
     assert {"step.pretrain", "step.linear_probe"} <= parent.data.tags.keys()
     assert "already in service" in shown
     assert registry.champion(MODEL) == before
+
+    assert rows.keys() == {"linear", "knn", "floor", "finetune-05pct", "finetune-10pct"}
+    metrics = parents(home)[1].data.metrics  # of the first run, which made them
+    assert rows["linear"]["top1"] == metrics["probe/top1"] != rows["floor"]["top1"] == metrics["probe/untrained_top1"]
+    assert rows["linear"]["val_top1"] == metrics["probe/val_top1"]
+    assert rows["finetune-05pct"]["top1"] == metrics["finetune/05pct/top1_mean"]
+    assert rows["finetune-05pct"]["labelled_fraction"] == 0.05
+    wanted = {"dataset", "protocol", "recipe", "task", "labelled_fraction", "seed", "top1", "top1_clean"}
+    for row in rows.values():
+        assert wanted | {"commit", "data_version", "hardware", "seconds", "recipe_sha256"} <= row.keys()
+        assert row["seconds"] > 0
 
 
 def test_candidate_that_is_no_better_stays_challenger(
