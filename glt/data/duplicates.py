@@ -88,14 +88,19 @@ def findings(pairs: pd.DataFrame, index: pd.DataFrame, sides: NDArray[np.object_
 def _near(store: ClipStore, rows: NDArray[np.int64], reporter: Reporter) -> Iterator[tuple[str, str, str, float]]:
     if len(rows) < 2:
         return
-    signatures = np.stack([_told(store, int(row), len(rows), number, reporter) for number, row in enumerate(rows)])
+    signatures = np.empty((len(rows), len(store.skeleton.joints) * 2 * len(_QUANTILES)), np.float32)
+    for number, row in enumerate(rows):
+        signatures[number] = signature(*store.clip(int(row)), store.skeleton)
+        if number % 500 == 0 or number + 1 == len(rows):
+            reporter.progress("signatures", number + 1, len(rows))
     search = NearestNeighbors(n_neighbors=min(_NEIGHBOURS, len(rows)), algorithm="brute").fit(signatures)
     distances, neighbours = search.kneighbors(signatures)
-    close = distances <= _RADIUS * np.sqrt(signatures.shape[1])
-    pairs = {(min(a, int(b)), max(a, int(b))) for a in range(len(rows)) for b in neighbours[a][close[a]] if a != b}
+    clip, place = np.nonzero(distances <= _RADIUS * np.sqrt(signatures.shape[1]))
+    found = np.sort(np.stack([clip, neighbours[clip, place]], axis=1), axis=1)
+    pairs = np.unique(found[found[:, 0] < found[:, 1]], axis=0)
     names = store.index["name"].to_numpy()
     groups = DisjointSet(range(len(rows)))
-    for number, (a, b) in enumerate(sorted(pairs)):
+    for number, (a, b) in enumerate(pairs):
         if groups.connected(a, b):  # both are twins of a third: of many copies not every pair is laid upon one another
             continue
         one, other = int(rows[a]), int(rows[b])
@@ -106,12 +111,6 @@ def _near(store: ClipStore, rows: NDArray[np.int64], reporter: Reporter) -> Iter
         if number % 200 == 0:
             reporter.progress("near twins", number, len(pairs))
     reporter.progress("near twins", len(pairs), len(pairs))
-
-
-def _told(store: ClipStore, row: int, total: int, number: int, reporter: Reporter) -> Floats:
-    if number % 500 == 0 or number + 1 == total:
-        reporter.progress("signatures", number + 1, total)
-    return signature(*store.clip(row), store.skeleton)
 
 
 def signature(frames: Floats, present: Bools, skeleton: Skeleton) -> Floats:
