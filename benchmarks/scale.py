@@ -170,17 +170,20 @@ def _part_full(folder: Path) -> dict[str, Any]:
 
 
 def _part_look(folder: Path) -> dict[str, Any]:
-    """Twins, balance and the summary for drift, as the data report wants them."""
+    """Twins, balance and the summary for drift, as the data report wants them: of 99 %, then of 1 % more."""
     from glt.analysis.data_report import look, write_data_report
     from glt.data.clips import ClipStore
 
+    memory = folder / "twins.npz"
+    first = _timed(lambda: look(ClipStore(folder / "clips", verify=False), _recipe(), Silent(), memory=memory))
     store = ClipStore(folder / "grown", verify=False)
     started = time.perf_counter()
-    looked = look(store, _recipe(), Silent())
+    looked = look(store, _recipe(), Silent(), memory=memory)
     seconds = time.perf_counter() - started
     write_data_report(folder / "page.html", store, _recipe(), looked)
     return {
-        "seconds": round(seconds, 2),
+        "seconds": round(first, 2),
+        "one_percent_more_s": round(seconds, 2),
         "with_page_s": round(time.perf_counter() - started, 2),
         "page_bytes": (folder / "page.html").stat().st_size,
         "twins": len(looked.pairs),

@@ -51,14 +51,23 @@ class Look:
     unsplit: str = ""
 
 
-def look(store: ClipStore, recipe: Recipe, reporter: Reporter, reference: Summary | None = None) -> Look:
-    """Look across all recordings of a store: twins and leaks, balance, and drift from a reference."""
+def look(
+    store: ClipStore,
+    recipe: Recipe,
+    reporter: Reporter,
+    reference: Summary | None = None,
+    memory: Path | None = None,
+) -> Look:
+    """Look across all recordings of a store: twins and leaks, balance, and drift from a reference.
+
+    With a `memory`, a file, only clips that are new since the last look are compared with the others.
+    """
     sides, unsplit = None, ""
     try:
         sides = splits.split(store.index, recipe.data)["side"].to_numpy(object)
     except GltError as error:
         unsplit = str(error)
-    pairs, summary = duplicates.twins(store, reporter), drift.summarise(store, reporter)
+    pairs, summary = duplicates.twins(store, reporter, memory), drift.summarise(store, reporter)
     lost = tuple(store.info.get("lost", ()))
     away = f"{len(lost)} joints of the recordings have no place in layout {store.skeleton.name}"
     findings = [

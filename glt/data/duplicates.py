@@ -3,12 +3,16 @@
 Near twins are searched in two steps. A signature that none of these changes alters much (quantiles over time of each
 joint's distance from the centre joint and of its height) gives each clip's nearest neighbours; each such pair is then
 laid upon one another as well as it can be (shift in time, one turn about the vertical, one translation), and is one if
-the joints lie `NEAR` metres apart on average, or less.
+the joints lie `NEAR` metres apart on average, or less (`glt.data.likeness`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import io
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,35 +20,34 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import DisjointSet
 from sklearn.neighbors import NearestNeighbors
 
-from glt.data.checks.faults import scale
+from glt import artifact
 from glt.data.clips import ClipStore
 from glt.data.findings import Finding
 from glt.data.layouts import Skeleton
+from glt.data.likeness import NEAR, VERSION, apart, signature, width
 from glt.reporter import Reporter
 
-Floats = NDArray[np.float32]
-Bools = NDArray[np.bool_]
-
-NEAR = 0.01  # metres, mean distance of the joints: Kinect noise alone is as much
 _NEIGHBOURS = 6
 _RADIUS = 0.04  # metres, root mean square of signatures that are looked at closer
-_SURELY = NEAR / 3  # units: a shift that fits so well is the right one
-_QUANTILES = (0.1, 0.5, 0.9)
-_SHIFT = 0.15  # of the shorter clip's frames, that may be missing at an end
 _COLUMNS = ["first", "second", "kind", "distance"]
 
 
-def twins(store: ClipStore, reporter: Reporter, *, near: bool = True) -> pd.DataFrame:
+def twins(store: ClipStore, reporter: Reporter, memory: Path | None = None) -> pd.DataFrame:
     """Pairs of clips that are the same: columns first, second (names), kind (exact or near), distance (metres).
 
     Of several exact copies each later one stands with the first. Near twins are sought among one copy of each.
+
+    Args:
+        store: the clips.
+        reporter: hears of progress.
+        memory: file that keeps what was found, so that the next time only new clips are compared; may be deleted.
     """
     index = store.index
     kept = ~index.duplicated("sha256")
     firsts = index[kept].set_index("sha256")["name"]
     copies = index[~kept]
     exact = [(firsts[sha], name, "exact", 0.0) for sha, name in zip(copies["sha256"], copies["name"], strict=True)]
-    found = list(_near(store, np.flatnonzero(kept.to_numpy()), reporter)) if near else []
+    found = _near(store, index[kept].reset_index(names="row"), reporter, memory)
     return pd.DataFrame([*exact, *found], columns=_COLUMNS)
 
 
@@ -85,110 +88,111 @@ def findings(pairs: pd.DataFrame, index: pd.DataFrame, sides: NDArray[np.object_
     return found
 
 
-def _near(store: ClipStore, rows: NDArray[np.int64], reporter: Reporter) -> Iterator[tuple[str, str, str, float]]:
-    if len(rows) < 2:
-        return
-    signatures = np.empty((len(rows), len(store.skeleton.joints) * 2 * len(_QUANTILES)), np.float32)
-    for number, row in enumerate(rows):
-        signatures[number] = signature(*store.clip(int(row)), store.skeleton)
+@dataclass(frozen=True)
+class _Seen:
+    """Clips that have all been compared with one another.
+
+    Attributes:
+        sha256: of their contents, [n].
+        signatures: [n, F].
+        twins: places of two clips each, [m, 2].
+        distance: of those, metres, [m].
+    """
+
+    sha256: NDArray[np.bytes_]
+    signatures: NDArray[np.float32]
+    twins: NDArray[np.int64]
+    distance: NDArray[np.float64]
+
+    @staticmethod
+    def none(numbers: int) -> _Seen:
+        """No clips."""
+        pairs = np.zeros((0, 2), np.int64)
+        return _Seen(np.zeros(0, "S64"), np.zeros((0, numbers), np.float32), pairs, np.zeros(0))
+
+    @staticmethod
+    def read(file: Path, skeleton: Skeleton) -> _Seen:
+        """What `write` kept of clips of this layout; no clips if there is nothing, or it is not whole."""
+        try:
+            with np.load(file, allow_pickle=False) as kept:
+                if str(kept["of"]) == _of(skeleton):
+                    return _Seen(kept["sha256"], kept["signatures"], kept["twins"], kept["distance"])
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            pass
+        return _Seen.none(width(skeleton))
+
+    def write(self, file: Path, skeleton: Skeleton) -> None:
+        """Keep it, whole or not at all."""
+        stream = io.BytesIO()
+        np.savez(
+            stream,
+            of=np.array(_of(skeleton)),
+            sha256=self.sha256,
+            signatures=self.signatures,
+            twins=self.twins,
+            distance=self.distance,
+        )
+        artifact.write_bytes(file, stream.getvalue())
+
+    def among(self, sha256: NDArray[np.bytes_]) -> _Seen:
+        """Of these clips only."""
+        kept = np.isin(self.sha256, sha256)
+        place = np.cumsum(kept) - 1
+        both = kept[self.twins].all(axis=1)
+        return _Seen(self.sha256[kept], self.signatures[kept], place[self.twins[both]], self.distance[both])
+
+
+def _of(skeleton: Skeleton) -> str:
+    return json.dumps([skeleton.to_dict(), VERSION, NEAR, _RADIUS, _NEIGHBOURS], sort_keys=True)
+
+
+def _near(
+    store: ClipStore, clips: pd.DataFrame, reporter: Reporter, memory: Path | None
+) -> list[tuple[str, str, str, float]]:
+    """Near twins among `clips` (row in the store, name, sha256), which are all different."""
+    skeleton, sha256 = store.skeleton, clips["sha256"].to_numpy().astype("S64")
+    before = (_Seen.none(width(skeleton)) if memory is None else _Seen.read(memory, skeleton)).among(sha256)
+    # Those that were seen before come first, in their old order.
+    place = pd.Series(np.arange(len(before.sha256)), before.sha256).reindex(sha256)
+    new = clips[place.isna().to_numpy()]
+    rows = np.empty(len(clips), np.int64)
+    rows[place.dropna().to_numpy(np.int64)] = clips["row"][place.notna().to_numpy()]
+    rows[len(before.sha256) :] = new["row"]
+    signatures = np.concatenate([before.signatures, np.empty((len(new), width(skeleton)), np.float32)])
+    for number in range(len(before.sha256), len(rows)):
+        signatures[number] = signature(*store.clip(int(rows[number])), skeleton)
         if number % 500 == 0 or number + 1 == len(rows):
             reporter.progress("signatures", number + 1, len(rows))
-    search = NearestNeighbors(n_neighbors=min(_NEIGHBOURS, len(rows)), algorithm="brute").fit(signatures)
-    distances, neighbours = search.kneighbors(signatures)
-    clip, place = np.nonzero(distances <= _RADIUS * np.sqrt(signatures.shape[1]))
-    found = np.sort(np.stack([clip, neighbours[clip, place]], axis=1), axis=1)
-    pairs = np.unique(found[found[:, 0] < found[:, 1]], axis=0)
-    names = store.index["name"].to_numpy()
+    twins, distance = list(map(tuple, before.twins)), list(before.distance)
     groups = DisjointSet(range(len(rows)))
+    for a, b in twins:
+        groups.merge(a, b)
+    pairs = _candidates(signatures, len(before.sha256))
     for number, (a, b) in enumerate(pairs):
         if groups.connected(a, b):  # both are twins of a third: of many copies not every pair is laid upon one another
             continue
-        one, other = int(rows[a]), int(rows[b])
-        distance = apart(*store.clip(one), *store.clip(other), store.skeleton)
-        if distance <= NEAR:
+        apart_by = apart(*store.clip(int(rows[a])), *store.clip(int(rows[b])), skeleton)
+        if apart_by <= NEAR:
             groups.merge(a, b)
-            yield str(names[one]), str(names[other]), "near", round(distance, 6)
+            twins.append((a, b))
+            distance.append(apart_by)
         if number % 200 == 0:
             reporter.progress("near twins", number, len(pairs))
     reporter.progress("near twins", len(pairs), len(pairs))
+    names, contents = store.index["name"].to_numpy(), store.index["sha256"].to_numpy().astype("S64")
+    if memory is not None and len(new):
+        found = np.array(twins, np.int64).reshape(-1, 2)
+        _Seen(contents[rows], signatures, found, np.array(distance, float)).write(memory, skeleton)
+    said = [(*sorted((str(names[rows[a]]), str(names[rows[b]]))), d) for (a, b), d in zip(twins, distance, strict=True)]
+    return [(first, second, "near", round(d, 6)) for first, second, d in sorted(said)]
 
 
-def signature(frames: Floats, present: Bools, skeleton: Skeleton) -> Floats:
-    """A vector [K * 6] in metres of a clip [T, P, K, 3]: what stays when it is moved, turned, trimmed or resampled.
-
-    Of several persons the sum, so that their order plays no part.
-    """
-    unit = scale(frames, present, skeleton)
-    whole = np.zeros(len(skeleton.joints) * 2 * len(_QUANTILES))
-    for person in np.flatnonzero(present.any(axis=0)):
-        seen = frames[present[:, person], person]
-        local = seen - seen[:, skeleton.centre : skeleton.centre + 1]
-        height = seen[:, :, skeleton.up] - seen[:, skeleton.centre, skeleton.up].mean()
-        told = np.stack([np.linalg.norm(local, axis=2), height], axis=1)  # t, 2, K
-        ordered = np.sort(told, axis=0)
-        places = [round(q * (len(ordered) - 1)) for q in _QUANTILES]
-        whole += ordered[places].ravel() / unit
-    return whole.astype(np.float32)
-
-
-def apart(one: Floats, seen: Bools, other: Floats, seen_too: Bools, skeleton: Skeleton) -> float:
-    """Mean distance in metres of the joints of two clips [T, P, K, 3] that are laid upon one another.
-
-    Infinite where they cannot be the same: another number of persons, or lengths that no trimming explains.
-    """
-    unit = scale(one, seen, skeleton)
-    people, others = np.flatnonzero(seen.any(axis=0)), np.flatnonzero(seen_too.any(axis=0))
-    if len(people) != len(others):
-        return float("inf")
-    orders = [others] if len(others) == 1 else [others, others[::-1]]
-    best = float("inf")
-    for order in orders:
-        a, b = one[:, people], other[:, order]
-        both, too = seen[:, people], seen_too[:, order]
-        best = min(best, _best_shift(a, both, b, too, skeleton.up))
-        if len(a) != len(b) and max(len(a), len(b)) > 3:
-            short, long = (a, b) if len(a) < len(b) else (b, a)
-            short_seen, long_seen = (both, too) if len(a) < len(b) else (too, both)
-            stretched, still_seen = _resampled(long, long_seen, len(short))
-            best = min(best, _laid(short, short_seen, stretched, still_seen, skeleton.up))
-    return best / unit
-
-
-def _best_shift(a: Floats, seen: Bools, b: Floats, seen_too: Bools, up: int) -> float:
-    """Over shifts in time that leave most of the shorter clip in both."""
-    shorter = min(len(a), len(b))
-    slack = int(_SHIFT * shorter)
-    if abs(len(a) - len(b)) > 2 * slack + 2:
-        return float("inf")
-    best = float("inf")
-    for shift in sorted(range(-slack - max(0, len(b) - len(a)), slack + max(0, len(a) - len(b)) + 1), key=abs):
-        start, end = max(0, shift), min(len(a), len(b) + shift)
-        if best < _SURELY:
-            break
-        if end - start >= max(1, shorter - slack):
-            here, there = slice(start, end), slice(start - shift, end - shift)
-            best = min(best, _laid(a[here], seen[here], b[there], seen_too[there], up))
-    return best
-
-
-def _laid(a: Floats, seen: Bools, b: Floats, seen_too: Bools, up: int) -> float:
-    """Mean distance after the translation and the turn about the vertical that fit best."""
-    both = seen & seen_too
-    if both.sum() < 0.8 * max(seen.sum(), seen_too.sum()) or not both.any():
-        return float("inf")
-    p, q = a[both].reshape(-1, 3).astype(np.float64), b[both].reshape(-1, 3).astype(np.float64)
-    p, q = p - p.mean(axis=0), q - q.mean(axis=0)
-    x, y = (up + 1) % 3, (up + 2) % 3
-    turn = np.arctan2((q[:, x] * p[:, y] - q[:, y] * p[:, x]).sum(), (q[:, x] * p[:, x] + q[:, y] * p[:, y]).sum())
-    cos, sin = np.cos(turn), np.sin(turn)
-    turned = q.copy()
-    turned[:, x], turned[:, y] = cos * q[:, x] - sin * q[:, y], sin * q[:, x] + cos * q[:, y]
-    return float(np.linalg.norm(p - turned, axis=1).mean())
-
-
-def _resampled(frames: Floats, seen: Bools, length: int) -> tuple[Floats, Bools]:
-    """The clip at another number of frames, on straight lines."""
-    at = np.linspace(0, len(frames) - 1, length)
-    low = np.minimum(at.astype(int), len(frames) - 2)
-    share = (at - low)[:, None, None, None].astype(np.float32)
-    return frames[low] * (1 - share) + frames[low + 1] * share, seen[np.rint(at).astype(int)]
+def _candidates(signatures: NDArray[np.float32], old: int) -> NDArray[np.int64]:
+    """Pairs [n, 2] of clips with signatures so near that they are looked at closer, of which one at least is new."""
+    if len(signatures) < 2 or old == len(signatures):
+        return np.zeros((0, 2), np.int64)
+    search = NearestNeighbors(n_neighbors=min(_NEIGHBOURS, len(signatures)), algorithm="brute").fit(signatures)
+    distances, neighbours = search.kneighbors(signatures[old:])
+    clip, place = np.nonzero(distances <= _RADIUS * np.sqrt(signatures.shape[1]))
+    found = np.sort(np.stack([clip + old, neighbours[clip, place]], axis=1), axis=1)
+    return np.unique(found[found[:, 0] < found[:, 1]], axis=0)

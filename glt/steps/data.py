@@ -55,7 +55,8 @@ def ingest(
         run.dataset(settings.data.dataset, found, recordings, "training")
         if len(clips.rejected):
             run.file(clips.path / "rejected.parquet")
-        looked = look(clips, settings, run, _reference(settings, found))
+        memory = segments / f"twins-{settings.data.dataset}.npz"
+        looked = look(clips, settings, run, _reference(settings, found), memory)
         write_data_report(page, clips, settings, looked)
         looked.summary.write(Path(folder) / SUMMARY)
         run.file(page, "data")

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from glt.data import duplicates
-from glt.data.duplicates import apart, leaks, twins
+from glt.data import duplicates, likeness
+from glt.data.duplicates import leaks, twins
 from glt.data.layouts import NTU25
+from glt.data.likeness import apart
 from glt.data.recording import Recording
 from glt.reporter import Silent
 from tests.data import stores
@@ -22,7 +23,7 @@ CHANGES: dict[str, Change] = {
     "noisy": lambda frames, random: frames + random.normal(0, 0.002, frames.shape).astype(np.float32),
     "trimmed": lambda frames, random: frames[random.integers(0, 4) : len(frames) - random.integers(1, 4)],
     "rounded": lambda frames, random: np.round(frames, 3),
-    "resampled": lambda frames, random: duplicates._resampled(
+    "resampled": lambda frames, random: likeness._resampled(
         frames, np.ones(frames.shape[:2], bool), round(len(frames) * 1.5)
     )[0],
 }
@@ -54,7 +55,7 @@ def test_persons_in_another_order_are_the_same_recording() -> None:
     frames = stores.take(3, persons=2)
     seen = np.ones(frames.shape[:2], bool)
     assert apart(frames, seen, frames[:, ::-1], seen, NTU25) == pytest.approx(0, abs=1e-6)
-    assert apart(frames, seen, stores.take(4, persons=2), seen, NTU25) > 3 * duplicates.NEAR
+    assert apart(frames, seen, stores.take(4, persons=2), seen, NTU25) > 3 * likeness.NEAR
     assert apart(frames, seen, frames, seen & [True, False], NTU25) == float("inf")
 
 
@@ -92,3 +93,63 @@ def test_a_leak_is_a_pair_across_the_sides_with_the_training_clip_first(tmp_path
 
 def test_one_clip_has_no_twin(tmp_path: Path) -> None:
     assert twins(stores.store(tmp_path / "clips", stores.recordings(1)), Silent()).empty
+
+
+def test_only_new_clips_are_compared_with_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    random, clips = np.random.default_rng(1), stores.recordings(40)
+
+    def again(clip: Recording, name: str) -> Recording:
+        return replace(clip, name=name, frames=CHANGES["noisy"](CHANGES["turned"](clip.frames, random), random))
+
+    first = [*clips, again(clips[3], "a-of-3"), again(clips[7], "z-of-7")]
+    second = [clip for clip in first if clip is not clips[0]]  # one went, three came
+    second += [again(clips[5], "b-of-5"), again(clips[7], "y-of-7"), *stores.recordings(1, first=500)]
+    memory, laid = tmp_path / "twins.npz", []
+    signed: list[int] = []
+    monkeypatch.setattr(duplicates, "apart", lambda *given: laid.append(1) or apart(*given))
+    monkeypatch.setattr(duplicates, "signature", lambda *given: signed.append(1) or likeness.signature(*given))
+    old, new = stores.store(tmp_path / "old", first), stores.store(tmp_path / "new", second)
+    assert twins(old, Silent(), memory).equals(twins(old, Silent()))
+    signed.clear()
+    laid.clear()
+    remembered = twins(new, Silent(), memory)
+    assert len(signed) == 3
+    assert len(laid) <= 6
+    fresh = twins(new, Silent())
+    assert (
+        groups(remembered)
+        == groups(fresh)
+        == {
+            frozenset({clips[3].name, "a-of-3"}),
+            frozenset({clips[5].name, "b-of-5"}),
+            frozenset({clips[7].name, "y-of-7", "z-of-7"}),
+        }
+    )
+    signed.clear()
+    laid.clear()
+    assert twins(new, Silent(), memory).equals(remembered)
+    assert not signed
+    assert not laid
+
+
+def groups(pairs: pd.DataFrame) -> set[frozenset[str]]:
+    found: list[set[str]] = []
+    for pair in pairs[["first", "second"]].to_numpy().tolist():
+        joined = [group for group in found if group & set(pair)]
+        found = [group for group in found if group not in joined] + [set(pair).union(*joined)]
+    return {frozenset(group) for group in found}
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"x" * 100, None])
+def test_a_memory_that_is_none_is_made_anew(tmp_path: Path, content: bytes | None) -> None:
+    clips = stores.recordings(20)
+    store = stores.store(tmp_path / "clips", [*clips, replace(clips[4], name="again", frames=clips[4].frames + 1)])
+    memory = tmp_path / "twins.npz"
+    if content is None:
+        with memory.open("wb") as stream:
+            np.savez(stream, of=np.array("another version"))
+    else:
+        memory.write_bytes(content)
+    assert twins(store, Silent(), memory)["second"].tolist() == ["again"]
+    with np.load(memory) as kept:
+        assert len(kept["sha256"]) == 21
