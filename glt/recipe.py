@@ -20,17 +20,17 @@ from glt.errors import GltError
 from glt.recipe_data import DataConfig, Section, Seed
 
 Fraction = float
-Pool = Literal["mean", "max", "std"]
+Pool = Literal["mean", "max", "min", "std"]
 Part = Annotated[int, Field(ge=1, le=16)]
 
 
 class MotionConfig(Section):
     """Disentangling (Eq. 1-3) and the displacement classes (Eq. 13-14)."""
 
-    yaw: Literal["none", "first-frame", "per-frame"] = Field(
+    yaw: Literal["none", "first-frame", "mean", "per-frame"] = Field(
         "none",
         description="turn about the vertical so that the shoulders lie along one axis: the whole clip by its first "
-        "frame, or every frame and person alone (the authors' code)",
+        "frame or by the mean of all, or every frame and person alone (the authors' code)",
     )
     global_translation: Literal["separate", "none", "mixed"] = Field(
         "separate", description="a token of its own; left out; or still in the joints' positions (Table 1)"

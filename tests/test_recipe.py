@@ -93,7 +93,7 @@ def test_defaults_are_the_paper() -> None:
         ("seeds", [2, 2], "fractions and seeds: each once"),
         ("seed", -1, "seed: "),
         ("seed", 2**32, "seed: "),
-        ("probe.pool", ["median"], "probe.pool.0: .*'mean', 'max' or 'std'"),
+        ("probe.pool", ["median"], "probe.pool.0: .*'mean', 'max', 'min' or 'std'"),
         ("gate.alpha", 0, "gate.alpha: "),
     ],
 )

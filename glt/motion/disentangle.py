@@ -45,7 +45,7 @@ def motion_tokens(frames: Floats, present: Bools, skeleton: Skeleton, config: Mo
     if config.global_translation == "none":
         tokens = tokens[:, :, 1:]
     if config.yaw != "none":
-        tokens = _turned(tokens, *_bearing(frames, present, skeleton, config.yaw == "per-frame"), skeleton.up)
+        tokens = _turned(tokens, *_bearing(frames, present, skeleton, config.yaw), skeleton.up)
     return _changes(tokens, present) if config.stream == "motion" else tokens
 
 
@@ -73,7 +73,7 @@ def face_forward(frames: Floats, present: Bools, skeleton: Skeleton) -> Floats:
 
     One turn for all frames and persons: how they turn, and how they stand to each other, stays.
     """
-    return _turned(frames, *_bearing(frames, present, skeleton, per_frame=False), skeleton.up)
+    return _turned(frames, *_bearing(frames, present, skeleton, "first-frame"), skeleton.up)
 
 
 def _changes(tokens: Floats, present: Bools) -> Floats:
@@ -91,12 +91,14 @@ def _start(frames: Floats, present: Bools, centre: int) -> Floats:
     return start
 
 
-def _bearing(frames: Floats, present: Bools, skeleton: Skeleton, per_frame: bool) -> tuple[Floats, Floats]:
-    """Cosine and sine of the turn that lays the shoulders along an axis, [T, P] if `per_frame`, else one for all."""
+def _bearing(frames: Floats, present: Bools, skeleton: Skeleton, yaw: str) -> tuple[Floats, Floats]:
+    """Cosine and sine of the turn that lays the shoulders along an axis, [T, P] if `per-frame`, else one for all."""
     left, right = skeleton.shoulders
     line = frames[:, :, left] - frames[:, :, right]  # T, P, 3
-    if not per_frame:
-        line = line[np.argmax(present[:, 0]), 0] * present[:, 0].any()
+    if yaw != "per-frame":
+        first = line[present[:, 0], 0]  # of the first person, where seen
+        first = first[:1] if yaw == "first-frame" else first
+        line = first.mean(axis=0) if len(first) else np.zeros(3, np.float32)
     a, b = (skeleton.up + 1) % 3, (skeleton.up + 2) % 3
     length = np.hypot(line[..., a], line[..., b])
     known = length > 0

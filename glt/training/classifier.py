@@ -81,13 +81,20 @@ def pool_frames(frames: Tensor, batch: Packed, pool: Sequence[Pool], parts: int 
     mean = frames.new_zeros(count, frames.shape[1]).index_add(0, part, frames) / counts
     statistics: dict[Pool, Tensor] = {"mean": mean}
     if "max" in pool:
-        lowest = frames.new_full(mean.shape, float("-inf"))
-        statistics["max"] = lowest.scatter_reduce(0, part[:, None].expand_as(frames), frames, "amax")
+        statistics["max"] = _highest(frames, part, count)
+    if "min" in pool:
+        statistics["min"] = -_highest(-frames, part, count)
     if "std" in pool:
         square = torch.zeros_like(mean).index_add(0, part, (frames - mean[part]).square())
         statistics["std"] = (square / counts + 1e-12).sqrt()
     pooled = torch.cat([statistics[name] for name in pool], dim=1)  # B * parts, len(pool) * E
     return pooled.view(len(batch.lengths), -1)
+
+
+def _highest(frames: Tensor, part: Tensor, count: int) -> Tensor:
+    """The maximum of each part's frames, [count, E]."""
+    lowest = frames.new_full((count, frames.shape[1]), float("-inf"))
+    return lowest.scatter_reduce(0, part[:, None].expand_as(frames), frames, "amax")
 
 
 def _in_parts(batch: Packed, parts: int) -> tuple[Tensor, Tensor]:

@@ -181,6 +181,23 @@ def test_yaw_is_applied_when_asked_for(tmp_path: Path) -> None:
     np.testing.assert_allclose(tokens, expected, atol=1e-6)
 
 
+def test_a_clip_can_face_forward_by_the_mean_of_its_frames() -> None:
+    frames, present = store().clips[1]
+    config = MotionConfig(yaw="mean")
+    tokens = motion_tokens(frames, present, STICK, config)
+    left, right = (token_of(joint) for joint in STICK.shoulders)
+    line = (tokens[:, 0, left] - tokens[:, 0, right])[present[:, 0]].mean(axis=0)
+    assert line[2] == pytest.approx(0, abs=1e-6)
+    assert line[0] > 0
+    angle = np.float32(1.1)
+    turn = np.array([[np.cos(angle), 0, -np.sin(angle)], [0, 1, 0], [np.sin(angle), 0, np.cos(angle)]], np.float32)
+    np.testing.assert_allclose(motion_tokens(frames @ turn, present, STICK, config), tokens, atol=1e-5)
+
+
+def token_of(joint: int) -> int:
+    return 1 + [other for other in range(len(STICK.joints)) if other != STICK.centre].index(joint)
+
+
 def test_every_frame_and_person_can_face_forward() -> None:
     frames, present = store().clips[1]
     config = MotionConfig(yaw="per-frame")

@@ -47,8 +47,11 @@ def test_pooling_is_by_clip() -> None:
     lengths = (3, 1, 6)
     frames = torch.randn(10, 5)
     batch = Packed(torch.zeros(10, 1, 1, 3), torch.ones(10, 1, dtype=torch.bool), lengths)
-    expected = [np.concatenate([clip.max(0), clip.mean(0), clip.std(0)]) for clip in np.split(frames.numpy(), [3, 4])]
-    pooled = pool_frames(frames, batch, ("max", "mean", "std"))
+    expected = [
+        np.concatenate([clip.max(0), clip.mean(0), clip.std(0), clip.min(0)])
+        for clip in np.split(frames.numpy(), [3, 4])
+    ]
+    pooled = pool_frames(frames, batch, ("max", "mean", "std", "min"))
     np.testing.assert_allclose(pooled.numpy(), np.stack(expected), atol=2e-6)
     assert pool_frames(frames, batch, ("mean",)).shape == (3, 5)
 
