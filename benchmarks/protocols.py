@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,17 +26,22 @@ import pandas as pd
 import torch
 from rich.console import Console
 
+from benchmarks import by_hand
 from benchmarks.hardware import ROOT, commit, hardware
 from glt import artifact
 from glt.analysis.scores import ensemble, fraction_key
 from glt.lifecycle import registry, tracking
+from glt.motion.disentangle import Motions
 from glt.recipe import Recipe, load
+from glt.steps import data, training
 from glt.training.classifier import accuracy
+from glt.training.encoder import build_encoder, save_encoder
 from pipelines import local
 
 OUT = ROOT / "results" / "protocols"
 ARCHIVES = {"nw-ucla": "nw-ucla/all_sqe.zip", "sbu": "sbu/sbu_kinect_interaction_clean.zip"}
 SCORES = {"linear": "probe/", "knn": "knn/", "floor": "probe/untrained_"}  # task -> its keys in MLflow, but for the end
+CONTROLS = ("floor-raw", "floor-by-hand", "supervised")  # what needs no pretraining; floors of seed 0 only
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,7 @@ class Run:
         minutes: that it takes on 2 cores, about.
         fractions: labelled fractions of the semi-supervised protocol.
         fold: of a 5-fold protocol; 0 for others.
+        controls: whether an encoder is trained on all labels from scratch, too, and the floors are measured.
     """
 
     recipe: str
@@ -55,13 +62,14 @@ class Run:
     minutes: float
     fractions: tuple[float, ...] = (0.05, 0.10)
     fold: int = 0
+    controls: bool = False
 
     @cached_property
     def settings(self) -> Recipe:
         """The recipe with this seed and fold."""
         whole = load(self.recipe)
-        data = whole.data.model_copy(update={"fold": self.fold} if self.fold else {})
-        changes = {"seed": self.seed, "seeds": (self.seed,), "fractions": self.fractions, "data": data}
+        fold = whole.data.model_copy(update={"fold": self.fold} if self.fold else {})
+        changes = {"seed": self.seed, "seeds": (self.seed,), "fractions": self.fractions, "data": fold}
         return whole.model_copy(update=changes)
 
     @property
@@ -74,16 +82,18 @@ class Run:
         """Where its scores are kept, by task."""
         name = f"seed{self.seed}" + (f"-fold{self.fold}" if self.fold else "")
         tasks = [*SCORES, *(f"finetune-{fraction_key(fraction)}" for fraction in self.fractions)]
+        if self.controls:
+            tasks += CONTROLS if self.seed == 0 else CONTROLS[-1:]
         return {task: OUT / self.recipe / f"{task}-{name}.json" for task in tasks}
 
     @property
-    def done(self) -> bool:
-        """Whether all its scores are there."""
-        return all(_read(file).get("recipe_sha256") == self.sha256 for file in self.files.values())
+    def missing(self) -> list[str]:
+        """Tasks whose scores are not there, or are another recipe's."""
+        return [task for task, file in self.files.items() if _read(file).get("recipe_sha256") != self.sha256]
 
 
 RUNS = (
-    *(Run("nw-ucla", seed, 20, fractions=(0.01, 0.05, 0.10)) for seed in range(5)),
+    *(Run("nw-ucla", seed, 30, fractions=(0.01, 0.05, 0.10), controls=True) for seed in range(5)),
     *(Run(name, seed, 17) for name in ("nw-ucla-deduplicated", "nw-ucla-bone", "nw-ucla-motion") for seed in range(5)),
     *(Run("sbu", seed, 8, fold=fold) for seed in range(5) for fold in range(1, 6)),
 )
@@ -99,14 +109,18 @@ def main() -> None:
     given = arguments.parse_args()
     os.environ.setdefault("GLT_HOME", str(ROOT / "runs" / "protocols"))
     chosen = [run for run in RUNS if run.recipe in given.recipes and run.seed in given.seeds]
-    missing = [run for run in chosen if not run.done]
+    missing = [run for run in chosen if run.missing]
     hours = sum(run.minutes for run in missing) / 60
     console = Console()
     console.print(f"{len(chosen) - len(missing)} of {len(chosen)} runs are there; the others take {hours:.1f} h, about")
     for number, run in enumerate(missing, 1):
         where = f", fold {run.fold}" if run.fold else ""
         console.rule(f"run {number} of {len(missing)}: {run.recipe}, seed {run.seed}{where}")
-        for task, row in measured(run, given.recordings / ARCHIVES[run.settings.data.dataset]):
+        recordings = given.recordings / ARCHIVES[run.settings.data.dataset]
+        if set(run.missing) - set(CONTROLS):
+            for task, row in measured(run, recordings):
+                artifact.write_json(run.files[task], row)
+        for task, row in controls(run, recordings, [task for task in run.missing if task in CONTROLS]):
             artifact.write_json(run.files[task], row)
     for name, streams in STREAMS.items():
         for seed in given.seeds:
@@ -138,6 +152,37 @@ def measured(run: Run, recordings: Path) -> Iterator[tuple[str, dict[str, Any]]]
         yield f"finetune-{key}", {**common, **scores, "task": "finetune", "labelled_fraction": fraction}
 
 
+def controls(run: Run, recordings: Path, tasks: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What is measured without pretraining; a row of results for each of the tasks."""
+    if not tasks:
+        return
+    place, text = tracking.home() / "controls" / f"{run.sha256[:12]}", run.settings.to_json()
+    data.ingest(str(recordings), text, place / "clips")
+    data.disentangle(place / "clips", text, place / "motions")
+    motions = Motions(place / "motions")
+    by_task = {"floor-raw": by_hand.raw(run.settings.model.frames), "floor-by-hand": by_hand.pooled}
+    for task in tasks:
+        started = time.perf_counter()
+        if task == "supervised":
+            scores = _supervised(run.settings, motions, place)
+        else:
+            scores = by_hand.scores(motions, by_task[task])
+        row = {"task": task, "labelled_fraction": 1.0, "seconds": round(time.perf_counter() - started, 1), **scores}
+        yield task, {**_of(run), "data_version": motions.info["data_version"], **row}
+
+
+def _supervised(recipe: Recipe, motions: Motions, place: Path) -> dict[str, float]:
+    """Fine-tuning on all labels from an untrained encoder, at the classifier's rate for all of it."""
+    torch.manual_seed(recipe.seed)
+    version = {"data_version": motions.info["data_version"]}
+    save_encoder(build_encoder(recipe.model, motions), [], place / "untrained", version)
+    changes = {"encoder_lr": recipe.finetune.lr, "start": "random"}
+    scratch = recipe.model_copy(update={"finetune": recipe.finetune.model_copy(update=changes)}).to_json()
+    out = place / "supervised"
+    found = training.finetune(motions.path, place / "untrained", scratch, 1.0, recipe.seed, out, accelerator="cpu")
+    return {name: found[f"finetune/{name}"] for name in ("top1", "top1_clean")}
+
+
 def _seconds(parent: str) -> dict[str, float]:
     """How long each step took, also one that was reused."""
     client = tracking.connect()
@@ -152,7 +197,7 @@ def _seconds(parent: str) -> dict[str, float]:
 def _average(name: str, runs: Sequence[Run]) -> None:
     """The streams together, where all of them are there, on the machine that made them."""
     rows = [_read(run.files["linear"]) for run in runs]
-    if not all(run.done for run in runs):
+    if not all(rows) or any("linear" in run.missing for run in runs):
         return
     tables = []
     for run, row in zip(runs, rows, strict=True):
@@ -171,9 +216,9 @@ def _average(name: str, runs: Sequence[Run]) -> None:
 
 def _of(run: Run) -> dict[str, Any]:
     """What is known of a run beforehand."""
-    data = run.settings.data
+    settings = run.settings.data
     return {
-        **{"dataset": data.dataset, "protocol": data.protocol, "recipe": run.recipe, "seed": run.seed},
+        **{"dataset": settings.dataset, "protocol": settings.protocol, "recipe": run.recipe, "seed": run.seed},
         **({"fold": run.fold} if run.fold else {}),
         **{"recipe_sha256": run.sha256, "commit": commit(), "hardware": hardware(torch.get_num_threads())},
     }

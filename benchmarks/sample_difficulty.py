@@ -15,17 +15,13 @@ import os
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
+from benchmarks import by_hand
 from benchmarks.hardware import ROOT, commit, hardware
 from glt import artifact, recipe
 from glt.data import sample
@@ -33,11 +29,10 @@ from glt.data.clips import ClipStore
 from glt.data.ingest import ingest
 from glt.lifecycle.versions import content_md5
 from glt.motion.disentangle import Motions, write_motions
-from glt.motion.packed import resample
 from glt.reporter import ConsoleReporter, Silent
 from glt.training.checkpoint import Checkpoint
 from glt.training.pretrain import pretrain
-from glt.training.probe import probe, validation_folds
+from glt.training.probe import probe
 
 NAMES = {"pretrained": "probe/top1", "untrained": "probe/untrained_top1"}
 COLUMNS = (*NAMES, "raw", "pooled")
@@ -62,9 +57,9 @@ def main() -> None:
         ingest(archive, base, clips, {}, Silent(), Path(folder) / "segments")
         write_motions(ClipStore(clips), base, motions, {}, Silent())
         data = Motions(motions)
-        by_hand = {
-            "raw": accuracy(data, partial(raw_features, frames=base.model.frames)),
-            "pooled": accuracy(data, pooled_features),
+        floors = {
+            "raw": by_hand.scores(data, by_hand.raw(base.model.frames))["top1"],
+            "pooled": by_hand.scores(data, by_hand.pooled)["top1"],
         }
         rows = []
         for seed in given.seeds:
@@ -73,7 +68,7 @@ def main() -> None:
             encoder, _ = pretrain(data, chosen, torch.device("cpu"), ConsoleReporter(), Checkpoint(None))
             seconds[f"pretrain/{seed}"] = time.perf_counter() - started
             metrics = probe(encoder, data, chosen, torch.device("cpu"), Silent()).metrics
-            rows.append({"seed": seed, **by_hand, **{name: metrics[key] for name, key in NAMES.items()}})
+            rows.append({"seed": seed, **floors, **{name: metrics[key] for name, key in NAMES.items()}})
             print(
                 " ".join(f"{key} {value:.3f}" if key != "seed" else f"seed {value}:" for key, value in rows[-1].items())
             )
@@ -88,44 +83,6 @@ def main() -> None:
     }
     artifact.write_json(given.out, result)
     print(table(result))
-
-
-def accuracy(motions: Motions, features: Callable[[Motions, np.ndarray], np.ndarray]) -> float:
-    """Test accuracy of logistic regression on features of a clip."""
-    train, test = motions.numbers("train", labelled=True), motions.numbers("test", labelled=True)
-    x, y = features(motions, train), motions.labels(train)
-    folds = validation_folds(motions, train)
-    right = {}
-    for strength in (1e-4, 1e-3, 1e-2, 1e-1, 1.0):
-        answers = [fit(x[a], y[a], strength).predict(x[b]) == y[b] for a, b in folds]
-        right[strength] = int(np.concatenate(answers).sum())
-    best = max(right, key=lambda strength: right[strength])
-    return float(fit(x, y, best).score(features(motions, test), motions.labels(test)))
-
-
-def raw_features(motions: Motions, numbers: np.ndarray, frames: int) -> np.ndarray:
-    """[clips, frames x tokens x 3, twice]: positions, then their displacements over one frame."""
-    batch = resample(motions.batch(numbers), (frames,) * len(numbers))
-    positions = batch.tokens.numpy().reshape(len(numbers), frames, -1)
-    displacements = np.diff(positions, axis=1)
-    return np.concatenate([positions.reshape(len(numbers), -1), displacements.reshape(len(numbers), -1)], axis=1)
-
-
-def pooled_features(motions: Motions, numbers: np.ndarray) -> np.ndarray:
-    """[clips, statistics]: mean, maximum and deviation of positions and of displacements over 1 and 5 frames."""
-    rows = []
-    for number in numbers:
-        positions = motions.batch(np.array([number])).tokens.numpy().reshape(-1, motions.persons * motions.joints * 3)
-        moved = [positions[step:] - positions[:-step] for step in (1, 5)]
-        rows.append(
-            np.concatenate([f(part, axis=0) for part in (positions, *moved) for f in (np.mean, np.max, np.std)])
-        )
-    return np.stack(rows)
-
-
-def fit(x: np.ndarray, y: np.ndarray, strength: float):
-    """Logistic regression on standardised features."""
-    return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=200, tol=1e-3)).fit(x, y)
 
 
 def table(result: dict) -> str:
