@@ -180,6 +180,8 @@ class GLTransformer(nn.Module):
         if worlds:
             self.embed_global = nn.Linear(dimensions, config.width)  # W_g, b_g of Eq. 1
         self.embed_local = nn.Linear(dimensions, config.width)  # W_r, b_r of Eq. 1
+        for embed in (self.embed_global, self.embed_local) if worlds else (self.embed_local,):
+            embed.weight.data.mul_(config.embedding_gain)
         tables = config.depth if config.tables == "per-block" else 1
         self.position = nn.ParameterList([nn.Parameter(positional_start(config, tokens)) for _ in range(tables)])
         if config.positional == "sinusoidal":

@@ -79,6 +79,9 @@ class ModelConfig(Section):
     dropout: float = Field(0.1, ge=0, lt=1)
     drop_path: float = Field(0.1, ge=0, lt=1)
     attention_dropout: float = Field(0.0, ge=0, lt=1, description="of attention weights; the authors' code has 0.1")
+    embedding_gain: float = Field(
+        1.0, gt=0, description="factor of the embedding's first weights: metres are small beside its bias"
+    )
     positional: Literal["tight", "trainable", "sinusoidal"] = Field(
         "tight", description="M before both attentions of every block, M once, or fixed waves once (Table 2)"
     )
@@ -130,6 +133,7 @@ class PretrainConfig(Section):
     lr: float = Field(5e-4, gt=0)
     schedule: Literal["exponential", "cosine"] = Field("exponential", description="x0.99 an epoch, or warm-up + cosine")
     weight_decay: float = Field(0.1, ge=0)
+    clip: float | None = Field(None, gt=0, description="norm that a longer gradient is scaled down to")
     lambda_direction: float = Field(1.0, ge=0)
     lambda_magnitude: float = Field(1.0, ge=0)
     lambda_global: float = Field(0.05, ge=0, description="weight of the global translation's loss beside the joints'")

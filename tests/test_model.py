@@ -211,6 +211,18 @@ def test_positional_table_starts_from_waves_of_time_or_zeros() -> None:
     assert not GLTransformer(zeros, persons=1, joints=3).position[0].any()
 
 
+def made(**changes: object) -> GLTransformer:
+    torch.manual_seed(0)
+    return GLTransformer(config(**changes), PERSONS, JOINTS)
+
+
+def test_the_embedding_s_first_weights_have_a_gain() -> None:
+    plain, strong = (made(embedding_gain=gain) for gain in (1.0, 12.0))
+    for name, weight in plain.state_dict().items():
+        factor = 12.0 if name in ("embed_global.weight", "embed_local.weight") else 1.0
+        torch.testing.assert_close(strong.state_dict()[name], factor * weight)
+
+
 def test_long_clips_attend_in_windows() -> None:
     """Parts of even length, each as if it were a clip of its own; T_max is never exceeded."""
     model = encoder(frames=5, longer="windows")

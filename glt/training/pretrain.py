@@ -117,6 +117,8 @@ class _Run:
         self.tally.clips += len(batches[here.step])
         end, due = self._look(value, batches, ending)
         (value * self.world.size).backward()  # type: ignore[no-untyped-call]  # processes' gradients are averaged
+        if self.config.clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
         self.optimizer.step()
         here.step += 1
         here.steps += 1

@@ -67,6 +67,24 @@ def test_targets_that_are_not_valid_carry_no_loss(motions: Motions) -> None:
         assert scores.grad[~unseen].any(dim=-1).all()
 
 
+@pytest.mark.parametrize("clip", [None, 0.01])
+def test_a_gradient_longer_than_the_clip_is_scaled_down(
+    motions: Motions, clip: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    norms: list[float] = []
+    step = torch.optim.AdamW.step
+
+    def noted(self: torch.optim.AdamW, *given: object) -> object:
+        gradients = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
+        norms.append(float(torch.stack([gradient.norm() for gradient in gradients]).norm()))
+        return step(self, *given)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", noted)
+    pretrain(motions, small_recipe(pretrain={"epochs": 1, "batch": 16, "clip": clip}), CPU, Silent(), Checkpoint(None))
+    assert len(norms) > 1
+    assert all(norm <= 0.0101 for norm in norms) == (clip is not None)
+
+
 def test_a_batch_that_shows_nobody_has_no_loss(motions: Motions) -> None:
     batch = few(motions)
     nobody = Packed(batch.tokens * 0, batch.present & False, batch.lengths)
