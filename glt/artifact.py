@@ -50,6 +50,15 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(value, sort_keys=True, indent=1) + "\n").encode())
 
 
+def link(source: str, target: str) -> str:
+    """Hard-link a file where the file system can, else copy it; for `shutil.copytree`."""
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copy2(source, target)
+    return target
+
+
 @contextmanager
 def create(path: Path, kind: str, info: Mapping[str, Any], known: Mapping[str, str] | None = None) -> Iterator[Path]:
     """A folder to fill; on leaving the block it becomes the artifact at `path`, replacing what was there.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, MutableMapping
@@ -83,7 +82,7 @@ class SegmentCache:
     def link(self, digest: str, target: Path, known: MutableMapping[str, str], prefix: str) -> None:
         """Put the segment at `target` without copying it where the file system can, and its hashes into `known`."""
         place = self.place(digest)
-        shutil.copytree(place, target, copy_function=_link)
+        shutil.copytree(place, target, copy_function=artifact.link)
         for name, sha256 in artifact.files(place).items():
             known[f"{prefix}/{name}"] = sha256
             self.hashes.remember(place / name, sha256)
@@ -132,11 +131,3 @@ class SegmentCache:
 
 def _digest(*parts: object) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def _link(source: str, target: str) -> str:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system
-        shutil.copy2(source, target)
-    return target

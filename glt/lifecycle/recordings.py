@@ -169,17 +169,10 @@ def _swap(root: Path, data: Path, recordings: Path) -> None:
 
 
 def _link(source: Path, target: Path) -> None:
-    def one(a: str, b: str) -> str:
-        try:
-            os.link(a, b)
-        except OSError:  # another file system
-            shutil.copy2(a, b)
-        return b
-
     if source.is_dir():
-        shutil.copytree(source, target, copy_function=one)
+        shutil.copytree(source, target, copy_function=artifact.link)
     else:
-        one(str(source), str(target))
+        artifact.link(str(source), str(target))
 
 
 def _pull(root: Path) -> str:
