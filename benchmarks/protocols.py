@@ -143,12 +143,12 @@ def measured(run: Run, recordings: Path) -> Iterator[tuple[str, dict[str, Any]]]
     }
     for task, key in SCORES.items():
         scores = {name: metrics.get(f"{key}{name}") for name in ("top1", "top1_clean", "val_top1")}
-        scores["seconds"] = seconds["linear_probe"] + (0 if task == "floor" else seconds["pretrain"])
+        scores["seconds"] = round(seconds["linear_probe"] + (0 if task == "floor" else seconds["pretrain"]), 1)
         yield task, {**common, **scores, "task": task, "labelled_fraction": 1.0}
     for fraction in run.fractions:
         key = fraction_key(fraction)
         scores = {name: metrics.get(f"finetune/{key}/{name}_mean") for name in ("top1", "top1_clean")}
-        scores["seconds"] = seconds[f"finetune/{key}-seed{run.seed}"] + seconds["pretrain"]
+        scores["seconds"] = round(seconds[f"finetune/{key}-seed{run.seed}"] + seconds["pretrain"], 1)
         yield f"finetune-{key}", {**common, **scores, "task": "finetune", "labelled_fraction": fraction}
 
 
