@@ -121,14 +121,16 @@ def add(root: Path, batch: Path) -> Replaced:
         raise GltError(f"recordings {batch}: no such file or folder")
     if batch.is_relative_to(data) or data.is_relative_to(batch):
         raise GltError(f"recordings {batch}: give a path that neither is in {data} nor contains it")
-    if place.exists() or any(name.split("/")[0] == batch.name for name in _pinned_files(root)):
+    # With all of them here nothing need be asked of the remote, which may be away.
+    whole = data.is_dir() and _matches(root, _read_pin(root))
+    if place.exists() or (not whole and any(name.split("/")[0] == batch.name for name in _pinned_files(root))):
         raise GltError(f"recordings {batch}: {root / PIN} has a {batch.name} already; give the new batch another name")
     data.mkdir(exist_ok=True)
     with versions.draft(place) as draft:
         _link(batch, draft / batch.name)
         (draft / batch.name).rename(place)
     try:
-        _dvc(root, "add", f"{DATA}/{batch.name}")
+        _dvc(root, "add", DATA if whole else f"{DATA}/{batch.name}")
     except BaseException:
         shutil.rmtree(place) if place.is_dir() else place.unlink()
         raise

@@ -230,6 +230,20 @@ def test_prepare_generates_the_sample_when_the_remote_is_away(project):
     assert not list(project.glob(".data.*"))
 
 
+def test_a_batch_is_added_where_all_others_are_though_the_remote_is_away(project, tmp_path):
+    """As after a first `make run`: the recordings were generated, so no cache of DVC's has their listing."""
+    unreachable(project)
+    shutil.rmtree(project / ".dvc" / "cache", ignore_errors=True)
+    before = {path.name for path in versions.files(project / "data")}
+    done = recordings.add(project, write(tmp_path / "new", {"week-47.zip": b"x"}) / "week-47.zip")
+    assert not done.pushed
+    assert done.version == versions.content_md5(project / "data") == versions.data_version(str(project / "data"))
+    assert done.version in (project / "data.dvc").read_text()
+    assert {path.name for path in versions.files(project / "data")} == before | {"week-47.zip"}
+    with pytest.raises(GltError, match=r"has a week-47\.zip already"):
+        recordings.add(project, tmp_path / "new" / "week-47.zip")
+
+
 def test_prepare_says_when_the_generator_gives_other_bytes(project, monkeypatch):
     shutil.rmtree(project / "data")
     unreachable(project)
