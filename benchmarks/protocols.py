@@ -208,7 +208,7 @@ def _average(name: str, runs: Sequence[Run]) -> None:
     together = {
         **_of(runs[0]),
         **{"recipe": name, "streams": [run.recipe for run in runs], "task": "linear", "labelled_fraction": 1.0},
-        **{"data_version": rows[0]["data_version"], "seconds": sum(row["seconds"] for row in rows)},
+        **{"data_version": rows[0]["data_version"], "seconds": round(sum(row["seconds"] for row in rows), 1)},
         **accuracy(ensemble(tables)),
     }
     artifact.write_json(OUT / name / f"linear-seed{runs[0].seed}.json", together)
