@@ -18,7 +18,7 @@ from glt import artifact
 from glt.errors import GltError
 from glt.model import GLTransformer
 from glt.motion.disentangle import Motions
-from glt.motion.packed import Packed
+from glt.motion.packed import Packed, places
 from glt.recipe import Pool, Recipe
 from glt.training.batches import Numbers, evaluation_batches
 from glt.training.encoder import encoder_config, encoder_from
@@ -102,10 +102,8 @@ def _in_parts(batch: Packed, parts: int) -> tuple[Tensor, Tensor]:
     length, number = batch.counts[:, None], torch.arange(parts, device=batch.tokens.device)
     first = number * length // parts  # B, parts
     last = -(-(number + 1) * length // parts)
-    counts = (last - first).flatten()
-    part = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
+    part, place = places((last - first).flatten().tolist(), batch.tokens.device)
     start = (batch.counts.cumsum(0) - batch.counts)[:, None] + first
-    place = torch.arange(len(part), device=part.device) - (counts.cumsum(0) - counts)[part]
     return start.flatten()[part] + place, part
 
 
