@@ -24,6 +24,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from mlflow.entities import Run as MlflowRun
 from rich.console import Console
 
 from benchmarks import by_hand
@@ -75,7 +76,7 @@ class Run:
     @property
     def sha256(self) -> str:
         """Of the recipe: scores of another one do not count."""
-        return hashlib.sha256(self.settings.to_json().encode()).hexdigest()
+        return sha256(self.settings)
 
     @property
     def files(self) -> dict[str, Path]:
@@ -89,7 +90,7 @@ class Run:
     @property
     def missing(self) -> list[str]:
         """Tasks whose scores are not there, or are another recipe's."""
-        return [task for task, file in self.files.items() if _read(file).get("recipe_sha256") != self.sha256]
+        return [task for task, file in self.files.items() if read(file).get("recipe_sha256") != self.sha256]
 
 
 RUNS = (
@@ -134,7 +135,8 @@ def measured(run: Run, recordings: Path) -> Iterator[tuple[str, dict[str, Any]]]
         recipe.write_text(run.settings.to_json(), encoding="utf-8")
         parent = local.run(str(recordings), str(recipe))
     found = tracking.connect().get_run(parent).data
-    metrics, tags, seconds = found.metrics, found.tags, _seconds(parent)
+    metrics, tags = found.metrics, found.tags
+    took = {step: seconds(run) for step, run in steps(parent).items()}
     common = {
         **_of(run),
         "data_version": tags["data.version"],
@@ -143,12 +145,12 @@ def measured(run: Run, recordings: Path) -> Iterator[tuple[str, dict[str, Any]]]
     }
     for task, key in SCORES.items():
         scores = {name: metrics.get(f"{key}{name}") for name in ("top1", "top1_clean", "val_top1")}
-        scores["seconds"] = round(seconds["linear_probe"] + (0 if task == "floor" else seconds["pretrain"]), 1)
+        scores["seconds"] = round(took["linear_probe"] + (0 if task == "floor" else took["pretrain"]), 1)
         yield task, {**common, **scores, "task": task, "labelled_fraction": 1.0}
     for fraction in run.fractions:
         key = fraction_key(fraction)
         scores = {name: metrics.get(f"finetune/{key}/{name}_mean") for name in ("top1", "top1_clean")}
-        scores["seconds"] = round(seconds[f"finetune/{key}-seed{run.seed}"] + seconds["pretrain"], 1)
+        scores["seconds"] = round(took[f"finetune/{key}-seed{run.seed}"] + took["pretrain"], 1)
         yield f"finetune-{key}", {**common, **scores, "task": "finetune", "labelled_fraction": fraction}
 
 
@@ -183,20 +185,25 @@ def _supervised(recipe: Recipe, motions: Motions, place: Path) -> dict[str, floa
     return {name: found[f"finetune/{name}"] for name in ("top1", "top1_clean")}
 
 
-def _seconds(parent: str) -> dict[str, float]:
-    """How long each step took, also one that was reused."""
+def steps(parent: str) -> dict[str, MlflowRun]:
+    """The run of each step by its name, also of one that was reused."""
     client = tracking.connect()
     runs = {run.data.tags[tracking.STEP]: run for run in tracking.children(client, parent)}
     for tag, value in client.get_run(parent).data.tags.items():
         if tag.startswith("step."):
             run = client.get_run(value)
             runs.setdefault(run.data.tags[tracking.STEP], run)
-    return {step: round((run.info.end_time - run.info.start_time) / 1000, 1) for step, run in runs.items()}
+    return runs
+
+
+def seconds(run: MlflowRun) -> float:
+    """How long a step took."""
+    return round((run.info.end_time - run.info.start_time) / 1000, 1)
 
 
 def _average(name: str, runs: Sequence[Run]) -> None:
     """The streams together, where all of them are there, on the machine that made them."""
-    rows = [_read(run.files["linear"]) for run in runs]
+    rows = [read(run.files["linear"]) for run in runs]
     if not all(rows) or any("linear" in run.missing for run in runs):
         return
     tables = []
@@ -224,7 +231,14 @@ def _of(run: Run) -> dict[str, Any]:
     }
 
 
-def _read(file: Path) -> dict[str, Any]:
+def sha256(recipe: Recipe) -> str:
+    """Of what a recipe sets: a field that is new, and at its default, changes nothing."""
+    text = json.dumps(recipe.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read(file: Path) -> dict[str, Any]:
+    """A row of results; empty if it is not there."""
     found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
     return found
 

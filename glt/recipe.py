@@ -211,6 +211,11 @@ class Recipe(Section):
     seed: Seed = 0
     fractions: tuple[Fraction, ...] = Field((0.05, 0.10), description="labelled fractions of the fine-tuning")
     seeds: tuple[Seed, ...] = Field((0,), min_length=1, description="draws of the labelled clips")
+    arm: str = Field(
+        "",
+        pattern=r"^[a-z0-9-]*$",
+        description="of a study (glt/study.py): its steps are told apart from other arms' by it",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
@@ -250,6 +255,15 @@ def load(recipe: str) -> Recipe:
     """
     fields, origin = _fields(recipe, ())
     return parse(fields, origin)
+
+
+def changed(recipe: Recipe, changes: dict[str, Any], origin: str) -> Recipe:
+    """The recipe with some fields replaced, section by section; `origin` is named in errors.
+
+    Raises:
+        GltError: a field is wrong.
+    """
+    return parse(_over(recipe.model_dump(), changes), origin)
 
 
 def parse(fields: dict[str, Any], origin: str) -> Recipe:

@@ -1,4 +1,4 @@
-"""`python -m pipelines run|compile`."""
+"""`python -m pipelines run|ablate|compile`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 import typer
 from kfp import compiler
 
+from glt import study as studies
 from glt.errors import GltError
+from pipelines.ablation import ablation_pipeline
 from pipelines.profiles import PROFILES
 from pipelines.training import training_pipeline
 
@@ -28,17 +30,33 @@ def run(
     local.run(recordings, recipe)
 
 
+@app.command()
+def ablate(
+    recordings: str = typer.Option("", help="as of run"),
+    study: str = typer.Option("sample", help="name of a study, or a path to a YAML file"),
+    arms: str = typer.Option("", help="some of its arms, with commas between; none: all"),
+    seeds: int = typer.Option(0, min=0, help="only its first so many seeds; 0: all"),
+) -> None:
+    """Train the arms of a study on this machine and compare them."""
+    from pipelines import local
+
+    chosen = studies.load(study)
+    names = tuple(name for name in arms.split(",") if name)
+    local.ablate(recordings, chosen, chosen.recipes(seeds=chosen.seeds[:seeds], arms=names))
+
+
 @app.command("compile")
 def compile_graph(
-    out: Path = typer.Option(Path("build/training.yaml"), help="where the graph goes"),  # noqa: B008
+    out: Path = typer.Option(Path("build"), help="folder where the graphs go"),  # noqa: B008
     profile: str = typer.Option("gpu", help=f"accelerator profile: {', '.join(PROFILES)}"),
 ) -> None:
-    """Write the training graph as KFP's intermediate representation, to upload to a cluster."""
+    """Write the graphs as KFP's intermediate representation, to upload to a cluster: training.yaml, ablation.yaml."""
     if profile not in PROFILES:
         raise GltError(f"accelerator profile {profile!r}: take one of {', '.join(PROFILES)}")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    compiler.Compiler().compile(training_pipeline(profile), str(out))
-    print(out)
+    out.mkdir(parents=True, exist_ok=True)
+    for name, graph in {"training": training_pipeline, "ablation": ablation_pipeline}.items():
+        compiler.Compiler().compile(graph(profile), str(out / f"{name}.yaml"))
+        print(out / f"{name}.yaml")
 
 
 def main() -> None:

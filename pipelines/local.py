@@ -1,4 +1,4 @@
-"""Run the training graph on this machine, through Kubeflow Pipelines' own local runner."""
+"""Run a graph on this machine, through Kubeflow Pipelines' own local runner."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import sys
 import time
 import uuid
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import kfp.local
+from kfp.dsl.base_component import BaseComponent
 from rich.console import Console
 from rich.table import Table
 
@@ -20,6 +22,8 @@ from glt.errors import GltError
 from glt.lifecycle import kept, registry, tracking, versions
 from glt.lifecycle import recordings as pinned
 from glt.recipe import Recipe, load, names
+from glt.study import Study
+from pipelines.ablation import AT_ONCE, ablation_pipeline
 from pipelines.console import StepDisplay
 from pipelines.training import training_pipeline
 
@@ -38,48 +42,97 @@ def run(recordings: str, recipe_name: str) -> str:
         GltError: bad input, the tracking server away, or a step that failed; says what and how to mend it.
     """
     recipe = load(recipe_name)
-    screen = Console()
+    trials = [{"fraction": fraction, "seed": seed} for fraction in recipe.fractions for seed in recipe.seeds]
+    chosen = recipe_name if recipe_name in names() else recipe.to_json()
+    at_once = {"GLT_TASKS_AT_ONCE": str(min(2, len(trials)))}  # as many as the local runner takes
+    screen, started = Console(), time.monotonic()
+    parent, run_id = _execute(screen, training_pipeline("local"), recordings, recipe, chosen, at_once, trials=trials)
+    report = tracking.home() / "reports" / f"{recipe.name}-{run_id[:8]}.html"
+    _summary(screen, recipe, parent, report, time.monotonic() - started)
+    return parent
+
+
+def ablate(recordings: str, studied: Study, arms: Sequence[Recipe]) -> str:
+    """Train and compare the arms of a study; end with a short table.
+
+    Args:
+        recordings: as of `run`.
+        studied: says the recipe that they start from.
+        arms: the recipe of each arm and seed, from `Study.recipes`.
+
+    Returns:
+        The id of the parent run in MLflow; the arms' scores are on the runs below it.
+
+    Raises:
+        GltError: as `run`.
+    """
+    base, screen, started = studied.base, Console(), time.monotonic()
+    chosen = studied.recipe if studied.recipe in names() else base.to_json()
+    threads = max(1, (os.cpu_count() or 1) // min(AT_ONCE, len(arms)))
+    items = [{"recipe": arm.to_json()} for arm in arms]
+    graph = ablation_pipeline("local")
+    parent, _ = _execute(screen, graph, recordings, base, chosen, {"OMP_NUM_THREADS": str(threads)}, arms=items)
+    metrics = tracking.connect().get_run(parent).data.metrics
+    table = Table(title=f"{studied.name}, {time.monotonic() - started:.0f} s", title_justify="left", box=None)
+    for column in ("arm", "top-1", "without twins", "validation"):
+        table.add_column(column)
+    for arm in dict.fromkeys(arm.arm for arm in arms):
+        keys = (f"arm/{arm}/{score}_mean" for score in ("top1", "top1_clean", "val_top1"))
+        table.add_row(arm, *(f"{100 * metrics[key]:.1f} %" if key in metrics else "" for key in keys))
+    screen.print(table)
+    return parent
+
+
+def _execute(
+    screen: Console,
+    graph: BaseComponent,
+    recordings: str,
+    recipe: Recipe,
+    chosen: str,
+    environment: Mapping[str, str],
+    **more: object,
+) -> tuple[str, str]:
+    """Run a graph; the ids of its MLflow run and of itself.
+
+    Args:
+        screen: where progress is shown.
+        graph: what runs.
+        recordings: as of `run`.
+        recipe: of the run.
+        chosen: the recipe as the graph gets it: its name, or its text.
+        environment: what its steps need to know of this machine.
+        more: arguments of this graph alone.
+    """
     if not recordings:
         recordings = str(pinned.prepare(Path.cwd()))
     recordings = versions.located(recordings)
     run_id = uuid.uuid4().hex
-    trials = [{"fraction": fraction, "seed": seed} for fraction in recipe.fractions for seed in recipe.seeds]
     version = tracking.Versions(versions.data_version(recordings), versions.code_version())
     home = tracking.home()
     os.environ |= {
         "GLT_HOME": str(home),
         "GLT_RUN_ID": run_id,
         "GLT_CODE_VERSION": version.code,
-        "GLT_TASKS_AT_ONCE": str(min(2, len(trials))),  # as many as the local runner takes
         "PYTHONUNBUFFERED": "1",
+        **environment,
     }
     parent = tracking.parent(recipe, version)
     screen.print(f"[bold]{recipe.model_name}[/]  recipe {recipe.name}, data {version.data[:12]}, code {version.code}")
-
     log = home / "logs" / f"{run_id}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
+    arguments = {"recordings": recordings, "recipe": chosen, "data_version": version.data, "code_version": version.code}
     try:
-        _execute(
-            home,
-            log,
-            recordings=recordings,
-            recipe=recipe_name if recipe_name in names() else recipe.to_json(),
-            data_version=version.data,
-            code_version=version.code,
-            trials=trials,
-        )
+        _run_graph(graph, home, log, {**arguments, **more})
     except RuntimeError as error:
         why = tracking.connect().get_run(parent).data.tags.get("error", str(error))
         raise GltError(f"{why}\nThe whole log: {log}") from error
     except KeyboardInterrupt:
         tracking.close(recipe, version, "KILLED", "stopped by hand")
         raise
-    _summary(screen, recipe, parent, home / "reports" / f"{recipe.name}-{run_id[:8]}.html", time.monotonic() - started)
-    return parent
+    return parent, run_id
 
 
-def _execute(home: Path, log: Path, **arguments: object) -> None:
+def _run_graph(graph: BaseComponent, home: Path, log: Path, arguments: Mapping[str, object]) -> None:
     warnings.filterwarnings("ignore", message=".*non-Python base image.*")
     kfp.local.init(
         kfp.local.SubprocessRunner(use_venv=False),
@@ -95,7 +148,7 @@ def _execute(home: Path, log: Path, **arguments: object) -> None:
         level = root.level
         root.setLevel(logging.INFO)
         try:
-            training_pipeline("local")(**arguments)
+            graph(**arguments)
         finally:
             root.removeHandler(handler)
             root.setLevel(level)

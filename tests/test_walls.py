@@ -11,7 +11,18 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # Each room may use those before it, never those after it.
 ROOMS = (
-    *("errors", "recipe_data", "recipe", "artifact", "reporter", "randomness", "data", "motion", "small_attention"),
+    *(
+        "errors",
+        "recipe_data",
+        "recipe",
+        "study",
+        "artifact",
+        "reporter",
+        "randomness",
+        "data",
+        "motion",
+        "small_attention",
+    ),
     *("model", "training", "analysis", "serving", "lifecycle", "steps", "cli", "__main__"),
 )
 SCIENCE = ROOMS[: ROOMS.index("lifecycle")]

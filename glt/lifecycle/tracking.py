@@ -105,7 +105,7 @@ def step(recipe: Recipe, versions: Versions, name: str, key: str = "") -> Iterat
     """A child run for a step; it ends FINISHED, or FAILED with the tag `error` if the block raises.
 
     Args:
-        recipe: says the experiment.
+        recipe: says the experiment; and, in a study, the arm, which tells its steps apart and compares by its settings.
         versions: what the run is made from.
         name: of the step.
         key: tells apart the runs of a step that runs several times in a pipeline run.
@@ -114,9 +114,12 @@ def step(recipe: Recipe, versions: Versions, name: str, key: str = "") -> Iterat
     above = _parent(client, recipe, versions)
     if client.get_run(above).info.status != "RUNNING":  # the pipeline run is tried again
         client.update_run(above, status="RUNNING")
-    title = f"{name}/{key}" if key else name
-    run = StepRun(client, _child(client, above, title), above)
+    arm = f"{recipe.arm}-seed{recipe.seed}" if recipe.arm else ""
+    title = "/".join(part for part in (name, arm, key) if part)
+    run = StepRun(client, _child(client, above, title), above, arm)
     run.tags({STEP: title, **_tags(recipe, versions)})
+    if arm:  # the parent's settings are not those of every arm
+        run.params(_flat(recipe.model_dump(mode="json")))
     status = "FAILED"
     try:
         yield run
@@ -137,9 +140,9 @@ class StepRun:
     Once it is open nothing it does stops the step: what cannot be delivered is kept, said, and arrives later.
     """
 
-    def __init__(self, client: MlflowClient, run_id: str, parent_id: str) -> None:
+    def __init__(self, client: MlflowClient, run_id: str, parent_id: str, arm: str = "") -> None:
         """Use `step`."""
-        self.run_id, self._parent, self._client = run_id, parent_id, client
+        self.run_id, self._parent, self._client, self._arm = run_id, parent_id, client, arm
         self._console = ConsoleReporter()
         self._outbox = outbox.Outbox(client, store_uri(), run_id, home() / "spool")
         self._rows: list[tuple[str, float, int, int]] = []
@@ -147,7 +150,7 @@ class StepRun:
 
     def progress(self, task: str, done: int, total: int, note: str = "") -> None:
         """Show it on the console."""
-        self._console.progress(task, done, total, note)
+        self._console.progress(f"{self._arm} {task}".strip(), done, total, note)
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Record `values` at `step`; they are delivered a few at a time."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from glt import artifact
 from glt.lifecycle import versions
 from glt.lifecycle.tracking import Versions
 from glt.recipe import Recipe
@@ -24,3 +27,8 @@ def provenance(version: Versions, recipe: Recipe, run_id: str, **more: Any) -> d
         "mlflow_run_id": run_id,
         **more,
     }
+
+
+def made_by(folder: Path) -> str:
+    """The id of the MLflow run that made an artifact."""
+    return str(json.loads((Path(folder) / artifact.MANIFEST).read_text(encoding="utf-8"))["info"]["mlflow_run_id"])

@@ -14,7 +14,7 @@ from glt.lifecycle import tracking
 from glt.lifecycle.gate import Verdict
 from glt.motion.disentangle import Motions
 from glt.recipe import load
-from glt.steps.provenance import versions_of
+from glt.steps.provenance import made_by, versions_of
 
 
 def report(
@@ -51,11 +51,10 @@ def report(
         )
         run.file(Path(out), "report")
         metrics = _scores(store, encoder, classifier, finetuned)
-        made_by = {"ingest": clips, "disentangle": motions, "pretrain": encoder, "linear_probe": classifier}
-        made_by |= {f"finetune/{number}": folder for number, folder in enumerate(finetuned, 1)}
-        tracking.on_parent(
-            settings, version, metrics, {f"step.{name}": _run_id(folder) for name, folder in made_by.items()}
-        )
+        folders = {"ingest": clips, "disentangle": motions, "pretrain": encoder, "linear_probe": classifier}
+        folders |= {f"finetune/{number}": folder for number, folder in enumerate(finetuned, 1)}
+        tags = {f"step.{name}": made_by(folder) for name, folder in folders.items()}
+        tracking.on_parent(settings, version, metrics, tags)
     return metrics
 
 
@@ -73,7 +72,3 @@ def _scores(clips: ClipStore, encoder: Path, classifier: Path, finetuned: Sequen
 def _metrics(folder: Path) -> dict[str, float]:
     metrics: dict[str, float] = json.loads((Path(folder) / "metrics.json").read_text(encoding="utf-8"))
     return metrics
-
-
-def _run_id(folder: Path) -> str:
-    return str(json.loads((Path(folder) / artifact.MANIFEST).read_text(encoding="utf-8"))["info"]["mlflow_run_id"])

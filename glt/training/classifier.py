@@ -121,7 +121,7 @@ def training_classes(motions: Motions) -> list[str]:
 
 @torch.no_grad()
 def predict(model: Classifier, motions: Motions, numbers: Numbers, device: torch.device) -> pd.DataFrame:
-    """A row a clip: name, label, predicted, clean, confidence, and a column p_<class> for each class."""
+    """A row a clip: name, label, predicted, clean, persons, confidence, and a column p_<class> for each class."""
     model.eval()
     batches = evaluation_batches(motions, numbers, model.encoder.config, device)
     logits = torch.cat([model(batch).cpu() for batch in batches])
@@ -132,7 +132,7 @@ def predictions(
     motions: Motions, numbers: Numbers, probability: NDArray[np.float32], classes: Sequence[str]
 ) -> pd.DataFrame:
     """The table of `predict`, from class probabilities [n, classes]."""
-    table = motions.index.iloc[numbers][["name", "label", "clean"]].reset_index(drop=True)
+    table = motions.index.iloc[numbers][["name", "label", "clean", "persons"]].reset_index(drop=True)
     answer = answers(probability, classes)
     table.insert(2, "predicted", answer.pop("label"))
     return pd.concat([table, answer], axis=1)

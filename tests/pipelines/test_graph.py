@@ -10,22 +10,24 @@ import pytest
 import yaml
 from kfp import compiler
 
+from pipelines.ablation import ablation_pipeline
 from pipelines.profiles import PROFILES
 from pipelines.training import training_pipeline
 
-GOLDEN = Path(__file__).parent / "training.golden.yaml"
+GRAPHS = {"training": training_pipeline, "ablation": ablation_pipeline}
 STEPS = {
     "ingest", "disentangle", "pretrain", "linear-probe", "finetune",
     "compare", "report", "register", "promote", "finish",
 }  # fmt: skip
 TRAIN = {"pretrain", "finetune"}
 EVERY_TIME = {"compare", "report", "register", "promote", "finish"}
+ABLATION = {"ingest", "disentangle", "pretrain", "linear-probe", "compare-arms", "finish"}
 
 
-def compiled(folder: Path, profile: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def compiled(folder: Path, profile: str, graph: str = "training") -> tuple[dict[str, Any], dict[str, Any]]:
     """The pipeline spec and the executors' Kubernetes settings."""
-    path = folder / f"{profile}.yaml"
-    compiler.Compiler().compile(training_pipeline(profile), str(path))
+    path = folder / f"{graph}-{profile}.yaml"
+    compiler.Compiler().compile(GRAPHS[graph](profile), str(path))
     documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
     platform = documents[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"] if len(documents) > 1 else {}
     return documents[0], {name.removeprefix("exec-"): settings for name, settings in platform.items()}
@@ -42,14 +44,15 @@ def gpu(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[
     return compiled(tmp_path_factory.mktemp("graph"), "gpu")
 
 
-def test_graph_is_the_golden_one(tmp_path: Path) -> None:
-    path = tmp_path / "training.yaml"
-    compiler.Compiler().compile(training_pipeline("gpu"), str(path))
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_graph_is_the_golden_one(tmp_path: Path, graph: str) -> None:
+    path, golden = tmp_path / f"{graph}.yaml", Path(__file__).parent / f"{graph}.golden.yaml"
+    compiler.Compiler().compile(GRAPHS[graph]("gpu"), str(path))
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     body = "".join(line for line in lines if not line.startswith("#"))  # KFP's comments change with the hash seed
     if os.environ.get("GOLDEN") == "renew":
-        GOLDEN.write_text(body, encoding="utf-8")
-    assert body == GOLDEN.read_text(encoding="utf-8"), (
+        golden.write_text(body, encoding="utf-8")
+    assert body == golden.read_text(encoding="utf-8"), (
         "the compiled graph changed; if that is meant, run GOLDEN=renew make test and commit the golden file"
     )
 
@@ -109,3 +112,19 @@ def test_run_is_closed_whatever_happens(gpu: tuple[dict[str, Any], dict[str, Any
 def test_promotion_hangs_on_the_verdict(gpu: tuple[dict[str, Any], dict[str, Any]]) -> None:
     condition = next(t for n, t in tasks(gpu[0]).items() if n.startswith("condition"))
     assert "compare-Output'] == true" in condition["triggerPolicy"]["condition"]
+
+
+def test_a_study_trains_its_arms_in_one_loop_and_compares_them_all(tmp_path: Path) -> None:
+    spec, platform = compiled(tmp_path, "gpu", "ablation")
+    assert {name.removeprefix("exec-") for name in spec["deploymentSpec"]["executors"]} == ABLATION
+    found = tasks(spec)
+    (loop,) = (task for task in found.values() if "parameterIterator" in task)
+    assert loop["iteratorPolicy"]["parallelismLimit"] == 2
+    inside = spec["components"][loop["componentRef"]["name"]]["dag"]["tasks"]
+    assert inside.keys() == {"disentangle", "pretrain", "linear-probe"}
+    assert {task["cachingOptions"].get("enableCache") for task in inside.values()} == {True}
+    assert not found["compare-arms"].get("cachingOptions", {}).get("enableCache")
+    asks = {name for name in ABLATION if "nodeSelector" in platform[name]}
+    assert asks == {"pretrain"}
+    end = spec["root"]["dag"]["tasks"]["finish"]
+    assert end["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"

@@ -1,0 +1,76 @@
+"""The arms of a study side by side: a row an arm, and a picture of all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from glt.analysis.figures import INK, MUTED, SERIES, styled
+from glt.training.classifier import accuracy
+
+
+@dataclass(frozen=True)
+class Trained:
+    """An arm trained with one seed: its metrics under their fixed keys and its predictions of the test clips."""
+
+    arm: str
+    seed: int
+    metrics: Mapping[str, float]
+    predictions: pd.DataFrame
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Linear evaluation on all clips (`top1`), on those without a twin in training (`top1_clean`), on validation
+        clips (`val_top1`), of the encoder before pretraining (`untrained_top1`); and, where clips show different
+        numbers of persons, on those of one, of two, ... (`top1_1_person`, `top1_2_persons`)."""
+        keys = ("top1", "top1_clean", "val_top1", "untrained_top1")
+        found = {key: self.metrics[f"probe/{key}"] for key in keys if f"probe/{key}" in self.metrics}
+        shown = self.predictions["persons"]
+        for persons in sorted(shown.unique()) if shown.nunique() > 1 else ():
+            name = f"top1_{persons}_person{'s' if persons != 1 else ''}"
+            found[name] = accuracy(self.predictions[shown == persons])["top1"]
+        return found
+
+
+def table(trained: Sequence[Trained]) -> pd.DataFrame:
+    """A row an arm, in the order given: arm, seeds, and ``<score>_mean`` and ``<score>_sd`` of each score."""
+    rows = pd.DataFrame([{"arm": one.arm, **one.scores} for one in trained])
+    grouped = rows.groupby("arm", sort=False)
+    means, spreads = grouped.mean().add_suffix("_mean"), grouped.std(ddof=1).add_suffix("_sd")
+    names = [f"{score}{end}" for score in rows.columns.drop("arm") for end in ("_mean", "_sd")]
+    return pd.concat([grouped.size().rename("seeds"), means.join(spreads)[names]], axis=1).reset_index()
+
+
+@styled
+def picture(trained: Sequence[Trained]) -> Figure:
+    """A line an arm: its test score with every seed (dots), their mean (bar); dashed, the mean before pretraining."""
+    arms = list(dict.fromkeys(one.arm for one in trained))
+    figure = Figure(figsize=(6.4, 0.9 + 0.28 * len(arms)))
+    ax = figure.subplots()
+    for place, arm in enumerate(arms):
+        values = [one.scores["top1"] for one in trained if one.arm == arm]
+        mean = sum(values) / len(values)
+        ax.plot(values, [place] * len(values), "o", ms=4.5, color=SERIES[0], alpha=0.55, mew=0)
+        ax.plot([mean, mean], [place - 0.3, place + 0.3], color=INK, lw=1.6)
+        ax.annotate(
+            f"{100 * mean:.1f}", (1.01, place), xycoords=("axes fraction", "data"), va="center", color=INK, fontsize=8.5
+        )
+    floor = [one.scores["untrained_top1"] for one in trained if "untrained_top1" in one.scores]
+    if floor:
+        level = sum(floor) / len(floor)
+        ax.axvline(level, color=MUTED, lw=1, ls="--")
+        ax.annotate(
+            "before pretraining", (level, 1), xycoords=("data", "axes fraction"), xytext=(0, 3), ha="center",
+            textcoords="offset points", color=MUTED, fontsize=8,
+        )  # fmt: skip
+    ax.set_yticks(range(len(arms)), arms)
+    ax.set_ylim(len(arms) - 0.5, -0.5)
+    ax.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    ax.set_xlabel("linear evaluation, top-1 on the test side")
+    ax.grid(axis="x")
+    ax.set_axisbelow(True)
+    return figure

@@ -1,0 +1,77 @@
+"""The arms of a study, when all are trained: their scores side by side."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from glt import artifact, recipe
+from glt.analysis import arms
+from glt.lifecycle import tracking
+from glt.steps.provenance import made_by
+
+
+def compare_arms(
+    encoders: Sequence[Path], classifiers: Sequence[Path], settings: str, data_version: str, code_version: str
+) -> tuple[dict[str, float], str]:
+    """A table and a picture of all arms, on the parent run in MLflow, and which runs made them, reused ones too.
+
+    Args:
+        encoders: the ``encoder`` artifact of each arm and seed.
+        classifiers: and its ``classifier``, in the same order.
+        settings: name, path or text of the recipe that every arm starts from.
+        data_version: DVC md5 of the recordings.
+        code_version: hash of the source tree.
+
+    Returns:
+        ``arm/<arm>/<score>_mean`` and ``_sd``; and the table in Markdown, accuracies in per cent.
+
+    Raises:
+        GltError: an artifact is not whole.
+    """
+    base, version = recipe.load(settings), tracking.Versions(data_version, code_version)
+    trained = [_read(folder) for folder in classifiers]
+    table = arms.table(trained)
+    with tracking.step(base, version, "compare_arms") as run, tempfile.TemporaryDirectory() as folder:
+        run.figure(arms.picture(trained), "arms.png")
+        file = Path(folder) / "arms.csv"
+        table.to_csv(file, index=False)
+        run.file(file)
+        metrics = {
+            f"arm/{row['arm']}/{name}": float(value)
+            for row in table.to_dict("records")
+            for name, value in row.items()
+            if name not in ("arm", "seeds") and pd.notna(value)
+        }
+        run.metrics(metrics)
+        made = {
+            f"step.{step}/{one.arm}-seed{one.seed}": made_by(folder)
+            for step, folders in (("pretrain", encoders), ("linear_probe", classifiers))
+            for one, folder in zip(trained, folders, strict=True)
+        }
+        tracking.on_parent(base, version, metrics, made)
+    return metrics, _markdown(table)
+
+
+def _read(folder: Path) -> arms.Trained:
+    info = artifact.open_artifact(folder, "classifier")
+    metrics = json.loads((Path(folder) / "metrics.json").read_text(encoding="utf-8"))
+    predictions = pd.read_parquet(Path(folder) / "predictions.parquet")
+    return arms.Trained(str(info["recipe"]["arm"]), int(info["recipe"]["seed"]), metrics, predictions)
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    scores = [name.removesuffix("_mean") for name in map(str, table) if name.endswith("_mean")]
+    lines = [f"| {' | '.join(['arm', 'seeds', *scores])} |", "| --- " * (len(scores) + 2) + "|"]
+    for row in table.to_dict("records"):
+        cells = [
+            f"{100 * row[f'{score}_mean']:.1f}"
+            + (f" ± {100 * row[f'{score}_sd']:.1f}" if pd.notna(row[f"{score}_sd"]) else "")
+            for score in scores
+        ]
+        lines.append(f"| {row['arm']} | {row['seeds']} | {' | '.join(cells)} |")
+    return "\n".join(lines)

@@ -1,0 +1,89 @@
+"""A study: one recipe trained several times, each arm with a few fields changed, each with several seeds.
+
+A study is one YAML file (``glt/studies/``); it says which arms stand beside each other in which of the paper's tables.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from glt import recipe
+from glt.errors import GltError
+from glt.recipe import Recipe
+from glt.recipe_data import Section, Seed
+
+Changes = dict[str, Any]
+
+
+class Study(Section):
+    """Which recipe, which arms, which seeds."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    recipe: str = Field(description="what every arm starts from: a recipe's name, or a path")
+    seeds: tuple[Seed, ...] = Field((0, 1, 2), min_length=1)
+    arms: dict[str, Changes] = Field(min_length=1, description="fields of the recipe that an arm changes, by its name")
+    tables: dict[str, tuple[str, ...]] = Field({}, description="arms by the table of the paper that they repeat")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Study:
+        for title, arms in self.tables.items():
+            if unknown := set(arms) - set(self.arms):
+                raise ValueError(f"tables.{title}: no such arm: {', '.join(sorted(unknown))}")
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError("seeds: each once")
+        return self
+
+    @property
+    def base(self) -> Recipe:
+        """What every arm starts from."""
+        return recipe.load(self.recipe)
+
+    def recipes(self, seeds: tuple[int, ...] = (), arms: tuple[str, ...] = ()) -> list[Recipe]:
+        """The recipe of every arm and seed, or of some.
+
+        Raises:
+            GltError: there is no such arm, an arm changes a field to what it cannot be, or the recordings or their
+                split: arms that are tested on different clips cannot be compared.
+        """
+        if unknown := set(arms) - set(self.arms):
+            raise GltError(f"study {self.name}: no arm {', '.join(sorted(unknown))}; it has {', '.join(self.arms)}")
+        base, made = self.base, []
+        for seed in seeds or self.seeds:
+            for arm in arms or self.arms:
+                origin = f"{self.recipe}, arm {arm} of study {self.name}"
+                made.append(recipe.changed(base, {**self.arms[arm], "arm": arm, "seed": seed}, origin))
+                if made[-1].data != base.data:
+                    raise GltError(f"recipe {origin}: changes `data`; give each data set and split a study of its own")
+        return made
+
+
+def names() -> list[str]:
+    """The studies that come with the project."""
+    return sorted(p.name.removesuffix(".yaml") for p in _folder().iterdir() if p.name.endswith(".yaml"))
+
+
+def load(study: str) -> Study:
+    """A study by name or by path.
+
+    Raises:
+        GltError: there is no such study, or a field is wrong.
+    """
+    path = _folder() / f"{study}.yaml" if study in names() else Path(study)
+    if study not in names() and (path.suffix not in {".yaml", ".yml"} or not path.is_file()):
+        raise GltError(f"unknown study {study!r}: take one of {', '.join(names())}, or a path to a .yaml file")
+    try:
+        return Study.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise GltError(f"study {study}: not YAML: {error}") from error
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'study'}: {e['msg']}" for e in error.errors())
+        raise GltError(f"study {study}: {problems}") from error
+
+
+def _folder() -> Any:
+    return resources.files("glt") / "studies"

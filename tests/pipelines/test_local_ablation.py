@@ -1,0 +1,63 @@
+"""A whole study, as `make ablation` runs it: Kubeflow's local runner and a real MLflow store."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from benchmarks import ablations
+from glt import study
+from glt.lifecycle import tracking
+from pipelines import local
+from tests.pipelines.conftest import change
+from tests.pipelines.test_local_run import children, parents
+
+
+@pytest.fixture(scope="module")
+def studied(home: Path, tmp_path_factory: pytest.TempPathFactory) -> study.Study:
+    folder = tmp_path_factory.mktemp("study")
+    recipe = change(folder, pretrain={"epochs": 1, "batch": 16, "lr": 0.005})
+    arms = {"full": {}, "persons-apart": {"model": {"person_attention": False}}}
+    fields = {"name": "tiny", "recipe": str(recipe), "seeds": [0, 1], "arms": arms}
+    (folder / "study.yaml").write_text(yaml.safe_dump(fields, sort_keys=False), encoding="utf-8")
+    return study.load(str(folder / "study.yaml"))
+
+
+def test_arms_stand_side_by_side(
+    studied: study.Study, home: Path, recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = dict(ablations.measured(studied, recordings, studied.recipes()))
+    (parent,) = parents(home)
+    assert parent.info.status == "FINISHED"
+    steps = {run.data.tags["glt.step"]: run for run in children(parent)}
+    trained = [f"{arm}-seed{seed}" for arm in ("full", "persons-apart") for seed in (0, 1)]
+    names = {f"{step}/{arm}" for step in ("disentangle", "pretrain", "linear_probe") for arm in trained}
+    assert steps.keys() == names | {"ingest", "compare_arms"}
+    assert {run.info.status for run in steps.values()} == {"FINISHED"}
+    for arm in trained:
+        params = steps[f"linear_probe/{arm}"].data.params
+        assert params["model.person_attention"] == str("apart" not in arm)
+        assert params["seed"] == arm[-1]
+    metrics = {arm: steps[f"linear_probe/{arm}"].data.metrics["probe/top1"] for arm in trained}
+    mean = parent.data.metrics["arm/persons-apart/top1_mean"]
+    assert mean == pytest.approx((metrics["persons-apart-seed0"] + metrics["persons-apart-seed1"]) / 2)
+    client = tracking.connect()
+    assert [file.path for file in client.list_artifacts(steps["compare_arms"].info.run_id, "figures")] == [
+        "figures/arms.png"
+    ]
+
+    assert rows.keys() == {("full", 0), ("full", 1), ("persons-apart", 0), ("persons-apart", 1)}
+    row = rows["persons-apart", 1]
+    assert row["top1"] == metrics["persons-apart-seed1"]
+    wanted = {"dataset", "protocol", "recipe", "arm", "task", "labelled_fraction", "seed", "commit", "data_version"}
+    assert wanted | {"top1_clean", "hardware", "seconds", "recipe_sha256"} <= row.keys()
+    json.dumps(rows["full", 0])
+
+    local.ablate(str(recordings), studied, studied.recipes(seeds=(0,)))
+    shown = capsys.readouterr().out
+    assert shown.count("nothing changed, reused") == 1 + 2 * 3
+    assert "persons-apart" in shown
+    assert "full-seed0 pretrain" in shown
