@@ -28,7 +28,8 @@ from glt.study import Study
 from pipelines import local
 
 OUT = ROOT / "results" / "ablations"
-MINUTES = {"nw-ucla": 2.3, "sbu": 1.5, "sample": 1.0}  # an arm and seed, two at a time on 2 cores
+MINUTES = {"nw-ucla": 2.3, "sbu": 1.5, "sample": 2.0}  # an arm and seed, two at a time on 2 cores
+FOLDS = {"sbu": (1, 2, 3, 4, 5)}  # of a study; a graph each, as each has a test side of its own
 
 
 def main() -> None:
@@ -41,33 +42,29 @@ def main() -> None:
     given = arguments.parse_args()
     os.environ.setdefault("GLT_HOME", str(ROOT / "runs" / "protocols"))
     for name in given.studies:
-        studied = study.load(name)
-        arms = studied.recipes(seeds=tuple(given.seeds), arms=tuple(given.arms))
-        missing = [
-            arm for arm in arms if protocols.read(_file(name, arm)).get("recipe_sha256") != protocols.sha256(arm)
-        ]
-        hours = len(missing) * MINUTES[name] / 60
-        Console().rule(
-            f"{name}: {len(arms) - len(missing)} of {len(arms)} are there; the others take {hours:.1f} h, about"
-        )
-        if missing:
-            for (arm, seed), row in measured(studied, _recordings(studied, given.recordings), missing):
-                artifact.write_json(OUT / name / f"{arm}-seed{seed}.json", row)
+        for fold in FOLDS.get(name, (0,)):
+            studied = _of_fold(study.load(name), fold)
+            arms = studied.recipes(seeds=tuple(given.seeds), arms=tuple(given.arms))
+            missing = [arm for arm in arms if not _is_there(name, arm, fold)]
+            hours = len(missing) * MINUTES[name] / 60
+            title = f"{name}{f', fold {fold}' if fold else ''}"
+            Console().rule(f"{title}: {len(missing)} of {len(arms)} are missing, they take {hours:.1f} h, about")
+            if missing:
+                for arm, row in measured(studied, _recordings(studied, given.recordings), missing):
+                    artifact.write_json(_file(name, arm, fold), {**row, **({"fold": fold} if fold else {})})
 
 
-def measured(
-    studied: Study, recordings: Path, arms: Sequence[Recipe]
-) -> Iterator[tuple[tuple[str, int], dict[str, Any]]]:
-    """Run the graph; a row of results for each arm and seed."""
+def measured(studied: Study, recordings: Path, arms: Sequence[Recipe]) -> Iterator[tuple[Recipe, dict[str, Any]]]:
+    """Run the graph; each arm and seed with its row of results."""
     parent = local.ablate(str(recordings), studied, arms)
     tags, steps = tracking.connect().get_run(parent).data.tags, protocols.steps(parent)
     threads = max(1, torch.get_num_threads() // min(2, len(arms)))
     for arm in arms:
         ran = [steps[f"{step}/{arm.arm}-seed{arm.seed}"] for step in ("pretrain", "linear_probe")]
         metrics = ran[-1].data.metrics
-        scores = {name: metrics.get(f"probe/{name}") for name in ("top1", "top1_clean", "val_top1", "untrained_top1")}
+        scores = {key.removeprefix("probe/"): value for key, value in metrics.items() if key.startswith("probe/")}
         yield (
-            (arm.arm, arm.seed),
+            arm,
             {
                 **{"dataset": arm.data.dataset, "protocol": arm.data.protocol, "recipe": arm.name, "arm": arm.arm},
                 **{"task": "linear", "labelled_fraction": 1.0, "seed": arm.seed, **scores},
@@ -78,14 +75,23 @@ def measured(
         )
 
 
+def _of_fold(studied: Study, fold: int) -> Study:
+    """The study on another fold than its recipe's."""
+    return studied.model_copy(update={"changes": {"data": {"fold": fold}}}) if fold else studied
+
+
+def _is_there(name: str, arm: Recipe, fold: int) -> bool:
+    return protocols.read(_file(name, arm, fold)).get("recipe_sha256") == protocols.sha256(arm)
+
+
 def _recordings(studied: Study, folder: Path) -> Path:
     """Where the recordings of a study are: in the folder given, or those that data.dvc pins."""
     archive = protocols.ARCHIVES.get(studied.base.data.dataset)
     return folder / archive if archive else pinned.prepare(ROOT)
 
 
-def _file(name: str, arm: Recipe) -> Path:
-    return OUT / name / f"{arm.arm}-seed{arm.seed}.json"
+def _file(name: str, arm: Recipe, fold: int) -> Path:
+    return OUT / name / f"{arm.arm}-seed{arm.seed}{f'-fold{fold}' if fold else ''}.json"
 
 
 if __name__ == "__main__":

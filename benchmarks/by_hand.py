@@ -33,7 +33,7 @@ def scores(motions: Motions, features: Features) -> dict[str, float]:
         answers = [fitted(x[a], y[a], strength).predict(x[b]) == y[b] for a, b in folds if len(b)]
         right[strength] = float(np.concatenate(answers).mean())
     best = max(right, key=lambda strength: right[strength])
-    table = motions.index.iloc[test][["name", "label", "clean"]].reset_index(drop=True)
+    table = motions.index.iloc[test][["name", "label", "clean", "persons"]].reset_index(drop=True)
     predicted = fitted(x, y, best).predict(features(motions, test))
     return {**accuracy(table.assign(predicted=predicted)), "val_top1": right[best]}
 

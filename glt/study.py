@@ -25,6 +25,7 @@ class Study(Section):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     recipe: str = Field(description="what every arm starts from: a recipe's name, or a path")
+    changes: Changes = Field({}, description="fields of that recipe that every arm changes")
     seeds: tuple[Seed, ...] = Field((0, 1, 2), min_length=1)
     arms: dict[str, Changes] = Field(min_length=1, description="fields of the recipe that an arm changes, by its name")
     tables: dict[str, tuple[str, ...]] = Field({}, description="arms by the table of the paper that they repeat")
@@ -41,7 +42,7 @@ class Study(Section):
     @property
     def base(self) -> Recipe:
         """What every arm starts from."""
-        return recipe.load(self.recipe)
+        return recipe.changed(recipe.load(self.recipe), self.changes, f"{self.recipe}, changes of study {self.name}")
 
     def recipes(self, seeds: tuple[int, ...] = (), arms: tuple[str, ...] = ()) -> list[Recipe]:
         """The recipe of every arm and seed, or of some.

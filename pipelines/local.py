@@ -67,11 +67,10 @@ def ablate(recordings: str, studied: Study, arms: Sequence[Recipe]) -> str:
         GltError: as `run`.
     """
     base, screen, started = studied.base, Console(), time.monotonic()
-    chosen = studied.recipe if studied.recipe in names() else base.to_json()
     threads = max(1, (os.cpu_count() or 1) // min(AT_ONCE, len(arms)))
     items = [{"recipe": arm.to_json()} for arm in arms]
     graph = ablation_pipeline("local")
-    parent, _ = _execute(screen, graph, recordings, base, chosen, {"OMP_NUM_THREADS": str(threads)}, arms=items)
+    parent, _ = _execute(screen, graph, recordings, base, base.to_json(), {"OMP_NUM_THREADS": str(threads)}, arms=items)
     metrics = tracking.connect().get_run(parent).data.metrics
     table = Table(title=f"{studied.name}, {time.monotonic() - started:.0f} s", title_justify="left", box=None)
     for column in ("arm", "top-1", "without twins", "validation"):

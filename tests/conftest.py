@@ -86,6 +86,7 @@ def store() -> Store:
     index.insert(0, "name", [f"clip{number:02d}" for number in range(len(clips))])
     index["segment"] = "s"
     index["length"] = [len(frames) for frames, _ in clips]
+    index["persons"] = [int(present.any(axis=0).sum()) for _, present in clips]
     index["sha256"] = [content_sha256(*clip) for clip in clips]
     return Store(index, clips)
 

@@ -10,30 +10,22 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from glt.analysis.figures import INK, MUTED, SERIES, styled
-from glt.training.classifier import accuracy
+
+PROBE = "probe/"
 
 
 @dataclass(frozen=True)
 class Trained:
-    """An arm trained with one seed: its metrics under their fixed keys and its predictions of the test clips."""
+    """An arm trained with one seed, and its metrics under their fixed keys."""
 
     arm: str
     seed: int
     metrics: Mapping[str, float]
-    predictions: pd.DataFrame
 
     @property
     def scores(self) -> dict[str, float]:
-        """Linear evaluation on all clips (`top1`), on those without a twin in training (`top1_clean`), on validation
-        clips (`val_top1`), of the encoder before pretraining (`untrained_top1`); and, where clips show different
-        numbers of persons, on those of one, of two, ... (`top1_1_person`, `top1_2_persons`)."""
-        keys = ("top1", "top1_clean", "val_top1", "untrained_top1")
-        found = {key: self.metrics[f"probe/{key}"] for key in keys if f"probe/{key}" in self.metrics}
-        shown = self.predictions["persons"]
-        for persons in sorted(shown.unique()) if shown.nunique() > 1 else ():
-            name = f"top1_{persons}_person{'s' if persons != 1 else ''}"
-            found[name] = accuracy(self.predictions[shown == persons])["top1"]
-        return found
+        """Those of linear evaluation, by what follows ``probe/``."""
+        return {key.removeprefix(PROBE): value for key, value in self.metrics.items() if key.startswith(PROBE)}
 
 
 def table(trained: Sequence[Trained]) -> pd.DataFrame:

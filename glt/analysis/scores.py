@@ -79,7 +79,7 @@ def ensemble(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Several classifiers' predictions of the same clips as one: the mean of their probabilities.
 
     Args:
-        tables: a row a clip: name, label, clean, and a column p_<class> for each class.
+        tables: a row a clip: name, label, clean, persons, and a column p_<class> for each class.
 
     Raises:
         GltError: they are of other clips, or know other classes.
@@ -94,7 +94,7 @@ def ensemble(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
         total = total + one.loc[first.index, classes]
     mean = total / len(tables)
     predicted = [str(column).removeprefix("p_") for column in mean.idxmax(axis=1)]
-    kept = first[["label", "clean"]].assign(predicted=predicted, confidence=mean.max(axis=1))
+    kept = first[["label", "clean", "persons"]].assign(predicted=predicted, confidence=mean.max(axis=1))
     return pd.concat([kept, mean], axis=1).reset_index()
 
 

@@ -60,8 +60,7 @@ def compare_arms(
 def _read(folder: Path) -> arms.Trained:
     info = artifact.open_artifact(folder, "classifier")
     metrics = json.loads((Path(folder) / "metrics.json").read_text(encoding="utf-8"))
-    predictions = pd.read_parquet(Path(folder) / "predictions.parquet")
-    return arms.Trained(str(info["recipe"]["arm"]), int(info["recipe"]["seed"]), metrics, predictions)
+    return arms.Trained(str(info["recipe"]["arm"]), int(info["recipe"]["seed"]), metrics)
 
 
 def _markdown(table: pd.DataFrame) -> str:

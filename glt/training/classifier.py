@@ -145,12 +145,15 @@ def answers(probability: NDArray[np.float32], classes: Sequence[str]) -> pd.Data
 
 
 def accuracy(table: pd.DataFrame, key: str = "top1") -> dict[str, float]:
-    """``<key>`` over all clips of a table of predictions, ``<key>_clean`` over those without a twin in training.
+    """``<key>`` over all clips of a table of predictions, ``<key>_clean`` over those without a twin in training, and,
+    where clips show different numbers of persons, ``<key>_persons_<n>`` over those of n.
 
     What has no clip is left out.
     """
     right = table["label"] == table["predicted"]
     shares = {key: right, f"{key}_clean": right[table["clean"]]}
+    if table["persons"].nunique() > 1:
+        shares |= {f"{key}_persons_{n}": right[table["persons"] == n] for n in sorted(table["persons"].unique())}
     return {name: float(share.mean()) for name, share in shares.items() if len(share)}
 
 

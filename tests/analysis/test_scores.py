@@ -73,7 +73,7 @@ def test_a_seed_given_twice_is_refused() -> None:
 
 def test_an_ensemble_averages_probabilities_of_the_same_clips() -> None:
     one = pd.DataFrame({"name": ["x", "y"], "label": ["a", "b"], "clean": [True, False], "predicted": ["a", "a"]})
-    one = one.assign(p_a=[0.9, 0.6], p_b=[0.1, 0.4])
+    one = one.assign(persons=[1, 2], p_a=[0.9, 0.6], p_b=[0.1, 0.4])
     other = one.assign(p_a=[0.4, 0.1], p_b=[0.6, 0.9]).iloc[::-1]
     together = scores.ensemble([one, other])
     assert together["name"].tolist() == ["x", "y"]

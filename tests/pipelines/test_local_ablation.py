@@ -29,7 +29,7 @@ def studied(home: Path, tmp_path_factory: pytest.TempPathFactory) -> study.Study
 def test_arms_stand_side_by_side(
     studied: study.Study, home: Path, recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = dict(ablations.measured(studied, recordings, studied.recipes()))
+    rows = {(arm.arm, arm.seed): row for arm, row in ablations.measured(studied, recordings, studied.recipes())}
     (parent,) = parents(home)
     assert parent.info.status == "FINISHED"
     steps = {run.data.tags["glt.step"]: run for run in children(parent)}

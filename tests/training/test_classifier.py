@@ -109,7 +109,8 @@ def test_features_are_standardised_before_the_linear_layer(motions: Motions) -> 
 def test_predictions_are_a_row_a_clip(motions: Motions) -> None:
     classifier, numbers = model(motions), motions.numbers("test", labelled=True)
     table = predict(classifier, motions, numbers, CPU)
-    assert list(table) == ["name", "label", "predicted", "clean", "confidence", *(f"p_{name}" for name in LABELS)]
+    fixed = ["name", "label", "predicted", "clean", "persons", "confidence"]
+    assert list(table) == [*fixed, *(f"p_{name}" for name in LABELS)]
     assert table["name"].tolist() == motions.index["name"].iloc[numbers].tolist()
     assert table["label"].tolist() == motions.labels(numbers).tolist()
     probability = table[[f"p_{name}" for name in LABELS]].to_numpy()
@@ -121,7 +122,10 @@ def test_predictions_are_a_row_a_clip(motions: Motions) -> None:
 
 def test_accuracy_with_and_without_the_clips_on_both_sides() -> None:
     table = pd.DataFrame({"label": list("aabb"), "predicted": list("aaab"), "clean": [False, True, True, True]})
-    assert accuracy(table) == {"top1": 0.75, "top1_clean": pytest.approx(2 / 3)}
+    assert accuracy(table.assign(persons=1)) == {"top1": 0.75, "top1_clean": pytest.approx(2 / 3)}
+    by_persons = accuracy(table.assign(persons=[2, 1, 1, 2]), "probe/top1")
+    assert by_persons["probe/top1_persons_1"] == 0.5
+    assert by_persons["probe/top1_persons_2"] == 1.0
 
 
 def test_classes_are_those_of_labelled_training_clips(motions: Motions) -> None:

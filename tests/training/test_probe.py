@@ -188,7 +188,7 @@ def test_metrics_are_those_of_the_tables(motions: Motions) -> None:
         assert result.metrics[key] == pytest.approx((validation["label"] == validation[column]).mean())
     kinds = ("probe/top1", "probe/untrained_top1", "knn/top1")
     assert result.metrics.keys() == {
-        *(key + end for key in kinds for end in ("", "_clean")),
+        *(key + end for key in kinds for end in ("", "_clean", "_persons_1", "_persons_2")),
         *("probe/val_top1", "probe/untrained_val_top1"),
     }
 
