@@ -2,6 +2,7 @@
 PYTHON ?= python3.11
 TORCH ?= torch==2.13.0
 RECIPE ?= sample
+STUDY ?= sample
 RECORDINGS ?=
 ADD ?=
 PROFILE ?= gpu
@@ -10,7 +11,7 @@ TORCH_INDEX_URL ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run ui test data compile image bench results difficulty record clean
+.PHONY: help setup run ui test data compile image bench results ablate difficulty record clean
 
 help: ## List every target
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -39,7 +40,7 @@ test: setup ## Check style and types, then run the tests (GLT_REAL_DATA=folder a
 data: setup ## Bring data/ to what data.dvc pins, replace it by RECORDINGS=, or put a batch beside it: ADD=
 	@$(BIN)/glt data $(if $(ADD),--add "$(ADD)",$(if $(RECORDINGS),"$(RECORDINGS)"))
 
-compile: setup ## Write build/training.yaml for a cluster (PROFILE=gpu|cpu, IMAGE=)
+compile: setup ## Write build/training.yaml and ablation.yaml for a cluster (PROFILE=gpu|cpu, IMAGE=)
 	@GLT_IMAGE="$(IMAGE)" $(BIN)/python -m pipelines compile --profile "$(PROFILE)"
 
 image: setup ## Build the components' image with podman or docker (IMAGE=, TORCH=, TORCH_INDEX_URL=)
@@ -50,8 +51,12 @@ image: setup ## Build the components' image with podman or docker (IMAGE=, TORCH
 bench: setup ## Measure speed and memory against the textbook way, 20 minutes; writes build/bench.json
 	@$(BIN)/python -m benchmarks.speed
 
-results: setup ## Measure the protocols on real recordings, seed by seed, for hours; writes results/protocols (RECORDINGS=folder)
+results: setup ## Measure protocols and ablations on real recordings, run by run, for hours; writes results/ (RECORDINGS=folder)
 	@$(BIN)/python -m benchmarks.protocols "$(RECORDINGS)"
+	@$(BIN)/python -m benchmarks.ablations "$(RECORDINGS)"
+
+ablate: setup ## Train the arms of a study here and compare them (STUDY=sample|nw-ucla|sbu, or your own YAML; RECORDINGS=)
+	@$(BIN)/python -m pipelines ablate --study "$(STUDY)" --recordings "$(RECORDINGS)"
 
 difficulty: setup ## Measure how hard the sample recordings are, 3 seeds; writes results/sample-difficulty.json
 	@$(BIN)/python -m benchmarks.sample_difficulty

@@ -1,10 +1,11 @@
 """The paper's ablations (glt/studies): every arm and seed in one graph, for hours on 2 cores.
 
-    make ablations RECORDINGS=folder
+    python -m benchmarks.ablations folder     # as the second half of make results
 
-The folder is that of `make results`; the sample set needs none. A study says first how long what is missing takes, and
-is one run in MLflow. Scores are written to results/ablations/ when all arms are done, and not made again while an
-arm's recipe stays as it is; an interrupted study goes on where it was. What is made on the way is in runs/protocols.
+The folder is that of benchmarks/protocols.py; the sample set needs none. A study says first how long what is missing
+takes, and is one run in MLflow. Scores are written to results/ablations/ when all arms are done, and not made again
+while an arm's recipe stays as it is; an interrupted study goes on where it was. What is made on the way is in
+runs/protocols.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The tables of README.md and docs/results.md that come from results/protocols: written anew between their marks.
+"""The tables of README.md and docs/results.md that come from results/: written anew between their marks.
 
     python -m benchmarks.tables
 
@@ -12,25 +12,36 @@ import json
 import re
 import statistics
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.hardware import ROOT
 
-FOLDER = ROOT / "results" / "protocols"
+FOLDERS = (ROOT / "results" / "protocols", ROOT / "results" / "ablations")
 PAGES = ("README.md", "docs/results.md")
 FOLDS = 5
-# name of the table -> its rows: title, and then for each column (recipe, task, fraction, score) or a text.
-_NW = {"all": "top1", "clean": "top1_clean"}
-Cell = tuple[str, str, float, str] | str
 
 
-def nw_ucla() -> list[tuple[str, list[Cell]]]:
+class Score(NamedTuple):
+    """Which score of which runs a cell shows."""
+
+    recipe: str
+    task: str = "linear"
+    fraction: float = 1.0
+    score: str = "top1"
+    arm: str = ""
+
+
+Cell = Score | str
+Rows = list[tuple[str, list[Cell]]]
+
+
+def nw_ucla() -> Rows:
     """Linear evaluation and its neighbours: all 464, clean 369, and trained without the leaked clips."""
 
     def row(title: str, recipe: str, task: str, fraction: float = 1.0, paper: str = "") -> tuple[str, list[Cell]]:
-        return title, [paper, *((recipe, task, fraction, score) for score in _NW.values())]
+        return title, [paper, *(Score(recipe, task, fraction, score) for score in ("top1", "top1_clean"))]
 
     return [
         row("linear evaluation", "nw-ucla", "linear", paper="90.4"),
@@ -49,30 +60,112 @@ def nw_ucla() -> list[tuple[str, list[Cell]]]:
     ]
 
 
-def sbu() -> list[tuple[str, list[Cell]]]:
+def sbu() -> Rows:
     """SBU, five folds."""
-    rows = [("linear evaluation", "linear", 1.0), ("- the same probe, untrained encoder", "floor", 1.0)]
-    rows += [("nearest neighbour", "knn", 1.0), ("semi-supervised, 5 % of the labels", "finetune", 0.05)]
-    return [(title, [("sbu", task, fraction, "top1")]) for title, task, fraction in rows]
+    rows = [
+        ("linear evaluation", "linear", 1.0),
+        ("- the same probe, untrained encoder", "floor", 1.0),
+        ("nearest neighbour", "knn", 1.0),
+        ("semi-supervised, 5 % of the labels", "finetune", 0.05),
+        ("semi-supervised, 10 %", "finetune", 0.10),
+    ]
+    return [(title, [Score("sbu", task, fraction)]) for title, task, fraction in rows]
 
 
-TABLES = {
+def arms(*rows: tuple[str, str, str, str]) -> Callable[[], Rows]:
+    """Rows of an ablation on NW-UCLA: title, arm, and the paper's scores on NTU-60 xsub and xview."""
+    shown = ("top1", "top1_clean", "val_top1")
+    return lambda: [
+        (title, [xsub, xview, *(Score("nw-ucla-ablation", score=score, arm=arm) for score in shown)])
+        for title, arm, xsub, xview in rows
+    ]
+
+
+def persons() -> Rows:
+    """Person-to-person attention: SBU's two-person actions, and the sample set's of one and of two."""
+    sample = ("top1_persons_1", "top1_persons_2", "top1")
+    paper = {"persons-apart": ["63.0 / 71.6 / 64.9"], "full": ["63.7 / 73.5 / 66.0"]}
+    return [
+        (
+            title,
+            [
+                *paper[arm],
+                Score("sbu-ablation", arm=arm),
+                *(Score("sample-ablation", score=score, arm=arm) for score in sample),
+            ],
+        )
+        for title, arm in (("without", "persons-apart"), ("with", "full"))
+    ]
+
+
+_STUDIED = ["paper, NTU-60 xsub", "xview", "all 464", "clean 369", "validation"]
+FULL = "full", "76.3", "83.8"
+# name of a table -> its header and rows: a title, and a cell or a text for each column.
+TABLES: dict[str, tuple[list[str], Callable[[], Rows]]] = {
     "nw-ucla": (["NW-UCLA, cross-view", "paper", "all 464", "clean 369"], nw_ucla),
     "sbu": (["SBU, 5 folds", "all 282"], sbu),
+    "table-1": (
+        ["Table 1", *_STUDIED],
+        arms(
+            ("(1) positions as they are; directions over 1 frame", "mixed", "71.1", "73.5"),
+            ("(2) local motion alone", "local-only", "74.2", "81.9"),
+            ("(3) local motion and global translation", "direction-only", "75.4", "82.8"),
+            ("(4) and magnitudes", "interval-1", "75.7", "82.9"),
+            ("(5) over 1 and 5 frames", "intervals-1-5", "75.9", "83.3"),
+            ("(6) over 1, 5 and 10", *FULL),
+            ("(7) over 1, 5, 10 and 15", "intervals-1-5-10-15", "75.7", "83.4"),
+        ),
+    ),
+    "table-2": (
+        ["Table 2, positional embedding", *_STUDIED],
+        arms(
+            ("fixed waves", "sinusoidal", "75.5", "83.3"),
+            ("trainable", "trainable", "76.0", "83.6"),
+            ("trainable, tight", *FULL),
+        ),
+    ),
+    "table-a": (
+        ["Table A, speed", *_STUDIED],
+        arms(
+            ("all clips sampled to 25 frames (the paper: 150 of 300)", "fixed-25", "75.1", "80.2"),
+            ("to 50 (300)", "fixed-50", "73.2", "79.0"),
+            ("natural, with the mask", *FULL),
+        ),
+    ),
+    "table-b": (
+        ["Table B, joints corrupted", *_STUDIED],
+        arms(
+            ("none", *FULL),
+            ("5 %", "masked-05", "75.7", "82.5"),
+            ("10 %", "masked-10", "74.2", "81.2"),
+            ("15 %", "masked-15", "73.9", "79.9"),
+            ("20 %", "masked-20", "72.4", "79.0"),
+        ),
+    ),
+    "persons": (
+        [
+            "Table 2, person-to-person attention",
+            "paper, NTU-120: one person / two / all",
+            *("SBU, two persons", "sample, one", "sample, two", "sample, all"),
+        ],
+        persons,
+    ),
 }
 
 
-def results(folder: Path = FOLDER) -> list[dict[str, Any]]:
+def results(folders: Sequence[Path] = FOLDERS) -> list[dict[str, Any]]:
     """All of them, a dict each."""
-    return [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.rglob("*.json"))]
+    files = sorted(file for folder in folders for file in folder.rglob("*.json"))
+    return [json.loads(file.read_text(encoding="utf-8")) for file in files]
 
 
-def scores(rows: Sequence[dict[str, Any]], recipe: str, task: str, fraction: float, score: str) -> list[float]:
+def scores(rows: Sequence[dict[str, Any]], what: Score) -> list[float]:
     """One a seed, in per cent."""
     by_seed = defaultdict(list)
     for row in rows:
-        if (row["recipe"], row["task"], row["labelled_fraction"]) == (recipe, task, fraction) and row.get(score):
-            by_seed[row["seed"]].append(100 * row[score])
+        key = row["recipe"], row["task"], row["labelled_fraction"], row.get("arm", "")
+        if key == (what.recipe, what.task, what.fraction, what.arm) and row.get(what.score):
+            by_seed[row["seed"]].append(100 * row[what.score])
             wanted = FOLDS if "fold" in row else 1
     return [statistics.mean(values) for _, values in sorted(by_seed.items()) if len(values) == wanted]
 
@@ -81,7 +174,7 @@ def cell(rows: Sequence[dict[str, Any]], what: Cell) -> str:
     """``90.1 ± 0.4 (5)``; a text as it is."""
     if isinstance(what, str):
         return what
-    found = scores(rows, *what)
+    found = scores(rows, what)
     if not found:
         return "-"
     spread = f" ± {statistics.stdev(found):.1f}" if len(found) > 1 else ""
