@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks import cost
 from benchmarks.hardware import ROOT
 
 FOLDERS = (ROOT / "results" / "protocols", ROOT / "results" / "ablations")
@@ -150,6 +151,10 @@ TABLES: dict[str, tuple[list[str], Callable[[], Rows]]] = {
         ],
         persons,
     ),
+    "cost": (
+        ["recipe", "epochs", "clips", "GFLOP a clip", "PFLOP", "hours, float32 / bfloat16", "days on 2 cores"],
+        lambda: [(title, [*cells]) for title, cells in cost.rows()],
+    ),
 }
 
 
@@ -187,7 +192,8 @@ def table(name: str, rows: Sequence[dict[str, Any]]) -> str:
     lines = [f"| {' | '.join(header)} |", "| --- " * len(header) + "|"]
     for title, cells in make():
         shown = [cell(rows, what) for what in cells]
-        if any(text != "-" for text, what in zip(shown, cells, strict=True) if not isinstance(what, str)):
+        measured = [text for text, what in zip(shown, cells, strict=True) if isinstance(what, Score)]
+        if not measured or set(measured) != {"-"}:
             lines.append(f"| {title} | {' | '.join(shown)} |")
     return "\n".join(lines)
 

@@ -1,7 +1,8 @@
-"""`python -m pipelines run|ablate|compile`."""
+"""`python -m pipelines run|ablate|arms|compile`."""
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -43,6 +44,12 @@ def ablate(
     chosen = studies.load(study)
     names = tuple(name for name in arms.split(",") if name)
     local.ablate(recordings, chosen, chosen.recipes(seeds=chosen.seeds[:seeds], arms=names))
+
+
+@app.command()
+def arms(study: str = typer.Argument(help="name of a study, or a path to a YAML file")) -> None:
+    """Print a study's `arms` as JSON: the parameter of build/ablation.yaml on a cluster."""
+    print(json.dumps([{"recipe": arm.to_json()} for arm in studies.load(study).recipes()]))
 
 
 @app.command("compile")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from benchmarks import ablations
-from glt import study
+from glt import recipe, study
 from glt.lifecycle import tracking
 from pipelines import local
 from tests.pipelines.conftest import change
@@ -19,9 +21,9 @@ from tests.pipelines.test_local_run import children, parents
 @pytest.fixture(scope="module")
 def studied(home: Path, tmp_path_factory: pytest.TempPathFactory) -> study.Study:
     folder = tmp_path_factory.mktemp("study")
-    recipe = change(folder, pretrain={"epochs": 1, "batch": 16, "lr": 0.005})
+    base = change(folder, pretrain={"epochs": 1, "batch": 16, "lr": 0.005})
     arms = {"full": {}, "persons-apart": {"model": {"person_attention": False}}}
-    fields = {"name": "tiny", "recipe": str(recipe), "seeds": [0, 1], "arms": arms}
+    fields = {"name": "tiny", "recipe": str(base), "seeds": [0, 1], "arms": arms}
     (folder / "study.yaml").write_text(yaml.safe_dump(fields, sort_keys=False), encoding="utf-8")
     return study.load(str(folder / "study.yaml"))
 
@@ -29,11 +31,12 @@ def studied(home: Path, tmp_path_factory: pytest.TempPathFactory) -> study.Study
 def test_arms_stand_side_by_side(
     studied: study.Study, home: Path, recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = {(arm.arm, arm.seed): row for arm, row in ablations.measured(studied, recordings, studied.recipes())}
+    chosen = [*studied.recipes(seeds=(0,)), *studied.recipes(seeds=(1,), arms=("persons-apart",))]
+    rows = {(arm.arm, arm.seed): row for arm, row in ablations.measured(studied, recordings, chosen)}
     (parent,) = parents(home)
     assert parent.info.status == "FINISHED"
     steps = {run.data.tags["glt.step"]: run for run in children(parent)}
-    trained = [f"{arm}-seed{seed}" for arm in ("full", "persons-apart") for seed in (0, 1)]
+    trained = ["full-seed0", "persons-apart-seed0", "persons-apart-seed1"]
     names = {f"{step}/{arm}" for step in ("disentangle", "pretrain", "linear_probe") for arm in trained}
     assert steps.keys() == names | {"ingest", "compare_arms"}
     assert {run.info.status for run in steps.values()} == {"FINISHED"}
@@ -49,7 +52,7 @@ def test_arms_stand_side_by_side(
         "figures/arms.png"
     ]
 
-    assert rows.keys() == {("full", 0), ("full", 1), ("persons-apart", 0), ("persons-apart", 1)}
+    assert rows.keys() == {("full", 0), ("persons-apart", 0), ("persons-apart", 1)}
     row = rows["persons-apart", 1]
     assert row["top1"] == metrics["persons-apart-seed1"]
     wanted = {"dataset", "protocol", "recipe", "arm", "task", "labelled_fraction", "seed", "commit", "data_version"}
@@ -61,3 +64,18 @@ def test_arms_stand_side_by_side(
     assert shown.count("nothing changed, reused") == 1 + 2 * 3
     assert "persons-apart" in shown
     assert "full-seed0 pretrain" in shown
+
+
+def test_a_cluster_gets_the_arms_as_a_parameter() -> None:
+    command = [sys.executable, "-m", "pipelines", "arms", "sbu"]
+    shown = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert [recipe.load(arm["recipe"]) for arm in shown] == study.load("sbu").recipes()
+
+
+def test_an_unknown_arm_is_one_line_before_anything_runs() -> None:
+    command = [sys.executable, "-m", "pipelines", "ablate", "--study", "sample", "--arms", "nope"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert "no arm nope; it has full, persons-apart" in run.stderr
+    assert "Traceback" not in run.stderr
+    assert run.stdout == ""
