@@ -74,6 +74,11 @@ class Run:
         return whole.model_copy(update=changes)
 
     @property
+    def title(self) -> str:
+        """What it is called on the screen."""
+        return f"{self.recipe}, seed {self.seed}" + (f", fold {self.fold}" if self.fold else "")
+
+    @property
     def sha256(self) -> str:
         """Of the recipe: scores of another one do not count."""
         return sha256(self.settings)
@@ -115,17 +120,18 @@ def main() -> None:
     console = Console()
     console.print(f"{len(chosen) - len(missing)} of {len(chosen)} runs are there; the others take {hours:.1f} h, about")
     for number, run in enumerate(missing, 1):
-        where = f", fold {run.fold}" if run.fold else ""
-        console.rule(f"run {number} of {len(missing)}: {run.recipe}, seed {run.seed}{where}")
-        recordings = given.recordings / ARCHIVES[run.settings.data.dataset]
+        console.rule(f"run {number} of {len(missing)}: {run.title}")
         if set(run.missing) - set(CONTROLS):
-            for task, row in measured(run, recordings):
+            for task, row in measured(run, given.recordings / ARCHIVES[run.settings.data.dataset]):
                 artifact.write_json(run.files[task], row)
-        for task, row in controls(run, recordings, [task for task in run.missing if task in CONTROLS]):
-            artifact.write_json(run.files[task], row)
     for name, streams in STREAMS.items():
         for seed in given.seeds:
             _average(name, [run for run in RUNS if run.recipe in streams and run.seed == seed])
+    for run in missing:
+        if tasks := [task for task in run.missing if task in CONTROLS]:
+            console.rule(f"{run.title}: {', '.join(tasks)}")
+            for task, row in controls(run, given.recordings / ARCHIVES[run.settings.data.dataset], tasks):
+                artifact.write_json(run.files[task], row)
 
 
 def measured(run: Run, recordings: Path) -> Iterator[tuple[str, dict[str, Any]]]:
