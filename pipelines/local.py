@@ -143,13 +143,14 @@ def _run_graph(graph: BaseComponent, home: Path, log: Path, arguments: Mapping[s
     root = logging.getLogger()
     with log.open("w", encoding="utf-8") as file, contextlib.redirect_stdout(StepDisplay(sys.stdout, file)) as display:
         handler = logging.StreamHandler(display)  # a reused step is said through the root logger alone
+        before, level = root.handlers[:], root.level
         root.addHandler(handler)
-        level = root.level
         root.setLevel(logging.INFO)
         try:
             graph(**arguments)
         finally:
-            root.removeHandler(handler)
+            # Those the runner put there, too: tasks that end at once each put back what the other had set.
+            root.handlers[:] = before
             root.setLevel(level)
 
 

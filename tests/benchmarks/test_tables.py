@@ -40,6 +40,15 @@ def test_a_marked_table_is_made_anew_and_the_rest_stays() -> None:
     assert tables.written(made, []) != made
 
 
+def test_empty_marks_are_filled_each_with_its_own_table() -> None:
+    page = "<!-- table: sbu -->\n<!-- end -->\nbetween\n<!-- table: table-1 -->\n<!-- end -->\n"
+    made = tables.written(page, [row(0, 0.8, "nw-ucla-ablation", arm="full")])
+    assert made.startswith(
+        "<!-- table: sbu -->\nNot measured yet.\n<!-- end -->\nbetween\n<!-- table: table-1 -->\n| Table 1"
+    )
+    assert tables.written(made, [row(0, 0.8, "nw-ucla-ablation", arm="full")]) == made
+
+
 def test_an_arm_s_scores_are_its_own() -> None:
     rows = [row(0, 0.8, "nw-ucla-ablation", arm="full"), row(0, 0.7, "nw-ucla-ablation", arm="mixed")]
     assert tables.cell(rows, Score("nw-ucla-ablation", arm="full")) == "80.0 (1)"

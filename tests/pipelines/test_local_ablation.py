@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -31,8 +32,10 @@ def studied(home: Path, tmp_path_factory: pytest.TempPathFactory) -> study.Study
 def test_arms_stand_side_by_side(
     studied: study.Study, home: Path, recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    handlers = logging.getLogger().handlers[:]
     chosen = [*studied.recipes(seeds=(0,)), *studied.recipes(seeds=(1,), arms=("persons-apart",))]
     rows = {(arm.arm, arm.seed): row for arm, row in ablations.measured(studied, recordings, chosen)}
+    assert logging.getLogger().handlers == handlers, "a task of the loop left one behind"
     (parent,) = parents(home)
     assert parent.info.status == "FINISHED"
     steps = {run.data.tags["glt.step"]: run for run in children(parent)}
