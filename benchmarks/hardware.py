@@ -13,9 +13,13 @@ ROOT = Path(__file__).parents[1]
 
 
 def commit() -> str:
-    """The commit of the source tree, `-dirty` if it has changes."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    """The commit of the source tree, `-dirty` if it has changes; those that measuring itself makes do not count."""
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!results", ":!docs")
+    return _git("rev-parse", "--short=12", "HEAD") + ("-dirty" if changed else "")
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def hardware(threads: int) -> dict[str, object]:
