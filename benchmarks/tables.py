@@ -51,7 +51,7 @@ def nw_ucla() -> Rows:
         row("- bone stream alone", "nw-ucla-bone", "linear"),
         row("- motion stream alone", "nw-ucla-motion", "linear"),
         row("- trained on 925, without the leaked 95", "nw-ucla-deduplicated", "linear"),
-        row("- the same probe, untrained encoder", "nw-ucla", "floor"),
+        row("- the untrained encoder, our probe", "nw-ucla", "floor"),
         row("- logistic regression on statistics by hand", "nw-ucla", "floor-by-hand"),
         row("- logistic regression on raw positions and displacements", "nw-ucla", "floor-raw"),
         row("nearest neighbour", "nw-ucla", "knn"),
