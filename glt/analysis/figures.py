@@ -191,7 +191,12 @@ def curves(history: Sequence[Mapping[str, float]]) -> Figure:
 
 @styled
 def confusion(labels: Iterable[str], predicted: Iterable[str], classes: Sequence[str]) -> Figure:
-    """Row-normalised confusion matrix: true classes down, answers across; counts in the cells up to 20 classes."""
+    """Row-normalised confusion matrix: true classes down, answers across; counts in the cells up to 20 classes.
+
+    Labels that are none of the classes, as no training clip has them, come last.
+    """
+    labels = list(labels)
+    classes = [*classes, *sorted(set(labels) - set(classes))]
     place = {name: number for number, name in enumerate(classes)}
     counts = np.zeros((len(classes), len(classes)), int)
     np.add.at(counts, ([place[x] for x in labels], [place[x] for x in predicted]), 1)

@@ -92,6 +92,12 @@ def test_confusion_counts_and_shades_by_row() -> None:
     assert alpha.keys() == {(0, 0), (1, 0), (1, 1)}
 
 
+def test_a_class_that_no_training_clip_shows_has_a_row() -> None:
+    (ax,) = figures.confusion(["a", "unseen", "b"], ["a", "b", "b"], ["b", "a"]).axes
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["b", "a", "unseen"]
+    assert sorted(text.get_position() for text in ax.texts) == [(0, 0), (0, 2), (1, 1)]
+
+
 def test_many_classes_are_shaded_only() -> None:
     names = [f"class {n}" for n in range(figures.COUNTED + 1)]
     figure = figures.confusion(names, names, names)
