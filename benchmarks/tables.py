@@ -20,6 +20,7 @@ from benchmarks import cost
 from benchmarks.hardware import ROOT
 
 FOLDERS = (ROOT / "results" / "protocols", ROOT / "results" / "ablations")
+NTU = ROOT / "results" / "ntu-run.json"
 PAGES = ("README.md", "docs/results.md")
 FOLDS = 5
 
@@ -100,6 +101,21 @@ def persons() -> Rows:
     ]
 
 
+def ntu_run() -> Rows:
+    """What the NTU recipe did in a few steps; nothing if it has not been run."""
+    if not NTU.exists():
+        return []
+    found = json.loads(NTU.read_text(encoding="utf-8"))["recordings"]
+    rows: Rows = []
+    for name, run in found.items():
+        seconds = run["seconds"]
+        cells = [f"{run['clips']}, {run['train']} train", f"{run['steps']}"]
+        cells += [f"{run['loss']:.2f}", f"{run['loss_of_guessing']:.2f}"]
+        cells += [f"{seconds['pretrain']:.0f} s", f"{sum(seconds.values()):.0f} s"]
+        rows.append((name, [*cells]))
+    return rows
+
+
 _STUDIED = ["paper, NTU-60 xsub", "xview", "all 464", "clean 369", "validation"]
 FULL = "full", "76.3", "83.8"
 # name of a table -> its header and rows: a title, and a cell or a text for each column.
@@ -151,6 +167,10 @@ TABLES: dict[str, tuple[list[str], Callable[[], Rows]]] = {
             *("SBU, two persons", "sample, one", "sample, two", "sample, all"),
         ],
         persons,
+    ),
+    "ntu-run": (
+        ["recordings", "clips", "steps", "loss", "of guessing", "pretraining", "whole graph"],
+        ntu_run,
     ),
     "cost": (
         ["recipe", "epochs", "clips", "GFLOP a clip", "PFLOP", "hours, float32 / bfloat16", "days on 2 cores"],
