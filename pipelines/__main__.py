@@ -15,14 +15,14 @@ from pipelines.ablation import ablation_pipeline
 from pipelines.profiles import PROFILES
 from pipelines.training import training_pipeline
 
+RECORDINGS = "path, s3://... or dvc+<git repository>@<revision>; none: what data.dvc pins"
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.command()
 def run(
-    recordings: str = typer.Option(
-        "", help="path, s3://... or dvc+<git repository>@<revision>; none: what data.dvc pins"
-    ),
+    recordings: str = typer.Option("", help=RECORDINGS),
     recipe: str = typer.Option("sample", help="name of a recipe, or a path to a YAML file"),
 ) -> None:
     """Run the training graph on this machine."""
@@ -33,7 +33,7 @@ def run(
 
 @app.command()
 def ablate(
-    recordings: str = typer.Option("", help="as of run"),
+    recordings: str = typer.Option("", help=RECORDINGS),
     study: str = typer.Option("sample", help="name of a study, or a path to a YAML file"),
     arms: str = typer.Option("", help="some of its arms, with commas between; none: all"),
     seeds: int = typer.Option(0, min=0, help="only its first so many seeds; 0: all"),
