@@ -16,12 +16,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
 from benchmarks import protocols
 from benchmarks.hardware import ROOT, commit, hardware
 from glt import artifact, study
+from glt.analysis.arms import Trained
 from glt.lifecycle import recordings as pinned
 from glt.lifecycle import tracking
 from glt.recipe import Recipe
@@ -59,11 +59,10 @@ def measured(studied: Study, recordings: Path, arms: Sequence[Recipe]) -> Iterat
     """Run the graph; each arm and seed with its row of results."""
     parent = local.ablate(str(recordings), studied, arms)
     tags, steps = tracking.connect().get_run(parent).data.tags, protocols.steps(parent)
-    threads = max(1, torch.get_num_threads() // min(2, len(arms)))
+    threads = local.threads_of_an_arm(len(arms))
     for arm in arms:
-        ran = [steps[f"{step}/{arm.arm}-seed{arm.seed}"] for step in ("pretrain", "linear_probe")]
-        metrics = ran[-1].data.metrics
-        scores = {key.removeprefix("probe/"): value for key, value in metrics.items() if key.startswith("probe/")}
+        ran = [steps[f"{step}/{arm.trained_arm}"] for step in ("pretrain", "linear_probe")]
+        scores = Trained(arm.arm, arm.seed, ran[-1].data.metrics).scores
         yield (
             arm,
             {
@@ -92,7 +91,7 @@ def _recordings(studied: Study, folder: Path) -> Path:
 
 
 def _file(name: str, arm: Recipe, fold: int) -> Path:
-    return OUT / name / f"{arm.arm}-seed{arm.seed}{f'-fold{fold}' if fold else ''}.json"
+    return OUT / name / f"{arm.trained_arm}{f'-fold{fold}' if fold else ''}.json"
 
 
 if __name__ == "__main__":

@@ -55,11 +55,12 @@ def main() -> None:
 
 
 def _trained(recipe: Recipe, archive: Path, place: Path) -> tuple[Path, Path]:
-    """The folders of motions and encoder, made if they are not there."""
-    text, encoder = recipe.to_json(), place / "encoder" / place.name
+    """The folders of motions and encoder, made if they are not there; the clips are one for all of a data set."""
+    clips, text, encoder = place.parent / "clips", recipe.to_json(), place / "encoder" / place.name
     if not (place / "motions" / artifact.MANIFEST).exists():
-        data.ingest(str(archive), text, place / "clips")
-        data.disentangle(place / "clips", text, place / "motions")
+        if not (clips / artifact.MANIFEST).exists():
+            data.ingest(str(archive), text, clips)
+        data.disentangle(clips, text, place / "motions")
     if not (encoder / artifact.MANIFEST).exists():
         training.pretrain(place / "motions", text, encoder, accelerator="cpu")
     return place / "motions", encoder

@@ -13,7 +13,6 @@ import argparse
 import json
 import math
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +48,7 @@ def did(recordings: Path, name: str) -> dict[str, Any]:
     """Run the graph on these recordings: clips, steps of the optimiser, loss beside that of guessing, seconds a step
     of the graph, the model's version."""
     recipe = changed(load(RECIPE), {**SHORT, "data": {"dataset": f"ntu60-{name}"}}, RECIPE)
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "recipe.json"
-        file.write_text(recipe.to_json(), encoding="utf-8")
-        parent = local.run(str(recordings), str(file))
+    parent = local.run(str(recordings), recipe.to_json())
     run = tracking.connect().get_run(parent).data
     steps = protocols.steps(parent)
     clips = int(steps["disentangle"].data.metrics["data/train"])

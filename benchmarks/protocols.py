@@ -14,7 +14,6 @@ import argparse
 import hashlib
 import json
 import os
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -141,10 +140,7 @@ def main() -> None:
 
 def measured(run: Run, recordings: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Run the graph; a row of results for each task."""
-    with tempfile.TemporaryDirectory() as folder:
-        recipe = Path(folder) / f"{run.recipe}.json"
-        recipe.write_text(run.settings.to_json(), encoding="utf-8")
-        parent = local.run(str(recordings), str(recipe))
+    parent = local.run(str(recordings), run.settings.to_json())
     found = tracking.connect().get_run(parent).data
     metrics, tags = found.metrics, found.tags
     took = {step: seconds(run) for step, run in steps(parent).items()}

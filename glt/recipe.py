@@ -228,6 +228,11 @@ class Recipe(Section):
         return self
 
     @property
+    def trained_arm(self) -> str:
+        """In a study, the arm and the seed, as in ``no-mask-seed0``: what its steps are told apart by; else empty."""
+        return f"{self.arm}-seed{self.seed}" if self.arm else ""
+
+    @property
     def model_name(self) -> str:
         """Registered model: glt-<dataset>-<split>; a fold has a model of its own, as its test side is its own."""
         return f"glt-{self.experiment}"

@@ -33,7 +33,7 @@ def run(recordings: str, recipe_name: str) -> str:
 
     Args:
         recordings: a path, ``s3://bucket/prefix`` or ``dvc+<git repository>@<revision>``; empty for what data.dvc pins.
-        recipe_name: name of a recipe, or a path to a YAML file.
+        recipe_name: name of a recipe, a path to a YAML file, or a recipe's text.
 
     Returns:
         The id of the parent run in MLflow, which holds all scores.
@@ -67,10 +67,10 @@ def ablate(recordings: str, studied: Study, arms: Sequence[Recipe]) -> str:
         GltError: as `run`.
     """
     base, screen, started = studied.base, Console(), time.monotonic()
-    threads = max(1, (os.cpu_count() or 1) // min(AT_ONCE, len(arms)))
     items = [{"recipe": arm.to_json()} for arm in arms]
     graph = ablation_pipeline("local")
-    parent, _ = _execute(screen, graph, recordings, base, base.to_json(), {"OMP_NUM_THREADS": str(threads)}, arms=items)
+    threads = {"OMP_NUM_THREADS": str(threads_of_an_arm(len(arms)))}
+    parent, _ = _execute(screen, graph, recordings, base, base.to_json(), threads, arms=items)
     metrics = tracking.connect().get_run(parent).data.metrics
     table = Table(title=f"{studied.name}, {time.monotonic() - started:.0f} s", title_justify="left", box=None)
     for column in ("arm", "top-1", "without twins", "validation"):
@@ -80,6 +80,11 @@ def ablate(recordings: str, studied: Study, arms: Sequence[Recipe]) -> str:
         table.add_row(arm, *(f"{100 * metrics[key]:.1f} %" if key in metrics else "" for key in keys))
     screen.print(table)
     return parent
+
+
+def threads_of_an_arm(arms: int) -> int:
+    """How many threads `ablate` gives to each of so many arms."""
+    return max(1, (os.cpu_count() or 1) // min(AT_ONCE, arms))
 
 
 def _execute(

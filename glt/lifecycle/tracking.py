@@ -114,11 +114,10 @@ def step(recipe: Recipe, versions: Versions, name: str, key: str = "") -> Iterat
     above = _parent(client, recipe, versions)
     if client.get_run(above).info.status != "RUNNING":  # the pipeline run is tried again
         client.update_run(above, status="RUNNING")
-    arm = f"{recipe.arm}-seed{recipe.seed}" if recipe.arm else ""
-    title = "/".join(part for part in (name, arm, key) if part)
-    run = StepRun(client, _child(client, above, title), above, arm)
+    title = "/".join(part for part in (name, recipe.trained_arm, key) if part)
+    run = StepRun(client, _child(client, above, title), above, recipe.trained_arm)
     run.tags({STEP: title, **_tags(recipe, versions)})
-    if arm:  # the parent's settings are not those of every arm
+    if recipe.arm:  # the parent's settings are not those of every arm
         run.params(_flat(recipe.model_dump(mode="json")))
     status = "FAILED"
     try:

@@ -12,6 +12,7 @@ import pandas as pd
 from glt import artifact, recipe
 from glt.analysis import arms
 from glt.lifecycle import tracking
+from glt.recipe import Recipe
 from glt.steps.provenance import made_by
 
 
@@ -34,7 +35,7 @@ def compare_arms(
         GltError: an artifact is not whole.
     """
     base, version = recipe.load(settings), tracking.Versions(data_version, code_version)
-    trained = [_read(folder) for folder in classifiers]
+    recipes, trained = zip(*map(_read, classifiers), strict=True)
     table = arms.table(trained)
     with tracking.step(base, version, "compare_arms") as run, tempfile.TemporaryDirectory() as folder:
         run.figure(arms.picture(trained), "arms.png")
@@ -49,18 +50,18 @@ def compare_arms(
         }
         run.metrics(metrics)
         made = {
-            f"step.{step}/{one.arm}-seed{one.seed}": made_by(folder)
+            f"step.{step}/{arm.trained_arm}": made_by(artifact_folder)
             for step, folders in (("pretrain", encoders), ("linear_probe", classifiers))
-            for one, folder in zip(trained, folders, strict=True)
+            for arm, artifact_folder in zip(recipes, folders, strict=True)
         }
         tracking.on_parent(base, version, metrics, made)
     return metrics, _markdown(table)
 
 
-def _read(folder: Path) -> arms.Trained:
-    info = artifact.open_artifact(folder, "classifier")
+def _read(folder: Path) -> tuple[Recipe, arms.Trained]:
+    arm = recipe.parse(artifact.open_artifact(folder, "classifier")["recipe"], str(folder))
     metrics = json.loads((Path(folder) / "metrics.json").read_text(encoding="utf-8"))
-    return arms.Trained(str(info["recipe"]["arm"]), int(info["recipe"]["seed"]), metrics)
+    return arm, arms.Trained(arm.arm, arm.seed, metrics)
 
 
 def _markdown(table: pd.DataFrame) -> str:
