@@ -5,13 +5,15 @@ RECIPE ?= sample
 STUDY ?= sample
 RECORDINGS ?=
 ADD ?=
+FROM ?=
+INTO ?=
 PROFILE ?= gpu
 IMAGE ?= glt:0.1.0
 TORCH_INDEX_URL ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run ui test data compile image bench results ablate difficulty record clean
+.PHONY: help setup run ui test test-stack collect data compile image bench results ablate difficulty record clean
 
 help: ## List every target
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -36,6 +38,12 @@ test: setup ## Check style and types, then run the tests (GLT_REAL_DATA=folder a
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+test-stack: setup ## Run the slower tests: real servers, killed processes
+	$(BIN)/pytest -m stack
+
+collect: setup ## Take what is new in a landing bucket into data/ (FROM=s3://bucket/prefix, RECIPE=, INTO=dvc+<git>@<branch>)
+	@$(BIN)/glt collect "$(FROM)" "$(RECIPE)" $(if $(INTO),--into "$(INTO)",--commit)
 
 data: setup ## Bring data/ to what data.dvc pins, replace it by RECORDINGS=, or put a batch beside it: ADD=
 	@$(BIN)/glt data $(if $(ADD),--add "$(ADD)",$(if $(RECORDINGS),"$(RECORDINGS)"))

@@ -19,7 +19,7 @@ from glt.analysis import summary
 from glt.errors import GltError, SharedError
 from glt.lifecycle import recordings as pinned
 from glt.lifecycle import registry, tracking
-from glt.steps import attention, compare, data, release, report, training
+from glt.steps import attention, collect, compare, data, release, report, training
 
 
 def show(result: Any) -> None:
@@ -96,6 +96,7 @@ def rollback(name: str = typer.Argument(help="registered model, such as glt-samp
 
 
 for step in (
+    collect.collect,
     data.ingest,
     data.inspect,
     data.disentangle,

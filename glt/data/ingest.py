@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from glt.data.reading import MISSING_LIST, read
 from glt.data.recording import Recording, Rejection
 from glt.data.schema import checked_index
 from glt.data.segments import Part, SegmentCache, settings
-from glt.data.sources import batches
+from glt.data.sources import Batch, batches
 from glt.errors import GltError
 from glt.recipe import Recipe
 from glt.recipe_data import DataConfig
@@ -61,11 +61,6 @@ def ingest(
             f"{error.filename or out}: {error.strerror or error}; free space on the disk or mend the permissions of "
             f"{out} and {segments}, then run again: finished segments are taken over"
         ) from error
-    except TerminatedWorkerError as error:
-        raise GltError(
-            f"recordings {recordings}: a process that reads them was killed, probably for want of memory; "
-            "run again with more memory or fewer processes: finished segments are taken over"
-        ) from error
 
 
 def _ingest(
@@ -95,7 +90,7 @@ def _ingest(
             else:
                 parts[part.digest] = part
                 if not cache.has(part.digest):
-                    _write(part, data, shaping, cache.place(part.digest), tell, processes or joblib.cpu_count())
+                    _write(part, data, shaping, cache.place(part.digest), tell, processes)
             done += len(part.batch.names)
             tell(0)
     finally:
@@ -123,21 +118,38 @@ def _ingest(
     _reject_list(out).unlink(missing_ok=True)
 
 
-def _write(
-    part: Part, data: DataConfig, shaping: str, folder: Path, tell: Callable[[int], None], processes: int
-) -> None:
-    """Read a part, in several processes if that pays, and write its segment."""
-    info: dict[str, Any] = {"settings": shaping, "files": part.files, "skeleton": None}
+def read_batch(
+    batch: Batch, data: DataConfig, processes: int | None = None
+) -> Iterator[list[tuple[str, list[Recording | Rejection]]]]:
+    """The files of a batch with their clips and rejections, some at a time; in several processes if that pays.
+
+    Raises:
+        GltError: a process was killed.
+    """
     pool = joblib.Parallel(
-        n_jobs=processes if len(part.batch.names) > 4 * _CHUNK else 1,
+        n_jobs=(processes or joblib.cpu_count()) if len(batch.names) > 4 * _CHUNK else 1,
         pre_dispatch="3*n_jobs",
         batch_size=1,
         return_as="generator",
     )
+    try:
+        yield from pool(joblib.delayed(read)(chunk, data) for chunk in batch.chunks(_CHUNK))
+    except TerminatedWorkerError as error:
+        raise GltError(
+            f"recordings {batch.path}: a process that reads them was killed, probably for want of memory; "
+            "run again with more memory or fewer processes: finished segments are taken over"
+        ) from error
+
+
+def _write(
+    part: Part, data: DataConfig, shaping: str, folder: Path, tell: Callable[[int], None], processes: int | None
+) -> None:
+    """Read a part, and write its segment."""
+    info: dict[str, Any] = {"settings": shaping, "files": part.files, "skeleton": None}
     with artifact.create(folder, "segment", info) as draft:
         with SegmentWriter(draft, data.persons) as segment:
             number = 0
-            for files in pool(joblib.delayed(read)(chunk, data) for chunk in part.batch.chunks(_CHUNK)):
+            for files in read_batch(part.batch, data, processes):
                 for source, found in files:
                     for recording in found:
                         _add(segment, source, recording)

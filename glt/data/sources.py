@@ -142,7 +142,7 @@ def _search(recordings: Path, suffixes: tuple[str, ...], sidecars: tuple[str, ..
     if recordings.is_dir():
         files = [file.relative_to(recordings).as_posix() for file in recordings.rglob("*") if file.is_file()]
         for name in sorted(files):
-            if archives.is_archive(name) and _visible(name):
+            if archives.is_archive(name) and visible(name):
                 yield _archive(recordings / name, suffixes, sidecars)
         yield Batch(recordings, _chosen(files, suffixes), beside=_chosen(files, sidecars, whole=True))
     elif recordings.name.lower().endswith(suffixes) and not archives.is_archive(recordings.name):
@@ -167,10 +167,11 @@ def _archive(path: Path, suffixes: tuple[str, ...], sidecars: tuple[str, ...]) -
 def _chosen(names: list[str], ends: tuple[str, ...], *, whole: bool = False) -> tuple[str, ...]:
     """Visible names whose last part ends so, or is so."""
     last = ((name, name.rpartition("/")[2].lower()) for name in names)
-    return tuple(sorted(n for n, end in last if _visible(n) and (end in ends if whole else end.endswith(ends))))
+    return tuple(sorted(n for n, end in last if visible(n) and (end in ends if whole else end.endswith(ends))))
 
 
-def _visible(name: str) -> bool:
+def visible(name: str) -> bool:
+    """Whether a file, by its name from the folder given, is somebody's work: not hidden, and not what macOS adds."""
     # By hand: as paths, the names of an archive of 50,000 recordings would take seconds.
     return not any(part.startswith((".", "__MACOSX")) and part != "." for part in name.split("/"))
 

@@ -1,6 +1,7 @@
 """The landing bucket: recordings below ``s3://bucket/prefix``, brought to this machine object by object.
 
-A prefix is a folder, or one object: ``s3://bucket/week-4`` does not mean ``week-47`` as well.
+A prefix is a folder, or one object: ``s3://bucket/week-4`` does not mean ``week-47`` as well. What `file` has put into
+the quarantine of the bucket is no recording.
 
 Objects that are here already, with the same size and ETag, are not fetched again, so that a new batch costs its own
 bytes. The endpoint and the keys are those of every AWS tool (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, ...).
@@ -8,11 +9,13 @@ bytes. The endpoint and the keys are those of every AWS tool (AWS_ENDPOINT_URL, 
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import json
 import os
 import re
 import tempfile
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -22,6 +25,7 @@ from glt.errors import GltError
 from glt.reporter import ConsoleReporter
 
 SCHEME = "s3://"
+QUARANTINE = "quarantine/"  # prefix of a bucket
 _ADDRESS = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]+)(?:/(?P<prefix>.*))?")
 _LISTING = "objects.json"  # what has been fetched, beside the files
 _SECONDS = 10
@@ -29,11 +33,12 @@ _SECONDS = 10
 
 @dataclass(frozen=True)
 class Object:
-    """An object below the prefix: its name from there, its size in bytes, and its ETag (the MD5 of a small one)."""
+    """An object below the prefix: its name from there, its size in bytes, its ETag (the MD5 of a small one), when."""
 
     name: str
     size: int
     etag: str
+    modified: dt.datetime
 
 
 def data_version(address: str) -> str:
@@ -50,25 +55,30 @@ def listing(address: str) -> list[Object]:
     """The objects below an address, by name; those that stand for folders are left out.
 
     Raises:
-        GltError: no such bucket, no object, no keys, no answer, or a name that points out of the folder.
+        GltError: no such bucket, no object, no keys, no answer, or a name that no file can have.
     """
+    found = delivered(address)
+    if not found:
+        raise GltError(f"recordings {address}: no objects there; check the bucket and the prefix")
+    return found
+
+
+def delivered(address: str) -> list[Object]:
+    """As `listing`, but there may be none yet."""
     bucket, prefix = _parts(address)
-    pages = _asked(
-        address, lambda: list(_client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix))
-    )
     found = []
-    for entry in (entry for page in pages for entry in page.get("Contents", ())):
+    for entry in _entries(bucket, prefix, address):
         key = str(entry["Key"])
-        if key != prefix and not key.startswith(_joined(prefix, "")):
-            continue
-        name = PurePosixPath(key).name if key == prefix else key[len(prefix) :].lstrip("/")
-        if name.endswith("/") or not name:
+        name = _name(prefix, key)
+        if not name or (key.startswith(QUARANTINE) and not prefix.startswith(QUARANTINE)):
             continue
         if ".." in PurePosixPath(name).parts or "\\" in name:
             raise GltError(f"recordings {address}: object {key!r:.80} points out of the folder; rename it")
-        found.append(Object(name, int(entry["Size"]), str(entry["ETag"]).strip('"')))
-    if not found:
-        raise GltError(f"recordings {address}: no objects there; check the bucket and the prefix")
+        found.append(Object(name, int(entry["Size"]), str(entry["ETag"]).strip('"'), entry["LastModified"]))
+    names = {one.name for one in found}
+    for name in names:
+        if above := names.intersection(str(parent) for parent in PurePosixPath(name).parents):
+            raise GltError(f"recordings {address}: object {above.pop()!r:.80} is the folder of another; rename it")
     return sorted(found, key=lambda one: one.name)
 
 
@@ -78,27 +88,104 @@ def fetch(address: str, folder: Path) -> Path:
     Raises:
         GltError: as `listing`, or an object that changed or broke on its way.
     """
-    bucket, prefix = _parts(address)
-    place = Path(folder) / hashlib.sha256(address.encode()).hexdigest()[:16]
-    files, notes = place / "files", place / _LISTING
     objects = listing(address)
+    files = download(address, objects, folder)
+    names = {found.name for found in objects}
+    for file in sorted(path for path in files.rglob("*") if path.is_file()):
+        if file.relative_to(files).as_posix() not in names:
+            file.unlink()
+    return files
+
+
+def download(address: str, objects: Iterable[Object], folder: Path) -> Path:
+    """Some of the objects below an address, as files in the folder that `fetch` gives; others in it stay.
+
+    Raises:
+        GltError: as `fetch`.
+    """
+    bucket, prefix = _parts(address)
+    place, objects = Path(folder) / hashlib.sha256(address.encode()).hexdigest()[:16], tuple(objects)
+    files, notes = place / "files", place / _LISTING
     here = _here(notes)
     reporter, done, total = ConsoleReporter(), 0, sum(found.size for found in objects)
     client = _client()
     for found in objects:
         file = files / found.name
         if here.get(found.name) != [found.size, found.etag] or not file.is_file() or file.stat().st_size != found.size:
-            key = prefix if PurePosixPath(prefix).name == found.name else _joined(prefix, found.name)
+            key = _key(prefix, found.name)
             _asked(address, lambda key=key, file=file, found=found: _download(client, bucket, key, file, found))
             here[found.name] = [found.size, found.etag]
             artifact.write_json(notes, here)
         done += found.size
         reporter.progress("fetch", done >> 20, max(total >> 20, 1), "MiB")
-    names = {found.name for found in objects}
-    for file in sorted(path for path in files.rglob("*") if path.is_file()):
-        if file.relative_to(files).as_posix() not in names:
-            file.unlink()
     return files
+
+
+def filed(address: str, verdict: str) -> set[tuple[str, str]]:
+    """Name and ETag of the objects of an address that stand in the quarantine with this verdict.
+
+    Raises:
+        GltError: the bucket cannot be read.
+    """
+    bucket, prefix = _parts(address)
+    found = set()
+    for entry in _entries(bucket, f"{QUARANTINE}{prefix}", address):
+        if str(entry["Key"]).endswith(f"/{verdict}"):
+            key, etag, _ = str(entry["Key"]).removeprefix(QUARANTINE).rsplit("/", 2)
+            if name := _name(prefix, key):
+                found.add((name, etag))
+    return found
+
+
+def locate(address: str, name: str) -> str:
+    """The address of one object below an address."""
+    bucket, prefix = _parts(address)
+    return f"{SCHEME}{bucket}/{_key(prefix, name)}"
+
+
+def file(address: str, found: Object, contents: Iterable[tuple[str, bytes | Path]]) -> str:
+    """Put what is wrong with an object into the quarantine, in this order: ``quarantine/<key>/<ETag>/<name>``.
+
+    What stands there under the same name is replaced, so that an interrupted filing can be done again.
+
+    Args:
+        address: of the landing.
+        found: the object.
+        contents: names below its own folder, and what they hold, or a file that does.
+
+    Returns:
+        The folder's address.
+
+    Raises:
+        GltError: the bucket cannot be written.
+    """
+    bucket, prefix = _parts(address)
+    client, folder = _client(), f"{QUARANTINE}{_key(prefix, found.name)}/{found.etag}"
+    for name, content in contents:
+        _asked(address, lambda key=f"{folder}/{name}", content=content: _upload(client, bucket, key, content))
+    return f"{SCHEME}{bucket}/{folder}"
+
+
+def _entries(bucket: str, prefix: str, address: str) -> Iterator[dict[str, Any]]:
+    """What S3 says of each object whose key begins with `prefix`."""
+    pages = _asked(
+        address, lambda: list(_client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix))
+    )
+    return (entry for page in pages for entry in page.get("Contents", ()))
+
+
+def _name(prefix: str, key: str) -> str:
+    """The name of an object from a prefix, which may be the object itself; empty if it is not below, or a folder."""
+    if key.endswith("/"):
+        return ""
+    if key == prefix:
+        return PurePosixPath(key).name
+    return key[len(prefix) :].lstrip("/") if key.startswith(_joined(prefix, "")) else ""
+
+
+def _key(prefix: str, name: str) -> str:
+    """The key of an object by its name below a prefix, which may be the object itself."""
+    return prefix if PurePosixPath(prefix).name == name else _joined(prefix, name)
 
 
 def _download(client: Any, bucket: str, key: str, file: Path, found: Object) -> None:
@@ -118,6 +205,13 @@ def _download(client: Any, bucket: str, key: str, file: Path, found: Object) -> 
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def _upload(client: Any, bucket: str, key: str, content: bytes | Path) -> None:
+    if isinstance(content, Path):
+        client.upload_file(str(content), bucket, key)
+    else:
+        client.put_object(Bucket=bucket, Key=key, Body=content)
 
 
 def _here(notes: Path) -> dict[str, list[Any]]:

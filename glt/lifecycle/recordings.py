@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,29 +70,30 @@ class Replaced:
     reason: str
 
 
-def replace(root: Path, recordings: Path) -> Replaced:
+def replace(root: Path, *recordings: Path) -> Replaced:
     """Put the user's recordings in place of root/data, and pin them: ``dvc add``, and ``dvc push`` where it can.
 
     Args:
         root: a git repository with DVC.
-        recordings: a file or folder, which stands as data/<name> afterwards (hard-linked where possible, so that it
-            takes no second place on the disk); or root/data itself, whose changes are then pinned.
+        recordings: files or folders, which stand as data/<name> afterwards (hard-linked where possible, so that they
+            take no second place on the disk); or root/data itself, whose changes are then pinned.
 
     Raises:
         GltError: no such recordings, or data/ holds changes that are pinned nowhere; all stays as it was.
     """
-    root, recordings = Path(root).resolve(), Path(recordings).resolve()
+    root, given = Path(root).resolve(), [Path(path).resolve() for path in recordings]
     data = root / DATA
-    if not recordings.exists():
-        raise GltError(f"recordings {recordings}: no such file or folder")
-    if recordings == data:
+    for path in given:
+        if not path.exists():
+            raise GltError(f"recordings {path}: no such file or folder")
+    if given == [data]:
         _dvc(root, "add", DATA)
     else:
-        _swap(root, data, recordings)
-    return _pushed(root)
+        _swap(root, data, given)
+    return push(root)
 
 
-def _pushed(root: Path) -> Replaced:
+def push(root: Path) -> Replaced:
     """What is pinned now, pushed if the remote can be reached."""
     reason = _unreachable(root)
     if not reason:
@@ -102,39 +104,49 @@ def _pushed(root: Path) -> Replaced:
     return Replaced(_read_pin(root)["md5"], not reason, reason)
 
 
-def add(root: Path, batch: Path) -> Replaced:
-    """Put a new batch beside the recordings in root/data, and pin it.
+def add(root: Path, *batches: Path) -> Replaced:
+    """Put new batches beside the recordings in root/data, and pin them.
 
     The recordings so far need not be on this machine.
 
     Args:
         root: a git repository with DVC, whose data.dvc pins the recordings so far.
-        batch: a file or folder, which stands as data/<name> afterwards (hard-linked where possible).
+        batches: files or folders, which stand as data/<name> afterwards (hard-linked where possible).
 
     Raises:
         GltError: no such batch, or data.dvc has that name already; all stays as it was.
     """
-    root, batch = Path(root).resolve(), Path(batch).resolve()
-    data, place = root / DATA, root / DATA / batch.name
+    root = Path(root).resolve()
+    data, given = root / DATA, {batch.name: batch.resolve() for batch in map(Path, batches)}
     _read_pin(root)
-    if not batch.exists():
-        raise GltError(f"recordings {batch}: no such file or folder")
-    if batch.is_relative_to(data) or data.is_relative_to(batch):
-        raise GltError(f"recordings {batch}: give a path that neither is in {data} nor contains it")
+    for batch in given.values():
+        if not batch.exists():
+            raise GltError(f"recordings {batch}: no such file or folder")
+    _apart(data, given.values())
     # With all of them here nothing need be asked of the remote, which may be away.
     whole = data.is_dir() and _matches(root, _read_pin(root))
-    if place.exists() or (not whole and any(name.split("/")[0] == batch.name for name in _pinned_files(root))):
-        raise GltError(f"recordings {batch}: {root / PIN} has a {batch.name} already; give the new batch another name")
+    there = set() if whole else {name.split("/")[0] for name in pinned_files(root)}
+    for name, batch in given.items():
+        if (data / name).exists() or name in there:
+            raise GltError(f"recordings {batch}: {root / PIN} has a {name} already; give the new batch another name")
     data.mkdir(exist_ok=True)
-    with versions.draft(place) as draft:
-        _link(batch, draft / batch.name)
-        (draft / batch.name).rename(place)
+    with versions.draft(data) as draft:
+        for name, batch in given.items():
+            _link(batch, draft / name)
+        for name in given:
+            (draft / name).rename(data / name)
     try:
-        _dvc(root, "add", DATA if whole else f"{DATA}/{batch.name}")
+        _dvc(root, "add", *([DATA] if whole else [f"{DATA}/{name}" for name in given]))
     except BaseException:
-        shutil.rmtree(place) if place.is_dir() else place.unlink()
+        for name in given:
+            _remove(data / name)
         raise
-    return _pushed(root)
+    return push(root)
+
+
+def pinned_version(root: Path) -> str:
+    """The content hash that root/data.dvc pins."""
+    return str(_read_pin(Path(root))["md5"])
 
 
 def sample_version() -> str:
@@ -142,10 +154,15 @@ def sample_version() -> str:
     return versions.listing_md5([(sample.ARCHIVE, sample.MD5)])
 
 
-def _swap(root: Path, data: Path, recordings: Path) -> None:
+def _apart(data: Path, given: Iterable[Path]) -> None:
+    for path in given:
+        if path.is_relative_to(data) or data.is_relative_to(path):
+            raise GltError(f"recordings {path}: give a path that neither is in {data} nor contains it")
+
+
+def _swap(root: Path, data: Path, recordings: Sequence[Path]) -> None:
     """Recordings in place of data/, added to DVC; if that fails, all as before."""
-    if recordings.is_relative_to(data) or data.is_relative_to(recordings):
-        raise GltError(f"recordings {recordings}: give a path that neither is in {data} nor contains it")
+    _apart(data, recordings)
     pin = root / PIN
     if data.is_dir() and any(data.iterdir()) and not (pin.is_file() and _matches(root, _read_pin(root))):
         raise GltError(
@@ -155,7 +172,8 @@ def _swap(root: Path, data: Path, recordings: Path) -> None:
     before = pin.read_bytes() if pin.is_file() else None
     with versions.draft(data) as draft:
         (draft / DATA).mkdir()
-        _link(recordings, draft / DATA / recordings.name)
+        for path in recordings:
+            _link(path, draft / DATA / path.name)
         if data.exists():
             data.rename(draft / "before")
         (draft / DATA).rename(data)
@@ -168,6 +186,10 @@ def _swap(root: Path, data: Path, recordings: Path) -> None:
             if before is not None:
                 artifact.write_bytes(pin, before)
             raise
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _link(source: Path, target: Path) -> None:
@@ -245,7 +267,7 @@ def _matches(root: Path, pin: dict[str, Any]) -> bool:
     return True
 
 
-def _pinned_files(root: Path) -> dict[str, str]:
+def pinned_files(root: Path) -> dict[str, str]:
     """MD5 of every file that data.dvc pins, by its path in data/; the files themselves may be elsewhere."""
     from dvc.api import DVCFileSystem
 
@@ -262,10 +284,30 @@ def _pinned_files(root: Path) -> dict[str, str]:
         ) from error
 
 
+def content(root: Path, name: str) -> bytes:
+    """The bytes of one pinned file, by its path in data/, from here, DVC's cache or its remote.
+
+    Raises:
+        GltError: none of them has it.
+    """
+    from dvc.api import DVCFileSystem
+
+    here = root / DATA / name
+    if here.is_file():
+        return here.read_bytes()
+    try:
+        found: bytes = DVCFileSystem(url=str(root)).cat_file(f"{DATA}/{name}")
+        return found
+    except Exception as error:  # as above
+        raise GltError(
+            f"{root / PIN}: {DATA}/{name} cannot be had ({versions.first_line(error)}); make the DVC remote reachable"
+        ) from error
+
+
 def _is_part(root: Path) -> bool:
     """Whether data/ holds some of what is pinned, unchanged, and nothing else: a batch was added without the others."""
     try:
-        pinned = _pinned_files(root)
+        pinned = pinned_files(root)
     except GltError:
         return False
     data = root / DATA

@@ -81,17 +81,17 @@ def data_version(recordings: str) -> str:
         return landing.data_version(recordings)
     if not recordings.startswith(_DVC):
         return content_md5(Path(recordings))
-    repository, revision = _repository(recordings)
+    address, revision = repository(recordings)
     import dvc.api
 
     try:
-        text = dvc.api.read(PIN, repo=repository, rev=revision)
+        text = dvc.api.read(PIN, repo=address, rev=revision)
     except Exception as error:  # dvc, scmrepo and git each raise their own
         raise GltError(
             f"recordings {recordings}: cannot read {PIN} there ({first_line(error)}); "
             "check the repository's address, the revision, and that you may read it"
         ) from error
-    version: str = pinned(text, f"{repository}@{revision}:{PIN}")["md5"]
+    version: str = pinned(text, f"{address}@{revision}:{PIN}")["md5"]
     return version
 
 
@@ -109,7 +109,7 @@ def fetch(recordings: str, folder: Path) -> Path:
         if not Path(recordings).exists():
             raise GltError(f"recordings {recordings}: no such file or folder")
         return Path(recordings)
-    repository, revision = _repository(recordings)
+    address, revision = repository(recordings)
     version, place = data_version(recordings), Path(folder) / DATA
     if place.exists() and content_md5(place) == version:
         return place
@@ -117,7 +117,7 @@ def fetch(recordings: str, folder: Path) -> Path:
 
     with draft(place) as aside:
         try:
-            DVCFileSystem(url=repository, rev=revision).get(DATA, str(aside / DATA), recursive=True)
+            DVCFileSystem(url=address, rev=revision).get(DATA, str(aside / DATA), recursive=True)
         except Exception as error:  # s3fs, dvc and the network each raise their own
             raise GltError(
                 f"recordings {recordings}: cannot be downloaded ({first_line(error)}); check that the DVC remote of "
@@ -146,7 +146,12 @@ def pinned(text: str, origin: str) -> dict[str, Any]:
         raise GltError(f"{origin}: not a file that `dvc add data` wrote ({error!r}); restore it with git") from error
 
 
-def _repository(recordings: str) -> tuple[str, str]:
+def repository(recordings: str) -> tuple[str, str]:
+    """Address and revision of ``dvc+<git repository>@<revision>``.
+
+    Raises:
+        GltError: it is not written so.
+    """
     match = _REVISION.fullmatch(recordings)
     if match is None:
         raise GltError(f"recordings {recordings!r}: write dvc+<git repository>@<tag, branch or commit>")

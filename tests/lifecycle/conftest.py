@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -22,6 +23,7 @@ from safetensors.torch import save_file
 from glt import artifact
 from glt.lifecycle import tracking
 from glt.lifecycle.tracking import Versions
+from tests import seaweed
 
 VERSIONS = Versions(data="0123456789abcdef0123456789abcdef.dir", code="c0dec0dec0de")
 INJECTED = ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "GLT_IMAGE")
@@ -125,3 +127,26 @@ def server(running: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         return running
 
     return use
+
+
+@pytest.fixture(scope="session")
+def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Any]]:
+    """A real S3 server: its address, and a client."""
+    with seaweed.seaweed(tmp_path_factory.mktemp("seaweed")) as found:
+        yield found
+
+
+@pytest.fixture
+def bucket(object_store: tuple[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A client, and an empty bucket `landing` that the environment points to."""
+    endpoint, client = object_store
+    for name, value in {
+        **{"AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": seaweed.KEY, "AWS_SECRET_ACCESS_KEY": seaweed.SECRET},
+        **{"GLT_HOME": str(tmp_path / "home"), "DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": str(tmp_path / "site")},
+    }.items():
+        monkeypatch.setenv(name, value)
+    client.create_bucket(Bucket="landing")
+    yield client
+    while found := client.list_objects_v2(Bucket="landing").get("Contents", ()):
+        client.delete_objects(Bucket="landing", Delete={"Objects": [{"Key": entry["Key"]} for entry in found]})
+    client.delete_bucket(Bucket="landing")

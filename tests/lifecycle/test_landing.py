@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,30 +10,7 @@ import pytest
 
 from glt.errors import GltError
 from glt.lifecycle import landing, versions
-from tests import seaweed
 from tests.lifecycle.test_versions import commit, dvc, recordings, run
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Any]]:
-    with seaweed.seaweed(tmp_path_factory.mktemp("seaweed")) as found:
-        yield found
-
-
-@pytest.fixture
-def bucket(server: tuple[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A client, and an empty bucket `landing` that the environment points to."""
-    endpoint, client = server
-    for name, value in {
-        **{"AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": seaweed.KEY, "AWS_SECRET_ACCESS_KEY": seaweed.SECRET},
-        **{"GLT_HOME": str(tmp_path / "home"), "DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": str(tmp_path / "site")},
-    }.items():
-        monkeypatch.setenv(name, value)
-    client.create_bucket(Bucket="landing")
-    yield client
-    for entry in client.list_objects_v2(Bucket="landing").get("Contents", ()):
-        client.delete_object(Bucket="landing", Key=entry["Key"])
-    client.delete_bucket(Bucket="landing")
 
 
 def put(client: Any, **objects: bytes) -> None:

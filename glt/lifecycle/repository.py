@@ -1,0 +1,125 @@
+"""The git repository that data.dvc is committed to. Works without git itself, which no image of ours has."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
+
+from glt.errors import GltError
+from glt.lifecycle.versions import PIN, first_line
+
+USER, TOKEN = "GLT_GIT_USER", "GLT_GIT_TOKEN"  # variables with what an https repository asks for
+T = TypeVar("T")
+
+
+@contextmanager
+def clone(url: str, branch: str) -> Iterator[Path]:
+    """A working tree of a branch, gone afterwards.
+
+    Raises:
+        GltError: it cannot be had.
+    """
+    from dulwich import porcelain
+
+    with TemporaryDirectory(prefix="glt-clone-") as folder:
+        _asked(
+            f"{url}: branch {branch} cannot be cloned",
+            lambda: porcelain.clone(url, folder, branch=branch, errstream=io.BytesIO(), **_credentials(url)).close(),
+        )
+        yield Path(folder)
+
+
+def is_committed(root: Path) -> bool:
+    """Whether data.dvc is as in the last commit.
+
+    Raises:
+        GltError: not a git repository.
+    """
+    from dulwich.repo import Repo
+
+    def committed() -> bool:
+        with Repo(str(root)) as repo:
+            objects: Any = repo
+            _, held = objects[objects[repo.head()].tree].lookup_path(objects.__getitem__, PIN.encode())
+            return bool(objects[held].data == (Path(root) / PIN).read_bytes())
+
+    try:
+        return committed()
+    except KeyError:  # no commit yet, or none that has the file
+        return False
+    except Exception as error:
+        raise GltError(f"{root}: not a git repository that can be read ({first_line(error)})") from error
+
+
+def head(root: Path) -> str:
+    """The id of the commit that a working tree is of."""
+    from dulwich.repo import Repo
+
+    def found() -> str:
+        with Repo(str(root)) as repo:
+            return repo.head().decode()
+
+    return _asked(f"{root}: has no commit", found)
+
+
+def commit(root: Path, message: str) -> str:
+    """Commit data.dvc and nothing else; the commit's id.
+
+    Raises:
+        GltError: other changes are staged, which would go with it, or git refuses.
+    """
+    from dulwich import porcelain
+
+    def committed() -> str:
+        staged = porcelain.status(str(root), untracked_files="no").staged
+        others = sorted({os.fsdecode(path) for paths in staged.values() for path in paths} - {PIN})
+        if others:
+            raise GltError(
+                f"{root}: {others[0]} is staged and would be committed, too; commit or unstage it, run again"
+            )
+        porcelain.add(str(root), [str(Path(root) / PIN)])
+        return porcelain.commit(str(root), message=message, sign=False).decode()
+
+    return _asked(f"{root}: {PIN} cannot be committed", committed)
+
+
+def push(root: Path, url: str, branch: str) -> None:
+    """Push what is committed in a clone to the branch it is of.
+
+    Raises:
+        GltError: the repository refuses, or has what the clone has not.
+    """
+    from dulwich import porcelain
+
+    _asked(
+        f"{url}: branch {branch} cannot be pushed; if somebody else has pushed meanwhile, run again",
+        lambda: porcelain.push(
+            str(root),
+            url,
+            branch,
+            outstream=io.BytesIO(),
+            errstream=io.BytesIO(),
+            **_credentials(url),
+        ),
+    )
+
+
+def _credentials(url: str) -> dict[str, Any]:
+    """What is in the environment rather than in the address, which stands in every run."""
+    token = os.environ.get(TOKEN, "")
+    return {"username": os.environ.get(USER, "git"), "password": token} if token and url.startswith("https:") else {}
+
+
+def _asked(what: str, question: Callable[[], T]) -> T:
+    """An answer of git, or why there is none."""
+    try:
+        return question()
+    except GltError:
+        raise
+    except Exception as error:  # dulwich, urllib3 and the operating system each raise their own
+        raise GltError(f"{what} ({first_line(error)}); check the address, the branch and your rights") from error

@@ -1,0 +1,279 @@
+"""What was delivered to a bucket on a real S3 server, taken into real git and DVC repositories."""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from glt.data.clips import ClipStore
+from glt.errors import GltError
+from glt.lifecycle import collection, landing, recordings
+from glt.reporter import Silent
+from glt.steps.collect import collect
+from tests.data import recorded
+from tests.data.test_table import parquet, tidy
+from tests.lifecycle.test_versions import commit, dvc, run
+
+ADDRESS = "s3://landing/lab"
+RECIPE = recorded.recipe()
+GOOD = {f"day1/S001C001P{p:03}R001A001.skeleton": recorded.one_person(p, 4) for p in (1, 2, 3)}
+BAD = b"2\nnot a number\n"
+
+
+def deliver(client: Any, files: dict[str, bytes]) -> None:
+    for name, content in files.items():
+        client.put_object(Bucket="landing", Key=f"lab/{name}", Body=content)
+
+
+def packed(files: dict[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return stream.getvalue()
+
+
+def members(archive: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(archive) as opened:
+        return {name: opened.read(name) for name in opened.namelist()}
+
+
+def quarantine(client: Any) -> dict[str, bytes]:
+    found = client.list_objects_v2(Bucket="landing", Prefix="quarantine/").get("Contents", ())
+    return {e["Key"]: client.get_object(Bucket="landing", Key=e["Key"])["Body"].read() for e in found}
+
+
+@pytest.fixture
+def origin(bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A bare repository whose main pins one recording, which DVC's remote, the same server, has."""
+    for role in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{role}_NAME", "t")
+        monkeypatch.setenv(f"GIT_{role}_EMAIL", "t@t")
+    project, bare = tmp_path / "first", tmp_path / "origin.git"
+    project.mkdir()
+    run(project, "git", "init", "-q", "-b", "main")
+    (project / ".dvc").mkdir()
+    (project / ".dvc" / "config").write_text(
+        "[core]\n    remote = storage\n['remote \"storage\"']\n    url = s3://landing/dvc\n"
+        f"    endpointurl = {bucket.meta.endpoint_url}\n"
+    )
+    (project / ".dvc" / ".gitignore").write_text("/config.local\n/tmp\n/cache\n")
+    (project / ".gitignore").write_text("/data/\n")
+    recorded.write_folder(project / "data", {"first/S001C001P009R001A001.skeleton": recorded.one_person(9)})
+    dvc(project, "add", "-q", "data")
+    dvc(project, "push", "-q")
+    commit(project, "v1")
+    run(tmp_path, "git", "clone", "-q", "--bare", str(project), str(bare))
+    return str(bare)
+
+
+@pytest.fixture
+def cloned(origin: str, tmp_path: Path) -> Callable[[str], Path]:
+    """Another person's working tree."""
+
+    def clone(name: str) -> Path:
+        run(tmp_path, "git", "clone", "-q", origin, name)
+        return tmp_path / name
+
+    return clone
+
+
+def taken(root: Path) -> collection.Collected:
+    return collection.collect(root, ADDRESS, RECIPE.data, Silent())
+
+
+def test_what_is_good_is_packed_and_what_is_not_is_filed_with_its_reason(
+    bucket: Any, cloned: Callable[[str], Path]
+) -> None:
+    root = cloned("clone")
+    inside = {
+        "in/S001C001P004R001A002.skeleton": recorded.one_person(4),
+        "in/S001C001P005R001A002.skeleton": BAD,
+    }
+    cut = packed(inside)[:99]
+    deliver(
+        bucket,
+        {
+            **{**GOOD, "S001C001P006R001A001.skeleton": BAD, "week.zip": packed(inside), "cut.zip": cut},
+            **{"readme.txt": b"hello", ".hidden.skeleton": BAD},
+        },
+    )
+    done = taken(root)
+    assert (done.objects, done.clips, done.unpushed) == (7, 4, "")
+    assert members(root / "data" / done.batch) == {
+        **GOOD,
+        "week.zip/in/S001C001P004R001A002.skeleton": inside["in/S001C001P004R001A002.skeleton"],
+    }
+    held = quarantine(bucket)
+    kept = {key.split("/files/")[1]: content for key, content in held.items() if "/files/" in key}
+    assert kept == {
+        "S001C001P006R001A001.skeleton": BAD,
+        "in/S001C001P005R001A002.skeleton": BAD,
+        "cut.zip": cut,
+        "readme.txt": b"hello",
+    }
+    said = {key.split("/")[2]: json.loads(content) for key, content in held.items() if "/files/" not in key}
+    assert said.keys() == {"S001C001P006R001A001.skeleton", "week.zip", "cut.zip", "readme.txt"}
+    assert said["week.zip"]["clips"] == 1
+    assert said["week.zip"]["refused"][0]["file"] == "in/S001C001P005R001A002.skeleton"
+    assert all(entry["refused"][0]["reason"] for entry in said.values())
+    assert {check for _, check, _ in done.refused} >= {"no-recording", "unreadable"}
+    assert {place.removeprefix("s3://landing/") for place, _, _ in done.refused} == {k for k in held if "/files/" in k}
+
+    again = taken(root)
+    assert (again.objects, again.batch, again.version) == (0, "", done.version)
+    assert quarantine(bucket) == held
+
+
+def test_the_next_call_takes_what_came_since_and_no_other_recordings_are_needed(
+    bucket: Any, cloned: Callable[[str], Path]
+) -> None:
+    root = cloned("clone")
+    deliver(bucket, GOOD)
+    first = taken(root)
+    commit(root, "week-1")
+    run(root, "git", "push", "-q", "origin", "HEAD")
+    changed = recorded.one_person(77)
+    deliver(bucket, {"day2/S001C001P007R001A001.skeleton": recorded.one_person(7), next(iter(GOOD)): changed})
+    other = cloned("other")
+    second = taken(other)
+    assert members(other / "data" / second.batch) == {
+        "day2/S001C001P007R001A001.skeleton": recorded.one_person(7),
+        next(iter(GOOD)): changed,
+    }
+    assert {file.name for file in (other / "data").iterdir()} == {second.batch, f".{second.batch[:-4]}.json"}
+    held = recordings.pinned_files(other)
+    assert {first.batch, second.batch, "first/S001C001P009R001A001.skeleton"} <= held.keys()
+    assert list(collection.ledgers(other)) == sorted([first.batch[:-4], second.batch[:-4]])
+    assert taken(other).objects == 0
+
+
+def test_two_persons_take_the_same_bytes_and_the_second_push_is_refused(
+    bucket: Any, origin: str, cloned: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deliver(bucket, GOOD)
+    one, two = cloned("one"), cloned("two")
+    (a, b) = taken(one), taken(two)
+    assert a == b
+    assert (one / "data" / a.batch).read_bytes() == (two / "data" / b.batch).read_bytes()
+    commit(two, "mine")
+    run(two, "git", "push", "-q", "origin", "HEAD")
+    from glt.lifecycle import repository
+
+    repository.commit(one, "also mine")
+    with pytest.raises(GltError, match="somebody else has pushed"):
+        repository.push(one, origin, "main")
+    recipe = RECIPE.to_json()
+    assert (
+        collect(ADDRESS, recipe, f"dvc+{origin}@main") == f"dvc+{origin}@{run(two, 'git', 'rev-parse', 'HEAD').strip()}"
+    )
+
+
+def test_the_step_clones_commits_and_pushes(bucket: Any, origin: str, cloned: Callable[[str], Path]) -> None:
+    deliver(bucket, GOOD)
+    found = collect(ADDRESS, RECIPE.to_json(), f"dvc+{origin}@main")
+    root = cloned("after")
+    assert found == f"dvc+{origin}@{run(root, 'git', 'rev-parse', 'HEAD').strip()}"
+    assert run(root, "git", "show", "--stat", "--format=%s").split()[:3] == ["Recordings", "from", f"{ADDRESS}:"]
+    assert run(root, "git", "diff", "--name-only", "HEAD~1").split() == ["data.dvc"]
+    assert collect(ADDRESS, RECIPE.to_json(), f"dvc+{origin}@main") == found
+
+
+def test_in_the_project_here_the_new_pin_is_printed_or_committed(
+    bucket: Any, cloned: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = cloned("clone")
+    monkeypatch.chdir(root)
+    deliver(bucket, GOOD)
+    version = collect(ADDRESS, RECIPE.to_json())
+    assert version in capsys.readouterr().out
+    (root / "other").write_text("x")
+    run(root, "git", "add", "other")
+    with pytest.raises(GltError, match="other is staged"):
+        collect(ADDRESS, RECIPE.to_json(), commit=True)
+    run(root, "git", "reset", "-q", "other")
+    assert collect(ADDRESS, RECIPE.to_json(), commit=True) == version
+    assert run(root, "git", "status", "--porcelain", "--untracked-files=no") == ""
+
+
+def test_sidecars_come_along_and_late_ones_are_said(bucket: Any, cloned: Callable[[str], Path]) -> None:
+    root, data = cloned("clone"), recorded.recipe("table").data
+    frames = np.random.default_rng(0).normal(1, 0.3, (4, 1, 15, 3)).astype(np.float32)
+    table = parquet(tidy(frames, np.ones((4, 1), bool)))
+    layout = {"a/skeleton.yaml": b"layout: sbu15\n", "b/skeleton.yaml": b"layout: sbu15\n"}
+    deliver(bucket, {"a/deep/one.parquet": table, **layout})
+    done = collection.collect(root, ADDRESS, data, Silent())
+    assert (done.clips, done.refused, done.late) == (1, (), ())
+    assert members(root / "data" / done.batch) == {
+        "a/deep/one.parquet": table,
+        "a/skeleton.yaml": layout["a/skeleton.yaml"],
+    }
+    deliver(bucket, {"a/labels.csv": b"file,label\none,jump\n", "b/labels.csv": b""})
+    assert collection.collect(root, ADDRESS, data, Silent()).late == (f"{ADDRESS}/a/labels.csv",)
+
+
+def test_what_the_archive_gives_is_what_was_delivered(
+    bucket: Any, cloned: Callable[[str], Path], tmp_path: Path
+) -> None:
+    from glt.data.ingest import ingest
+
+    root = cloned("clone")
+    deliver(bucket, {**GOOD, "week.zip": packed({"in/S001C001P004R001A002.skeleton": recorded.one_person(4)})})
+    done = taken(root)
+    names = []
+    for place in (landing.fetch(ADDRESS, tmp_path / "as-delivered"), root / "data" / done.batch):
+        ingest(place, RECIPE, tmp_path / "clips", {}, Silent(), tmp_path / "segments")
+        names.append(ClipStore(tmp_path / "clips").index[["name", "sha256"]].sort_values("name").to_numpy().tolist())
+    assert names[0] == names[1]
+    assert len(names[0]) == done.clips == 4
+
+
+def test_more_objects_than_a_page_of_the_listing(bucket: Any) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: deliver(bucket, {f"{n:04}.skeleton": b"x"}), range(1003)))
+    assert len(bucket.list_objects_v2(Bucket="landing")["Contents"]) == 1000
+    assert [found.name for found in landing.delivered(ADDRESS)] == [f"{n:04}.skeleton" for n in range(1003)]
+
+
+MOMENTS: dict[str, Callable[[Path, Any], bool]] = {
+    "refused files are being filed": lambda root, client: bool(quarantine(client)),
+    "the archive stands in data/": lambda root, client: any((root / "data").glob("*.zip")),
+    "data.dvc is written": lambda root, client: "nfiles: 1\n" not in (root / "data.dvc").read_text(),
+}
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_killed_at_any_moment_and_run_again_it_ends_the_same(
+    bucket: Any, cloned: Callable[[str], Path], tmp_path: Path, moment: str
+) -> None:
+    root = cloned("clone")
+    deliver(bucket, {**GOOD, "bad/S001C001P006R001A001.skeleton": BAD})
+    (tmp_path / "recipe.yaml").write_text(RECIPE.to_json())
+    command = [sys.executable, "-m", "glt", "collect", ADDRESS, str(tmp_path / "recipe.yaml"), "--commit"]
+    process = subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not MOMENTS[moment](root, bucket):
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    subprocess.run(command, cwd=root, check=True, capture_output=True)
+    (batch,) = collection.ledgers(root)
+    assert members(root / "data" / f"{batch}.zip") == GOOD
+    assert len(quarantine(bucket)) == 2
+    assert run(root, "git", "status", "--porcelain", "--untracked-files=no") == ""
+    assert {file.name for file in (root / "data").iterdir() if file.is_file()} == {f"{batch}.zip", f".{batch}.json"}
+    assert not (root / ".dvc" / "tmp" / "glt-collect").exists()
+    run(root, sys.executable, "-m", "dvc", "pull", "-q")
+    assert recordings.prepare(root) == root / "data"
