@@ -17,8 +17,8 @@ from rich.table import Table
 from glt import recipe
 from glt.analysis import summary
 from glt.errors import GltError, SharedError
+from glt.lifecycle import lineage, registry, tracking
 from glt.lifecycle import recordings as pinned
-from glt.lifecycle import registry, tracking
 from glt.steps import attention, collect, compare, data, release, report, training
 
 
@@ -86,6 +86,21 @@ def ui(port: int = 5000) -> None:
     print(f"MLflow on http://127.0.0.1:{port}, Ctrl-C ends it", flush=True)
     server = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--port", str(port), "--workers", "1"]
     subprocess.run(server, check=False)
+
+
+@app.command("lineage")
+def trace(
+    model: str = typer.Argument("", help="NAME/VERSION, NAME@ALIAS, or NAME: its champion"),
+    data: str = typer.Option(
+        "", help="instead: a data version, a git revision, a file in data/, or s3://... of a delivered object"
+    ),
+) -> None:
+    """Print where a model comes from; or, for recordings, which runs used them and which models they are in."""
+    if bool(model) == bool(data):
+        raise GltError("lineage: give a model, or --data, and not both")
+    Console().print(
+        lineage.of_model(model, Path.cwd()) if model else lineage.of_data(data, Path.cwd()), highlight=False
+    )
 
 
 @app.command()

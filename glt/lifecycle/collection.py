@@ -136,18 +136,19 @@ def _taken(root: Path) -> set[tuple[str, str]]:
     }
 
 
-def ledgers(root: Path) -> dict[str, dict[str, Any]]:
-    """What each collected batch was made from, by the batch's name, in the order in which they came.
+def ledgers(root: Path, revision: str | None = None) -> dict[str, dict[str, Any]]:
+    """What each collected batch was made from, by the name of its archive, in the order in which they came.
+
+    Args:
+        root: a git repository with DVC.
+        revision: whose data.dvc; the working tree's if not given.
 
     Raises:
         GltError: DVC's remote, which has them, cannot be had.
     """
-    names = {
-        match[1]: name
-        for name in sorted(recordings.pinned_files(root))
-        if (match := _LEDGER.fullmatch(name)) is not None
-    }
-    return {batch: json.loads(recordings.content(root, name)) for batch, name in names.items()}
+    pinned = recordings.pinned_files(root, revision)
+    names = {f"{match[1]}.zip": name for name in sorted(pinned) if (match := _LEDGER.fullmatch(name)) is not None}
+    return {batch: json.loads(recordings.content(root, name, revision)) for batch, name in names.items()}
 
 
 def _ledger(

@@ -267,12 +267,20 @@ def _matches(root: Path, pin: dict[str, Any]) -> bool:
     return True
 
 
-def pinned_files(root: Path) -> dict[str, str]:
-    """MD5 of every file that data.dvc pins, by its path in data/; the files themselves may be elsewhere."""
+def pinned_files(root: Path, revision: str | None = None) -> dict[str, str]:
+    """MD5 of every file that data.dvc pins, by its path in data/; the files themselves may be elsewhere.
+
+    Args:
+        root: a git repository with DVC.
+        revision: whose data.dvc; the working tree's if not given.
+
+    Raises:
+        GltError: DVC's remote, which has the list, cannot be had.
+    """
     from dvc.api import DVCFileSystem
 
     try:
-        found = DVCFileSystem(url=str(root)).find(DATA, detail=True)
+        found = DVCFileSystem(url=str(root), rev=revision).find(DATA, detail=True)
         return {
             name.removeprefix(f"{DATA}/"): str(entry["dvc_info"]["md5"])
             for name, entry in found.items()
@@ -284,8 +292,13 @@ def pinned_files(root: Path) -> dict[str, str]:
         ) from error
 
 
-def content(root: Path, name: str) -> bytes:
+def content(root: Path, name: str, revision: str | None = None) -> bytes:
     """The bytes of one pinned file, by its path in data/, from here, DVC's cache or its remote.
+
+    Args:
+        root: a git repository with DVC.
+        name: of the file.
+        revision: that pins it; the working tree if not given.
 
     Raises:
         GltError: none of them has it.
@@ -293,10 +306,10 @@ def content(root: Path, name: str) -> bytes:
     from dvc.api import DVCFileSystem
 
     here = root / DATA / name
-    if here.is_file():
+    if here.is_file() and revision is None:
         return here.read_bytes()
     try:
-        found: bytes = DVCFileSystem(url=str(root)).cat_file(f"{DATA}/{name}")
+        found: bytes = DVCFileSystem(url=str(root), rev=revision).cat_file(f"{DATA}/{name}")
         return found
     except Exception as error:  # as above
         raise GltError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import getpass
 import os
+import re
 import warnings
 from dataclasses import dataclass
 from importlib import metadata
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
+_MODEL = re.compile(r"(?P<name>[^/@\s]+)(?:/v?(?P<number>\d+)|@(?P<alias>[^/@\s]+))?")
 LOADER = "glt.serving.pyfunc"
 # What the loader needs beside glt itself, which comes with the image and is on no index.
 REQUIREMENTS = ("numpy", "pandas", "pyarrow", "pydantic", "pyyaml", "safetensors", "scipy", "torch")
@@ -66,6 +68,32 @@ def champion(name: str) -> Version | None:
 def version(name: str, number: str) -> Version | None:
     """A version by its number, if it is there."""
     return next((_version(known) for known in _versions(connect(), name) if str(known.version) == number), None)
+
+
+def find(model: str) -> Version:
+    """A version as people write it: ``name/3``, ``name@challenger``, or ``name``, which is the champion.
+
+    Raises:
+        GltError: there is none.
+    """
+    match = _MODEL.fullmatch(model)
+    if match is None:
+        raise GltError(f"model {model!r}: write NAME/VERSION, NAME@ALIAS or NAME (its champion)")
+    found = version(match["name"], match["number"]) if match["number"] else None
+    if not match["number"]:
+        found = _aliased(connect(), match["name"], match["alias"] or CHAMPION)
+    if found is None:
+        known = sorted(model.name for model in connect().search_registered_models(max_results=1000))
+        raise GltError(
+            f"model {model}: there is none; registered are {', '.join(known) or 'none'} (`glt history NAME`)"
+        )
+    return found
+
+
+def trained_on(data_version: str) -> list[Version]:
+    """The versions of all models that were trained on a data version, the oldest first."""
+    found = connect().search_model_versions(f"tags.`data.version` = '{data_version}'", max_results=10_000)
+    return sorted(map(_version, found), key=lambda one: (one.name, int(one.version)))
 
 
 def aliases(name: str, version: str) -> list[str]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import io
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from glt.errors import GltError
-from glt.lifecycle.versions import PIN, first_line
+from glt.lifecycle.versions import PIN, first_line, pinned
 
 USER, TOKEN = "GLT_GIT_USER", "GLT_GIT_TOKEN"  # variables with what an https repository asks for
 T = TypeVar("T")
@@ -54,6 +56,56 @@ def is_committed(root: Path) -> bool:
         return False
     except Exception as error:
         raise GltError(f"{root}: not a git repository that can be read ({first_line(error)})") from error
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """A commit that changed data.dvc.
+
+    Attributes:
+        commit: its id.
+        when: it was made.
+        subject: first line of its message.
+        version: the content hash that it pins.
+    """
+
+    commit: str
+    when: dt.datetime
+    subject: str
+    version: str
+
+
+def history(root: Path) -> list[Pinned]:
+    """The commits that changed data.dvc, the newest first; none if this is no git repository.
+
+    Raises:
+        GltError: it cannot be read.
+    """
+    from dulwich.errors import NotGitRepository
+    from dulwich.repo import Repo
+
+    def found() -> list[Pinned]:
+        with Repo.discover(str(root)) as repo:
+            objects: Any = repo
+            pins = []
+            for entry in repo.get_walker(paths=[PIN.encode()]):
+                commit: Any = entry.commit
+                try:
+                    _, held = objects[commit.tree].lookup_path(objects.__getitem__, PIN.encode())
+                except KeyError:  # the commit removed it
+                    continue
+                pin = pinned(objects[held].data.decode(), f"{commit.id.decode()}:{PIN}")
+                when = dt.datetime.fromtimestamp(commit.commit_time, dt.UTC)
+                subject = commit.message.decode(errors="replace").split("\n")[0]
+                pins.append(Pinned(commit.id.decode(), when, subject, pin["md5"]))
+            return pins
+
+    try:
+        return _asked(f"{root}: its history cannot be read", found)
+    except GltError as error:
+        if isinstance(error.__cause__, NotGitRepository | KeyError):  # none here, or no commit yet
+            return []
+        raise
 
 
 def head(root: Path) -> str:

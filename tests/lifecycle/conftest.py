@@ -24,6 +24,8 @@ from glt import artifact
 from glt.lifecycle import tracking
 from glt.lifecycle.tracking import Versions
 from tests import seaweed
+from tests.data import recorded
+from tests.lifecycle import projects
 
 VERSIONS = Versions(data="0123456789abcdef0123456789abcdef.dir", code="c0dec0dec0de")
 INJECTED = ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "GLT_IMAGE")
@@ -150,3 +152,26 @@ def bucket(object_store: tuple[str, Any], tmp_path: Path, monkeypatch: pytest.Mo
     while found := client.list_objects_v2(Bucket="landing").get("Contents", ()):
         client.delete_objects(Bucket="landing", Delete={"Objects": [{"Key": entry["Key"]} for entry in found]})
     client.delete_bucket(Bucket="landing")
+
+
+@pytest.fixture
+def origin(bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A bare repository whose main pins one recording, which DVC's remote, the same server, has."""
+    for role in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{role}_NAME", "t")
+        monkeypatch.setenv(f"GIT_{role}_EMAIL", "t@t")
+    first = {"first/S001C001P009R001A001.skeleton": recorded.one_person(9)}
+    project = projects.make(tmp_path / "first", "s3://landing/dvc", first, bucket.meta.endpoint_url)
+    projects.run(tmp_path, "git", "clone", "-q", "--bare", str(project), "origin.git")
+    return str(tmp_path / "origin.git")
+
+
+@pytest.fixture
+def cloned(origin: str, tmp_path: Path) -> Callable[[str], Path]:
+    """Another person's working tree."""
+
+    def clone(name: str) -> Path:
+        projects.run(tmp_path, "git", "clone", "-q", origin, name)
+        return tmp_path / name
+
+    return clone

@@ -24,7 +24,7 @@ from glt.reporter import Silent
 from glt.steps.collect import collect
 from tests.data import recorded
 from tests.data.test_table import parquet, tidy
-from tests.lifecycle.test_versions import commit, dvc, run
+from tests.lifecycle.projects import commit, run
 
 ADDRESS = "s3://landing/lab"
 RECIPE = recorded.recipe()
@@ -53,41 +53,6 @@ def members(archive: Path) -> dict[str, bytes]:
 def quarantine(client: Any) -> dict[str, bytes]:
     found = client.list_objects_v2(Bucket="landing", Prefix="quarantine/").get("Contents", ())
     return {e["Key"]: client.get_object(Bucket="landing", Key=e["Key"])["Body"].read() for e in found}
-
-
-@pytest.fixture
-def origin(bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A bare repository whose main pins one recording, which DVC's remote, the same server, has."""
-    for role in ("AUTHOR", "COMMITTER"):
-        monkeypatch.setenv(f"GIT_{role}_NAME", "t")
-        monkeypatch.setenv(f"GIT_{role}_EMAIL", "t@t")
-    project, bare = tmp_path / "first", tmp_path / "origin.git"
-    project.mkdir()
-    run(project, "git", "init", "-q", "-b", "main")
-    (project / ".dvc").mkdir()
-    (project / ".dvc" / "config").write_text(
-        "[core]\n    remote = storage\n['remote \"storage\"']\n    url = s3://landing/dvc\n"
-        f"    endpointurl = {bucket.meta.endpoint_url}\n"
-    )
-    (project / ".dvc" / ".gitignore").write_text("/config.local\n/tmp\n/cache\n")
-    (project / ".gitignore").write_text("/data/\n")
-    recorded.write_folder(project / "data", {"first/S001C001P009R001A001.skeleton": recorded.one_person(9)})
-    dvc(project, "add", "-q", "data")
-    dvc(project, "push", "-q")
-    commit(project, "v1")
-    run(tmp_path, "git", "clone", "-q", "--bare", str(project), str(bare))
-    return str(bare)
-
-
-@pytest.fixture
-def cloned(origin: str, tmp_path: Path) -> Callable[[str], Path]:
-    """Another person's working tree."""
-
-    def clone(name: str) -> Path:
-        run(tmp_path, "git", "clone", "-q", origin, name)
-        return tmp_path / name
-
-    return clone
 
 
 def taken(root: Path) -> collection.Collected:

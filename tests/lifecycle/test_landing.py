@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from glt.errors import GltError
-from glt.lifecycle import landing, versions
-from tests.lifecycle.test_versions import commit, dvc, recordings, run
+from glt.lifecycle import landing, recordings, versions
+from tests.lifecycle import projects
+from tests.lifecycle.projects import commit, run
 
 
 def put(client: Any, **objects: bytes) -> None:
@@ -97,20 +98,7 @@ def test_a_server_that_is_away_is_said_soon(tmp_path: Path, monkeypatch: pytest.
 def test_a_batch_is_added_in_a_clone_that_has_none_of_the_others(bucket: Any, tmp_path: Path) -> None:
     """`dvc add` of a new batch needs no pull of the old, push takes the new one alone, and a pull brings them all."""
     project, clone, third = tmp_path / "project", tmp_path / "clone", tmp_path / "third"
-    project.mkdir()
-    run(project, "git", "init", "-q")
-    (project / ".dvc").mkdir()
-    (project / ".dvc" / "config").write_text(
-        "[core]\n    remote = storage\n['remote \"storage\"']\n    url = s3://landing/dvc\n"
-        f"    endpointurl = {bucket.meta.endpoint_url}\n"
-    )
-    (project / ".dvc" / ".gitignore").write_text("/config.local\n/tmp\n/cache\n")
-    (project / ".gitignore").write_text("/data/\n")
-    (project / "data").mkdir()
-    (project / "data" / "week1.zip").write_bytes(b"one")
-    dvc(project, "add", "-q", "data")
-    dvc(project, "push", "-q")
-    commit(project, "v1")
+    projects.make(project, "s3://landing/dvc", {"week1.zip": b"one"}, bucket.meta.endpoint_url)
     run(tmp_path, "git", "clone", "-q", str(project), str(clone))
 
     (tmp_path / "week2.zip").write_bytes(b"two")

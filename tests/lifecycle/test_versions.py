@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,23 +12,11 @@ from glt.data import sample
 from glt.data.sample import recordings as generator
 from glt.errors import GltError
 from glt.lifecycle import recordings, versions
+from tests.lifecycle import projects
+from tests.lifecycle.projects import commit, dvc
 
 ROOT = Path(__file__).parents[2]
 RECORDINGS = {"a.skeleton": b"one", "deep/b.skeleton": b"two"}
-
-
-def run(folder: Path, *command: str) -> str:
-    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
-
-
-def dvc(folder: Path, *command: str) -> str:
-    return run(folder, sys.executable, "-m", "dvc", *command)
-
-
-def commit(folder: Path, tag: str) -> None:
-    run(folder, "git", "add", "-A")
-    run(folder, "git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", tag)
-    run(folder, "git", "tag", tag)
 
 
 def write(folder: Path, recordings: dict[str, bytes]) -> Path:
@@ -50,20 +36,8 @@ def _quiet_dvc(monkeypatch, tmp_path):
 def template(tmp_path_factory) -> Path:
     """A project whose revision v1 pins RECORDINGS, pushed to a remote in a folder."""
     base = tmp_path_factory.mktemp("template")
-    project, remote = base / "project", base / "remote"
-    project.mkdir()
-    remote.mkdir()
-    run(project, "git", "init", "-q")
-    (project / ".dvc").mkdir()
-    (project / ".dvc" / "config").write_text(
-        f"[core]\n    remote = storage\n    autostage = false\n['remote \"storage\"']\n    url = {remote}\n"
-    )
-    (project / ".dvc" / ".gitignore").write_text("/config.local\n/tmp\n/cache\n")
-    (project / ".gitignore").write_text("/data/\n")
-    write(project / "data", RECORDINGS)
-    dvc(project, "add", "-q", "data")
-    dvc(project, "push", "-q")
-    commit(project, "v1")
+    (base / "remote").mkdir()
+    projects.make(base / "project", str(base / "remote"), RECORDINGS)
     return base
 
 

@@ -1,0 +1,165 @@
+"""Where a model comes from, and what has become of recordings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.tree import Tree
+
+from glt.errors import GltError
+from glt.lifecycle import collection, recordings, registry, repository, tracking
+from glt.lifecycle.repository import Pinned
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+_ABBREVIATED = 7  # digits of a hash that people write
+
+
+def of_model(model: str, root: Path) -> Tree:
+    """From a registered version back to the runs, the data, and what was delivered.
+
+    Args:
+        model: ``name/version``, ``name@alias``, or a name, which is its champion.
+        root: the git repository that holds data.dvc; one that does not know the data is only less to tell.
+
+    Raises:
+        GltError: there is no such version.
+    """
+    version = registry.find(model)
+    held = registry.aliases(version.name, version.version)
+    tree = Tree(f"[bold]{version.name}/{version.version}[/bold] {' '.join(f'@{alias}' for alias in held)}".rstrip())
+    for tag, title in {
+        "recipe": "recipe",
+        "code.version": "code",
+        "image": "image",
+        "parent.model": "champion then",
+    }.items():
+        tree.add(f"{title}: {version.tags.get(tag, 'unknown')}")
+    run = _run(version.tags.get("parent.run", version.run_id))
+    if run is not None:
+        tree.add(f"run: {run.info.run_name} ({run.info.run_id}), {run.info.status}")
+    _add_data(tree, version.tags.get("data.version", ""), root, _sources([run] if run else []))
+    return tree
+
+
+def of_data(what: str, root: Path) -> Tree:
+    """From recordings to the runs that used them and the models that were trained on them.
+
+    Args:
+        what: a data version (its first digits do), a git revision, the name of a file in data/, or the address of a
+            delivered object.
+        root: the git repository that holds data.dvc.
+
+    Raises:
+        GltError: nothing is known of it.
+    """
+    tree = Tree(f"[bold]{what}[/bold]")
+    for data_version in _versions(what, root):
+        runs = _runs(data_version)
+        branch = _add_data(tree, data_version, root, _sources(runs))
+        for run in runs:
+            score = run.data.metrics.get("probe/top1")
+            said = f"{run.info.run_name} ({run.info.run_id}), {run.data.tags.get('recipe', '')}, {run.info.status}"
+            branch.add(f"run: {said}" + ("" if score is None else f", linear probe {100 * score:.1f}"))
+        for version in registry.trained_on(data_version):
+            held = "".join(f" @{alias}" for alias in registry.aliases(version.name, version.version))
+            branch.add(f"model: [bold]{version.name}/{version.version}[/bold]{held}")
+    return tree
+
+
+def _versions(what: str, root: Path) -> list[str]:
+    """The data versions that a person means, the newest first."""
+    pins = repository.history(root)
+    if len(what) >= _ABBREVIATED:
+        known = [pin.version for pin in pins if what in (pin.version, pin.commit) or _begins(what, pin)]
+        known += (
+            [] if known else sorted({run.data.tags["data.version"] for run in _runs() if _of(run).startswith(what)})
+        )
+        if known:
+            return list(dict.fromkeys(known))
+    found = list(dict.fromkeys(pin.version for pin in pins if _holds(pin, what, root)))
+    if not found:
+        raise GltError(
+            f"{what}: no data version, commit, file in data/ or delivered object that {root} or MLflow knows; "
+            "`git log data.dvc` lists what was pinned"
+        )
+    return found
+
+
+def _begins(what: str, pin: Pinned) -> bool:
+    return pin.version.startswith(what) or pin.commit.startswith(what)
+
+
+def _of(run: Run) -> str:
+    return str(run.data.tags.get("data.version", ""))
+
+
+def _holds(pin: Pinned, what: str, root: Path) -> bool:
+    """Whether a commit pins a file, or a batch that a delivered object went into."""
+    try:
+        if what.startswith("s3://"):
+            held = collection.ledgers(root, pin.commit).values()
+            return any(what in ledger[part] for ledger in held for part in ("objects", "sidecars"))
+        return any(what in (name, name.split("/")[0]) for name in recordings.pinned_files(root, pin.commit))
+    except GltError:  # the list of an old version may be on no remote any more
+        return False
+
+
+def _add_data(tree: Tree, data_version: str, root: Path, sources: Iterable[str]) -> Tree:
+    branch = tree.add(f"data: [bold]{data_version or 'unknown'}[/bold]")
+    for source in sources:
+        branch.add(f"read from {source}")
+    pins = [pin for pin in repository.history(root) if pin.version == data_version]
+    for pin in pins:
+        branch.add(f"commit {pin.commit[:12]}, {pin.when:%Y-%m-%d %H:%M}: {pin.subject}")
+    if pins:
+        _add_batches(branch, pins[0], root)
+    return branch
+
+
+def _add_batches(branch: Tree, pin: Pinned, root: Path) -> None:
+    try:
+        files, ledgers = recordings.pinned_files(root, pin.commit), collection.ledgers(root, pin.commit)
+    except GltError as error:
+        branch.add(f"what is in it cannot be listed: {error}")
+        return
+    counts: dict[str, int] = {}
+    for name in files:
+        if not name.startswith("."):
+            counts[name.split("/")[0]] = counts.get(name.split("/")[0], 0) + 1
+    for name, count in counts.items():
+        ledger = ledgers.get(name)
+        if ledger is None:
+            branch.add(f"{name}: {count:,} files, put there by hand" if count > 1 else f"{name}: put there by hand")
+        else:
+            objects = ledger["objects"]
+            clips = sum(entry["clips"] for entry in objects.values())
+            branch.add(f"{name}: {clips:,} clips of {len(objects):,} objects, as {min(objects)}")
+
+
+def _run(run_id: str) -> Run | None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return tracking.connect().get_run(run_id)
+    except MlflowException:  # deleted since
+        return None
+
+
+def _runs(data_version: str = "") -> list[Run]:
+    """Pipeline runs, those of a data version if one is given, the newest first."""
+    client = tracking.connect()
+    experiments = [one.experiment_id for one in client.search_experiments(max_results=1000)]
+    which = f"tags.`data.version` = '{data_version}'" if data_version else ""
+    found = client.search_runs(experiments, which, max_results=5000, order_by=["attributes.start_time DESC"])
+    return [run for run in found if tracking.PIPELINE in run.data.tags and "data.version" in run.data.tags]
+
+
+def _sources(runs: Iterable[Run]) -> list[str]:
+    """Where runs say that they read their recordings from."""
+    used = (one for run in runs if run.inputs for one in run.inputs.dataset_inputs)
+    return list(dict.fromkeys(str(json.loads(one.dataset.source).get("uri", one.dataset.name)) for one in used))

@@ -1,0 +1,73 @@
+"""From a model back to what was delivered, and from there to the models."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from rich.tree import Tree
+
+from glt.errors import GltError
+from glt.lifecycle import collection, lineage, registry, tracking
+from glt.reporter import Silent
+from tests.data import recorded
+from tests.lifecycle.conftest import VERSIONS, make_classifier
+from tests.lifecycle.projects import commit, run
+from tests.lifecycle.test_registry import NAME, RECIPE, VERDICT
+
+
+def text(tree: Tree) -> str:
+    console = Console(file=io.StringIO(), width=400)
+    console.print(tree)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_both_ways(
+    bucket: Any, home: Path, cloned: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = cloned("clone")
+    delivered = "S001C001P001R001A001.skeleton"
+    bucket.put_object(Bucket="landing", Key=f"lab/{delivered}", Body=recorded.one_person(1))
+    done = collection.collect(root, "s3://landing/lab", recorded.recipe().data, Silent())
+    commit(root, "week-1")
+    sha = run(root, "git", "rev-parse", "HEAD").strip()
+    made_from = replace(VERSIONS, data=done.version)
+    with tracking.step(RECIPE, made_from, "register") as step:
+        step.dataset("lab", done.version, "dvc+https://git.lab/glt.git@main", "training")
+        folder = make_classifier(tmp_path / "classifier", seed=1)
+        registry.register(folder, RECIPE, made_from, VERDICT, step.run_id)
+    registry.promote(NAME, "1", "test")
+
+    back = text(lineage.of_model(NAME, root))
+    assert f"{NAME}/1 @challenger @champion" in back
+    for said in (
+        *(f"data: {done.version}", "read from dvc+https://git.lab/glt.git@main", f"commit {sha[:12]}", "week-1"),
+        *(f"{done.batch}: 1 clips of 1 objects, as s3://landing/lab/{delivered}", "first: put there by hand"),
+        *("code: c0dec0dec0de", "recipe: sample"),
+    ):
+        assert said in back
+    for what in (done.version, done.version[:8], sha, sha[:8], done.batch, f"s3://landing/lab/{delivered}"):
+        forth = text(lineage.of_data(what, root))
+        assert f"model: {NAME}/1" in forth
+        assert "@champion" in forth
+        assert "run: sample-pipeline" in forth
+    assert done.version in (both := text(lineage.of_data("first", root)))  # both commits pin it
+    assert both.count("data:") == 2
+    with pytest.raises(GltError, match="no data version, commit, file"):
+        lineage.of_data("s3://landing/lab/never.skeleton", root)
+    with pytest.raises(GltError, match=f"registered are {NAME}"):
+        lineage.of_model("nothing/3", root)
+
+
+def test_a_model_whose_data_no_commit_here_pins(home: Path, tmp_path: Path) -> None:
+    with tracking.step(RECIPE, VERSIONS, "register") as step:
+        registry.register(make_classifier(tmp_path / "c", seed=1), RECIPE, VERSIONS, VERDICT, step.run_id)
+    assert f"data: {VERSIONS.data}" in text(lineage.of_model(f"{NAME}/1", tmp_path))
+    assert f"model: {NAME}/1" in text(lineage.of_data(VERSIONS.data[:8], tmp_path))
+    with pytest.raises(GltError, match="write NAME/VERSION"):
+        lineage.of_model("a/b/c", tmp_path)
