@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -103,28 +104,59 @@ def trace(
     )
 
 
+MODEL = typer.Argument(help="NAME/VERSION, NAME@ALIAS, or NAME: its champion")
+NAME = typer.Argument(help="registered model, such as glt-sample-xsub")
+
+
 @app.command()
-def rollback(name: str = typer.Argument(help="registered model, such as glt-sample-xsub")) -> None:
+def promote(
+    model: str = MODEL,
+    because: str = typer.Option(help="the reason, for those who come after"),
+    force: bool = typer.Option(False, help="although the gate did not pass it, or another champion has come since"),
+) -> None:
+    """Put a version in service by hand; a run of the pipeline does it by itself when the gate passes."""
+    version = registry.find(model)
+    over = version.tags.get("gate.over", "none").removeprefix("none")
+    if not force and version.tags.get("gate.passed") != "True":
+        raise GltError(f"{model}: the gate did not pass it (`make ui` says why); --force promotes it nevertheless")
+    registry.promote(version.name, version.version, f"by hand: {because}", over=None if force else over)
+    print(f"{version.name} v{version.version} is champion")
+
+
+@app.command()
+def rollback(name: str = NAME, because: str = typer.Option("", help="the reason")) -> None:
     """Put the previous champion back in service."""
-    version = registry.rollback(name)
+    version = registry.rollback(name, because)
     print(f"{name} v{version.version} is champion again")
 
 
-for step in (
-    collect.collect,
-    data.ingest,
-    data.inspect,
-    data.disentangle,
-    training.pretrain,
-    training.linear_probe,
-    training.finetune,
-    compare.compare,
-    report.report,
-    attention.attention,
-    release.register,
-    release.promote,
-):
-    app.command(help=re.split(r"\n\n(?:Args|Raises):", inspect.getdoc(step) or "")[0])(step)
+@app.command()
+def history(name: str = NAME) -> None:
+    """List every change of the model in service, the oldest first."""
+    table = Table("when (UTC)", "what", "version", "before", "by", "because", box=None)
+    for event in registry.history(name):
+        at = event.at.partition("+")[0].replace("T", " ")
+        table.add_row(
+            at, event.what, f"v{event.version}", f"v{event.over}" if event.over else "", event.by, event.because
+        )
+    Console().print(table)
+
+
+STEPS: dict[str, Callable[..., Any]] = {
+    "collect": collect.collect,
+    "ingest": data.ingest,
+    "inspect": data.inspect,
+    "disentangle": data.disentangle,
+    "pretrain": training.pretrain,
+    "linear-probe": training.linear_probe,
+    "finetune": training.finetune,
+    "gate": compare.compare,
+    "report": report.report,
+    "attention": attention.attention,
+    "register": release.register,
+}
+for title, step in STEPS.items():
+    app.command(title, help=re.split(r"\n\n(?:Args|Raises):", inspect.getdoc(step) or "")[0])(step)
 
 
 def main() -> None:

@@ -128,6 +128,9 @@ class AugmentConfig(Section):
 class PretrainConfig(Section):
     """MPDP pretraining (Sec. 3.3 and 4.2)."""
 
+    start: str = Field(
+        "", description="registered model, NAME/VERSION, whose encoder it starts from; none: random weights"
+    )
     epochs: int = Field(120, ge=1)
     batch: int = Field(128, ge=1, description="clips")
     lr: float = Field(5e-4, gt=0)
@@ -192,9 +195,24 @@ class FinetuneConfig(Section):
 
 
 class GateConfig(Section):
-    """When a new version replaces the champion."""
+    """When a new version replaces the champion. The gate's split is the probe's validation, never the test side."""
 
     alpha: float = Field(0.05, gt=0, lt=1, description="significance level of the one-sided paired test")
+    class_drop: float = Field(0.15, ge=0, le=1, description="by which a class may be recalled worse than before")
+    least_class: int = Field(20, ge=1, description="validation clips of a class below which it is not looked at")
+    latency_ratio: float = Field(1.5, gt=0, description="of one clip on one thread, to the champion's")
+    latency_ms: float | None = Field(None, gt=0, description="the same, in milliseconds")
+    tolerated: tuple[str, ...] = Field(("leak",), description="checks of recordings whose alarms stop no promotion")
+
+
+class RetrainConfig(Section):
+    """What a scheduled retraining does with new recordings."""
+
+    start: Literal["champion", "scratch"] = Field("scratch", description="whose encoder pretraining goes on from")
+    epochs: int | None = Field(None, ge=1, description="of a pretraining that goes on from the champion's encoder")
+    on_alarm: Literal["stop", "train"] = Field(
+        "stop", description="when the recordings raise an alarm that gate.tolerated does not name"
+    )
 
 
 class Recipe(Section):
@@ -208,6 +226,7 @@ class Recipe(Section):
     probe: ProbeConfig = ProbeConfig()
     finetune: FinetuneConfig = FinetuneConfig()
     gate: GateConfig = GateConfig()
+    retrain: RetrainConfig = RetrainConfig()
     seed: Seed = 0
     fractions: tuple[Fraction, ...] = Field((0.05, 0.10), description="labelled fractions of the fine-tuning")
     seeds: tuple[Seed, ...] = Field((0,), min_length=1, description="draws of the labelled clips")

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Literal
+
+from glt import artifact
 
 Severity = Literal["note", "warning", "alarm"]
 
@@ -23,3 +28,14 @@ class Finding:
     severity: Severity
     text: str
     names: tuple[str, ...] = ()
+
+
+def write(path: Path, findings: Sequence[Finding]) -> None:
+    """Keep findings as JSON."""
+    artifact.write_json(path, [asdict(finding) for finding in findings])
+
+
+def read(path: Path) -> list[Finding]:
+    """Findings that `write` kept."""
+    rows = json.loads(Path(path).read_text(encoding="utf-8"))
+    return [Finding(row["check"], row["severity"], row["text"], tuple(row["names"])) for row in rows]

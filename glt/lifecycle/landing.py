@@ -13,22 +13,20 @@ import datetime as dt
 import hashlib
 import json
 import os
-import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from glt import artifact
 from glt.errors import GltError
+from glt.lifecycle import s3
 from glt.reporter import ConsoleReporter
 
-SCHEME = "s3://"
 QUARANTINE = "quarantine/"  # prefix of a bucket
-_ADDRESS = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]+)(?:/(?P<prefix>.*))?")
 _LISTING = "objects.json"  # what has been fetched, beside the files
-_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ def listing(address: str) -> list[Object]:
 
 def delivered(address: str) -> list[Object]:
     """As `listing`, but there may be none yet."""
-    bucket, prefix = _parts(address)
+    bucket, prefix = s3.parts(address)
     found = []
     for entry in _entries(bucket, prefix, address):
         key = str(entry["Key"])
@@ -103,17 +101,17 @@ def download(address: str, objects: Iterable[Object], folder: Path) -> Path:
     Raises:
         GltError: as `fetch`.
     """
-    bucket, prefix = _parts(address)
+    bucket, prefix = s3.parts(address)
     place, objects = Path(folder) / hashlib.sha256(address.encode()).hexdigest()[:16], tuple(objects)
     files, notes = place / "files", place / _LISTING
     here = _here(notes)
     reporter, done, total = ConsoleReporter(), 0, sum(found.size for found in objects)
-    client = _client()
+    client = s3.client()
     for found in objects:
         file = files / found.name
         if here.get(found.name) != [found.size, found.etag] or not file.is_file() or file.stat().st_size != found.size:
             key = _key(prefix, found.name)
-            _asked(address, lambda key=key, file=file, found=found: _download(client, bucket, key, file, found))
+            s3.asked(f"recordings {address}", partial(_download, client, bucket, key, file, found))
             here[found.name] = [found.size, found.etag]
             artifact.write_json(notes, here)
         done += found.size
@@ -127,7 +125,7 @@ def filed(address: str, verdict: str) -> set[tuple[str, str]]:
     Raises:
         GltError: the bucket cannot be read.
     """
-    bucket, prefix = _parts(address)
+    bucket, prefix = s3.parts(address)
     found = set()
     for entry in _entries(bucket, f"{QUARANTINE}{prefix}", address):
         if str(entry["Key"]).endswith(f"/{verdict}"):
@@ -139,8 +137,8 @@ def filed(address: str, verdict: str) -> set[tuple[str, str]]:
 
 def locate(address: str, name: str) -> str:
     """The address of one object below an address."""
-    bucket, prefix = _parts(address)
-    return f"{SCHEME}{bucket}/{_key(prefix, name)}"
+    bucket, prefix = s3.parts(address)
+    return f"{s3.SCHEME}{bucket}/{_key(prefix, name)}"
 
 
 def file(address: str, found: Object, contents: Iterable[tuple[str, bytes | Path]]) -> str:
@@ -159,19 +157,18 @@ def file(address: str, found: Object, contents: Iterable[tuple[str, bytes | Path
     Raises:
         GltError: the bucket cannot be written.
     """
-    bucket, prefix = _parts(address)
-    client, folder = _client(), f"{QUARANTINE}{_key(prefix, found.name)}/{found.etag}"
+    bucket, prefix = s3.parts(address)
+    client, folder = s3.client(), f"{QUARANTINE}{_key(prefix, found.name)}/{found.etag}"
     for name, content in contents:
-        _asked(address, lambda key=f"{folder}/{name}", content=content: _upload(client, bucket, key, content))
-    return f"{SCHEME}{bucket}/{folder}"
+        s3.asked(f"recordings {address}", partial(_upload, client, bucket, f"{folder}/{name}", content))
+    return f"{s3.SCHEME}{bucket}/{folder}"
 
 
 def _entries(bucket: str, prefix: str, address: str) -> Iterator[dict[str, Any]]:
     """What S3 says of each object whose key begins with `prefix`."""
-    pages = _asked(
-        address, lambda: list(_client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix))
-    )
-    return (entry for page in pages for entry in page.get("Contents", ()))
+    pages = s3.client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+    whole = s3.asked(f"recordings {address}", lambda: list(pages))
+    return (entry for page in whole for entry in page.get("Contents", ()))
 
 
 def _name(prefix: str, key: str) -> str:
@@ -222,37 +219,5 @@ def _here(notes: Path) -> dict[str, list[Any]]:
         return {}
 
 
-def _parts(address: str) -> tuple[str, str]:
-    match = _ADDRESS.fullmatch(address)
-    if match is None:
-        raise GltError(f"recordings {address!r}: write s3://bucket/prefix")
-    return match["bucket"], match["prefix"] or ""
-
-
 def _joined(prefix: str, name: str) -> str:
     return f"{prefix}{name}" if not prefix or prefix.endswith("/") else f"{prefix}/{name}"
-
-
-def _client() -> Any:
-    import boto3
-    from botocore.config import Config
-
-    settings = Config(connect_timeout=_SECONDS, read_timeout=60, retries={"max_attempts": 3, "mode": "standard"})
-    # A session of its own: the default one keeps the keys that it saw first.
-    return boto3.session.Session().client(
-        "s3", region_name=os.environ.get("AWS_DEFAULT_REGION", "us-east-1"), config=settings
-    )
-
-
-def _asked(address: str, question: Any) -> Any:
-    """An answer of the store, or why there is none."""
-    from boto3.exceptions import Boto3Error
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    try:
-        return question()
-    except (Boto3Error, BotoCoreError, ClientError) as error:
-        raise GltError(
-            f"recordings {address}: {str(error).splitlines()[0][:200]}; check the bucket, AWS_ENDPOINT_URL, "
-            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-        ) from error

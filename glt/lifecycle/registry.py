@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import datetime as dt
 import getpass
+import json
 import os
 import re
 import warnings
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glt import artifact
 from glt.errors import GltError
+from glt.lifecycle import locks
 from glt.lifecycle.gate import Verdict
 from glt.lifecycle.tracking import PARENT, Versions, connect
 from glt.recipe import Recipe
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
 
 CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
 _MODEL = re.compile(r"(?P<name>[^/@\s]+)(?:/v?(?P<number>\d+)|@(?P<alias>[^/@\s]+))?")
+_HISTORY = "history."  # a tag each event; none is ever written again
 LOADER = "glt.serving.pyfunc"
 # What the loader needs beside glt itself, which comes with the image and is on no index.
 REQUIREMENTS = ("numpy", "pandas", "pyarrow", "pydantic", "pyyaml", "safetensors", "scipy", "torch")
@@ -138,6 +143,9 @@ def register(classifier: Path, recipe: Recipe, versions: Versions, verdict: Verd
             "gate.against": verdict.against,
             "gate.clips": str(verdict.clips),
             "gate.comparisons": str(verdict.comparisons),
+            "gate.over": verdict.over or "none",
+            "gate.evidence": verdict.kept or "none",
+            **{f"gate.{one.name}": f"{'passed' if one.passed else 'failed'}: {one.said}" for one in verdict.checks},
         }
         version = _create_version(client, name, _log_model(client, classifier, run_id), tags, verdict.reason)
     if held is None or held.version != version:
@@ -145,45 +153,115 @@ def register(classifier: Path, recipe: Recipe, versions: Versions, verdict: Verd
     return _version(client.get_model_version(name, version))
 
 
-def promote(name: str, version: str, reason: str) -> None:
-    """`version` becomes champion, the champion becomes previous; why and when is written on the version.
+@dataclass(frozen=True)
+class Event:
+    """A change of the model in service.
+
+    Attributes:
+        at: when, UTC, ISO 8601.
+        what: promoted or rolled back.
+        version: in service from then on.
+        over: version that was before; empty if none.
+        because: the reason.
+        by: whom.
+    """
+
+    at: str
+    what: str
+    version: str
+    over: str
+    because: str
+    by: str
+
+
+def promote(name: str, version: str, reason: str, over: str | None = None) -> None:
+    """`version` becomes champion, the champion becomes previous; why and when is written down.
+
+    Args:
+        name: of the registered model.
+        version: to put in service.
+        reason: for people.
+        over: version of the champion that it was compared with, empty if there was none; not asked if not given.
 
     Raises:
-        GltError: there is no such version.
+        GltError: there is no such version, another champion is in service by now, or somebody else promotes.
     """
     client = connect()
     if str(version) not in {str(known.version) for known in _versions(client, name)}:
         raise GltError(f"{name}: no version {version}; `make ui` lists those there are")
-    _serve(client, name, str(version), reason)
+    with _alone(name) as still:
+        held = _aliased(client, name, CHAMPION)
+        now = held.version if held else ""
+        if over is not None and now not in (over, str(version)):
+            raise GltError(
+                f"{name} v{version}: it was compared with {f'champion v{over}' if over else 'the untrained encoder'}, "
+                f"but v{now or 'none'} is in service now; compare again (start the run once more)"
+            )
+        _serve(client, name, str(version), held, "promoted", reason, still)
 
 
-def rollback(name: str) -> Version:
+def rollback(name: str, reason: str = "") -> Version:
     """The previous champion becomes champion again, and the champion previous.
 
     Raises:
-        GltError: there is no previous champion.
+        GltError: there is no previous champion, or somebody else promotes.
     """
     client = connect()
-    before, held = _aliased(client, name, PREVIOUS), _aliased(client, name, CHAMPION)
-    if before is None or held is None or before.version == held.version:
-        raise GltError(f"{name}: no version has the alias `{PREVIOUS}`, so there is nothing to roll back to")
-    _serve(client, name, before.version, f"rolled back from v{held.version} by hand")
+    with _alone(name) as still:
+        before, held = _aliased(client, name, PREVIOUS), _aliased(client, name, CHAMPION)
+        if before is None or held is None or before.version == held.version:
+            raise GltError(f"{name}: no version has the alias `{PREVIOUS}`, so there is nothing to roll back to")
+        because = f"rolled back from v{held.version} by hand" + (f": {reason}" if reason else "")
+        _serve(client, name, before.version, held, "rolled back", because, still)
     return _version(client.get_model_version(name, before.version))
 
 
-def _serve(client: MlflowClient, name: str, version: str, reason: str) -> None:
-    old = _aliased(client, name, CHAMPION)
+def history(name: str) -> list[Event]:
+    """Every change of the model in service, the oldest first.
+
+    Raises:
+        GltError: no such model.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        tags = connect().get_registered_model(name).tags
+    except MlflowException as error:
+        raise GltError(f"{name}: no such registered model; `make ui` lists those there are") from error
+    return [Event(**json.loads(tags[key])) for key in sorted(tags) if key.startswith(_HISTORY)]
+
+
+def _alone(name: str) -> AbstractContextManager[Callable[[], None]]:
+    """MLflow moves an alias whoever asks, so whoever asks holds this."""
+    return locks.everywhere(f"registry/{name}", f"changing what is in service of {name}")
+
+
+def _serve(
+    client: MlflowClient,
+    name: str,
+    version: str,
+    old: Version | None,
+    what: str,
+    reason: str,
+    still: Callable[[], None],
+) -> None:
+    """Move the aliases. Killed anywhere, the champion is the old one or the new one, and the same call goes on."""
     if old is not None and old.version == version:
         return
+    now = dt.datetime.now(dt.UTC)
+    event = Event(now.isoformat(timespec="seconds"), what, version, old.version if old else "", reason[:2000], _who())
     for tag, value in {
-        "promoted.at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "promoted.at": event.at,
         "promoted.because": reason,
-        "promoted.by": _who(),
-        "promoted.over": old.version if old else "none",
+        "promoted.by": event.by,
+        "promoted.over": event.over or "none",
     }.items():
         client.set_model_version_tag(name, version, tag, value)
+    still()
+    client.set_registered_model_tag(name, f"{_HISTORY}{now:%Y%m%dT%H%M%S.%fZ}", json.dumps(asdict(event)))
     if old is not None:
         client.set_registered_model_alias(name, PREVIOUS, old.version)
+    still()
     client.set_registered_model_alias(name, CHAMPION, version)
 
 

@@ -22,7 +22,7 @@ import glt
 from glt import artifact
 from glt.data.hashes import FileHashes
 from glt.errors import GltError
-from glt.lifecycle import landing, tracking
+from glt.lifecycle import landing, s3, tracking
 
 DATA, PIN = "data", "data.dvc"
 _DVC = "dvc+"
@@ -66,7 +66,7 @@ def content_md5(path: Path) -> str:
 
 def located(recordings: str) -> str:
     """Recordings so that they are found from any folder: a local path absolute, an address as it is."""
-    if recordings.startswith((landing.SCHEME, _DVC)):
+    if recordings.startswith((s3.SCHEME, _DVC)):
         return recordings
     return str(Path(recordings).expanduser().resolve())
 
@@ -77,7 +77,7 @@ def data_version(recordings: str) -> str:
     Raises:
         GltError: no such path, repository or revision, or it has no data.dvc.
     """
-    if recordings.startswith(landing.SCHEME):
+    if recordings.startswith(s3.SCHEME):
         return landing.data_version(recordings)
     if not recordings.startswith(_DVC):
         return content_md5(Path(recordings))
@@ -95,6 +95,29 @@ def data_version(recordings: str) -> str:
     return version
 
 
+def fixed(recordings: str) -> str:
+    """The same recordings by an address that does not move: a branch or tag of ``dvc+...`` becomes its commit.
+
+    Raises:
+        GltError: the repository cannot be asked.
+    """
+    if not recordings.startswith(_DVC):
+        return recordings
+    address, revision = repository(recordings)
+    from dulwich import porcelain
+
+    try:
+        refs = {name.decode(): found for name, found in porcelain.ls_remote(address).refs.items() if found}
+    except Exception as error:  # dulwich, urllib3 and the operating system each raise their own
+        raise GltError(
+            f"recordings {recordings}: {address} cannot be asked ({first_line(error)}); check it and your rights"
+        ) from error
+    for name in (f"refs/tags/{revision}^{{}}", f"refs/heads/{revision}", f"refs/tags/{revision}"):
+        if name in refs:
+            return f"{_DVC}{address}@{refs[name].decode()}"
+    return recordings
+
+
 def fetch(recordings: str, folder: Path) -> Path:
     """The recordings on this machine: a local path as it is, ``dvc+...`` downloaded to `folder`/data and checked.
 
@@ -103,7 +126,7 @@ def fetch(recordings: str, folder: Path) -> Path:
     Raises:
         GltError: they cannot be had, or are not what the revision pins.
     """
-    if recordings.startswith(landing.SCHEME):
+    if recordings.startswith(s3.SCHEME):
         return landing.fetch(recordings, tracking.home() / "landing")
     if not recordings.startswith(_DVC):
         if not Path(recordings).exists():

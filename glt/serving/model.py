@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +19,8 @@ from glt.motion.disentangle import motion_tokens
 from glt.motion.packed import Packed
 from glt.recipe import MotionConfig
 from glt.training import classifier
+
+_TIMED = 9  # predictions of each model, after one that warms it up
 
 
 class Classifier:
@@ -37,6 +41,11 @@ class Classifier:
         self.skeleton = Skeleton.from_dict(config["skeleton"])
         self.classes: tuple[str, ...] = self._model.classes
         self.persons = self._model.encoder.persons
+
+    @property
+    def longest(self) -> tuple[int, int, int, int]:
+        """Shape of the largest clip that is not cut: [T_max, P, K, 3]."""
+        return (self._model.encoder.config.frames, self.persons, len(self.skeleton.joints), 3)
 
     @torch.no_grad()
     def predict(self, frames: Sequence[ArrayLike], batch: int = 64) -> pd.DataFrame:
@@ -86,3 +95,20 @@ class Classifier:
         if not present.any():
             raise GltError(f"predict: clip {number} shows nobody")
         return motion_tokens(clip, present, self.skeleton, self._motion), present
+
+
+def latency(models: Sequence[Classifier]) -> tuple[float, ...]:
+    """Milliseconds that the longest clip takes each model on one thread: the median of a few, measured in turns."""
+    clips = [np.random.default_rng(0).normal(size=model.longest) for model in models]
+    took: list[list[float]] = [[] for _ in models]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for _ in range(1 + _TIMED):
+            for model, clip, times in zip(models, clips, took, strict=True):
+                started = time.perf_counter()
+                model.predict([clip])
+                times.append(time.perf_counter() - started)
+    finally:
+        torch.set_num_threads(threads)
+    return tuple(1000 * statistics.median(times[1:]) for times in took)

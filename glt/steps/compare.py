@@ -13,10 +13,14 @@ from glt.lifecycle import gate, registry, tracking
 from glt.motion.disentangle import Motions, write_motions
 from glt.recipe import Recipe, load, parse
 from glt.reporter import Reporter
+from glt.serving.model import Classifier, latency
+from glt.steps import data
 from glt.steps.provenance import versions_of
 from glt.training.batches import device
 from glt.training.classifier import load_classifier
 from glt.training.probe import probe
+
+EVIDENCE = "gate"  # folder of the evidence among the run's artifacts
 
 
 def compare(
@@ -28,7 +32,10 @@ def compare(
     data_version: str = "",
     code_version: str = "",
 ) -> bool:
-    """The gate: is this classifier better than the champion by more than chance? The verdict goes to `out`.
+    """The gate: may this classifier replace the champion? The verdict goes to `out`.
+
+    It must be better by more than chance, no class may pay for that, it must answer in time, and the recordings must be
+    in order (`glt.lifecycle.gate`).
 
     Both are judged by validation predictions of the same labelled training clips (`glt.training.probe`); the test side
     is never looked at. Where there is no champion, the reference is the same probe on the untrained encoder.
@@ -41,19 +48,29 @@ def compare(
     with tracking.step(settings, version, "compare") as run:
         candidate = pd.read_parquet(Path(classifier) / "validation.parquet")
         champion = registry.champion(settings.model_name)
-        seen = registry.comparisons(settings.model_name, version.data)
         if champion is not None and champion.tags.get("content.digest") == artifact.digest(classifier):
-            verdict = gate.in_service(
-                candidate["label"].tolist(),
-                candidate["predicted"].tolist(),
-                against=f"champion v{champion.version}",
-                alpha=settings.gate.alpha,
-            )
-        elif champion is not None:
-            reference = _champion_validation(champion, candidate, clips, settings, version, accelerator, run)
-            verdict = _decide(candidate, reference, "predicted", f"champion v{champion.version}", settings, seen)
+            labels, answers = candidate["label"].tolist(), candidate["predicted"].tolist()
+            verdict = gate.in_service(labels, answers, version=champion.version, rules=settings.gate)
         else:
-            verdict = _decide(candidate, candidate, "untrained", "untrained encoder", settings, seen)
+            reference = candidate.assign(predicted=candidate["untrained"])
+            if champion is not None:
+                reference = _champion_validation(champion, candidate, clips, settings, version, accelerator, run)
+            both = candidate.merge(
+                reference[["name", "predicted"]].rename(columns={"predicted": "reference"}), on="name"
+            )
+            evidence = gate.Evidence(
+                labels=both["label"].tolist(),
+                candidate=both["predicted"].tolist(),
+                reference=both["reference"].tolist(),
+                against=f"champion v{champion.version}" if champion else "untrained encoder",
+                version=champion.version if champion else "",
+                latency=latency([Classifier(folder) for folder in (Path(classifier), *_folder(champion))]),
+                findings=data.found_in(settings, version.data),
+                comparisons=registry.comparisons(settings.model_name, version.data),
+                kept=f"runs:/{run.run_id}/{EVIDENCE}",
+            )
+            verdict = gate.decide(evidence, settings.gate)
+            _keep(both, verdict, run)
         artifact.write_json(Path(out), verdict.to_dict())
         run.metrics(
             {
@@ -68,19 +85,17 @@ def compare(
     return verdict.passed
 
 
-def _decide(
-    candidate: pd.DataFrame, reference: pd.DataFrame, column: str, against: str, recipe: Recipe, seen: int
-) -> gate.Verdict:
-    """The paired test on the clips that both tables hold."""
-    merged = candidate.merge(reference[["name", column]].rename(columns={column: "reference"}), on="name")
-    return gate.decide(
-        merged["label"].tolist(),
-        merged["predicted"].tolist(),
-        merged["reference"].tolist(),
-        against=against,
-        alpha=recipe.gate.alpha,
-        comparisons=seen,
-    )
+def _keep(both: pd.DataFrame, verdict: gate.Verdict, run: tracking.StepRun) -> None:
+    """The evidence: every clip with both answers, and what was made of them."""
+    with tempfile.TemporaryDirectory() as folder:
+        both[["name", "label", "predicted", "reference"]].to_csv(Path(folder) / "answers.csv", index=False)
+        artifact.write_json(Path(folder) / "verdict.json", verdict.to_dict())
+        for name in ("answers.csv", "verdict.json"):
+            run.file(Path(folder) / name, EVIDENCE)
+
+
+def _folder(champion: registry.Version | None) -> list[Path]:
+    return [champion.folder()] if champion else []
 
 
 def _champion_validation(

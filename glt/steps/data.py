@@ -9,6 +9,7 @@ from pathlib import Path
 
 from glt.analysis import examples
 from glt.analysis.data_report import look, write_data_report
+from glt.data import findings
 from glt.data.clips import ClipStore
 from glt.data.drift import Summary, summarise
 from glt.data.findings import Finding
@@ -20,7 +21,7 @@ from glt.recipe import Recipe, load
 from glt.reporter import ConsoleReporter
 from glt.steps.provenance import provenance, versions_of
 
-SUMMARY = "summary.json"
+SUMMARY, FINDINGS = "summary.json", "findings.json"
 
 
 def ingest(
@@ -61,6 +62,8 @@ def ingest(
         looked.summary.write(Path(folder) / SUMMARY)
         run.file(page, "data")
         run.file(Path(folder) / SUMMARY, "data")
+        findings.write(Path(folder) / FINDINGS, looked.findings)
+        run.file(Path(folder) / FINDINGS, "data")
         _say(looked.findings, page)
         metrics = {
             "data/clips": float(len(clips.index)),
@@ -98,6 +101,13 @@ def inspect(clips: Path, recipe: str, out: Path, reference: str = "") -> dict[st
     return {"data/clips": float(len(store.index)), "data/twins": float(len(looked.pairs)), **_counted(looked.findings)}
 
 
+def found_in(recipe: Recipe, data_version: str) -> list[Finding] | None:
+    """What `ingest` has found across the recordings of a data version; None if no run has kept it."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = kept.file_of_step(recipe, data_version, "ingest", f"data/{FINDINGS}", Path(folder))
+        return findings.read(file) if file else None
+
+
 def _reference(recipe: Recipe, data_version: str) -> Summary | None:
     """What the model in service was trained on, if that were other recordings."""
     champion = registry.champion(recipe.model_name)
@@ -109,14 +119,14 @@ def _reference(recipe: Recipe, data_version: str) -> Summary | None:
         return Summary.read(file) if file else None
 
 
-def _counted(findings: Sequence[Finding]) -> dict[str, float]:
-    severities = [finding.severity for finding in findings]
+def _counted(found: Sequence[Finding]) -> dict[str, float]:
+    severities = [finding.severity for finding in found]
     return {"data/alarms": float(severities.count("alarm")), "data/warnings": float(severities.count("warning"))}
 
 
-def _say(findings: Sequence[Finding], page: Path) -> None:
+def _say(found: Sequence[Finding], page: Path) -> None:
     """Alarms are read even by those who open no page."""
-    for finding in findings:
+    for finding in found:
         if finding.severity == "alarm":
             print(f"glt: alarm: {finding.text}", file=sys.stderr)
     print(f"glt: data report: {page}", file=sys.stderr)

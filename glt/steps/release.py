@@ -29,13 +29,13 @@ def promote(version: str, verdict: Path, recipe: str, data_version: str = "", co
     """Make `version` the champion; the champion it replaces becomes `previous`.
 
     Raises:
-        GltError: the verdict is not to promote, or there is no such version.
+        GltError: the verdict is not to promote, there is no such version, or another champion has come since.
     """
     settings, decision = load(recipe), Verdict.read(verdict)
     if not decision.passed:
         raise GltError(f"{settings.model_name} v{version}: {decision.reason}; it stays challenger")
     with tracking.step(settings, tracking.Versions(data_version, code_version), "promote"):
-        registry.promote(settings.model_name, version, decision.reason)
+        registry.promote(settings.model_name, version, decision.reason, over=decision.over)
 
 
 def finish(recipe: str, data_version: str, code_version: str, state: str, message: str = "") -> None:

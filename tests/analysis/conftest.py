@@ -34,6 +34,10 @@ VERDICT = {
     "p_value": 0.035,
     "alpha": 0.05,
     "comparisons": 3,
+    "checks": [
+        {"name": "better", "passed": True, "said": "right on 7 clips"},
+        {"name": "latency", "passed": False, "said": "19.0 ms a clip; 15.0 ms are <allowed>"},
+    ],
 }
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from math import comb
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from glt.data.findings import Finding
 from glt.errors import GltError
-from glt.lifecycle.gate import Verdict, decide, in_service
+from glt.lifecycle import gate
+from glt.lifecycle.gate import Evidence, Verdict, in_service
+from glt.recipe import GateConfig
 
 
 def answers(both: int, gained: int, lost: int, neither: int) -> tuple[list[str], list[str], list[str]]:
@@ -18,6 +24,12 @@ def answers(both: int, gained: int, lost: int, neither: int) -> tuple[list[str],
     candidate = ["walk"] * (both + gained) + ["jump"] * (lost + neither)
     reference = ["walk"] * both + ["jump"] * gained + ["walk"] * lost + ["jump"] * neither
     return labels, candidate, reference
+
+
+def decide(
+    labels: list[str], candidate: list[str], reference: list[str], *, against: str, alpha: float, **more: Any
+) -> Verdict:
+    return gate.decide(Evidence(labels, candidate, reference, against, **more), GateConfig(alpha=alpha))
 
 
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 30), st.integers(0, 30))
@@ -40,7 +52,7 @@ def test_a_better_candidate_passes_with_a_reason() -> None:
     assert not verdict.already
     assert verdict.reason == (
         "better than the champion v3: right on 31 clips that the champion v3 got wrong, wrong on 10 that it got right "
-        "(p = 0.000725 < 0.05, 1,020 validation clips)"
+        "(p = 0.000725 < 0.05, gain +0.9 to +3.2 points, 1,020 validation clips)"
     )
     assert (verdict.comparisons, verdict.clips, verdict.alpha) == (4, 1020, 0.05)
 
@@ -67,12 +79,87 @@ def test_answers_to_other_clips_are_refused(labels: list[str], candidate: list[s
 
 
 def test_the_champion_itself_is_already_in_service() -> None:
-    verdict = in_service(["a", "b"], ["a", "a"], against="champion v2", alpha=0.05)
+    verdict = in_service(["a", "b"], ["a", "a"], version="2", rules=GateConfig())
     assert (verdict.passed, verdict.already) == (False, True)
     assert verdict.reason == "already in service as champion v2"
     assert verdict.candidate_top1 == verdict.reference_top1 == 0.5
 
 
 def test_it_goes_through_json() -> None:
-    verdict = decide(*answers(9, 3, 1, 2), against="champion v1", alpha=0.05)
-    assert Verdict.from_dict(verdict.to_dict()) == verdict
+    verdict = decide(*answers(9, 3, 1, 2), against="champion v1", alpha=0.05, version="1", kept="runs:/x/gate")
+    assert Verdict.from_dict(json.loads(json.dumps(verdict.to_dict()))) == verdict
+    assert (verdict.over, verdict.kept) == ("1", "runs:/x/gate")
+
+
+@pytest.mark.parametrize(("gained", "lost", "clips"), [(31, 10, 1020), (0, 0, 5), (3, 3, 6)])
+def test_the_interval_is_that_of_drawing_clips_one_by_one(gained: int, lost: int, clips: int) -> None:
+    """Against the plain bootstrap."""
+    verdict = decide(*answers(clips - gained - lost, gained, lost, 0), against="x", alpha=0.05)
+    changes = np.array([1] * gained + [-1] * lost + [0] * (clips - gained - lost))
+    random = np.random.default_rng(1)
+    means = [changes[random.integers(0, clips, clips)].mean() for _ in range(4000)]
+    assert verdict.interval == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.004 if clips > 9 else 0.05)
+
+
+BETTER = answers(900, 60, 10, 30)
+
+
+def failed(verdict: Verdict) -> list[str]:
+    return [check.name for check in verdict.checks if not check.passed]
+
+
+def test_no_class_may_pay_for_the_others() -> None:
+    labels, candidate, reference = (list(one) for one in BETTER)
+    paying = ["fall"] * 20, ["walk"] * 4 + ["fall"] * 16, ["fall"] * 20
+    few = ["cry"] * 19, ["walk"] * 19, ["cry"] * 19
+    rules = GateConfig()
+    lost = gate.decide(Evidence(labels + paying[0], candidate + paying[1], reference + paying[2], "champion v1"), rules)
+    assert failed(lost) == ["classes"]
+    assert lost.reason.startswith(
+        "not promoted, although better than the champion v1: classes: fall by 20 points worse"
+    )
+    kept = gate.decide(Evidence(labels + few[0], candidate + few[1], reference + few[2], "champion v1"), rules)
+    assert kept.passed
+    assert "1 have fewer than 20 clips" in {check.name: check.said for check in kept.checks}["classes"]
+
+
+@pytest.mark.parametrize(
+    ("latency", "rules", "fails"),
+    [
+        ((10.0, 10.0), {}, False),
+        ((15.1, 10.0), {}, True),
+        ((15.1, 10.0), {"latency_ratio": 2}, False),
+        ((15.1, 10.0), {"latency_ratio": 2, "latency_ms": 15}, True),
+        ((10.0,), {}, False),
+        ((10.0,), {"latency_ms": 9}, True),
+        ((), {}, False),
+        ((), {"latency_ms": 9}, True),
+    ],
+)
+def test_it_must_answer_in_time(latency: tuple[float, ...], rules: dict[str, Any], fails: bool) -> None:
+    verdict = gate.decide(Evidence(*BETTER, "champion v1", latency=latency), GateConfig(**rules))
+    assert failed(verdict) == (["latency"] if fails else [])
+    assert verdict.passed != fails
+
+
+@pytest.mark.parametrize(
+    ("findings", "fails"),
+    [
+        ([], False),
+        ([Finding("drift", "warning", "longer")], False),
+        ([Finding("leak", "alarm", "95 stand in training")], False),
+        ([Finding("leak", "alarm", "95 stand in training"), Finding("layout", "alarm", "another one")], True),
+        (None, True),
+    ],
+)
+def test_recordings_must_be_in_order(findings: list[Finding] | None, fails: bool) -> None:
+    verdict = gate.decide(Evidence(*BETTER, "champion v1", findings=findings), GateConfig())
+    assert failed(verdict) == (["data"] if fails else [])
+    leak = verdict.checks[-1]
+    assert (leak.name, leak.passed) == ("leak", True)
+    assert leak.said == ("95 stand in training" if findings and findings[0].check == "leak" else leak.said)
+
+
+def test_what_is_no_better_is_not_promoted_whatever_else_holds() -> None:
+    verdict = decide(*answers(900, 10, 10, 30), against="champion v1", alpha=0.05, findings=[])
+    assert failed(verdict) == ["better"]

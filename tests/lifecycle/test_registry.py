@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +16,7 @@ from mlflow.exceptions import MlflowException
 from glt import artifact
 from glt.errors import GltError
 from glt.lifecycle import registry, tracking
-from glt.lifecycle.gate import Verdict
+from glt.lifecycle.gate import Check, Verdict
 from glt.recipe import load
 from tests.lifecycle.conftest import VERSIONS, Server, make_classifier
 
@@ -32,6 +35,8 @@ VERDICT = Verdict(
     p_value=0.0001,
     alpha=0.05,
     comparisons=0,
+    checks=(Check("better", True, "right on 31 clips"),),
+    kept="runs:/r/gate",
 )
 
 
@@ -69,6 +74,9 @@ def test_a_version_carries_where_it_comes_from(
         "gate.against": "untrained encoder",
         "gate.clips": "120",
         "gate.comparisons": "0",
+        "gate.over": "none",
+        "gate.evidence": "runs:/r/gate",
+        "gate.better": "passed: right on 31 clips",
     }
     assert held(client) == {"challenger": "1"}
     assert registry.champion(NAME) is None
@@ -141,6 +149,94 @@ def test_promotion_and_the_way_back(home: Path, tmp_path: Path) -> None:
     assert back.tags["promoted.because"] == "rolled back from v3 by hand"
     assert held(client) == {"champion": "1", "previous": "3", "challenger": "3"}
     assert registry.rollback(NAME).version == "3"
+
+
+def test_history_has_every_change_and_keeps_it(home: Path, tmp_path: Path) -> None:
+    for seed in (1, 2):
+        register(make_classifier(tmp_path / str(seed), seed))
+    assert registry.history(NAME) == []
+    registry.promote(NAME, "1", "first")
+    registry.promote(NAME, "2", "better")
+    registry.promote(NAME, "2", "better")  # again: nothing changes
+    registry.rollback(NAME, "falls are missed")
+    events = registry.history(NAME)
+    assert [(e.what, e.version, e.over, e.because) for e in events] == [
+        ("promoted", "1", "", "first"),
+        ("promoted", "2", "1", "better"),
+        ("rolled back", "1", "2", "rolled back from v2 by hand: falls are missed"),
+    ]
+    assert [e.at for e in events] == sorted(e.at for e in events)
+    assert {e.by for e in events} == {"pipeline run pipeline-run-1"}
+    with pytest.raises(GltError, match="no such registered model"):
+        registry.history("glt-nothing")
+
+
+def test_a_champion_that_came_since_the_comparison_stops_a_promotion(home: Path, tmp_path: Path) -> None:
+    for seed in (1, 2, 3):
+        register(make_classifier(tmp_path / str(seed), seed))
+    registry.promote(NAME, "1", "better than untrained", over="")
+    registry.promote(NAME, "2", "better than v1", over="1")
+    with pytest.raises(GltError, match="compared with champion v1, but v2 is in service now; compare again"):
+        registry.promote(NAME, "3", "better than v1", over="1")
+    with pytest.raises(GltError, match="compared with the untrained encoder, but v2"):
+        registry.promote(NAME, "3", "better than untrained", over="")
+    registry.promote(NAME, "2", "better than v1", over="1")  # a task that is tried again
+    assert held(tracking.connect())["champion"] == "2"
+
+
+def test_of_two_promotions_at_once_one_wins(server: Callable[[str], Server], tmp_path: Path) -> None:
+    """Both were compared with the same champion, in processes of their own."""
+    server("two-at-once")
+    recipe = RECIPE.model_copy(update={"data": RECIPE.data.model_copy(update={"dataset": "two-at"})})
+    for seed in (1, 2, 3):
+        folder = make_classifier(tmp_path / str(seed), seed)
+        with tracking.step(recipe, VERSIONS, "register") as run:
+            name = registry.register(folder, recipe, VERSIONS, VERDICT, run.run_id).name
+    registry.promote(name, "1", "first")
+    code = "import sys; from glt.lifecycle import registry; registry.promote(*sys.argv[1:3], 'better', over='1')"
+    both = [
+        subprocess.Popen([sys.executable, "-c", code, name, version], stderr=subprocess.PIPE, text=True)
+        for version in ("2", "3")
+    ]
+    said = [process.communicate()[1] for process in both]
+    assert sorted(process.returncode for process in both) == [0, 1], said
+    assert "is in service now; compare again" in "".join(said)
+    (winner,) = ("23"[number] for number, process in enumerate(both) if process.returncode == 0)
+    champion = registry.champion(name)
+    assert champion is not None
+    assert champion.version == winner
+    assert [event.version for event in registry.history(name)] == ["1", winner]
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize("after", range(6))
+def test_a_promotion_that_is_killed_leaves_a_champion_and_is_done_by_the_next(
+    home: Path, tmp_path: Path, after: int
+) -> None:
+    """Killed after so many writes to the store."""
+    for seed in (1, 2):
+        register(make_classifier(tmp_path / str(seed), seed))
+    registry.promote(NAME, "1", "first")
+    code = (
+        "import os, sys, signal; from mlflow import MlflowClient; from glt.lifecycle import registry\n"
+        "left = [int(sys.argv[1])]\n"
+        "def counted(write):\n"
+        "    def call(*given, **named):\n"
+        "        if not left[0]: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "        left[0] -= 1; return write(*given, **named)\n"
+        "    return call\n"
+        "for name in ('set_model_version_tag', 'set_registered_model_tag', 'set_registered_model_alias'):\n"
+        "    setattr(MlflowClient, name, counted(getattr(MlflowClient, name)))\n"
+        "registry.promote(sys.argv[2], '2', 'better', over='1')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(after), NAME], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    champion = registry.champion(NAME)
+    assert champion is not None
+    assert champion.version == "1"
+    registry.promote(NAME, "2", "better", over="1")
+    assert held(tracking.connect()) == {"champion": "2", "previous": "1", "challenger": "2"}
+    assert registry.history(NAME)[-1].version == "2"
 
 
 def test_a_champion_that_is_registered_again_stays_what_it_is(home: Path, tmp_path: Path) -> None:

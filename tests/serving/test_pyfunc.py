@@ -44,7 +44,7 @@ def model(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Py
         patch.setenv("GLT_HOME", str(tmp_path_factory.mktemp("home")))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         with tracking.step(recipe, versions, "register") as run:
-            verdict = in_service(["a"], ["a"], against="nothing", alpha=0.05)
+            verdict = in_service(["a"], ["a"], version="0", rules=recipe.gate)
             version = registry.register(folder, recipe, versions, verdict, run.run_id)
         registry.promote(version.name, version.version, "first")
         yield mlflow.pyfunc.load_model(f"models:/{version.name}@champion")
