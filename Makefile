@@ -8,12 +8,15 @@ ADD ?=
 FROM ?=
 INTO ?=
 PROFILE ?= gpu
+GRAPH ?= training
+SCHEDULES ?= infra/schedules.yaml
+DRY ?=
 IMAGE ?= glt:0.1.0
 TORCH_INDEX_URL ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run ui test test-stack collect data compile image bench results ablate difficulty record clean
+.PHONY: help setup run ui test test-stack collect data compile retrain submit schedule image bench results ablate difficulty record clean
 
 help: ## List every target
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -48,8 +51,18 @@ collect: setup ## Take what is new in a landing bucket into data/ (FROM=s3://buc
 data: setup ## Bring data/ to what data.dvc pins, replace it by RECORDINGS=, or put a batch beside it: ADD=
 	@$(BIN)/glt data $(if $(ADD),--add "$(ADD)",$(if $(RECORDINGS),"$(RECORDINGS)"))
 
-compile: setup ## Write build/training.yaml and ablation.yaml for a cluster (PROFILE=gpu|cpu, IMAGE=)
+compile: setup ## Write the graphs for a cluster to build/ (PROFILE=gpu|cpu, IMAGE=)
 	@GLT_IMAGE="$(IMAGE)" $(BIN)/python -m pipelines compile --profile "$(PROFILE)"
+
+retrain: setup ## Run the retraining graph here: trains only if the champion has not seen these recordings (RECIPE=, RECORDINGS=)
+	@$(BIN)/python -m pipelines retrain --recipe "$(RECIPE)" --recordings "$(RECORDINGS)"
+
+submit: setup ## Start a run on KF_PIPELINES_ENDPOINT (GRAPH=training|retraining, RECIPE=, RECORDINGS=, PROFILE=)
+	@GLT_IMAGE="$(IMAGE)" $(BIN)/python -m pipelines submit --graph "$(GRAPH)" --recipe "$(RECIPE)" \
+		--recordings "$(RECORDINGS)" --profile "$(PROFILE)"
+
+schedule: setup ## Make the server's schedules those of SCHEDULES= (DRY=1 only shows what would change)
+	@GLT_IMAGE="$(IMAGE)" $(BIN)/python -m pipelines schedule "$(SCHEDULES)" $(if $(DRY),--dry-run)
 
 image: setup ## Build the components' image with podman or docker (IMAGE=, TORCH=, TORCH_INDEX_URL=)
 	$$(command -v podman || command -v docker) build --tag "$(IMAGE)" --file infra/Containerfile \

@@ -1,4 +1,4 @@
-"""`python -m pipelines run|ablate|arms|compile`."""
+"""`python -m pipelines run|retrain|ablate|arms|compile|submit|schedule`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from kfp import compiler
 
 from glt import study as studies
 from glt.errors import GltError
-from pipelines.ablation import ablation_pipeline
+from pipelines.graphs import GRAPHS
 from pipelines.profiles import PROFILES
-from pipelines.training import training_pipeline
 
 RECORDINGS = "path, s3://... or dvc+<git repository>@<revision>; none: what data.dvc pins"
 
@@ -29,6 +28,17 @@ def run(
     from pipelines import local
 
     local.run(recordings, recipe)
+
+
+@app.command()
+def retrain(
+    recordings: str = typer.Option("", help=RECORDINGS),
+    recipe: str = typer.Option("sample", help="name of a recipe, or a path to a YAML file"),
+) -> None:
+    """Run the retraining graph on this machine: the training graph, if the champion has not seen these recordings."""
+    from pipelines import local
+
+    local.retrain(recordings, recipe)
 
 
 @app.command()
@@ -57,13 +67,41 @@ def compile_graph(
     out: Path = typer.Option(Path("build"), help="folder where the graphs go"),  # noqa: B008
     profile: str = typer.Option("gpu", help=f"accelerator profile: {', '.join(PROFILES)}"),
 ) -> None:
-    """Write the graphs as KFP's intermediate representation, to upload to a cluster: training.yaml, ablation.yaml."""
+    """Write the graphs as KFP's intermediate representation, to upload to a cluster: training.yaml, ..."""
     if profile not in PROFILES:
         raise GltError(f"accelerator profile {profile!r}: take one of {', '.join(PROFILES)}")
     out.mkdir(parents=True, exist_ok=True)
-    for name, graph in {"training": training_pipeline, "ablation": ablation_pipeline}.items():
+    for name, graph in GRAPHS.items():
         compiler.Compiler().compile(graph(profile), str(out / f"{name}.yaml"))
         print(out / f"{name}.yaml")
+
+
+@app.command()
+def submit(
+    recordings: str = typer.Option(help="s3://... or dvc+<git repository>@<revision>"),
+    recipe: str = typer.Option("sample", help="name of a recipe, or a path to a YAML file"),
+    graph: str = typer.Option("training", help="training or retraining"),
+    profile: str = typer.Option("gpu", help="accelerator profile: gpu or cpu"),
+) -> None:
+    """Start a run on the Kubeflow Pipelines server that KF_PIPELINES_ENDPOINT names."""
+    from pipelines import cluster
+
+    print(cluster.submit(graph, recordings, recipe, profile))
+
+
+@app.command()
+def schedule(
+    file: Path = typer.Argument(Path("infra/schedules.yaml"), help="schedules by name"),  # noqa: B008
+    dry: bool = typer.Option(False, "--dry-run", help="only show what would change"),
+) -> None:
+    """Make the server's schedules those that a file declares: create, replace, delete."""
+    from pipelines import cluster
+
+    changes = cluster.reconcile(cluster.read_schedules(file), dry=dry)
+    for change in changes:
+        print(f"{change.what} {change.name}: {change.why}")
+    if not changes:
+        print("the server has what is declared")
 
 
 def main() -> None:

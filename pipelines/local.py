@@ -19,12 +19,14 @@ from rich.table import Table
 
 from glt.analysis.scores import fraction_key
 from glt.errors import GltError
-from glt.lifecycle import kept, registry, tracking, versions
+from glt.lifecycle import kept, locks, registry, tracking, versions
 from glt.lifecycle import recordings as pinned
 from glt.recipe import Recipe, load, names
+from glt.steps.retraining import RETRAINING
 from glt.study import Study
 from pipelines.ablation import AT_ONCE, ablation_pipeline
 from pipelines.console import StepDisplay
+from pipelines.retraining import retraining_pipeline
 from pipelines.training import training_pipeline
 
 
@@ -42,13 +44,39 @@ def run(recordings: str, recipe_name: str) -> str:
         GltError: bad input, the tracking server away, or a step that failed; says what and how to mend it.
     """
     recipe = load(recipe_name)
-    trials = [{"fraction": fraction, "seed": seed} for fraction in recipe.fractions for seed in recipe.seeds]
-    chosen = recipe_name if recipe_name in names() else recipe.to_json()
+    trials, chosen = _trials(recipe), _chosen(recipe_name, recipe)
     at_once = {"GLT_TASKS_AT_ONCE": str(min(2, len(trials)))}  # as many as the local runner takes
     screen, started = Console(), time.monotonic()
     parent, run_id = _execute(screen, training_pipeline("local"), recordings, recipe, chosen, at_once, trials=trials)
     report = tracking.home() / "reports" / f"{recipe.name}-{run_id[:8]}.html"
     _summary(screen, recipe, parent, report, time.monotonic() - started)
+    return parent
+
+
+def retrain(recordings: str, recipe_name: str) -> str:
+    """As `run`, if the champion was not trained on these recordings; else say so and end.
+
+    Args:
+        recordings: as of `run`; of ``dvc+<git repository>@<branch>`` the newest.
+        recipe_name: as of `run`; its section `retrain` says what pretraining starts from.
+
+    Returns:
+        The id of the parent run in MLflow; its tag `retraining` says what was decided.
+
+    Raises:
+        GltError: as `run`; or the recordings raise an alarm, or another retraining of this model runs here.
+    """
+    recipe = load(recipe_name)
+    screen, started = Console(), time.monotonic()
+    with locks.of_this_machine(tracking.home() / "locks" / f"retraining-{recipe.model_name}", recipe.model_name):
+        at_once = {"GLT_TASKS_AT_ONCE": str(min(2, len(_trials(recipe))))}
+        graph, chosen = retraining_pipeline("local"), _chosen(recipe_name, recipe)
+        parent, run_id = _execute(screen, graph, recordings, recipe, chosen, at_once, trials=_trials(recipe))
+    tags = tracking.connect().get_run(parent).data.tags
+    screen.print(tags[RETRAINING])
+    if "model.version" in tags:
+        report = tracking.home() / "reports" / f"{recipe.name}-{run_id[:8]}.html"
+        _summary(screen, recipe, parent, report, time.monotonic() - started)
     return parent
 
 
@@ -80,6 +108,15 @@ def ablate(recordings: str, studied: Study, arms: Sequence[Recipe]) -> str:
         table.add_row(arm, *(f"{100 * metrics[key]:.1f} %" if key in metrics else "" for key in keys))
     screen.print(table)
     return parent
+
+
+def _trials(recipe: Recipe) -> list[dict[str, float]]:
+    return [{"fraction": fraction, "seed": seed} for fraction in recipe.fractions for seed in recipe.seeds]
+
+
+def _chosen(recipe_name: str, recipe: Recipe) -> str:
+    """The recipe as a graph gets it: its name, or its text."""
+    return recipe_name if recipe_name in names() else recipe.to_json()
 
 
 def threads_of_an_arm(arms: int) -> int:
@@ -126,7 +163,7 @@ def _execute(
     log.parent.mkdir(parents=True, exist_ok=True)
     arguments = {"recordings": recordings, "recipe": chosen, "data_version": version.data, "code_version": version.code}
     try:
-        _run_graph(graph, home, log, {**arguments, **more})
+        _run_graph(graph, home, log, {name: arguments[name] for name in arguments if name in _inputs(graph)} | more)
     except RuntimeError as error:
         why = tracking.connect().get_run(parent).data.tags.get("error", str(error))
         raise GltError(f"{why}\nThe whole log: {log}") from error
@@ -134,6 +171,10 @@ def _execute(
         tracking.close(recipe, version, "KILLED", "stopped by hand")
         raise
     return parent, run_id
+
+
+def _inputs(graph: BaseComponent) -> set[str]:
+    return set(graph.component_spec.inputs or ())
 
 
 def _run_graph(graph: BaseComponent, home: Path, log: Path, arguments: Mapping[str, object]) -> None:

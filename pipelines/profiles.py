@@ -39,6 +39,7 @@ GPU_RESOURCE = "nvidia.com/gpu"
 GPU_NODE_LABEL = ("nvidia.com/gpu.present", "true")
 SHARED_MEMORY = "8Gi"
 CHECKPOINTS = "/tmp/glt/checkpoints"  # GLT_HOME of the image, and what a step keeps there
+TRACKING, STORES = "MLFLOW_TRACKING_URI", ("AWS_ENDPOINT_URL", "GLT_LOCKS")
 HOUR = 3600
 
 
@@ -69,6 +70,14 @@ def trains(task: PipelineTask, profile: Profile, *, hours: float) -> PipelineTas
     return task
 
 
+def commits(task: PipelineTask, profile: Profile) -> PipelineTask:
+    """A step that pushes to a git repository: it gets the token for that."""
+    if profile.on_cluster:
+        keys = {"GLT_GIT_USER": "GLT_GIT_USER", "GLT_GIT_TOKEN": "GLT_GIT_TOKEN"}
+        kubernetes.use_secret_as_env(task, secret_name="glt-git", secret_key_to_env=keys, optional=True)
+    return task
+
+
 def _common(task: PipelineTask, profile: Profile, size: tuple[str, str], cached: bool, hours: float) -> PipelineTask:
     cpu, memory = size
     if not cached:
@@ -80,9 +89,8 @@ def _common(task: PipelineTask, profile: Profile, size: tuple[str, str], cached:
     _retry(task, profile.retries)
     kubernetes.set_timeout(task, int(hours * HOUR))
     kubernetes.use_field_path_as_env(task, env_name="GLT_RUN_ID", field_path="metadata.labels['pipeline/runid']")
-    kubernetes.use_config_map_as_env(
-        task, config_map_name="glt-tracking", config_map_key_to_env={"MLFLOW_TRACKING_URI": "MLFLOW_TRACKING_URI"}
-    )
+    kubernetes.use_config_map_as_env(task, "glt-tracking", {TRACKING: TRACKING})
+    kubernetes.use_config_map_as_env(task, "glt-tracking", {name: name for name in STORES}, optional=True)
     keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
     kubernetes.use_secret_as_env(task, secret_name="glt-object-store", secret_key_to_env={key: key for key in keys})
     return task

@@ -7,8 +7,12 @@ What a step made is reused while its inputs, the data version and the code versi
 register, promote and finish run every time, because what they ask (the registry, the run) changes by itself.
 """
 
+from collections.abc import Callable, Mapping
+
 from kfp import dsl
+from kfp.dsl import PipelineTask
 from kfp.dsl.base_component import BaseComponent
+from kfp.dsl.pipeline_channel import PipelineChannel
 
 from components.compare import compare
 from components.disentangle import disentangle
@@ -20,7 +24,7 @@ from components.pretrain import pretrain
 from components.promote import promote
 from components.register import register
 from components.report import report
-from pipelines.profiles import PROFILES, heavy, light, trains
+from pipelines.profiles import PROFILES, Profile, heavy, light, trains
 
 TRIALS = [{"fraction": 0.05, "seed": 0}, {"fraction": 0.10, "seed": 0}]
 
@@ -47,65 +51,88 @@ def training_pipeline(profile_name: str) -> BaseComponent:
         end = finish(recipe=recipe, **versions)
         light(end, profile, cached=False)
         with dsl.ExitHandler(end, name="run"):
-            ingested = ingest(recordings=recordings, recipe=recipe, **versions)
-            light(ingested, profile, hours=6)
-
-            disentangled = disentangle(clips=ingested.outputs["clips"], recipe=recipe, **versions)
-            heavy(disentangled, profile, hours=6)
-            motions = disentangled.outputs["motions"]
-
-            pretrained = pretrain(motions=motions, recipe=recipe, accelerator=accelerator, **versions)
-            trains(pretrained, profile, hours=120)
-            encoder = pretrained.outputs["encoder"]
-
-            probed = linear_probe(motions=motions, encoder=encoder, recipe=recipe, accelerator="cpu", **versions)
-            heavy(probed, profile, hours=12)
-
-            with dsl.ParallelFor(trials, name="labelled-fractions", parallelism=2) as trial:
-                finetuned = finetune(
-                    motions=motions,
-                    encoder=encoder,
-                    recipe=recipe,
-                    fraction=trial.fraction,
-                    seed=trial.seed,
-                    accelerator=accelerator,
-                    **versions,
-                )
-                trains(finetuned, profile, hours=24)
-
-            compared = compare(
-                clips=ingested.outputs["clips"],
-                classifier=probed.outputs["classifier"],
-                recipe=recipe,
-                accelerator="cpu",
-                **versions,
-            )
-            heavy(compared, profile, hours=12, cached=False)
-
-            reported = report(
-                clips=ingested.outputs["clips"],
-                motions=motions,
-                encoder=encoder,
-                classifier=probed.outputs["classifier"],
-                finetuned=dsl.Collected(finetuned.outputs["classifier"]),
-                verdict=compared.outputs["verdict"],
-                recipe=recipe,
-                **versions,
-            )
-            light(reported, profile, cached=False)
-
-            registered = register(
-                classifier=probed.outputs["classifier"],
-                verdict=compared.outputs["verdict"],
-                recipe=recipe,
-                **versions,
-            )
-            light(registered, profile, cached=False)
-
-            with dsl.If(compared.outputs["Output"] == True, name="better"):  # noqa: E712 - a graph condition
-                promoted = promote(
-                    version=registered.output, verdict=compared.outputs["verdict"], recipe=recipe, **versions
-                )
-                light(promoted, profile, cached=False)
+            train(profile, recordings, recipe, versions, trials, accelerator)
 
     return training
+
+
+def train(
+    profile: Profile,
+    recordings: PipelineChannel,
+    recipe: PipelineChannel,
+    versions: Mapping[str, PipelineChannel],
+    trials: PipelineChannel,
+    accelerator: PipelineChannel,
+    admitted: Callable[[PipelineTask], PipelineTask] | None = None,
+) -> None:
+    """Put the steps of a training into the graph that is being made.
+
+    Args:
+        profile: what they ask of the cluster.
+        recordings: as the graph's parameter of that name, or what an earlier step gives; so are the next four.
+        recipe: as above.
+        versions: `data_version` and `code_version`.
+        trials: as above.
+        accelerator: as above.
+        admitted: makes a step from `ingest` that must succeed before anything else is done.
+    """
+    ingested = ingest(recordings=recordings, recipe=recipe, **versions)
+    light(ingested, profile, hours=6)
+
+    disentangled = disentangle(clips=ingested.outputs["clips"], recipe=recipe, **versions)
+    if admitted is not None:
+        disentangled.after(admitted(ingested))
+    heavy(disentangled, profile, hours=6)
+    motions = disentangled.outputs["motions"]
+
+    pretrained = pretrain(motions=motions, recipe=recipe, accelerator=accelerator, **versions)
+    trains(pretrained, profile, hours=120)
+    encoder = pretrained.outputs["encoder"]
+
+    probed = linear_probe(motions=motions, encoder=encoder, recipe=recipe, accelerator="cpu", **versions)
+    heavy(probed, profile, hours=12)
+
+    with dsl.ParallelFor(trials, name="labelled-fractions", parallelism=2) as trial:
+        finetuned = finetune(
+            motions=motions,
+            encoder=encoder,
+            recipe=recipe,
+            fraction=trial.fraction,
+            seed=trial.seed,
+            accelerator=accelerator,
+            **versions,
+        )
+        trains(finetuned, profile, hours=24)
+
+    compared = compare(
+        clips=ingested.outputs["clips"],
+        classifier=probed.outputs["classifier"],
+        recipe=recipe,
+        accelerator="cpu",
+        **versions,
+    )
+    heavy(compared, profile, hours=12, cached=False)
+
+    reported = report(
+        clips=ingested.outputs["clips"],
+        motions=motions,
+        encoder=encoder,
+        classifier=probed.outputs["classifier"],
+        finetuned=dsl.Collected(finetuned.outputs["classifier"]),
+        verdict=compared.outputs["verdict"],
+        recipe=recipe,
+        **versions,
+    )
+    light(reported, profile, cached=False)
+
+    registered = register(
+        classifier=probed.outputs["classifier"],
+        verdict=compared.outputs["verdict"],
+        recipe=recipe,
+        **versions,
+    )
+    light(registered, profile, cached=False)
+
+    with dsl.If(compared.outputs["Output"] == True, name="better"):  # noqa: E712 - a graph condition
+        promoted = promote(version=registered.output, verdict=compared.outputs["verdict"], recipe=recipe, **versions)
+        light(promoted, profile, cached=False)

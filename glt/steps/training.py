@@ -11,7 +11,7 @@ from glt import artifact
 from glt.analysis import figures
 from glt.analysis.scores import fraction_key
 from glt.errors import GltError
-from glt.lifecycle import tracking
+from glt.lifecycle import registry, tracking
 from glt.motion.disentangle import Motions
 from glt.recipe import Recipe, load
 from glt.reporter import Silent
@@ -21,7 +21,7 @@ from glt.training import pretrain as pretraining
 from glt.training import probe as probing
 from glt.training.batches import device
 from glt.training.checkpoint import Checkpoint, fingerprint
-from glt.training.classifier import save_classifier
+from glt.training.classifier import load_classifier, save_classifier
 from glt.training.distributed import world as world_of
 from glt.training.encoder import load_encoder, save_encoder
 
@@ -62,14 +62,17 @@ def pretrain(
     version = versions_of(data.info, data_version, code_version)
     checkpoint = _checkpoint("pretrain", data, settings, version, folder=checkpoints)
     checkpoint.every = save_every
+    start = None
+    if settings.pretrain.start:
+        start = load_classifier(registry.find(settings.pretrain.start).folder())[0].encoder
     with world_of(accelerator) as world:
         if not world.first:
-            pretraining.pretrain(data, settings, world, Silent(), checkpoint)
+            pretraining.pretrain(data, settings, world, Silent(), checkpoint, start)
             return {}
         with checkpoint.alone(), tracking.step(settings, version, "pretrain") as run:
             run.dataset(settings.data.dataset, version.data, str(motions), "training")
             reporter = _Continued(run, run.recorded("pretrain/loss") if checkpoint.any else set())
-            encoder, history = pretraining.pretrain(data, settings, world, reporter, checkpoint)
+            encoder, history = pretraining.pretrain(data, settings, world, reporter, checkpoint, start)
             save_encoder(encoder.cpu(), history, out, provenance(version, settings, run.run_id))
             checkpoint.drop()
             run.figure(figures.curves(history), "curves.png")

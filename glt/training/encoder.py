@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from glt import artifact
-from glt.errors import GltError
+from glt.errors import GltError, SharedError
 from glt.model import GLTransformer
 from glt.motion.disentangle import Motions
 from glt.recipe import ModelConfig
@@ -20,6 +20,21 @@ from glt.recipe import ModelConfig
 def build_encoder(config: ModelConfig, motions: Motions) -> GLTransformer:
     """An untrained encoder for these motions."""
     return GLTransformer(config, motions.persons, motions.joints, motions.worlds)
+
+
+def copy_weights(source: GLTransformer, target: GLTransformer) -> None:
+    """Give one encoder the weights of another.
+
+    Raises:
+        SharedError: their sizes differ.
+    """
+    try:
+        target.load_state_dict(source.state_dict())
+    except RuntimeError as error:
+        why = "; ".join(line.strip() for line in str(error).splitlines()[1:3])
+        raise SharedError(
+            f"pretrain.start: that model's encoder has other sizes ({why}); train from scratch"
+        ) from error
 
 
 def save_encoder(encoder: GLTransformer, history: list[dict[str, float]], out: Path, info: Mapping[str, Any]) -> None:

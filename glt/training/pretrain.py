@@ -19,7 +19,7 @@ from glt.reporter import Reporter
 from glt.training.batches import Numbers, shuffled, training_batch
 from glt.training.checkpoint import Checkpoint
 from glt.training.distributed import World
-from glt.training.encoder import build_encoder
+from glt.training.encoder import build_encoder, copy_weights
 from glt.training.interruption import told_to_end
 from glt.training.mpdp import Pretrainer, Tally, counts, loss
 
@@ -32,6 +32,7 @@ def pretrain(
     device: torch.device | World,
     reporter: Reporter,
     checkpoint: Checkpoint,
+    start: GLTransformer | None = None,
 ) -> tuple[GLTransformer, list[dict[str, float]]]:
     """Train the encoder on all clips of the training side, labelled or not.
 
@@ -45,16 +46,18 @@ def pretrain(
         reporter: gets metrics and progress, an epoch each, those of epochs before an interruption again; in a world
             of many, give the others than the first a silent one.
         checkpoint: where the state is kept; a state of the same run is continued.
+        start: the encoder to go on from; a random one if not given.
 
     Returns:
         The encoder and a row of metrics an epoch.
 
     Raises:
-        SharedError: the loss is no longer finite, and the last checkpoint stays; or the checkpoint is of another run.
+        SharedError: the loss is no longer finite, and the last checkpoint stays; or the checkpoint is of another run;
+            or `start` has other sizes.
         Interrupted: SIGTERM came; the state is saved.
     """
     world = device if isinstance(device, World) else World(device)
-    run = _Run(motions, recipe, world, checkpoint)
+    run = _Run(motions, recipe, world, checkpoint, start)
     config, progress = recipe.pretrain, run.progress
     with told_to_end() as ending:
         for row in progress.history:  # an interrupted process may not have delivered all it had to say
@@ -74,12 +77,17 @@ def pretrain(
 class _Run:
     """A training between two steps: the model, the optimiser, and how far it is."""
 
-    def __init__(self, motions: Motions, recipe: Recipe, world: World, checkpoint: Checkpoint) -> None:
+    def __init__(
+        self, motions: Motions, recipe: Recipe, world: World, checkpoint: Checkpoint, start: GLTransformer | None
+    ) -> None:
         self.motions, self.recipe, self.world, self.checkpoint = motions, recipe, world, checkpoint
         self.numbers, self.config = motions.numbers("train"), recipe.pretrain
         refuse_slow(self.config, world.device)
         torch.manual_seed(recipe.seed)
-        self.model = Pretrainer(build_encoder(recipe.model, motions), motions.bins).to(world.device)
+        encoder = build_encoder(recipe.model, motions)
+        if start is not None:
+            copy_weights(start, encoder)
+        self.model = Pretrainer(encoder, motions.bins).to(world.device)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=self.config.lr, weight_decay=self.config.weight_decay, fused=True
         )

@@ -1,0 +1,15 @@
+"""Clips -> nothing, or an error that stops a retraining before it trains."""
+
+from kfp import dsl
+
+from components import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def admit(clips: dsl.Input[dsl.Dataset], recipe: str, data_version: str, code_version: str):
+    """Stop if the recordings raise an alarm."""
+    from pathlib import Path
+
+    from glt.steps import retraining
+
+    retraining.admit(Path(clips.path), recipe, data_version=data_version, code_version=code_version)

@@ -1,0 +1,24 @@
+"""The graph of a scheduled collection: one step, from the landing bucket to a commit of data.dvc."""
+
+from kfp import dsl
+from kfp.dsl.base_component import BaseComponent
+
+from components.collect import collect
+from pipelines.profiles import PROFILES, commits, light
+
+
+def collection_pipeline(profile_name: str) -> BaseComponent:
+    """The graph for an accelerator profile.
+
+    Its parameters: `landing` (``s3://bucket/prefix``), `recipe` (whose data section says format and checks) and `into`
+    (``dvc+<git repository>@<branch>``).
+    """
+    profile = PROFILES[profile_name]
+
+    @dsl.pipeline(name="glt-collection", description="Take what was delivered, check, pack, pin and commit it")
+    def collection(landing: str, recipe: str, into: str) -> None:
+        collected = collect(landing=landing, recipe=recipe, into=into)
+        light(collected, profile, cached=False, hours=6)
+        commits(collected, profile)
+
+    return collection

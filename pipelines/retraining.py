@@ -1,0 +1,51 @@
+"""The graph of a scheduled retraining.
+
+    look -> nothing new: the run ends and says so
+         -> ingest -> admit -> the training graph, from the champion's encoder or from scratch
+
+What the recordings are is found out when it runs, so the same parameters do for every run of a schedule.
+"""
+
+from kfp import dsl
+from kfp.dsl import PipelineTask
+from kfp.dsl.base_component import BaseComponent
+
+from components.admit import admit
+from components.finish import finish
+from components.look import look
+from pipelines.profiles import PROFILES, light
+from pipelines.training import TRIALS, train
+
+
+def retraining_pipeline(profile_name: str) -> BaseComponent:
+    """The graph for an accelerator profile.
+
+    Its parameters are those of the training graph without `data_version`; `recordings` names a branch
+    (``dvc+<git repository>@<branch>``) or a prefix, whose newest recordings are taken.
+    """
+    profile = PROFILES[profile_name]
+
+    @dsl.pipeline(name="glt-retraining", description="Retrain if there are new recordings; promote what is better")
+    def retraining(
+        recordings: str,
+        recipe: str,
+        code_version: str,
+        trials: list = TRIALS,
+        accelerator: str = profile.accelerator,
+    ) -> None:
+        end = finish(recipe=recipe, data_version="", code_version=code_version)
+        light(end, profile, cached=False)
+        with dsl.ExitHandler(end, name="run"):
+            looked = look(recordings=recordings, recipe=recipe, code_version=code_version)
+            light(looked, profile, cached=False)
+            news = looked.outputs
+            versions = {"data_version": news["data_version"], "code_version": code_version}
+
+            def admitted(ingested: PipelineTask) -> PipelineTask:
+                task = admit(clips=ingested.outputs["clips"], recipe=news["recipe"], **versions)
+                return light(task, profile, cached=False)
+
+            with dsl.If(news["new"] == True, name="new-data"):  # noqa: E712 - a graph condition
+                train(profile, news["recordings"], news["recipe"], versions, trials, accelerator, admitted)
+
+    return retraining

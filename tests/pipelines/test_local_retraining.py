@@ -1,0 +1,84 @@
+"""A model in service and new recordings: whole retrainings, through Kubeflow's local runner and a real MLflow store."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from mlflow.entities import Run
+
+from glt.errors import GltError
+from glt.lifecycle import registry, tracking
+from glt.steps.retraining import RETRAINING
+from pipelines import local
+from tests.pipelines.conftest import change
+
+MODEL = "glt-tiny-xsub"
+
+pytestmark = pytest.mark.stack
+
+
+def without(recordings: Path, place: Path, out: Callable[[str], bool]) -> Path:
+    """The recordings whose name is not `out`, as another delivery."""
+    with zipfile.ZipFile(recordings) as whole, zipfile.ZipFile(place, "w") as part:
+        for name in whole.namelist():
+            if not out(name):
+                part.writestr(name, whole.read(name))
+    return place
+
+
+def run_of(parent: str) -> Run:
+    return tracking.connect().get_run(parent)
+
+
+def steps(parent: str) -> dict[str, Run]:
+    found = tracking.children(tracking.connect(), parent)
+    return {run.data.tags["glt.step"]: run for run in found}
+
+
+def test_a_model_over_its_life(home: Path, recordings: Path, tmp_path: Path) -> None:
+    recipe = str(change(tmp_path, retrain={"start": "champion", "epochs": 2}))
+
+    first = local.retrain(str(recordings), recipe)
+    assert run_of(first).data.tags[RETRAINING] == "from scratch: there is no champion yet"
+    assert run_of(first).info.status == "FINISHED"
+    champion = registry.champion(MODEL)
+    assert champion is not None
+    assert champion.version == "1"
+
+    again = local.retrain(str(recordings), recipe)
+    assert again != first
+    run = run_of(again)
+    assert run.data.tags[RETRAINING].startswith("skipped: champion v1 was trained on data ")
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["retraining/new_data"] == 0
+    assert steps(again).keys() == {"look"}
+
+    fewer = without(recordings, tmp_path / "fewer.zip", lambda name: name.endswith("P001R001A121.skeleton"))
+    third = local.retrain(str(fewer), recipe)
+    said = run_of(third).data.tags[RETRAINING]
+    assert said.startswith(f"from the encoder of {MODEL}/1: data ")
+    ran = steps(third)
+    assert {"look", "ingest", "admit", "pretrain", "compare", "register"} <= ran.keys()
+    curve = tracking.connect().get_metric_history(ran["pretrain"].info.run_id, "pretrain/loss")
+    before = tracking.connect().get_metric_history(steps(first)["pretrain"].info.run_id, "pretrain/loss")
+    assert len(curve) == 2  # retrain.epochs
+    assert curve[0].value < before[0].value  # it goes on from what was learned
+    newest = registry.find(f"{MODEL}@challenger")
+    assert newest.version == "2"
+    assert newest.tags["gate.against"] == "champion v1"
+    assert {"gate.better", "gate.classes", "gate.latency", "gate.data", "gate.leak"} <= newest.tags.keys()
+
+    lost = without(recordings, tmp_path / "lost.zip", lambda name: "A129" in name and name[9:12] in TRAINING)
+    with pytest.raises(GltError, match="Nothing was trained"):
+        local.retrain(str(lost), recipe)
+    parent = tracking.connect().search_runs([run.info.experiment_id], "tags.`retraining` != ''", max_results=1)[0]
+    assert parent.info.status == "FAILED"
+    assert "Nothing was trained" in parent.data.tags["error"]
+    assert "disentangle" not in steps(parent.info.run_id)
+    assert registry.champion(MODEL) == champion or registry.champion(MODEL) == registry.find(f"{MODEL}/2")
+
+
+TRAINING = {f"{p:03}" for p in (1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38)}
