@@ -7,9 +7,10 @@ from kfp import dsl
 from components import IMAGE
 
 
+# `Output` says whether there is: Kubeflow's local runner finds an output of many for a condition only by that name.
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def look(recordings: str, recipe: str, code_version: str) -> NamedTuple(
-    "News", [("recordings", str), ("data_version", str), ("recipe", str), ("new", bool)]
+    "News", [("recordings", str), ("data_version", str), ("recipe", str), ("Output", bool)]
 ):
     """Compare the data version with the champion's."""
     from glt.steps import retraining

@@ -45,7 +45,7 @@ def retraining_pipeline(profile_name: str) -> BaseComponent:
                 task = admit(clips=ingested.outputs["clips"], recipe=news["recipe"], **versions)
                 return light(task, profile, cached=False)
 
-            with dsl.If(news["new"] == True, name="new-data"):  # noqa: E712 - a graph condition
+            with dsl.If(news["Output"] == True, name="new-data"):  # noqa: E712 - a graph condition
                 train(profile, news["recordings"], news["recipe"], versions, trials, accelerator, admitted)
 
     return retraining

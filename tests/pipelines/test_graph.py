@@ -133,7 +133,7 @@ def test_a_retraining_looks_first_and_trains_only_on_what_is_new(tmp_path: Path)
     assert {name.removeprefix("exec-") for name in spec["deploymentSpec"]["executors"]} == STEPS | {"look", "admit"}
     found = tasks(spec)
     condition = next(task for name, task in found.items() if name == "condition-2" or "new-data" in str(task))
-    assert "look-new'] == true" in condition["triggerPolicy"]["condition"]
+    assert "look-Output'] == true" in condition["triggerPolicy"]["condition"]
     inside = spec["components"][condition["componentRef"]["name"]]["dag"]["tasks"]
     assert STEPS - {"finetune", "promote", "finish"} <= inside.keys()
     assert "admit" in inside["disentangle"]["dependentTasks"]

@@ -74,7 +74,8 @@ def test_a_model_over_its_life(home: Path, recordings: Path, tmp_path: Path) -> 
     lost = without(recordings, tmp_path / "lost.zip", lambda name: "A129" in name and name[9:12] in TRAINING)
     with pytest.raises(GltError, match="Nothing was trained"):
         local.retrain(str(lost), recipe)
-    parent = tracking.connect().search_runs([run.info.experiment_id], "tags.`retraining` != ''", max_results=1)[0]
+    which = f"tags.`{tracking.PIPELINE}` != ''"  # parent runs, the newest first
+    parent = tracking.connect().search_runs([run.info.experiment_id], which, max_results=1)[0]
     assert parent.info.status == "FAILED"
     assert "Nothing was trained" in parent.data.tags["error"]
     assert "disentangle" not in steps(parent.info.run_id)
