@@ -22,14 +22,20 @@ def secret(name: str, namespace: str, **data: str) -> dict[str, Any]:
 
 
 def new_secrets(namespace: str, pipelines_namespace: str) -> dict[str, Any]:
-    """A v1 List: the database's password, and three S3 identities as their holders and as the store read them.
+    """A v1 List: the database's password, and four S3 identities as their holders and as the store read them.
 
-    `admin` creates buckets; `mlflow` and `pipelines` use one bucket each and no other.
+    `admin` creates buckets; `mlflow` uses the bucket of that name, `pipelines` the recordings and the landing, and
+    `recorders`, who deliver, can only write to the landing.
     """
     rights = {
         "admin": ["Admin", "Read", "Write", "List", "Tagging"],
         "mlflow": [f"{right}:mlflow" for right in ("Read", "Write", "List", "Tagging")],
-        "pipelines": [f"{right}:recordings" for right in ("Read", "Write", "List", "Tagging")],
+        "pipelines": [
+            f"{right}:{bucket}"
+            for bucket in ("recordings", "landing")
+            for right in ("Read", "Write", "List", "Tagging")
+        ],
+        "recorders": ["Write:landing"],
     }
     keys = {name: {"accessKey": secrets.token_hex(10), "secretKey": secrets.token_hex(20)} for name in rights}
     identities = [{"name": name, "credentials": [keys[name]], "actions": rights[name]} for name in rights]
@@ -42,6 +48,7 @@ def new_secrets(namespace: str, pipelines_namespace: str) -> dict[str, Any]:
         secret("object-store-identities", namespace, **{"identities.json": json.dumps({"identities": identities})}),
         secret("object-store-admin", namespace, **aws("admin")),
         secret("mlflow-object-store", namespace, **aws("mlflow")),
+        secret("landing-recorders", namespace, **aws("recorders")),
         secret("glt-object-store", pipelines_namespace, **aws("pipelines")),
     ]
     return {"apiVersion": "v1", "kind": "List", "items": items}

@@ -25,16 +25,21 @@ def test_the_object_store_knows_exactly_the_keys_handed_out(secrets: list[Docume
         entry["name"]: entry for entry in json.loads(made["object-store-identities"]["identities.json"])["identities"]
     }
     holders = {"admin": "object-store-admin", "mlflow": "mlflow-object-store", "pipelines": "glt-object-store"}
+    holders["recorders"] = "landing-recorders"
     assert set(identities) == set(holders)
     for name, holder in holders.items():
         (key,) = identities[name]["credentials"]
         assert made[holder] == {"AWS_ACCESS_KEY_ID": key["accessKey"], "AWS_SECRET_ACCESS_KEY": key["secretKey"]}
 
 
-def test_only_the_admin_reaches_more_than_one_bucket(secrets: list[Document]) -> None:
+def test_nobody_but_the_admin_reaches_a_bucket_that_is_not_theirs(secrets: list[Document]) -> None:
     identities = json.loads(by_name(secrets)["object-store-identities"]["identities.json"])["identities"]
     reached = {entry["name"]: {action.partition(":")[2] for action in entry["actions"]} for entry in identities}
-    assert reached == {"admin": {""}, "mlflow": {"mlflow"}, "pipelines": {"recordings"}}
+    assert reached == {
+        **{"admin": {""}, "mlflow": {"mlflow"}, "pipelines": {"recordings", "landing"}, "recorders": {"landing"}}
+    }
+    (recorders,) = (entry for entry in identities if entry["name"] == "recorders")
+    assert recorders["actions"] == ["Write:landing"]
 
 
 def test_each_run_makes_new_credentials_in_the_namespaces_asked_for(secrets: list[Document]) -> None:
