@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,12 @@ def seal(folder: Path, kind: str, info: Mapping[str, Any], known: Mapping[str, s
 
 
 def open_artifact(
-    path: Path, kind: str, *, verify: bool = True, sha256: Callable[[Path], str] = file_sha256
+    path: Path,
+    kind: str,
+    *,
+    verify: bool = True,
+    sha256: Callable[[Path], str] = file_sha256,
+    only: Collection[str] | None = None,
 ) -> dict[str, Any]:
     """The manifest's `info` of the artifact at `path`.
 
@@ -111,9 +116,11 @@ def open_artifact(
         kind: the kind it must be.
         verify: compare every file with its SHA-256 (names are always compared).
         sha256: gives a file's hash; one that remembers unchanged files spares reading them.
+        only: names that its files may have, besides the manifest; it may hold anything if not given.
 
     Raises:
-        GltError: no manifest (the folder was never finished), another kind, or a file that is missing or changed.
+        GltError: no manifest (the folder was never finished), another kind, a file that is missing or changed, or one
+            that does not belong there.
     """
     path = Path(path)
     try:
@@ -126,6 +133,10 @@ def open_artifact(
         raise GltError(f"{path / MANIFEST}: damaged (not a manifest); delete the folder and run its step again")
     if manifest["kind"] != kind:
         raise GltError(f"{path}: holds {manifest['kind']!r}, expected {kind!r}")
+    if only is not None:
+        there = {file.relative_to(path).as_posix() for file in path.rglob("*") if not file.is_dir()} - {MANIFEST}
+        if strange := sorted((there | manifest["files"].keys()) - set(only)):
+            raise GltError(f"{path / strange[0]}: does not belong to a {kind}; nothing of the folder was loaded")
     for name, digest in manifest["files"].items():
         file = path / name
         if not file.is_file():

@@ -15,12 +15,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from glt import recipe
+from glt import artifact, recipe
 from glt.analysis import summary
 from glt.errors import GltError, SharedError
 from glt.lifecycle import lineage, registry, tracking
 from glt.lifecycle import recordings as pinned
-from glt.steps import attention, collect, compare, data, release, report, training
+from glt.steps import attention, collect, compare, data, predict, release, report, training
 
 
 def show(result: Any) -> None:
@@ -106,6 +106,53 @@ def trace(
 
 MODEL = typer.Argument(help="NAME/VERSION, NAME@ALIAS, or NAME: its champion")
 NAME = typer.Argument(help="registered model, such as glt-sample-xsub")
+
+
+@app.command()
+def serve(
+    model: str = typer.Argument("", help="NAME/VERSION, NAME@ALIAS, or NAME: its champion; none: the only one"),
+    port: int = 5001,
+) -> None:
+    """Answer over HTTP with MLflow's model server: POST clips to /invocations."""
+    version = registry.find(model or registry.only())
+    version.folder()  # what is not as it was registered is not served
+    address = f"models:/{version.name}/{version.version}"
+    print(f"{version.name} v{version.version} on http://127.0.0.1:{port}/invocations, Ctrl-C ends it", flush=True)
+    tools = Path(sys.executable).parent  # MLflow starts its server by name
+    environment = {"MLFLOW_TRACKING_URI": tracking.store_uri(), "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
+    server = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "models",
+        "serve",
+        "-m",
+        address,
+        "--env-manager",
+        "local",
+        "-p",
+        str(port),
+    ]
+    subprocess.run(server, check=False, env=os.environ | environment)
+
+
+@app.command("predict")
+def classify(
+    recordings: str = typer.Argument(help="path, s3://... or dvc+..., in the format of the model's recipe"),
+    model: str = typer.Option("", help="NAME/VERSION, NAME@ALIAS, or NAME: its champion; none: the only one"),
+    out: Path | None = typer.Option(None, help="a CSV file for the answers, instead of the screen"),  # noqa: B008
+) -> None:
+    """Say what recordings show: a row a clip with its label and confidence."""
+    answers, rejected = predict.predict(recordings, model)
+    for row in rejected.itertuples():
+        print(f"glt: {row.source}: not used, {row.check}: {row.reason}", file=sys.stderr)
+    if out is not None:
+        artifact.write_bytes(out, answers.to_csv(index=False).encode())
+        return
+    table = Table(*answers.columns, box=None)
+    for row in answers.itertuples(index=False):
+        table.add_row(str(row.clip), str(row.label), f"{row.confidence:.3f}")
+    Console().print(table)
 
 
 @app.command()

@@ -45,10 +45,10 @@ class Version:
     run_id: str
 
     def folder(self) -> Path:
-        """Its classifier artifact on this machine, verified.
+        """Its classifier artifact on this machine, verified: it is what was registered, file by file.
 
         Raises:
-            GltError: it cannot be had, or is damaged.
+            GltError: it cannot be had, is damaged, or is not what was registered.
         """
         import mlflow
 
@@ -62,6 +62,11 @@ class Version:
         place = model / "data"
         found = next((path.parent for path in sorted(place.rglob(artifact.MANIFEST))), place)
         artifact.open_artifact(found, "classifier")
+        if artifact.digest(found) != self.tags["content.digest"]:
+            raise GltError(
+                f"{self.name} v{self.version}: its files are not those that were registered; do not use it: roll back "
+                "to a version whose files are, and find out who wrote to the artifact store"
+            )
         return found
 
 
@@ -93,6 +98,18 @@ def find(model: str) -> Version:
             f"model {model}: there is none; registered are {', '.join(known) or 'none'} (`glt history NAME`)"
         )
     return found
+
+
+def only() -> str:
+    """The name of the only registered model.
+
+    Raises:
+        GltError: there is none, or there are several.
+    """
+    known = sorted(model.name for model in connect().search_registered_models(max_results=1000))
+    if len(known) != 1:
+        raise GltError(f"model: say which; registered are {', '.join(known) or 'none, so train one first'}")
+    return str(known[0])
 
 
 def trained_on(data_version: str) -> list[Version]:

@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,6 +31,7 @@ class Classifier:
         classes: names of the classes.
         skeleton: the joints' layout that clips must have.
         persons: P, the most persons of a clip.
+        recipe: it was trained by, as JSON values.
     """
 
     def __init__(self, path: Path, device: str = "cpu") -> None:
@@ -37,6 +39,7 @@ class Classifier:
         self._device = torch.device(device)
         self._model, config = classifier.load_classifier(Path(path))
         self._model.to(self._device)
+        self.recipe: dict[str, Any] = config["recipe"]
         self._motion = MotionConfig.model_validate(config["motion"])
         self.skeleton = Skeleton.from_dict(config["skeleton"])
         self.classes: tuple[str, ...] = self._model.classes

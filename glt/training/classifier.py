@@ -157,6 +157,12 @@ def accuracy(table: pd.DataFrame, key: str = "top1") -> dict[str, float]:
     return {name: float(share.mean()) for name, share in shares.items() if len(share)}
 
 
+FILES = frozenset(
+    {"model.safetensors", "config.json", "metrics.json"}
+    | {f"{name}.parquet" for name in ("predictions", "validation", "labelled")}
+)
+
+
 def save_classifier(
     model: Classifier,
     motions: Motions,
@@ -186,12 +192,12 @@ def save_classifier(
 
 
 def load_classifier(path: Path) -> tuple[Classifier, dict[str, Any]]:
-    """The classifier of such an artifact, verified, and its config.
+    """The classifier of such an artifact, verified, and its config: tensors and JSON, nothing that could run.
 
     Raises:
-        GltError: the folder is not whole.
+        GltError: the folder is not whole, or holds another file than a classifier has.
     """
-    artifact.open_artifact(path, "classifier")
+    artifact.open_artifact(path, "classifier", only=FILES)
     config: dict[str, Any] = json.loads((Path(path) / "config.json").read_text(encoding="utf-8"))
     weights = load_file(Path(path) / "model.safetensors")
     encoder = encoder_from(

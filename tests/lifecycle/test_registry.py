@@ -267,6 +267,9 @@ def test_files_that_were_changed_or_lost_are_said(home: Path, tmp_path: Path) ->
     (stored / "config.json").write_text("{}")
     with pytest.raises(GltError, match=r"config\.json: changed since it was written"):
         version.folder()
+    artifact.seal(stored, "classifier", {})  # whole in itself, but not what was registered
+    with pytest.raises(GltError, match="not those that were registered; do not use it"):
+        version.folder()
     (stored / artifact.MANIFEST).unlink()
     with pytest.raises(GltError, match="not a finished classifier folder"):
         version.folder()

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import kfp.local
 import mlflow
+import numpy as np
+import pandas as pd
 import pytest
 from kfp import compiler, components
 from mlflow.entities import Run
@@ -15,6 +17,7 @@ from mlflow.entities import Run
 from benchmarks import protocols
 from glt.errors import GltError
 from glt.lifecycle import registry, tracking, versions
+from glt.steps.predict import predict
 from pipelines import local
 from pipelines.training import training_pipeline
 from tests.pipelines.conftest import RECIPE, change
@@ -70,6 +73,20 @@ def test_champion_answers(first: Path, home: Path) -> None:
     answer = model.predict([frame])
     assert set(answer["label"]) <= {"A121", "A122", "A123", "A129"}
     assert 0 < answer["confidence"][0] <= 1
+
+
+def test_champion_answers_for_recordings_as_they_lie(first: Path, home: Path, recordings: Path) -> None:
+    answers, rejected = predict(str(recordings))
+    champion = registry.champion(MODEL)
+    assert champion is not None
+    stored = pd.read_parquet(champion.folder() / "predictions.parquet").set_index("name")
+    ours = answers.set_index("clip").loc[stored.index]
+    assert len(answers) > len(stored) > 0
+    assert ours["label"].tolist() == stored["predicted"].tolist()
+    np.testing.assert_allclose(ours["confidence"], stored["confidence"], atol=1e-5)
+    assert list(rejected) == ["source", "check", "reason"]
+    with pytest.raises(GltError, match="there is none; registered are glt-tiny-xsub"):
+        predict(str(recordings), "glt-other")
 
 
 def test_second_run_reuses_everything_that_did_not_change(

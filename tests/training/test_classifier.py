@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
+from glt import artifact
 from glt.errors import GltError
 from glt.motion.augment import fit
 from glt.motion.disentangle import Motions
@@ -150,6 +151,20 @@ def test_a_classifier_comes_back_from_its_folder(motions: Motions, tmp_path: Pat
         for key, value in motions.skeleton.to_dict().items()
         if isinstance(value, tuple)
     }
+
+
+@pytest.mark.parametrize("name", ["model.pkl", "sub/code.py", "MLmodel"])
+@pytest.mark.parametrize("sealed", [False, True])
+def test_a_file_that_does_not_belong_there_is_refused(
+    motions: Motions, tmp_path: Path, name: str, sealed: bool
+) -> None:
+    save_classifier(model(motions), motions, small_recipe(), {}, {}, tmp_path / "c", {})
+    (tmp_path / "c" / name).parent.mkdir(exist_ok=True)
+    (tmp_path / "c" / name).write_bytes(b"x")
+    if sealed:
+        artifact.seal(tmp_path / "c", "classifier", {})
+    with pytest.raises(GltError, match=f"{name}: does not belong to a classifier; nothing of the folder was loaded"):
+        load_classifier(tmp_path / "c")
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "config.json", "predictions.parquet"])

@@ -1,0 +1,47 @@
+"""Recordings -> what the model in service says they show."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+
+from glt.data.clips import ClipStore
+from glt.data.ingest import ingest
+from glt.errors import GltError
+from glt.lifecycle import registry, versions
+from glt.recipe import changed, parse
+from glt.reporter import Silent
+from glt.serving.model import Classifier
+
+
+def predict(recordings: str, model: str = "") -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Read recordings as the model's recipe reads them, and classify each clip.
+
+    Args:
+        recordings: a file, folder or archive in the recipe's format, ``s3://bucket/prefix`` or ``dvc+...``.
+        model: ``name/version``, ``name@alias`` or a name, whose champion it is; if not given, the only one there is.
+
+    Returns:
+        A row a clip: clip, label, confidence; and a row a recording that cannot be used: source, check, reason.
+
+    Raises:
+        GltError: no such model or recordings, or recordings of another layout.
+    """
+    version = registry.find(model or registry.only())
+    classifier = Classifier(version.folder())
+    trained = parse(classifier.recipe, f"of {version.name}/{version.version}")
+    reading = changed(trained, {"data": {"max_rejects": 1, "missing_list": False}}, trained.name)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        ingest(versions.fetch(recordings, folder), reading, folder / "clips", {}, Silent(), folder / "segments")
+        store = ClipStore(folder / "clips")
+        if store.skeleton.joints != classifier.skeleton.joints:
+            raise GltError(
+                f"recordings {recordings}: layout {store.skeleton.name}, but {version.name}/{version.version} knows "
+                f"{classifier.skeleton.name}; give recordings of that layout"
+            )
+        answers = classifier.predict([store.clip(number)[0] for number in range(len(store.index))])
+        answers.insert(0, "clip", store.index["name"].to_numpy())
+        return answers[["clip", "label", "confidence"]], store.rejected[["source", "check", "reason"]]
