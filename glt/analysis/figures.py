@@ -234,20 +234,41 @@ def confusion(labels: Iterable[str], predicted: Iterable[str], classes: Sequence
 
 
 @styled
-def paired(only_candidate: int, only_reference: int, reference: str) -> Figure:
-    """The clips on which two models differ: right by the new model only, and by the reference only."""
+def paired(only_candidate: int, only_reference: int, reference: str, candidate: str = "new model") -> Figure:
+    """The clips on which two models differ: right by the candidate only, and by the reference only."""
     figure = Figure(figsize=(6.2, 1.15), layout="constrained")
     ax = figure.subplots()
     counts = (only_candidate, only_reference)
     ax.barh([1, 0], counts, height=0.62, color=(SERIES[0], SERIES[1]))
     for place, count in zip((1, 0), counts, strict=True):
         ax.annotate(str(count), (count, place), (5, 0), textcoords="offset points", va="center", fontweight="bold")
-    ax.set_yticks([1, 0], ["right: new model only", f"right: {reference} only"])
+    ax.set_yticks([1, 0], [f"right: {candidate} only", f"right: {reference} only"])
     ax.tick_params(axis="y", length=0, labelcolor=INK)
     ax.set_xlim(0, 1.12 * max(*counts, 1))
     ax.xaxis.set_visible(False)
     ax.spines[["bottom", "left"]].set_visible(False)
     ax.axvline(0, color=MUTED, lw=1)
+    return figure
+
+
+@styled
+def recalls(classes: Sequence[str], one: Sequence[float], two: Sequence[float], names: Sequence[str]) -> Figure:
+    """Recall of each class by two models: a dot each on a line, the classes downwards in the order given."""
+    figure = Figure(figsize=(8.6, 1.0 + 0.24 * len(classes)), layout="constrained")
+    ax = figure.subplots()
+    rows = np.arange(len(classes))[::-1]
+    ax.hlines(rows, one, two, color=MUTED, lw=1.2)
+    for values, colour, name in zip((one, two), SERIES, names, strict=False):
+        ax.scatter(values, rows, s=26, color=colour, label=name, zorder=3)
+    ax.set_yticks(rows, classes)
+    ax.tick_params(axis="y", length=0, labelcolor=INK)
+    ax.set_xlim(-0.02, 1.02)
+    ax.set_ylim(-0.7, len(classes) - 0.3)
+    ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    ax.grid(axis="x")
+    ax.set_axisbelow(True)
+    ax.spines["left"].set_visible(False)
+    figure.legend(loc="outside upper left", ncols=2, frameon=False)
     return figure
 
 

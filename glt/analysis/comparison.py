@@ -1,0 +1,137 @@
+"""Two models on one page: what each scores, where they differ, and what was changed between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from glt import artifact
+from glt.analysis import figures
+from glt.analysis.page import environment
+from glt.analysis.scores import per_class
+
+# key in MLflow -> what people call it, in the order of the page
+SCORES = {
+    "probe/top1": "linear probe",
+    "probe/top1_clean": "linear probe, clips without a twin in training",
+    "probe/val_top1": "linear probe, validation",
+    "probe/untrained_top1": "the same probe, untrained encoder",
+    "knn/top1": "nearest neighbour",
+}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A registered version, as far as the page tells of it.
+
+    Attributes:
+        name: ``name/version``, with its aliases.
+        scores: by their keys in MLflow.
+        predictions: of the test clips: name, label, predicted.
+        recipe: its settings.
+        made_from: data version, code version, run, ... by title.
+        files: what its data version pins, MD5 by name; None if that is not known here.
+    """
+
+    name: str
+    scores: Mapping[str, float]
+    predictions: pd.DataFrame
+    recipe: Mapping[str, Any]
+    made_from: Mapping[str, str]
+    files: Mapping[str, str] | None = None
+
+
+def write_comparison(out: Path, first: Model, second: Model) -> None:
+    """Write the page to `out`, atomically: one HTML file that needs nothing else."""
+    both = first.predictions.merge(second.predictions, on=["name", "label"], suffixes=("_1", "_2"))
+    tables = [both[["label", f"predicted_{n}"]].rename(columns={f"predicted_{n}": "predicted"}) for n in (1, 2)]
+    right = [table["label"] == table["predicted"] for table in tables]
+    only = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
+    classes = sorted({*both["label"], *both["predicted_1"], *both["predicted_2"]})
+    models = (first, second)
+    page = (
+        environment()
+        .get_template("comparison.html")
+        .render(
+            models=models,
+            written=datetime.now(UTC),
+            scores=_scores(models),
+            clips=len(both),
+            apart=[len(model.predictions) - len(both) for model in models],
+            only=only,
+            paired=figures.svg(
+                figures.paired(*only, second.name, first.name),
+                "paired",
+                f"{only[0]} clips only {first.name} gets right, {only[1]} only {second.name}.",
+            )
+            if len(both)
+            else "",
+            recalls=_recalls(tables, models) if len(both) else "",
+            confusions=[
+                (model.name, _confusion(table, classes, number, model.name))
+                for number, (model, table) in enumerate(zip(models, tables, strict=True))
+                if len(both)
+            ],
+            settings=_changed(_flat(first.recipe), _flat(second.recipe)),
+            made_from=_changed(first.made_from, second.made_from),
+            same=[title for title, value in first.made_from.items() if second.made_from.get(title) == value],
+            files=_files(first.files, second.files),
+        )
+    )
+    artifact.write_bytes(Path(out), page.encode())
+
+
+def _scores(models: Sequence[Model]) -> list[tuple[str, list[float | None]]]:
+    known = {*models[0].scores, *models[1].scores}
+    few = sorted(key for key in known if key.startswith("finetune/") and key.endswith("/top1_mean"))
+    titles = SCORES | {key: f"fine-tuned on {_percent(key)} of the labels" for key in few}
+    return [(title, [model.scores.get(key) for model in models]) for key, title in titles.items() if key in known]
+
+
+def _percent(key: str) -> str:
+    """The labelled fraction of a score's key, as ``finetune/05pct/top1_mean``."""
+    return f"{key.split('/')[1].removesuffix('pct').lstrip('0').replace('p', '.')} %"
+
+
+def _recalls(tables: Sequence[pd.DataFrame], models: Sequence[Model]) -> str:
+    shares = [per_class(table).set_index("label")["share"] for table in tables]
+    table = pd.DataFrame({"one": shares[0], "two": shares[1]})
+    table = table.reindex((table["two"] - table["one"]).sort_values(kind="stable").index)
+    drawn = figures.recalls(
+        table.index.tolist(), table["one"].tolist(), table["two"].tolist(), [m.name for m in models]
+    )
+    return figures.svg(drawn, "recalls", "Recall of each class by both models, the largest loss first.")
+
+
+def _confusion(table: pd.DataFrame, classes: Sequence[str], number: int, name: str) -> str:
+    drawn = figures.confusion(table["label"], table["predicted"], classes)
+    return figures.svg(drawn, f"confusion{number}", f"Confusion matrix of {name}.")
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for name, value in values.items():
+        inner = _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": str(value)}
+        flat |= inner
+    return flat
+
+
+def _changed(one: Mapping[str, str], two: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """(name, value of the first, value of the second) where they differ."""
+    names = [*one, *(name for name in two if name not in one)]
+    return [(n, one.get(n, "–"), two.get(n, "–")) for n in names if one.get(n) != two.get(n)]
+
+
+def _files(one: Mapping[str, str] | None, two: Mapping[str, str] | None) -> dict[str, list[str]] | None:
+    """What came, went and changed among the pinned files, archives and folders by their first name."""
+    if one is None or two is None:
+        return None
+    came, gone = ({name.split("/")[0] for name in set(a) - set(b)} for a, b in ((two, one), (one, two)))
+    changed = {name for name in set(one) & set(two) if one[name] != two[name]}
+    kinds = {"only in the second": came, "only in the first": gone, "with another content": changed}
+    return {kind: sorted(name for name in names if not name.startswith(".")) for kind, names in kinds.items()}

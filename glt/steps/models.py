@@ -1,0 +1,66 @@
+"""Two registered models side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from glt.analysis.comparison import Model, write_comparison
+from glt.errors import GltError
+from glt.lifecycle import recordings, registry, repository, tracking
+from glt.training.classifier import load_classifier
+
+_MADE_FROM = {  # title -> tag of the version
+    **{"data": "data.version", "code": "code.version", "recipe": "recipe", "image": "image"},
+    "gate": "gate.better",
+}
+
+
+def compare_models(first: str, second: str, out: Path | None = None, root: Path = Path()) -> str:
+    """Write one page on two registered models: scores, confusions, what changed in data, recipe and code.
+
+    Args:
+        first: ``name/version``, ``name@alias``, or a name, which is its champion.
+        second: likewise.
+        out: where the page goes; among the reports in GLT_HOME if not given.
+        root: the git repository whose data.dvc pins their recordings.
+
+    Returns:
+        Its path.
+
+    Raises:
+        GltError: there is no such model, or its files cannot be had.
+    """
+    models = [_model(name, Path(root)) for name in (first, second)]
+    place = out or tracking.home() / "reports" / f"{first}-and-{second}.html".replace("/", "-")
+    write_comparison(place, *models)
+    return str(place)
+
+
+def _model(name: str, root: Path) -> Model:
+    version = registry.find(name)
+    folder = version.folder()
+    held = "".join(f" @{alias}" for alias in registry.aliases(version.name, version.version))
+    run = tracking.connect().get_run(version.tags["parent.run"])
+    return Model(
+        name=f"{version.name}/{version.version}{held}",
+        scores=run.data.metrics,
+        predictions=pd.read_parquet(folder / "predictions.parquet", columns=["name", "label", "predicted"]),
+        recipe=load_classifier(folder)[1]["recipe"],
+        made_from={
+            **{title: version.tags.get(tag, "unknown") for title, tag in _MADE_FROM.items()},
+            "run": f"{run.info.run_name} ({run.info.run_id})",
+        },
+        files=_files(version.tags.get("data.version", ""), root),
+    )
+
+
+def _files(data_version: str, root: Path) -> dict[str, str] | None:
+    pin = next((pin for pin in repository.history(root) if pin.version == data_version), None)
+    if pin is None:
+        return None
+    try:
+        return recordings.pinned_files(root, pin.commit)
+    except GltError:  # on no remote any more
+        return None

@@ -1,0 +1,86 @@
+"""The page on two models: true counts, what differs and nothing else, and nothing that runs."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from glt.analysis.comparison import Model, write_comparison
+
+LABELS = ["jump"] * 4 + ["walk"] * 4 + ["<b>sit</b>"] * 2
+
+
+def predictions(*wrong: int, drop: int = 0) -> pd.DataFrame:
+    answers = ["walk" if number in wrong and label != "walk" else label for number, label in enumerate(LABELS)]
+    answers = [
+        "jump" if number in wrong and label == "walk" else a
+        for number, (label, a) in enumerate(zip(LABELS, answers, strict=True))
+    ]
+    table = pd.DataFrame({"name": [f"clip{n}" for n in range(10)], "label": LABELS, "predicted": answers})
+    return table.iloc[drop:]
+
+
+FIRST = Model(
+    name="glt-lab-xsub/3 @champion",
+    scores={"probe/top1": 0.8, "knn/top1": 0.5, "finetune/05pct/top1_mean": 0.4},
+    predictions=predictions(0, 1),
+    recipe={"name": "lab", "pretrain": {"epochs": 40, "lr": 0.002}},
+    made_from={"data": "a.dir", "code": "c0de"},
+    files={"week-1.zip": "1", "week-2.zip": "2", ".week-1.json": "x"},
+)
+SECOND = Model(
+    name="glt-lab-xsub/4",
+    scores={"probe/top1": 0.9, "probe/top1_clean": 0.85},
+    predictions=predictions(1, 5, drop=1),
+    recipe={"name": "lab", "pretrain": {"epochs": 80, "lr": 0.002}},
+    made_from={"data": "b.dir", "code": "c0de"},
+    files={"week-1.zip": "1", "week-3/a.skeleton": "3", "week-3/b.skeleton": "4", "week-2.zip": "5"},
+)
+
+
+def text(page: Path) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", re.sub(r"<svg.*?</svg>", "", page.read_text(), flags=re.S)))
+
+
+def test_it_says_what_differs(tmp_path: Path) -> None:
+    write_comparison(tmp_path / "page.html", FIRST, SECOND)
+    said, page = text(tmp_path / "page.html"), (tmp_path / "page.html").read_text()
+    for row in (
+        *(
+            "linear probe 80.0 % 90.0 % +10.0",
+            "nearest neighbour 50.0 % – –",
+            "fine-tuned on 5 % of the labels 40.0 % – –",
+        ),
+        *("9 test clips were answered by both; 1 only by the first, 0 only by the second", "data a.dir b.dir"),
+        *(
+            "The same for both: code.",
+            "pretrain.epochs 40 80",
+            "1 only in the second: week-3",
+            "1 with another content: week-2.zip",
+        ),
+    ):
+        assert row in said
+    assert "pretrain.lr" not in said
+    assert "only in the first" not in said.split("Recordings")[1]
+    # clip 1: both wrong; clip 5: wrong in the second; clip 0 was answered by the first alone
+    assert "1 clips only glt-lab-xsub/3 @champion gets right, 0 only glt-lab-xsub/4." in page
+    assert "<b>sit</b>" not in page
+    assert "<script" not in page
+
+
+@pytest.mark.parametrize(
+    ("second", "words"),
+    [
+        (replace(SECOND, files=None), "What the data versions hold is not known here"),
+        (replace(SECOND, made_from=FIRST.made_from), "Both were trained on the same data version"),
+        (replace(SECOND, recipe=FIRST.recipe), "Both were trained by the same settings"),
+        (replace(SECOND, predictions=SECOND.predictions.assign(name="another")), "no test clip in common"),
+    ],
+)
+def test_what_cannot_be_compared_is_said(tmp_path: Path, second: Model, words: str) -> None:
+    write_comparison(tmp_path / "page.html", FIRST, second)
+    assert words in text(tmp_path / "page.html")
