@@ -4,7 +4,7 @@ from kfp import dsl
 from kfp.dsl.base_component import BaseComponent
 
 from components.collect import collect
-from pipelines.profiles import PROFILES, commits, light
+from pipelines.profiles import PROFILES, light
 
 
 def collection_pipeline(profile_name: str) -> BaseComponent:
@@ -19,6 +19,5 @@ def collection_pipeline(profile_name: str) -> BaseComponent:
     def collection(landing: str, recipe: str, into: str) -> None:
         collected = collect(landing=landing, recipe=recipe, into=into)
         light(collected, profile, cached=False, hours=6)
-        commits(collected, profile)
 
     return collection

@@ -70,14 +70,6 @@ def trains(task: PipelineTask, profile: Profile, *, hours: float) -> PipelineTas
     return task
 
 
-def commits(task: PipelineTask, profile: Profile) -> PipelineTask:
-    """A step that pushes to a git repository: it gets the token for that."""
-    if profile.on_cluster:
-        keys = {"GLT_GIT_USER": "GLT_GIT_USER", "GLT_GIT_TOKEN": "GLT_GIT_TOKEN"}
-        kubernetes.use_secret_as_env(task, secret_name="glt-git", secret_key_to_env=keys, optional=True)
-    return task
-
-
 def _common(task: PipelineTask, profile: Profile, size: tuple[str, str], cached: bool, hours: float) -> PipelineTask:
     cpu, memory = size
     if not cached:
@@ -93,6 +85,9 @@ def _common(task: PipelineTask, profile: Profile, size: tuple[str, str], cached:
     kubernetes.use_config_map_as_env(task, "glt-tracking", {name: name for name in STORES}, optional=True)
     keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
     kubernetes.use_secret_as_env(task, secret_name="glt-object-store", secret_key_to_env={key: key for key in keys})
+    kubernetes.use_secret_as_env(
+        task, "glt-git", {key: key for key in ("GLT_GIT_USER", "GLT_GIT_TOKEN")}, optional=True
+    )
     return task
 
 

@@ -13,9 +13,8 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from glt.errors import GltError
-from glt.lifecycle.versions import PIN, first_line, pinned
+from glt.lifecycle.versions import PIN, authorised, first_line, pinned
 
-USER, TOKEN = "GLT_GIT_USER", "GLT_GIT_TOKEN"  # variables with what an https repository asks for
 T = TypeVar("T")
 
 
@@ -31,7 +30,7 @@ def clone(url: str, branch: str) -> Iterator[Path]:
     with TemporaryDirectory(prefix="glt-clone-") as folder:
         _asked(
             f"{url}: branch {branch} cannot be cloned",
-            lambda: porcelain.clone(url, folder, branch=branch, errstream=io.BytesIO(), **_credentials(url)).close(),
+            lambda: porcelain.clone(authorised(url), folder, branch=branch, errstream=io.BytesIO()).close(),
         )
         yield Path(folder)
 
@@ -150,21 +149,8 @@ def push(root: Path, url: str, branch: str) -> None:
 
     _asked(
         f"{url}: branch {branch} cannot be pushed; if somebody else has pushed meanwhile, run again",
-        lambda: porcelain.push(
-            str(root),
-            url,
-            branch,
-            outstream=io.BytesIO(),
-            errstream=io.BytesIO(),
-            **_credentials(url),
-        ),
+        lambda: porcelain.push(str(root), authorised(url), branch, outstream=io.BytesIO(), errstream=io.BytesIO()),
     )
-
-
-def _credentials(url: str) -> dict[str, Any]:
-    """What is in the environment rather than in the address, which stands in every run."""
-    token = os.environ.get(TOKEN, "")
-    return {"username": os.environ.get(USER, "git"), "password": token} if token and url.startswith("https:") else {}
 
 
 def _asked(what: str, question: Callable[[], T]) -> T:

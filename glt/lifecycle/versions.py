@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import yaml
 
@@ -25,6 +26,7 @@ from glt.errors import GltError
 from glt.lifecycle import landing, s3, tracking
 
 DATA, PIN = "data", "data.dvc"
+USER, TOKEN = "GLT_GIT_USER", "GLT_GIT_TOKEN"  # variables with what a repository asks for
 _DVC = "dvc+"
 _SOURCES = ("glt", "components", "pipelines")
 _SUFFIXES = {".py", ".yaml", ".html", ".txt"}
@@ -85,7 +87,7 @@ def data_version(recordings: str) -> str:
     import dvc.api
 
     try:
-        text = dvc.api.read(PIN, repo=address, rev=revision)
+        text = dvc.api.read(PIN, repo=authorised(address), rev=revision)
     except Exception as error:  # dvc, scmrepo and git each raise their own
         raise GltError(
             f"recordings {recordings}: cannot read {PIN} there ({first_line(error)}); "
@@ -107,7 +109,7 @@ def fixed(recordings: str) -> str:
     from dulwich import porcelain
 
     try:
-        refs = {name.decode(): found for name, found in porcelain.ls_remote(address).refs.items() if found}
+        refs = {name.decode(): found for name, found in porcelain.ls_remote(authorised(address)).refs.items() if found}
     except Exception as error:  # dulwich, urllib3 and the operating system each raise their own
         raise GltError(
             f"recordings {recordings}: {address} cannot be asked ({first_line(error)}); check it and your rights"
@@ -140,7 +142,7 @@ def fetch(recordings: str, folder: Path) -> Path:
 
     with draft(place) as aside:
         try:
-            DVCFileSystem(url=address, rev=revision).get(DATA, str(aside / DATA), recursive=True)
+            DVCFileSystem(url=authorised(address), rev=revision).get(DATA, str(aside / DATA), recursive=True)
         except Exception as error:  # s3fs, dvc and the network each raise their own
             raise GltError(
                 f"recordings {recordings}: cannot be downloaded ({first_line(error)}); check that the DVC remote of "
@@ -206,6 +208,20 @@ def listing_md5(files: Iterable[tuple[str, str]]) -> str:
     return hashlib.md5(json.dumps(listing).encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 
+def authorised(address: str) -> str:
+    """The address of a git repository with GLT_GIT_USER and GLT_GIT_TOKEN in it, if it is asked over HTTP.
+
+    The token stands in the environment, not in addresses, because those stand in every run.
+    """
+    scheme, separator, rest = address.partition("://")
+    token = os.environ.get(TOKEN, "")
+    if not token or scheme not in ("http", "https") or "@" in rest.partition("/")[0]:
+        return address
+    return f"{scheme}{separator}{quote(os.environ.get(USER, 'git'), safe='')}:{quote(token, safe='')}@{rest}"
+
+
 def first_line(error: BaseException) -> str:
-    """What an exception says, without its details."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """What an exception says, without its details, and without the token."""
+    said = (str(error).strip() or type(error).__name__).splitlines()[0]
+    token = os.environ.get(TOKEN, "")
+    return said.replace(token, "***").replace(quote(token, safe=""), "***") if token else said

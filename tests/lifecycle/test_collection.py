@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -19,7 +23,7 @@ import pytest
 
 from glt.data.clips import ClipStore
 from glt.errors import GltError
-from glt.lifecycle import collection, landing, recordings
+from glt.lifecycle import collection, landing, recordings, versions
 from glt.reporter import Silent
 from glt.steps.collect import collect
 from tests.data import recorded
@@ -242,3 +246,66 @@ def test_killed_at_any_moment_and_run_again_it_ends_the_same(
     assert not (root / ".dvc" / "tmp" / "glt-collect").exists()
     run(root, sys.executable, "-m", "dvc", "pull", "-q")
     assert recordings.prepare(root) == root / "data"
+
+
+@pytest.fixture
+def over_http(origin: str, tmp_path: Path) -> Iterator[str]:
+    """The repository behind git's own HTTP server, which lets in `robot` with the token `s3cret/token` only."""
+    run(Path(origin), "git", "config", "http.receivepack", "true")
+    backend = Path(run(tmp_path, "git", "--exec-path").strip()) / "git-http-backend"
+    wanted = "Basic " + base64.b64encode(b"robot:s3cret/token").decode()
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def answer(self) -> None:
+            if self.headers.get("Authorization") != wanted:
+                self.send_response(401)
+                self.send_header("WWW-Authenticate", 'Basic realm="git"')
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            path, _, query = self.path.partition("?")
+            asked = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            environment = {
+                **{"GIT_PROJECT_ROOT": str(tmp_path), "GIT_HTTP_EXPORT_ALL": "1", "REMOTE_USER": "robot"},
+                **{"PATH_INFO": path, "QUERY_STRING": query, "REQUEST_METHOD": self.command},
+                **{"CONTENT_TYPE": self.headers.get("Content-Type", ""), "CONTENT_LENGTH": str(len(asked))},
+                **{"HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""), "PATH": os.environ["PATH"]},
+            }
+            said = subprocess.run([backend], input=asked, env=environment, capture_output=True, check=True).stdout
+            head, _, body = said.partition(b"\r\n\r\n")
+            fields = dict(line.split(": ", 1) for line in head.decode().splitlines())
+            self.send_response(int(fields.pop("Status", "200 OK").split()[0]))
+            for name, value in {**fields, "Content-Length": str(len(body))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_POST = answer
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/origin.git"
+    server.shutdown()
+
+
+def test_a_private_repository_is_asked_with_the_token_and_the_token_is_never_said(
+    bucket: Any, over_http: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GLT_GIT_USER", "robot")
+    monkeypatch.setenv("GLT_GIT_TOKEN", "s3cret/token")
+    deliver(bucket, GOOD)
+    found = collect(ADDRESS, RECIPE.to_json(), f"dvc+{over_http}@main")
+    assert found.startswith(f"dvc+{over_http}@")
+    assert versions.fixed(f"dvc+{over_http}@main") == found
+    assert versions.data_version(found).endswith(".dir")
+    monkeypatch.setenv("GLT_GIT_TOKEN", "another/token")
+    for ask in (
+        lambda: collect(ADDRESS, RECIPE.to_json(), f"dvc+{over_http}@main"),
+        lambda: versions.fixed(f"dvc+{over_http}@main"),
+    ):
+        with pytest.raises(GltError, match="check") as refused:
+            ask()
+        assert "another" not in str(refused.value)
