@@ -14,7 +14,9 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -26,6 +28,8 @@ from glt.lifecycle import s3
 from glt.reporter import ConsoleReporter
 
 QUARANTINE = "quarantine/"  # prefix of a bucket
+_AT_ONCE = 8  # objects that are fetched
+_NOTED = 2.0  # seconds between two notes of what has been fetched; a kill costs that much
 _LISTING = "objects.json"  # what has been fetched, beside the files
 
 
@@ -104,19 +108,38 @@ def download(address: str, objects: Iterable[Object], folder: Path) -> Path:
     bucket, prefix = s3.parts(address)
     place, objects = Path(folder) / hashlib.sha256(address.encode()).hexdigest()[:16], tuple(objects)
     files, notes = place / "files", place / _LISTING
-    here = _here(notes)
-    reporter, done, total = ConsoleReporter(), 0, sum(found.size for found in objects)
-    client = s3.client()
-    for found in objects:
-        file = files / found.name
-        if here.get(found.name) != [found.size, found.etag] or not file.is_file() or file.stat().st_size != found.size:
-            key = _key(prefix, found.name)
-            s3.asked(f"recordings {address}", partial(_download, client, bucket, key, file, found))
-            here[found.name] = [found.size, found.etag]
+    here, reporter, client = _here(notes), ConsoleReporter(), s3.client()
+    missing = [found for found in objects if not _has(files, found, here)]
+    noted, done = time.monotonic(), len(objects) - len(missing)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        fetched = {
+            pool.submit(
+                s3.asked,
+                f"recordings {address}",
+                partial(_download, client, bucket, _key(prefix, found.name), files / found.name, found),
+            ): found
+            for found in missing
+        }
+        try:
+            for future in as_completed(fetched):
+                future.result()
+                found = fetched[future]
+                here[found.name] = [found.size, found.etag]
+                done += 1
+                reporter.progress("fetch", done, len(objects), f"{found.size >> 20} MiB" if found.size >> 20 else "")
+                if time.monotonic() - noted > _NOTED:
+                    artifact.write_json(notes, here)
+                    noted = time.monotonic()
+        finally:
+            pool.shutdown(cancel_futures=True)
             artifact.write_json(notes, here)
-        done += found.size
-        reporter.progress("fetch", done >> 20, max(total >> 20, 1), "MiB")
     return files
+
+
+def _has(files: Path, found: Object, here: Mapping[str, list[Any]]) -> bool:
+    """Whether an object was fetched as it is, and its file not damaged since."""
+    file = files / found.name
+    return here.get(found.name) == [found.size, found.etag] and file.is_file() and file.stat().st_size == found.size
 
 
 def filed(address: str, verdict: str) -> set[tuple[str, str]]:

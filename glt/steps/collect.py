@@ -73,7 +73,9 @@ def _say(address: str, found: Collected) -> None:
         console.print(f"{address}: nothing new")
     else:
         into = f"data/{found.batch}: {found.clips:,} clips" if found.batch else "nothing to take"
-        console.print(f"{address}: {found.objects:,} new objects, {into}, {len(found.refused):,} refused")
+        console.print(
+            f"{address}: {found.objects:,} new objects, {into}, {len(found.refused):,} refused", soft_wrap=True
+        )
     for check, count in Counter(check for _, check, _ in found.refused).most_common():
         place, reason = next((place, reason) for place, of, reason in found.refused if of == check)
         console.print(f"  {count:,} x {check}, as {place}: {reason}", soft_wrap=True)
