@@ -62,12 +62,15 @@ def is_sidecar(name: str, data: DataConfig) -> bool:
     return name.rpartition("/")[2].lower() in FORMATS[data.format].sidecars
 
 
-def judge(folder: Path, names: Iterable[str], data: DataConfig, reporter: Reporter) -> Iterator[Judged]:
+def judge(
+    folder: Path, names: Iterable[str], beside: Iterable[str], data: DataConfig, reporter: Reporter
+) -> Iterator[Judged]:
     """Read delivered files as ingest would, and say what it would take.
 
     Args:
-        folder: where they lie, with the sidecars of the loose ones.
+        folder: where they lie.
         names: of the delivered files, below the folder: recordings and archives of recordings.
+        beside: names of the sidecars of the loose ones, likewise; what else lies in the folder does not count.
         data: the format and the checks.
         reporter: hears of progress.
     """
@@ -85,7 +88,7 @@ def judge(folder: Path, names: Iterable[str], data: DataConfig, reporter: Report
         reason = f"the format {data.format} reads {' or '.join(form.suffixes)}"
         yield _refused(name, "no-recording", reason)
         tell(1)
-    batch = Batch(folder, tuple(loose), beside=_sidecars(folder, data))
+    batch = Batch(folder, tuple(loose), beside=tuple(sorted(beside)))
     for files in read_batch(batch, data):
         for file, found in files:
             yield _judged(file, batch.of((file,)), [(file, found)])
@@ -116,11 +119,6 @@ def _judged(name: str, batch: Batch, files: Iterable[tuple[str, list[Recording |
             taken.append(file)
             clips += good
     return Judged(name, tuple(sorted(taken)), batch.beside if batch.is_archive else (), clips, tuple(refused), batch)
-
-
-def _sidecars(folder: Path, data: DataConfig) -> tuple[str, ...]:
-    found = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return tuple(sorted(name for name in found if visible(name) and is_sidecar(name, data)))
 
 
 def contents(judged: Judged, files: Iterable[str]) -> Iterator[tuple[str, bytes]]:

@@ -94,7 +94,8 @@ def _collect(root: Path, address: str, data: DataConfig, reporter: Reporter) -> 
     if not new:
         return Collected(version, late=late)
     folder = landing.download(address, [*beside, *new], tracking.home() / "landing")
-    judged = list(delivery.judge(folder, [found.name for found in new], data, reporter))
+    names, sidecars = [found.name for found in new], [found.name for found in beside]
+    judged = list(delivery.judge(folder, names, sidecars, data, reporter))
     objects = {found.name: found for found in new}
     filed = tuple(
         row for one in judged if one.refused for row in _file(address, objects[one.name], one, folder, verdict)
@@ -148,7 +149,8 @@ def ledgers(root: Path, revision: str | None = None) -> dict[str, dict[str, Any]
     """
     pinned = recordings.pinned_files(root, revision)
     names = {f"{match[1]}.zip": name for name in sorted(pinned) if (match := _LEDGER.fullmatch(name)) is not None}
-    return {batch: json.loads(recordings.content(root, name, revision)) for batch, name in names.items()}
+    held = recordings.contents(root, names.values(), revision)
+    return {batch: json.loads(held[name]) for batch, name in names.items()}
 
 
 def _ledger(

@@ -292,28 +292,31 @@ def pinned_files(root: Path, revision: str | None = None) -> dict[str, str]:
         ) from error
 
 
-def content(root: Path, name: str, revision: str | None = None) -> bytes:
-    """The bytes of one pinned file, by its path in data/, from here, DVC's cache or its remote.
+def contents(root: Path, names: Iterable[str], revision: str | None = None) -> dict[str, bytes]:
+    """The bytes of pinned files, by their paths in data/, from here, DVC's cache or its remote.
 
     Args:
         root: a git repository with DVC.
-        name: of the file.
-        revision: that pins it; the working tree if not given.
+        names: of the files.
+        revision: that pins them; the working tree if not given.
 
     Raises:
-        GltError: none of them has it.
+        GltError: none of them has one of the files.
     """
+    names, here = list(names), root / DATA
+    found = {name: (here / name).read_bytes() for name in names if revision is None and (here / name).is_file()}
+    elsewhere = [name for name in names if name not in found]
+    if not elsewhere:
+        return found
     from dvc.api import DVCFileSystem
 
-    here = root / DATA / name
-    if here.is_file() and revision is None:
-        return here.read_bytes()
     try:
-        found: bytes = DVCFileSystem(url=str(root), rev=revision).cat_file(f"{DATA}/{name}")
-        return found
+        files = DVCFileSystem(url=str(root), rev=revision)
+        return found | {name: files.cat_file(f"{DATA}/{name}") for name in elsewhere}
     except Exception as error:  # as above
         raise GltError(
-            f"{root / PIN}: {DATA}/{name} cannot be had ({versions.first_line(error)}); make the DVC remote reachable"
+            f"{root / PIN}: {len(elsewhere)} pinned files, as {DATA}/{elsewhere[0]}, cannot be had "
+            f"({versions.first_line(error)}); make the DVC remote reachable"
         ) from error
 
 

@@ -191,6 +191,11 @@ def test_sidecars_come_along_and_late_ones_are_said(bucket: Any, cloned: Callabl
     }
     deliver(bucket, {"a/labels.csv": b"file,label\none,jump\n", "b/labels.csv": b""})
     assert collection.collect(root, ADDRESS, data, Silent()).late == (f"{ADDRESS}/a/labels.csv",)
+    for name in ("skeleton.yaml", "labels.csv"):  # what was fetched once and is gone from the bucket does not count
+        bucket.delete_object(Bucket="landing", Key=f"lab/a/{name}")
+    deliver(bucket, {"a/deep/two.parquet": table})
+    after = collection.collect(root, ADDRESS, data, Silent())
+    assert (after.objects, after.clips, len(after.refused)) == (1, 0, 1)
 
 
 def test_what_the_archive_gives_is_what_was_delivered(
