@@ -9,6 +9,7 @@ Sections, equations and tables quoted below are those of the paper (ECCV 2022).
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -264,6 +265,14 @@ class Recipe(Section):
     def to_json(self) -> str:
         """Canonical text: equal recipes give equal text."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True)
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted names, as ``pretrain.lr``."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return found
 
 
 def names() -> list[str]:

@@ -14,6 +14,7 @@ from glt import artifact
 from glt.analysis import figures
 from glt.analysis.page import environment
 from glt.analysis.scores import per_class
+from glt.recipe import flat
 
 # key in MLflow -> what people call it, in the order of the page
 SCORES = {
@@ -63,7 +64,6 @@ def write_comparison(out: Path, first: Model, second: Model) -> None:
             scores=_scores(models),
             clips=len(both),
             apart=[len(model.predictions) - len(both) for model in models],
-            only=only,
             paired=figures.svg(
                 figures.paired(*only, second.name, first.name),
                 "paired",
@@ -77,7 +77,7 @@ def write_comparison(out: Path, first: Model, second: Model) -> None:
                 for number, (model, table) in enumerate(zip(models, tables, strict=True))
                 if len(both)
             ],
-            settings=_changed(_flat(first.recipe), _flat(second.recipe)),
+            settings=_changed(flat(first.recipe), flat(second.recipe)),
             made_from=_changed(first.made_from, second.made_from),
             same=[title for title, value in first.made_from.items() if second.made_from.get(title) == value],
             files=_files(first.files, second.files),
@@ -113,18 +113,10 @@ def _confusion(table: pd.DataFrame, classes: Sequence[str], number: int, name: s
     return figures.svg(drawn, f"confusion{number}", f"Confusion matrix of {name}.")
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    flat: dict[str, str] = {}
-    for name, value in values.items():
-        inner = _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": str(value)}
-        flat |= inner
-    return flat
-
-
-def _changed(one: Mapping[str, str], two: Mapping[str, str]) -> list[tuple[str, str, str]]:
+def _changed(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """(name, value of the first, value of the second) where they differ."""
     names = [*one, *(name for name in two if name not in one)]
-    return [(n, one.get(n, "–"), two.get(n, "–")) for n in names if one.get(n) != two.get(n)]
+    return [(n, str(one.get(n, "–")), str(two.get(n, "–"))) for n in names if one.get(n) != two.get(n)]
 
 
 def _files(one: Mapping[str, str] | None, two: Mapping[str, str] | None) -> dict[str, list[str]] | None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from glt.errors import GltError
 from glt.lifecycle import outbox
-from glt.recipe import Recipe
+from glt.recipe import Recipe, flat
 from glt.reporter import ConsoleReporter
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def step(recipe: Recipe, versions: Versions, name: str, key: str = "") -> Iterat
     run = StepRun(client, _child(client, above, title), above, recipe.trained_arm)
     run.tags({STEP: title, **_tags(recipe, versions)})
     if recipe.arm:  # the parent's settings are not those of every arm
-        run.params(_flat(recipe.model_dump(mode="json")))
+        run.params(flat(recipe.model_dump(mode="json")))
     status = "FAILED"
     try:
         yield run
@@ -326,7 +326,7 @@ def _root(client: MlflowClient, run: Run) -> Run:
 def _describe(client: MlflowClient, run_id: str, tags: Mapping[str, str], recipe: Recipe) -> None:
     from mlflow.entities import Param, RunTag
 
-    settings = _flat(recipe.model_dump(mode="json"))
+    settings = flat(recipe.model_dump(mode="json"))
     client.log_batch(
         run_id,
         params=[Param(name, str(value)) for name, value in settings.items()],
@@ -358,13 +358,6 @@ def _alone() -> Iterator[None]:
 
 def _tags(recipe: Recipe, versions: Versions) -> dict[str, str]:
     return {"data.version": versions.data, "code.version": versions.code, "recipe": recipe.name}
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return flat
 
 
 def _in_pipeline() -> bool:

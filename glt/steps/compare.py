@@ -53,8 +53,12 @@ def compare(
             verdict = gate.in_service(labels, answers, version=champion.version, rules=settings.gate)
         else:
             reference = candidate.assign(predicted=candidate["untrained"])
+            folders = [Path(classifier)]
             if champion is not None:
-                reference = _champion_validation(champion, candidate, clips, settings, version, accelerator, run)
+                folders.append(champion.folder())
+                reference = _champion_validation(
+                    champion, folders[-1], candidate, clips, settings, version, accelerator, run
+                )
             both = candidate.merge(
                 reference[["name", "predicted"]].rename(columns={"predicted": "reference"}), on="name"
             )
@@ -64,7 +68,7 @@ def compare(
                 reference=both["reference"].tolist(),
                 against=f"champion v{champion.version}" if champion else "untrained encoder",
                 version=champion.version if champion else "",
-                latency=latency([Classifier(folder) for folder in (Path(classifier), *_folder(champion))]),
+                latency=latency([Classifier(folder) for folder in folders]),
                 findings=data.found_in(settings, version.data),
                 comparisons=registry.comparisons(settings.model_name, version.data),
                 kept=f"runs:/{run.run_id}/{EVIDENCE}",
@@ -94,12 +98,9 @@ def _keep(both: pd.DataFrame, verdict: gate.Verdict, run: tracking.StepRun) -> N
             run.file(Path(folder) / name, EVIDENCE)
 
 
-def _folder(champion: registry.Version | None) -> list[Path]:
-    return [champion.folder()] if champion else []
-
-
 def _champion_validation(
     champion: registry.Version,
+    folder: Path,
     candidate: pd.DataFrame,
     clips: Path,
     recipe: Recipe,
@@ -107,11 +108,10 @@ def _champion_validation(
     accelerator: str,
     reporter: Reporter,
 ) -> pd.DataFrame:
-    """The champion's validation predictions of the candidate's clips.
+    """The champion's validation predictions of the candidate's clips, from its files in `folder`.
 
     Its stored ones, if it was validated on these clips; else its encoder is probed on them, disentangled its way.
     """
-    folder = champion.folder()
     stored = pd.read_parquet(folder / "validation.parquet")
     if set(stored["sha256"]) == set(candidate["sha256"]) and set(stored["name"]) == set(candidate["name"]):
         return stored

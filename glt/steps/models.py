@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -9,7 +10,6 @@ import pandas as pd
 from glt.analysis.comparison import Model, write_comparison
 from glt.errors import GltError
 from glt.lifecycle import recordings, registry, repository, tracking
-from glt.training.classifier import load_classifier
 
 _MADE_FROM = {  # title -> tag of the version
     **{"data": "data.version", "code": "code.version", "recipe": "recipe", "image": "image"},
@@ -47,7 +47,7 @@ def _model(name: str, root: Path) -> Model:
         name=f"{version.name}/{version.version}{held}",
         scores=run.data.metrics,
         predictions=pd.read_parquet(folder / "predictions.parquet", columns=["name", "label", "predicted"]),
-        recipe=load_classifier(folder)[1]["recipe"],
+        recipe=json.loads((folder / "config.json").read_text(encoding="utf-8"))["recipe"],
         made_from={
             **{title: version.tags.get(tag, "unknown") for title, tag in _MADE_FROM.items()},
             "run": f"{run.info.run_name} ({run.info.run_id})",

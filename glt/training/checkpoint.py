@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from glt import artifact
 from glt.errors import GltError, SharedError
+from glt.recipe import flat
 
 KIND = "checkpoint"
 _NAME, _DIGITS = "step-", 8
@@ -193,7 +194,7 @@ class Checkpoint:
         return sorted(self.folder.glob(_NAME + "[0-9]" * _DIGITS))
 
     def _same_run(self, state: Path, identity: Any) -> None:
-        theirs, ours = _flat(identity), _flat(self.identity)
+        theirs, ours = (flat(json.loads(json.dumps(one))) for one in (identity, self.identity))
         changed = [
             f"{name.removeprefix('recipe.')}: {theirs.get(name, 'absent')} in the checkpoint, "
             f"{ours.get(name, 'absent')} now"
@@ -214,16 +215,6 @@ def fingerprint(identity: Mapping[str, Any]) -> str:
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested names joined by dots; values as JSON gives them back."""
-    if not isinstance(value, Mapping):
-        return {prefix: json.loads(json.dumps(value))}
-    flat: dict[str, Any] = {}
-    for name, inner in value.items():
-        flat |= _flat(inner, f"{prefix}.{name}" if prefix else name)
-    return flat
 
 
 def _say(text: str) -> None:
