@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
 from rich.tree import Tree
 
 from glt.errors import GltError
@@ -76,9 +77,8 @@ def _versions(what: str, root: Path) -> list[str]:
     pins = repository.history(root)
     if len(what) >= _ABBREVIATED:
         known = [pin.version for pin in pins if what in (pin.version, pin.commit) or _begins(what, pin)]
-        known += (
-            [] if known else sorted({run.data.tags["data.version"] for run in _runs() if _of(run).startswith(what)})
-        )
+        if not known:
+            known = sorted({_of(run) for run in _runs() if _of(run).startswith(what)})
         if known:
             return list(dict.fromkeys(known))
     found = list(dict.fromkeys(pin.version for pin in pins if _holds(pin, what, root)))
@@ -112,10 +112,10 @@ def _holds(pin: Pinned, what: str, root: Path) -> bool:
 def _add_data(tree: Tree, data_version: str, root: Path, sources: Iterable[str]) -> Tree:
     branch = tree.add(f"data: [bold]{data_version or 'unknown'}[/bold]")
     for source in sources:
-        branch.add(f"read from {source}")
+        branch.add(escape(f"read from {source}"))
     pins = [pin for pin in repository.history(root) if pin.version == data_version]
     for pin in pins:
-        branch.add(f"commit {pin.commit[:12]}, {pin.when:%Y-%m-%d %H:%M}: {pin.subject}")
+        branch.add(escape(f"commit {pin.commit[:12]}, {pin.when:%Y-%m-%d %H:%M}: {pin.subject}"))
     if pins:
         _add_batches(branch, pins[0], root)
     return branch

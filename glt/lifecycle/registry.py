@@ -93,10 +93,7 @@ def find(model: str) -> Version:
     if not match["number"]:
         found = _aliased(connect(), match["name"], match["alias"] or CHAMPION)
     if found is None:
-        known = sorted(model.name for model in connect().search_registered_models(max_results=1000))
-        raise GltError(
-            f"model {model}: there is none; registered are {', '.join(known) or 'none'} (`glt history NAME`)"
-        )
+        raise GltError(f"model {model}: there is none; registered are {', '.join(_names()) or 'none'}")
     return found
 
 
@@ -106,10 +103,14 @@ def only() -> str:
     Raises:
         GltError: there is none, or there are several.
     """
-    known = sorted(model.name for model in connect().search_registered_models(max_results=1000))
+    known = _names()
     if len(known) != 1:
         raise GltError(f"model: say which; registered are {', '.join(known) or 'none, so train one first'}")
-    return str(known[0])
+    return known[0]
+
+
+def _names() -> list[str]:
+    return sorted(str(model.name) for model in connect().search_registered_models(max_results=1000))
 
 
 def trained_on(data_version: str) -> list[Version]:

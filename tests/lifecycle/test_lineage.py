@@ -35,6 +35,7 @@ def test_both_ways(
     bucket.put_object(Bucket="landing", Key=f"lab/{delivered}", Body=recorded.one_person(1))
     done = collection.collect(root, "s3://landing/lab", recorded.recipe().data, Silent())
     commit(root, "week-1")
+    run(root, "git", "commit", "-q", "--amend", "-m", "[lab] week 1")
     sha = run(root, "git", "rev-parse", "HEAD").strip()
     made_from = replace(VERSIONS, data=done.version)
     with tracking.step(RECIPE, made_from, "register") as step:
@@ -46,7 +47,12 @@ def test_both_ways(
     back = text(lineage.of_model(NAME, root))
     assert f"{NAME}/1 @challenger @champion" in back
     for said in (
-        *(f"data: {done.version}", "read from dvc+https://git.lab/glt.git@main", f"commit {sha[:12]}", "week-1"),
+        *(
+            f"data: {done.version}",
+            "read from dvc+https://git.lab/glt.git@main",
+            f"commit {sha[:12]}",
+            ": [lab] week 1",
+        ),
         *(f"{done.batch}: 1 clips of 1 objects, as s3://landing/lab/{delivered}", "first: put there by hand"),
         *("code: c0dec0dec0de", "recipe: sample"),
     ):
