@@ -27,7 +27,7 @@ setup: .venv/done ## Make .venv and install everything, once (TORCH= for another
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet "$(TORCH)"
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[pipeline,tracking,data,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[pipeline,tracking,data,stack,dev]'
 	touch $@
 
 run: setup ## Run the whole graph here (RECIPE=sample|nw-ucla|sbu, RECORDINGS=path, s3://... or dvc+...)
