@@ -16,7 +16,7 @@ TORCH_INDEX_URL ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run ui test test-stack stack stack-down collect data compile retrain submit schedule image bench results ablate difficulty record clean
+.PHONY: help setup run ui test test-stack test-k8s stack stack-down collect data compile retrain submit schedule image bench results ablate difficulty record clean
 
 help: ## List every target
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ test: setup ## Check style and types, then run the tests (GLT_REAL_DATA=folder a
 
 test-stack: setup ## Run the slower tests: real servers, killed processes
 	$(BIN)/pytest -m stack
+
+test-k8s: setup ## Render the manifests with kubectl and validate them offline, with the rules of tests/infra
+	$(BIN)/pytest tests/infra tests/pipelines/test_graph.py
 
 stack: setup ## Start MLflow, PostgreSQL and SeaweedFS on this machine as on a cluster, data in runs/stack
 	@$(BIN)/python -m infra.stack up
