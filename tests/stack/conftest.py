@@ -14,6 +14,7 @@ import yaml
 from glt.motion.disentangle import Motions
 from glt.recipe import Recipe
 from infra.stack import Stack
+from tests.pipelines.conftest import few_recordings
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,16 +35,23 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @pytest.fixture
-def stack(servers: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stack:
-    """All servers run, and the environment is that of a pod of the pipeline run `tmp_path`."""
+def stack(servers: Stack, tmp_path: Path) -> Iterator[Stack]:
+    """All servers run, and the environment is that of a pod of the pipeline run `tmp_path`; afterwards as before."""
     servers.up()
-    for name in [name for name in os.environ if name.startswith(("MLFLOW_", "AWS_", "GLT_"))]:
-        monkeypatch.delenv(name)
+    before = dict(os.environ)
+    for name in [name for name in before if name.startswith(("MLFLOW_", "AWS_", "GLT_"))]:
+        del os.environ[name]
     own = {"GLT_HOME": str(tmp_path / "pod"), "GLT_RUN_ID": tmp_path.name, "DVC_NO_ANALYTICS": "1"}
     own |= {"DVC_SITE_CACHE_DIR": str(tmp_path / "site"), "OMP_NUM_THREADS": "1"}
-    for name, value in (servers.environment() | own).items():
-        monkeypatch.setenv(name, value)
-    return servers
+    os.environ |= servers.environment() | own
+    yield servers
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture
+def recordings(tmp_path: Path) -> Path:
+    return few_recordings(tmp_path)
 
 
 class Pretraining:
