@@ -28,7 +28,7 @@ BUILD = "$(ENGINE)" build --file infra/Containerfile --build-arg BASE="$(BASE)" 
 .PHONY: help setup run ui test test-stack test-containers collect data compile retrain submit schedule image lock bench results ablate difficulty record clean
 
 help: ## List every target
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 setup: .venv/done ## Make .venv and install everything, once (TORCH= for another build of torch)
 
@@ -54,6 +54,9 @@ test: setup ## Check style and types, then run the tests (GLT_REAL_DATA=folder a
 
 test-stack: setup ## Run the slower tests: real servers, killed processes
 	$(BIN)/pytest -m stack
+
+test-containers: setup ## Build the images and run servers and the whole graph in them, with podman or docker (BASE=, BUILD_ARGS=)
+	$(BIN)/pytest -m containers -rs
 
 collect: setup ## Take what is new in a landing bucket into data/ (FROM=s3://bucket/prefix, RECIPE=, INTO=dvc+<git>@<branch>)
 	@$(BIN)/glt collect "$(FROM)" "$(RECIPE)" $(if $(INTO),--into "$(INTO)",--commit)
