@@ -25,7 +25,7 @@ BUILD = "$(ENGINE)" build --file infra/Containerfile --build-arg BASE="$(BASE)" 
 	--build-arg GIT_COMMIT="$$(git describe --always --abbrev=40 --exclude='*' --dirty)"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run ui test test-stack test-containers collect data compile retrain submit schedule image lock bench results ablate difficulty record clean
+.PHONY: help setup run ui test test-stack test-containers stack stack-down collect data compile retrain submit schedule image lock bench results ablate difficulty record clean
 
 help: ## List every target
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -57,6 +57,12 @@ test-stack: setup ## Run the slower tests: real servers, killed processes
 
 test-containers: setup ## Build the images and run servers and the whole graph in them, with podman or docker (BASE=, BUILD_ARGS=)
 	$(BIN)/pytest -m containers -rs
+
+stack: setup ## Start MLflow, PostgreSQL and SeaweedFS on this machine as on a cluster, data in runs/stack
+	@$(BIN)/python -m infra.stack up
+
+stack-down: setup ## Stop them; what they stored stays
+	@$(BIN)/python -m infra.stack down
 
 collect: setup ## Take what is new in a landing bucket into data/ (FROM=s3://bucket/prefix, RECIPE=, INTO=dvc+<git>@<branch>)
 	@$(BIN)/glt collect "$(FROM)" "$(RECIPE)" $(if $(INTO),--into "$(INTO)",--commit)
