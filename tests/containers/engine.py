@@ -19,6 +19,7 @@ from typing import Any
 USER = 54321  # no image knows it: what OpenShift would choose
 # As the restricted Pod Security Standard has it, with /tmp as the one place to write to.
 CONFINED = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--network=host")
+LIMIT = 16384  # of files and processes
 _PIP = ("cert", "find-links", "index-url", "proxy", "trusted-host", "default-timeout")
 
 
@@ -102,10 +103,10 @@ def find(folder: Path) -> Engine | None:
 
 
 def _containers_conf() -> str:
-    """For podman without systemd, as in a container: no cgroup driver, no journal, no limit above our own."""
+    """For podman without systemd, as in a container: no cgroup driver, no journal, and no limit that it may not set."""
     limits = {"nofile": resource.RLIMIT_NOFILE, "nproc": resource.RLIMIT_NPROC}
-    hard = {name: resource.getrlimit(kind)[1] for name, kind in limits.items()}
-    ulimits = [f"{name}={limit}:{limit}" for name, limit in hard.items() if limit != resource.RLIM_INFINITY]
+    lowest = {name: min(LIMIT, *(n for n in resource.getrlimit(kind) if n > 0)) for name, kind in limits.items()}
+    ulimits = [f"{name}={limit}:{limit}" for name, limit in lowest.items()]
     runtime = 'runtime = "runc"\n' if shutil.which("runc") else ""
     return (
         f'[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n{runtime}'

@@ -71,18 +71,21 @@ def test_packages_come_from_the_lock_with_their_hashes_and_bring_nothing_along(n
     assert first.startswith("pip install --no-deps ")
     assert first.endswith(f"--require-hashes -r infra/locks/{lock}.txt")
     if name == "pipeline-packages":
-        torch, ours = others
+        (torch,) = others
         assert torch.endswith('-c constraints.txt "${TORCH}"')
-        assert ours == f"{INSTALL} ."
     else:
         assert others == []
+
+
+def test_ours_brings_nothing_along() -> None:
+    assert installs("ours") == [f"{INSTALL} --prefix /opt/glt ."]
 
 
 def test_what_comes_as_source_is_built_by_what_the_lock_holds() -> None:
     assert INSTALL == "pip install --no-deps --no-build-isolation --use-pep517"
 
 
-@pytest.mark.parametrize("name", ["pipeline-packages", "mlflow-packages"])
+@pytest.mark.parametrize("name", ["ours", "mlflow-packages"])
 def test_the_build_ends_with_pip_s_own_check(name: str) -> None:
     assert [arguments for instruction, arguments in stage(name) if instruction == "RUN"][-1].endswith("&& pip check")
 
