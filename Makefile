@@ -23,6 +23,8 @@ LOCK := $(BIN)/uv pip compile --quiet --no-config --python-version 3.11 --python
 	--generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 BUILD = "$(ENGINE)" build --file infra/Containerfile --build-arg BASE="$(BASE)" $(BUILD_ARGS) \
 	--build-arg GIT_COMMIT="$$(git describe --always --abbrev=40 --exclude='*' --dirty)"
+# Podman calls `glt` localhost/glt, and Kubeflow's runner asks for an image by the engine's own name.
+AS_IMAGE = $(if $(filter docker,$(RUNNER)),GLT_IMAGE="$$("$(ENGINE)" image inspect --format '{{index .RepoTags 0}}' "$(IMAGE)" 2>/dev/null || echo "$(IMAGE)")")
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run ui test test-stack test-containers stack stack-down collect data compile retrain submit schedule image lock bench results ablate difficulty record clean
@@ -40,8 +42,7 @@ setup: .venv/done ## Make .venv and install everything, once (TORCH= for another
 	touch $@
 
 run: setup ## Run the whole graph here (RECIPE=sample|nw-ucla|sbu, RECORDINGS=path, s3://... or dvc+..., RUNNER=docker: in IMAGE)
-	@$(if $(filter docker,$(RUNNER)),GLT_IMAGE="$$("$(ENGINE)" image inspect --format '{{index .RepoTags 0}}' "$(IMAGE)")") \
-		$(BIN)/python -m pipelines run --recipe "$(RECIPE)" --recordings "$(RECORDINGS)" --runner "$(RUNNER)"
+	@$(AS_IMAGE) $(BIN)/python -m pipelines run --recipe "$(RECIPE)" --recordings "$(RECORDINGS)" --runner "$(RUNNER)"
 
 ui: setup ## Open the MLflow UI on the runs made here, http://127.0.0.1:5000
 	@$(BIN)/glt ui

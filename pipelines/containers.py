@@ -104,7 +104,7 @@ def _check_image(client: Any) -> None:
         raise GltError(f"no image {IMAGE} here; `make image` builds it") from error
     if IMAGE not in image.tags:
         raise GltError(f"GLT_IMAGE={IMAGE}: the engine knows that image as {', '.join(image.tags)}; say it so")
-    built = dict(pair.split("=", 1) for pair in image.attrs["Config"]["Env"]).get(_CODE, "unknown")
+    built = dict(pair.split("=", 1) for pair in image.attrs["Config"]["Env"] or ()).get(_CODE, "unknown")
     here = versions.code_version()
     if built != here:
         raise GltError(f"image {IMAGE} holds code {built}, this is code {here}; `make image` builds it anew")

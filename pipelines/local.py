@@ -192,11 +192,13 @@ def _inputs(graph: BaseComponent) -> set[str]:
 
 def _run_graph(graph: BaseComponent, steps: Steps, home: Path, log: Path, arguments: Mapping[str, object]) -> None:
     warnings.filterwarnings("ignore", message=".*non-Python base image.*")
+    # What a process made proves nothing of the image: a container does not reuse it.
+    cache = "cache-docker" if isinstance(steps, kfp.local.DockerRunner) else "cache"
     kfp.local.init(
         steps,
         pipeline_root=str(home / "pipelines"),
         enable_caching=True,
-        cache_root=str(home / "cache"),
+        cache_root=str(home / cache),
         raise_on_error=True,
     )
     root = logging.getLogger()

@@ -48,8 +48,10 @@ class Runner:
 def runner(
     engine: Engine, images: Images, home: Path, recordings: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Runner]:
-    if os.getuid() == 0:
-        os.chown(home, USER, 0)  # steps run as its owner
+    if os.getuid() == 0:  # steps run as the owner of the home; SQLite gives no group rights to a file that it makes
+        (home / "mlflow.db").touch()
+        for path in (home, home / "mlflow.db"):
+            os.chown(path, USER, 0)
     with engine.socket(tmp_path_factory.mktemp("socket")) as address:
         yield Runner(engine, {"DOCKER_HOST": address, "GLT_IMAGE": images.pipeline}, recordings)
 
