@@ -161,9 +161,7 @@ class _Log:
     def follow(self, job: TrainJob) -> None:
         """Listen to every node that runs and is not listened to: it has just begun, or the connection was lost."""
         for node in (step.name for step in job.steps if step.status == "Running"):
-            if (
-                _here()
-            ):  # the SDK's stream of a container ends after a minute of silence, so it is asked again and again
+            if _here():  # asked again and again: the SDK's stream of a container ends after a minute of silence
                 self._show(node)
             elif node not in self._threads or not self._threads[node].is_alive():
                 self._threads[node] = threading.Thread(target=self._show, args=(node, True), daemon=True)
@@ -182,13 +180,18 @@ class _Log:
         self._closed = True
 
     def tail(self) -> str:
-        """The last lines of every node; of one that named an error, those up to that."""
-        lines = []
-        for node, last in sorted(self._last.items()):
-            said = list(last)
-            errors = [number for number, line in enumerate(said) if line.startswith("glt: error:")]
-            lines += [f"{node}: {line}" for line in said[: errors[-1] + 1 if errors else None][-_TAIL:]]
-        return "\n".join(lines)
+        """The last lines: of the nodes that named an error, up to that; of all, if none did."""
+        ends = {
+            node: max((number for number, line in enumerate(lines, 1) if line.startswith("glt: error:")), default=0)
+            for node, lines in sorted(self._last.items())
+        }
+        if not any(ends.values()):
+            ends = {node: len(self._last[node]) for node in ends}
+        return "\n".join(
+            f"{node}: {line}"
+            for node, end in ends.items()
+            for line in list(self._last[node])[max(0, end - _TAIL) : end]
+        )
 
     def _show(self, node: str, stream: bool = False, whole: bool = False) -> None:
         last = self._last.setdefault(node, deque(maxlen=20 * _TAIL))

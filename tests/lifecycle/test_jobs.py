@@ -215,12 +215,20 @@ def test_a_failed_job_says_why(cluster: Cluster, capfd: pytest.CaptureFixture[st
         run()
     assert str(raised.value).splitlines() == [
         "TrainJob glt-pretrain-1 failed on 2 nodes, which said last:",
-        "node-0: epoch 1",
         "node-1: start",
         "node-1: glt: error: no GPU",
     ]
     assert "node-1: torchrun's box" in capfd.readouterr().out
     assert cluster.deleted == ["glt-pretrain-1"]
+
+
+def test_a_failed_job_that_names_no_error_shows_the_last_lines_of_all(cluster: Cluster) -> None:
+    cluster.ends = "Failed"
+    cluster.logs = {"node-0": [f"epoch {number}" for number in range(100)], "node-1": ["Killed"]}
+    with pytest.raises(GltError) as raised:
+        run()
+    lines = str(raised.value).splitlines()
+    assert (lines[1], lines[-2], lines[-1]) == ("node-0: epoch 85", "node-0: epoch 99", "node-1: Killed")
 
 
 def test_told_to_end_it_deletes_the_job(cluster: Cluster) -> None:
