@@ -17,7 +17,7 @@ TORCH_INDEX_URL ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run ui test test-stack collect data compile retrain submit schedule image bench results ablate difficulty record clean
+.PHONY: help setup run ui test test-stack test-k8s stack stack-down collect data compile retrain submit schedule image bench results ablate difficulty record clean
 
 help: ## List every target
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -45,6 +45,15 @@ test: setup ## Check style and types, then run the tests (GLT_REAL_DATA=folder a
 
 test-stack: setup ## Run the slower tests: real servers, killed processes
 	$(BIN)/pytest -m stack
+
+test-k8s: setup ## Render the manifests with kubectl and validate them offline, with the rules of tests/infra
+	$(BIN)/pytest tests/infra tests/pipelines/test_graph.py
+
+stack: setup ## Start MLflow, PostgreSQL and SeaweedFS on this machine as on a cluster, data in runs/stack
+	@$(BIN)/python -m infra.stack up
+
+stack-down: setup ## Stop them; what they stored stays
+	@$(BIN)/python -m infra.stack down
 
 collect: setup ## Take what is new in a landing bucket into data/ (FROM=s3://bucket/prefix, RECIPE=, INTO=dvc+<git>@<branch>)
 	@$(BIN)/glt collect "$(FROM)" "$(RECIPE)" $(if $(INTO),--into "$(INTO)",--commit)

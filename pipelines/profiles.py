@@ -95,6 +95,8 @@ def _common(task: PipelineTask, profile: Profile, size: tuple[str, str], cached:
     kubernetes.use_config_map_as_env(task, "glt-tracking", {name: name for name in STORES}, optional=True)
     keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
     kubernetes.use_secret_as_env(task, secret_name="glt-object-store", secret_key_to_env={key: key for key in keys})
+    account = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+    kubernetes.use_secret_as_env(task, "glt-mlflow", {key: key for key in account}, optional=True)
     kubernetes.use_secret_as_env(
         task, "glt-git", {key: key for key in ("GLT_GIT_USER", "GLT_GIT_TOKEN")}, optional=True
     )

@@ -84,10 +84,10 @@ def connect() -> MlflowClient:
             client.search_experiments(max_results=1)
     except Exception as error:  # sqlalchemy, requests and MLflow each raise their own
         why = (str(error).splitlines() or [type(error).__name__])[0].replace(uri, _shown(uri))[:200]
-        raise GltError(
-            f"MLflow at {_shown(uri)} does not answer ({why}); start the server, correct "
-            "MLFLOW_TRACKING_URI, or unset it to keep runs on this machine"
-        ) from error
+        remedy = "start the server, correct MLFLOW_TRACKING_URI, or unset it to keep runs on this machine"
+        if "401" in why:
+            remedy = "give an account of it: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        raise GltError(f"MLflow at {_shown(uri)} does not answer ({why}); {remedy}") from error
     outbox.replay(client, uri, home() / "spool")
     return client
 

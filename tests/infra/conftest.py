@@ -9,32 +9,38 @@ from typing import Any
 import pytest
 import yaml
 
+from infra import stack
+
 ROOT = Path(__file__).parents[2]
 K8S = ROOT / "infra" / "k8s"
 Document = dict[str, Any]
 
 
-def assemble(folder: Path) -> list[Document]:
-    """Our kustomizations only list files and set a namespace, so that a machine without kubectl can check them too."""
-    kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
+def assemble(folder: str) -> list[Document]:
+    """Our plain kustomizations only list files and set a namespace, so a machine without kubectl can check them too."""
+    kustomization = yaml.safe_load((K8S / folder / "kustomization.yaml").read_text())
     assert set(kustomization) == {"apiVersion", "kind", "namespace", "resources"}
-    documents = [
-        document for name in kustomization["resources"] for document in yaml.safe_load_all((folder / name).read_text())
-    ]
-    for document in documents:
+    found = stack.documents(folder)
+    for document in found:
         if document["kind"] != "Namespace":
             document["metadata"]["namespace"] = kustomization["namespace"]
-    return documents
+    return found
+
+
+def rendered(folder: str) -> list[Document]:
+    """What kubectl makes of a folder."""
+    done = subprocess.run(["kubectl", "kustomize", K8S / folder], capture_output=True, text=True, check=True)
+    return list(yaml.safe_load_all(done.stdout))
 
 
 @pytest.fixture(scope="session")
 def base() -> list[Document]:
-    return assemble(K8S / "base")
+    return assemble("base") + assemble("restore")
 
 
 @pytest.fixture(scope="session")
 def pipelines() -> list[Document]:
-    return assemble(K8S / "pipelines")
+    return assemble("pipelines")
 
 
 @pytest.fixture(scope="session")

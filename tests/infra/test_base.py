@@ -3,17 +3,20 @@
 import json
 import re
 import shutil
-import subprocess
 import tomllib
 from collections.abc import Iterator
 
 import kubernetes_validate
 import pytest
-import yaml
 
-from .conftest import K8S, ROOT, Document, assemble
+from infra.stack import WORKLOADS, pod
+from pipelines.profiles import GPU_NODE_LABEL, GPU_RESOURCE
 
-FOLDERS = ["base", "pipelines"]
+from .conftest import ROOT, Document, assemble, rendered
+
+FOLDERS = ["base", "pipelines", "restore"]
+OVERLAYS = ["overlays/dev", "overlays/gpu"]
+needs_kubectl = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
 
 
 def named(documents: list[Document], kind: str) -> dict[str, Document]:
@@ -21,20 +24,32 @@ def named(documents: list[Document], kind: str) -> dict[str, Document]:
 
 
 def workloads(documents: list[Document]) -> dict[str, Document]:
-    found = named(documents, "Deployment") | named(documents, "StatefulSet")
+    """Everything that has pods: servers and jobs."""
+    found = {document["metadata"]["name"]: document for document in documents if document["kind"] in WORKLOADS}
     assert found
     return found
 
 
-def pod(workload: Document) -> Document:
-    return workload["spec"]["template"]["spec"]
+def servers(documents: list[Document]) -> dict[str, Document]:
+    return named(documents, "Deployment") | named(documents, "StatefulSet")
 
 
-def containers(documents: list[Document], init: bool = True) -> Iterator[tuple[str, Document]]:
+def labels(workload: Document) -> dict[str, str]:
+    specification = workload["spec"].get("jobTemplate", workload)["spec"]
+    return dict(specification["template"]["metadata"]["labels"])
+
+
+def containers(documents: list[Document]) -> Iterator[tuple[str, Document]]:
     for name, workload in workloads(documents).items():
-        spec = pod(workload)
-        for container in spec["containers"] + (spec.get("initContainers", []) if init else []):
+        for container in pod(workload)["containers"] + pod(workload).get("initContainers", []):
             yield f"{name}/{container['name']}", container
+
+
+def quantity(text: str) -> float:
+    """A Kubernetes quantity as a number: cores, bytes."""
+    units = {"": 1, "m": 1e-3, "Mi": 2**20, "Gi": 2**30}
+    number, unit = re.fullmatch(r"(\d+)([A-Za-z]*)", text).groups()
+    return int(number) * units[unit]
 
 
 def environment(container: Document, kind: str) -> set[tuple[str, str | None]]:
@@ -46,26 +61,66 @@ def environment(container: Document, kind: str) -> set[tuple[str, str | None]]:
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_documents_match_the_schemas_strictly(folder: str) -> None:
-    for document in assemble(K8S / folder):
+    for document in assemble(folder):
         kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
 
 
 def test_strict_validation_refuses_an_unknown_field(base: list[Document]) -> None:
     broken = json.loads(json.dumps(named(base, "Deployment")["mlflow"]))
-    pod(broken)["containers"][0]["resource"] = {}
+    broken["spec"]["template"]["spec"]["containers"][0]["resource"] = {}
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(broken, kubernetes_validate.latest_version(), strict=True)
 
 
-@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+def order(document: Document) -> tuple[str, str]:
+    return document["kind"], document["metadata"]["name"]
+
+
+@needs_kubectl
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_kubectl_renders_what_the_tests_assemble(folder: str) -> None:
-    done = subprocess.run(["kubectl", "kustomize", K8S / folder], capture_output=True, text=True, check=True)
+    assert sorted(rendered(folder), key=order) == sorted(assemble(folder), key=order)
 
-    def order(document: Document) -> tuple[str, str]:
-        return document["kind"], document["metadata"]["name"]
 
-    assert sorted(yaml.safe_load_all(done.stdout), key=order) == sorted(assemble(K8S / folder), key=order)
+@needs_kubectl
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_overlays_keep_the_schemas_and_the_rules_of_the_base(overlay: str) -> None:
+    documents = rendered(overlay)
+    for document in documents:
+        kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
+    assert {order(document) for document in documents} >= {order(d) for d in assemble("base") + assemble("pipelines")}
+    for rule in (
+        test_pods_run_as_a_numeric_user_with_the_default_seccomp_profile,
+        test_containers_hold_no_privilege_and_write_only_to_volumes,
+        test_containers_have_requests_and_limits,
+        test_images_are_pinned_to_a_version_and_name_no_registry,
+        test_no_credential_stands_in_a_manifest,
+        test_the_quota_has_room_for_all_pods_and_volumes,
+    ):
+        rule(documents)
+
+
+@needs_kubectl
+def test_the_gpu_overlay_keeps_servers_off_the_nodes_whose_gpus_it_counts() -> None:
+    documents = rendered("overlays/gpu")
+    for name, workload in workloads(documents).items():
+        affinity = pod(workload)["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+        (rule,) = affinity["nodeSelectorTerms"][0]["matchExpressions"]
+        assert rule == {"key": GPU_NODE_LABEL[0], "operator": "DoesNotExist"}, name
+    quota = named(documents, "ResourceQuota")["glt-gpus"]
+    assert quota["metadata"]["namespace"] == named(documents, "ConfigMap")["glt-tracking"]["metadata"]["namespace"]
+    assert f"requests.{GPU_RESOURCE}" in quota["spec"]["hard"]
+
+
+@needs_kubectl
+def test_a_small_node_can_hold_the_dev_overlay() -> None:
+    requests = [
+        container["resources"]["requests"]
+        for workload in servers(rendered("overlays/dev")).values()
+        for container in pod(workload)["containers"]
+    ]
+    assert sum(quantity(request["cpu"]) for request in requests) <= 0.5
+    assert sum(quantity(request["memory"]) for request in requests) <= 2 * 2**30
 
 
 def test_the_namespace_enforces_the_restricted_standard(base: list[Document]) -> None:
@@ -96,7 +151,8 @@ def test_containers_have_requests_and_limits(base: list[Document]) -> None:
 
 
 def test_servers_have_probes_on_a_port_they_declare(base: list[Document]) -> None:
-    for name, container in containers(base, init=False):
+    for name, workload in servers(base).items():
+        (container,) = pod(workload)["containers"]
         ports = {port["name"] for port in container["ports"]}
         for kind in ("startupProbe", "readinessProbe", "livenessProbe"):
             probe = container[kind]
@@ -106,6 +162,23 @@ def test_servers_have_probes_on_a_port_they_declare(base: list[Document]) -> Non
 def test_images_are_pinned_to_a_version_and_name_no_registry(base: list[Document]) -> None:
     for name, container in containers(base):
         assert re.fullmatch(r"[a-z][a-z-]*(/[a-z][a-z-]*)?:\d+(\.\d+)+", container["image"]), name
+
+
+def test_the_quota_has_room_for_all_pods_and_volumes(base: list[Document]) -> None:
+    """Also while a pod is replaced."""
+    hard = named(base, "ResourceQuota")["servers"]["spec"]["hard"]
+    assert 2 * len(workloads(base)) <= int(hard["pods"])
+    for bound in ("requests", "limits"):
+        for resource in ("cpu", "memory"):
+            used = [
+                pod(workload)["containers"][0]["resources"][bound][resource] for workload in workloads(base).values()
+            ]
+            assert sum(map(quantity, used)) <= quantity(hard[f"{bound}.{resource}"]), (bound, resource)
+    claims = [claim for server in servers(base).values() for claim in server["spec"].get("volumeClaimTemplates", [])]
+    claims.append(named(base, "PersistentVolumeClaim")["backups"])
+    assert len(claims) < int(hard["persistentvolumeclaims"])
+    sizes = [claim["spec"]["resources"]["requests"]["storage"] for claim in claims]
+    assert sum(map(quantity, sizes)) <= quantity(hard["requests.storage"])
 
 
 def test_our_image_carries_the_version_of_the_distribution(base: list[Document]) -> None:
@@ -134,7 +207,7 @@ def test_secrets_are_made_by_the_script_and_by_nothing_else(base: list[Document]
     for name, key in wanted:
         assert made[name]["metadata"]["namespace"] == "glt"
         assert key is None or key in made[name]["stringData"]
-    assert {name for name, _ in wanted} == set(made) - {"glt-object-store", "landing-recorders"}
+    assert {name for name, _ in wanted} == set(made) - {"glt-object-store", "glt-mlflow", "landing-recorders"}
 
 
 def test_no_credential_stands_in_a_manifest(base: list[Document]) -> None:
@@ -152,6 +225,10 @@ def test_config_maps_and_volumes_exist(base: list[Document]) -> None:
     for name, workload in workloads(base).items():
         claims = {claim["metadata"]["name"] for claim in workload["spec"].get("volumeClaimTemplates", [])}
         volumes = claims | {volume["name"] for volume in pod(workload).get("volumes", [])}
+        for volume in pod(workload).get("volumes", []):
+            assert volume.get("configMap", {}).get("name") in {None, *maps}, name
+            claim = volume.get("persistentVolumeClaim", {}).get("claimName")
+            assert claim in {None, *named(base, "PersistentVolumeClaim")}, name
         for container in pod(workload)["containers"] + pod(workload).get("initContainers", []):
             assert {mount["name"] for mount in container["volumeMounts"]} <= volumes, name
 
@@ -160,8 +237,8 @@ def test_services_reach_a_port_of_the_pods_they_select(base: list[Document]) -> 
     for name, service in named(base, "Service").items():
         (workload,) = [
             workload
-            for workload in workloads(base).values()
-            if workload["spec"]["template"]["metadata"]["labels"].items() >= service["spec"]["selector"].items()
+            for workload in servers(base).values()
+            if labels(workload).items() >= service["spec"]["selector"].items()
         ]
         ports = {port["name"] for container in pod(workload)["containers"] for port in container["ports"]}
         assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports, name
@@ -172,11 +249,22 @@ def test_services_reach_a_port_of_the_pods_they_select(base: list[Document]) -> 
 def test_network_is_closed_but_for_rules_on_real_pods_and_ports(base: list[Document]) -> None:
     policies = named(base, "NetworkPolicy")
     assert policies.pop("default-deny")["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    there = {labels(workload)["app.kubernetes.io/name"] for workload in workloads(base).values()}
     for name, policy in policies.items():
         selected = policy["spec"]["podSelector"]["matchLabels"]["app.kubernetes.io/name"]
-        (container,) = pod(workloads(base)[selected])["containers"]
-        opened = {port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]}
-        assert opened == {port["containerPort"] for port in container["ports"]}, name
+        assert selected in there, name
+        opened = {port["port"] for rule in policy["spec"].get("ingress", ()) for port in rule["ports"]}
+        ports = pod(servers(base)[selected])["containers"][0]["ports"] if selected in servers(base) else ()
+        assert opened == {port["containerPort"] for port in ports}, name
+
+
+def test_who_may_speak_to_a_store_is_let_in(base: list[Document]) -> None:
+    policies = named(base, "NetworkPolicy")
+    for client in ("mlflow", "backup"):
+        for rule in policies[client]["spec"]["egress"]:
+            for selector in (to["podSelector"] for to in rule["to"] if "podSelector" in to):
+                (server,) = selector["matchLabels"].values()
+                assert f'"{client}"' in json.dumps(policies[server]["spec"]["ingress"]), (client, server)
 
 
 def mlflow_flags(base: list[Document]) -> dict[str, str]:
@@ -195,14 +283,42 @@ def test_pipeline_pods_address_the_server_by_a_host_it_accepts(base: list[Docume
 
 
 def test_mlflow_and_its_init_containers_use_the_same_stores(base: list[Document]) -> None:
-    buckets, tables = pod(named(base, "Deployment")["mlflow"])["initContainers"]
+    buckets, tables, accounts = pod(named(base, "Deployment")["mlflow"])["initContainers"]
     flags = mlflow_flags(base)
+    assert f"database_uri = {flags['backend-store-uri']}" in accounts_file(base)
+    assert accounts["env"] == tables["env"]
     assert tables["command"][-1] == flags["backend-store-uri"]
     # SQLAlchemy's own choice of a driver for postgresql:// is not the one in the image.
     assert flags["backend-store-uri"].startswith("postgresql+psycopg2://")
-    assert "psycopg2-binary==" in (ROOT / "infra" / "Containerfile").read_text()
+    assert "psycopg2-binary" in (ROOT / "infra" / "Containerfile").read_text()
     assert flags["artifacts-destination"].removeprefix("s3://") in buckets["command"][3:]
     assert buckets["command"][2] == named(base, "ConfigMap")["mlflow-server"]["data"]["MLFLOW_S3_ENDPOINT_URL"]
+
+
+def accounts_file(base: list[Document]) -> str:
+    return str(named(base, "ConfigMap")["mlflow-accounts"]["data"]["accounts.ini"])
+
+
+def test_nobody_uses_mlflow_without_an_account(base: list[Document], secrets: list[Document]) -> None:
+    assert mlflow_flags(base)["app-name"] == "basic-auth"
+    assert "default_permission = READ" in accounts_file(base)
+    _, _, accounts = pod(named(base, "Deployment")["mlflow"])["initContainers"]
+    keys = {name: document["stringData"] for name, document in named(secrets, "Secret").items()}
+    for name in accounts["command"][2:]:
+        assert f"MLFLOW_PASSWORD_{name.upper()}" in keys["mlflow-accounts"]
+    assert keys["glt-mlflow"]["MLFLOW_TRACKING_USERNAME"] in accounts["command"][2:]
+    assert keys["glt-mlflow"]["MLFLOW_TRACKING_PASSWORD"] == keys["mlflow-accounts"]["MLFLOW_PASSWORD_PIPELINES"]
+
+
+def test_what_is_backed_up_is_what_is_restored_and_in_the_other_order(base: list[Document]) -> None:
+    """What the database speaks of is there before it is."""
+    saved, restored = pod(named(base, "CronJob")["backup"]), pod(named(base, "Job")["restore"])
+    copied = re.findall(r"store:(\w+) (/backup/\w+)", saved["containers"][0]["command"][-1])
+    assert copied
+    brought = re.findall(r"(/backup/\w+) store:(\w+)", restored["initContainers"][0]["command"][-1])
+    assert brought == [(place, bucket) for bucket, place in copied]
+    assert saved["initContainers"][0]["command"][-1].startswith("pg_dump")
+    assert "pg_restore" in restored["containers"][0]["command"][-1]
 
 
 def test_mlflow_server_knows_every_flag_it_is_given(base: list[Document]) -> None:

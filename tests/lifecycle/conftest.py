@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pandas as pd
 import pytest
 import torch
@@ -23,7 +24,7 @@ from safetensors.torch import save_file
 from glt import artifact
 from glt.lifecycle import tracking
 from glt.lifecycle.tracking import Versions
-from tests import seaweed
+from infra.stack import Stack
 from tests.data import recorded
 from tests.lifecycle import projects
 
@@ -132,21 +133,21 @@ def server(running: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture(scope="session")
-def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Any]]:
-    """A real S3 server: its address, and a client."""
-    with seaweed.seaweed(tmp_path_factory.mktemp("seaweed")) as found:
-        yield found
+def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A real S3 server: the environment of its administrator."""
+    stack = Stack(tmp_path_factory.mktemp("stack"))
+    stack["object-store"].start()
+    yield {"AWS_ENDPOINT_URL": stack.environment()["AWS_ENDPOINT_URL"], **stack.secret("object-store-admin")}
+    stack["object-store"].kill()
 
 
 @pytest.fixture
-def bucket(object_store: tuple[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def bucket(object_store: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A client, and an empty bucket `landing` that the environment points to."""
-    endpoint, client = object_store
-    for name, value in {
-        **{"AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": seaweed.KEY, "AWS_SECRET_ACCESS_KEY": seaweed.SECRET},
-        **{"GLT_HOME": str(tmp_path / "home"), "DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": str(tmp_path / "site")},
-    }.items():
+    own = {"GLT_HOME": str(tmp_path / "home"), "DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": str(tmp_path / "site")}
+    for name, value in (object_store | own).items():
         monkeypatch.setenv(name, value)
+    client = boto3.client("s3", region_name="us-east-1")
     client.create_bucket(Bucket="landing")
     yield client
     while found := client.list_objects_v2(Bucket="landing").get("Contents", ()):

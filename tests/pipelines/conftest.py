@@ -28,8 +28,11 @@ RECIPE = {
 
 @pytest.fixture(scope="session")
 def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return few_recordings(tmp_path_factory.mktemp("recordings"))
+
+
+def few_recordings(folder: Path) -> Path:
     """Four actions of the sample set, all subjects, two cameras, one take."""
-    folder = tmp_path_factory.mktemp("recordings")
     sample.write_sample(folder / "all.zip")
     with zipfile.ZipFile(folder / "all.zip") as whole, zipfile.ZipFile(folder / "few.zip", "w") as few:
         for name in whole.namelist():

@@ -1,4 +1,4 @@
-"""A model in service and new recordings: whole retrainings, through Kubeflow's local runner and a real MLflow store."""
+"""A model in service and new recordings: whole retrainings through Kubeflow's local runner, on a cluster's servers."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from mlflow.entities import Run
 from glt.errors import GltError
 from glt.lifecycle import registry, tracking
 from glt.steps.retraining import RETRAINING
+from infra.stack import Stack
 from pipelines import local
 from tests.pipelines.conftest import change
 
 MODEL = "glt-tiny-xsub"
-
-pytestmark = pytest.mark.stack
 
 
 def without(recordings: Path, place: Path, out: Callable[[str], bool]) -> Path:
@@ -38,7 +37,7 @@ def steps(parent: str) -> dict[str, Run]:
     return {run.data.tags["glt.step"]: run for run in found}
 
 
-def test_a_model_over_its_life(home: Path, recordings: Path, tmp_path: Path) -> None:
+def test_a_model_over_its_life(stack: Stack, recordings: Path, tmp_path: Path) -> None:
     recipe = str(change(tmp_path, retrain={"start": "champion", "epochs": 2}))
 
     first = local.retrain(str(recordings), recipe)

@@ -1,0 +1,57 @@
+"""infra/stack.py: what it makes of the manifests, without starting anything; tests/stack starts them."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from pathlib import Path
+
+import pytest
+
+from infra import stack as module
+from infra.stack import PORTS, Stack, StackError
+
+
+def test_a_command_names_nothing_that_only_a_cluster_has(tmp_path: Path) -> None:
+    stack = Stack(tmp_path)
+    seen = 0
+    for name in (*PORTS, "backup", "restore"):
+        pod = stack.pod(name)
+        for container in [*pod.get("initContainers", ()), *pod["containers"]]:
+            command, environment = stack.command(name, container)
+            own = {key: value for key, value in environment.items() if key not in module.os.environ}
+            said = " ".join([*command, *own.values()])
+            assert not re.search(r"0\.0\.0\.0|\b(database|object-store|mlflow(\.glt)?):\d|host=database", said), name
+            mounts = {mount["mountPath"] for mount in container["volumeMounts"]} - {"/tmp"}
+            assert not [path for path in mounts if re.search(rf"(?<![\w./-]){path}(?![\w-])", said)], name
+            seen += 1
+    assert seen == 10
+
+
+def test_secrets_and_ports_are_made_once_and_nobody_else_may_read_them(tmp_path: Path) -> None:
+    first, second = Stack(tmp_path), Stack(tmp_path)
+    assert first.environment() == second.environment()
+    first.change_secret("glt-mlflow", MLFLOW_TRACKING_PASSWORD="new")
+    assert Stack(tmp_path).environment()["MLFLOW_TRACKING_PASSWORD"] == "new"
+    assert (tmp_path / "secrets.json").stat().st_mode & 0o077 == 0
+    assert json.loads((tmp_path / "ports.json").read_text()) == first.ports
+
+
+def test_a_port_that_is_taken_is_left_to_who_has_it(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        number = taken.getsockname()[1]
+        assert not module._is_free(number)
+    assert module._is_free(number)
+    ports = Stack(tmp_path).ports
+    assert len(set(ports.values())) == len(ports) == 6
+
+
+def test_what_is_missing_is_said_all_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_path", lambda: str(tmp_path))
+    with pytest.raises(StackError) as missing:
+        Stack(tmp_path / "stack").up()
+    for what in ("postgres", "weed", "mlflow", "make setup"):
+        assert what in str(missing.value)
+    assert not list(tmp_path.glob("stack/*.process"))

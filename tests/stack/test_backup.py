@@ -1,0 +1,85 @@
+"""What the nightly backup saves and the restore brings back, by the commands of their manifests."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from glt import artifact
+from glt.lifecycle import registry, tracking
+from infra.stack import Stack
+from tests.lifecycle.conftest import make_classifier
+from tests.stack.models import promoted, register
+
+
+@pytest.fixture
+def after_a_fire(stack: Stack, tmp_path: Path) -> Iterator[Stack]:
+    """Servers elsewhere that have stored nothing yet, with the same Secrets and what the backup's volume holds."""
+    (tmp_path / "elsewhere").mkdir()
+    shutil.copyfile(stack.folder / "secrets.json", tmp_path / "elsewhere" / "secrets.json")
+    made = Stack(tmp_path / "elsewhere")
+    made.up()
+    yield made
+    made.down()
+
+
+def everything(names: list[str]) -> dict[str, Any]:
+    """What MLflow holds: runs with all they say, models with versions, aliases, history, digests of their files."""
+    client = tracking.connect()
+    experiments = [experiment.experiment_id for experiment in client.search_experiments(max_results=100)]
+    found: dict[str, Any] = {
+        "runs": {
+            run.info.run_id: (run.info.status, run.data.metrics, run.data.params, run.data.tags)
+            for run in client.search_runs(experiments, max_results=1000)
+        }
+    }
+    for name in names:
+        model = client.get_registered_model(name)
+        versions = client.search_model_versions(f"name='{name}'")
+        found[name] = {
+            "aliases": dict(model.aliases),
+            "history": registry.history(name),
+            "versions": {version.version: dict(version.tags) for version in versions},
+            "files": {
+                version.version: artifact.digest(registry.find(f"{name}/{version.version}").folder())
+                for version in versions
+            },
+        }
+    return found
+
+
+def point_to(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in stack.environment().items():
+        monkeypatch.setenv(name, value)
+
+
+def test_after_a_restore_everything_is_as_it_was(
+    stack: Stack, after_a_fire: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [promoted(tmp_path / "a", "saved-a", versions=2), promoted(tmp_path / "b", "saved-b")]
+    registry.promote(names[0], "2", "better")
+    boto3.client("s3", region_name="us-east-1").put_object(Bucket="recordings", Key="files/md5/ab/cdef", Body=b"x" * 99)
+    stack.job("backup")
+    # A second night: what is new is added, and both nights can be restored.
+    register(make_classifier(tmp_path / "later", 7), "saved-b")
+    stack.job("backup")
+    assert len(list((stack.folder / "backups").glob("database-*.dump"))) == 2
+    before = everything(names)
+    assert {"champion": "2", "previous": "1"}.items() <= before[names[0]]["aliases"].items()
+
+    shutil.copytree(stack.folder / "backups", after_a_fire.folder / "backups")
+    after_a_fire["mlflow"].stop()
+    assert "restored" in after_a_fire.job("restore")
+    after_a_fire["mlflow"].start()
+    point_to(after_a_fire, monkeypatch)
+    assert everything(names) == before
+    recordings = boto3.client("s3", region_name="us-east-1")
+    assert recordings.get_object(Bucket="recordings", Key="files/md5/ab/cdef")["Body"].read() == b"x" * 99
+    # And life goes on: what is made next has the next number.
+    assert register(make_classifier(tmp_path / "next", 8), "saved-b").version == "3"
+    assert registry.rollback(names[0]).version == "1"
