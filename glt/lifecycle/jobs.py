@@ -130,7 +130,7 @@ def _followed(client: TrainerClient, name: str, told: threading.Event, log: _Log
     """Whether the job has ended well; None if this process was told to end before."""
     from kubeflow.trainer.constants import constants
 
-    heard = time.monotonic()
+    heard, status = time.monotonic(), ""
     while not told.wait(_POLL):
         try:
             job = _find(client, name)
@@ -141,6 +141,9 @@ def _followed(client: TrainerClient, name: str, told: threading.Event, log: _Log
         if job is None:
             raise GltError(f"TrainJob {name} was deleted while it ran; run the same again to go on")
         heard = time.monotonic()
+        if job.status != status:
+            status = job.status
+            print(f"TrainJob {name}, {job.num_nodes} nodes: {status}", flush=True)
         log.follow(job)
         if job.status in (constants.TRAINJOB_COMPLETE, constants.TRAINJOB_FAILED):
             log.finish(job)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
@@ -21,14 +19,14 @@ from glt.steps import launch
 from pipelines.graphs import GRAPHS
 from pipelines.profiles import CHECKPOINTS, PROFILES, SHARED_MEMORY
 
-from .conftest import K8S, ROOT, Document, assemble
+from .conftest import K8S, ROOT, Document, assemble, rendered
 
 FOLDER = K8S / "trainer"
 
 
 @pytest.fixture(scope="module")
 def documents() -> dict[str, Document]:
-    return {document["kind"]: document for document in assemble(FOLDER)}
+    return {document["kind"]: document for document in assemble("trainer")}
 
 
 @pytest.fixture(scope="module")
@@ -69,10 +67,8 @@ def test_the_pod_and_the_rights_match_the_schemas_strictly(documents: dict[str, 
 
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
-def test_kubectl_renders_what_the_tests_assemble() -> None:
-    done = subprocess.run(["kubectl", "kustomize", FOLDER], capture_output=True, text=True, check=True)
-    rendered = {document["kind"]: document for document in yaml.safe_load_all(done.stdout)}
-    assert rendered == {document["kind"]: document for document in assemble(FOLDER)}
+def test_kubectl_renders_what_the_tests_assemble(documents: dict[str, Document]) -> None:
+    assert {document["kind"]: document for document in rendered("trainer")} == documents
 
 
 def test_the_sdk_reads_the_runtime_as_one_for_torch(runtime: models.TrainerV1alpha1TrainingRuntime) -> None:
@@ -158,4 +154,4 @@ def test_the_step_may_make_jobs_and_read_their_logs_and_no_more(documents: dict[
 
 
 def test_the_pipelines_folder_does_not_need_trainer() -> None:
-    assert not any("trainer.kubeflow.org" in document["apiVersion"] for document in assemble(Path(K8S / "pipelines")))
+    assert not any("trainer.kubeflow.org" in document["apiVersion"] for document in assemble("pipelines"))

@@ -35,7 +35,7 @@ class Cluster:
     """One TrainJob at most, whose nodes run at once, say `logs`, and end with `ends` when these have been read."""
 
     def __init__(self) -> None:
-        self.logs = {"node-0": ["epoch 1", "epoch 2"], "node-1": []}
+        self.logs: dict[str, list[str]] = {"node-0": ["epoch 1", "epoch 2"], "node-1": []}
         self.ends: str | None = "Complete"
         self.allows, self.away = True, 0
         self.made: list[dict[str, Any]] = []
@@ -172,6 +172,7 @@ def when_read(cluster: Cluster, then: Callable[[], None]) -> threading.Thread:
 
 
 def test_the_job_that_is_made(cluster: Cluster, capfd: pytest.CaptureFixture[str]) -> None:
+    cluster.logs["node-2"] = []
     run(nodes=3)
     (made,) = cluster.made
     assert made["metadata"] == {"name": "glt-pretrain-1", "labels": {"pipeline/runid": "r1"}}
@@ -184,7 +185,9 @@ def test_the_job_that_is_made(cluster: Cluster, capfd: pytest.CaptureFixture[str
     assert not environment
     assert "resourcesPerNode" not in trainer  # they are the runtime's
     out = capfd.readouterr().out.splitlines()
-    assert out == ["epoch 1", "epoch 2"]
+    job = "TrainJob glt-pretrain-1, 3 nodes:"
+    assert [line for line in out if line.startswith(job)] == [f"{job} Running", f"{job} Complete"]
+    assert [line for line in out if not line.startswith(job)] == ["epoch 1", "epoch 2"]
     assert cluster.deleted == ["glt-pretrain-1"]
 
 
