@@ -4,6 +4,7 @@ TORCH ?= torch==2.13.0
 RECIPE ?= sample
 STUDY ?= sample
 RECORDINGS ?=
+RUNNER ?= process
 ADD ?=
 FROM ?=
 INTO ?=
@@ -13,14 +14,22 @@ NODES ?=
 SCHEDULES ?= infra/schedules.yaml
 DRY ?=
 IMAGE ?= glt:0.1.0
+MLFLOW_IMAGE ?= glt-mlflow:0.1.0
+BASE ?= python:3.11-slim
 TORCH_INDEX_URL ?=
+BUILD_ARGS ?=
+ENGINE ?= $(shell command -v podman || command -v docker)
 BIN := .venv/bin
+LOCK := $(BIN)/uv pip compile --quiet --no-config --python-version 3.11 --python-platform linux --constraint constraints.txt \
+	--generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+BUILD = "$(ENGINE)" build --file infra/Containerfile --build-arg BASE="$(BASE)" $(BUILD_ARGS) \
+	--build-arg GIT_COMMIT="$$(git describe --always --abbrev=40 --exclude='*' --dirty)"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run ui test test-stack test-k8s stack stack-down collect data compile retrain submit schedule image bench results ablate difficulty record clean
+.PHONY: help setup run ui test test-stack test-k8s test-containers stack stack-down collect data compile retrain submit schedule image lock bench results ablate difficulty record clean
 
 help: ## List every target
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 setup: .venv/done ## Make .venv and install everything, once (TORCH= for another build of torch)
 
@@ -31,8 +40,9 @@ setup: .venv/done ## Make .venv and install everything, once (TORCH= for another
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[pipeline,tracking,data,stack,dev]'
 	touch $@
 
-run: setup ## Run the whole graph here (RECIPE=sample|nw-ucla|sbu, RECORDINGS=path, s3://... or dvc+...)
-	@$(BIN)/python -m pipelines run --recipe "$(RECIPE)" --recordings "$(RECORDINGS)"
+run: setup ## Run the whole graph here (RECIPE=sample|nw-ucla|sbu, RECORDINGS=path, s3://... or dvc+..., RUNNER=docker: in IMAGE)
+	@$(if $(filter docker,$(RUNNER)),GLT_IMAGE="$$("$(ENGINE)" image inspect --format '{{index .RepoTags 0}}' "$(IMAGE)")") \
+		$(BIN)/python -m pipelines run --recipe "$(RECIPE)" --recordings "$(RECORDINGS)" --runner "$(RUNNER)"
 
 ui: setup ## Open the MLflow UI on the runs made here, http://127.0.0.1:5000
 	@$(BIN)/glt ui
@@ -48,6 +58,9 @@ test-stack: setup ## Run the slower tests: real servers, killed processes
 
 test-k8s: setup ## Render the manifests with kubectl and validate them offline, with the rules of tests/infra
 	$(BIN)/pytest tests/infra tests/pipelines/test_graph.py
+
+test-containers: setup ## Build the images and run servers and the whole graph in them, with podman or docker (BASE=, BUILD_ARGS=)
+	$(BIN)/pytest -m containers -rs
 
 stack: setup ## Start MLflow, PostgreSQL and SeaweedFS on this machine as on a cluster, data in runs/stack
 	@$(BIN)/python -m infra.stack up
@@ -74,10 +87,17 @@ submit: setup ## Start a run on KF_PIPELINES_ENDPOINT (GRAPH=training|retraining
 schedule: setup ## Make the server's schedules those of SCHEDULES= (DRY=1 only shows what would change)
 	@GLT_IMAGE="$(IMAGE)" $(BIN)/python -m pipelines schedule "$(SCHEDULES)" $(if $(DRY),--dry-run)
 
-image: setup ## Build the components' image with podman or docker (IMAGE=, TORCH=, TORCH_INDEX_URL=)
-	$$(command -v podman || command -v docker) build --tag "$(IMAGE)" --file infra/Containerfile \
-		--build-arg TORCH="$(TORCH)" --build-arg TORCH_INDEX_URL="$(TORCH_INDEX_URL)" --build-arg GLT_CODE_VERSION=$$( \
+image: setup ## Build the steps' and the MLflow server's image (IMAGE=, MLFLOW_IMAGE=, BASE=, TORCH=, TORCH_INDEX_URL=, BUILD_ARGS=)
+	$(BUILD) --tag "$(MLFLOW_IMAGE)" --target mlflow .
+	$(BUILD) --tag "$(IMAGE)" --build-arg TORCH="$(TORCH)" --build-arg TORCH_INDEX_URL="$(TORCH_INDEX_URL)" \
+		--build-arg GLT_CODE_VERSION=$$( \
 		$(BIN)/python -c 'from glt.lifecycle.versions import code_version; print(code_version())') .
+
+lock: setup ## Write the images' packages with their hashes to infra/locks/, by constraints.txt
+	echo "$(TORCH)" | $(LOCK) --extra pipeline --extra tracking --extra data --excludes infra/locks/cuda.txt \
+		--no-emit-package torch --output-file infra/locks/pipeline.txt pyproject.toml -
+	$(LOCK) --output-file infra/locks/mlflow.txt infra/locks/mlflow.in
+	$(LOCK) --output-file infra/locks/build.txt infra/locks/build.in
 
 bench: setup ## Measure speed and memory against the textbook way, 20 minutes; writes build/bench.json
 	@$(BIN)/python -m benchmarks.speed

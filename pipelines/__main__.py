@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Literal
 
 import typer
 from kfp import compiler
@@ -23,11 +24,14 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 def run(
     recordings: str = typer.Option("", help=RECORDINGS),
     recipe: str = typer.Option("sample", help="name of a recipe, or a path to a YAML file"),
+    runner: Literal["process", "docker"] = typer.Option(
+        "process", help="a step is a process, or a container of GLT_IMAGE"
+    ),
 ) -> None:
     """Run the training graph on this machine."""
     from pipelines import local
 
-    local.run(recordings, recipe)
+    local.run(recordings, recipe, runner)
 
 
 @app.command()

@@ -11,6 +11,7 @@ import uuid
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import kfp.local
 from kfp.dsl.base_component import BaseComponent
@@ -26,16 +27,21 @@ from glt.steps.retraining import RETRAINING
 from glt.study import Study
 from pipelines.ablation import AT_ONCE, ablation_pipeline
 from pipelines.console import StepDisplay
+from pipelines.containers import docker_runner
 from pipelines.retraining import retraining_pipeline
 from pipelines.training import training_pipeline
 
+Runner = Literal["process", "docker"]
+Steps = kfp.local.SubprocessRunner | kfp.local.DockerRunner
 
-def run(recordings: str, recipe_name: str) -> str:
+
+def run(recordings: str, recipe_name: str, runner: Runner = "process") -> str:
     """Ingest, train, measure, register and, where it is better, promote; end with a short table.
 
     Args:
         recordings: a path, ``s3://bucket/prefix`` or ``dvc+<git repository>@<revision>``; empty for what data.dvc pins.
         recipe_name: name of a recipe, a path to a YAML file, or a recipe's text.
+        runner: of the steps: a process with this Python each, or a container each, with the image of `make image`.
 
     Returns:
         The id of the parent run in MLflow, which holds all scores.
@@ -47,7 +53,8 @@ def run(recordings: str, recipe_name: str) -> str:
     trials, chosen = _trials(recipe), _chosen(recipe_name, recipe)
     at_once = {"GLT_TASKS_AT_ONCE": str(min(2, len(trials)))}  # as many as the local runner takes
     screen, started = Console(), time.monotonic()
-    parent, run_id = _execute(screen, training_pipeline("local"), recordings, recipe, chosen, at_once, trials=trials)
+    graph = training_pipeline("local")
+    parent, run_id = _execute(screen, graph, recordings, recipe, chosen, at_once, runner, trials=trials)
     report = tracking.home() / "reports" / f"{recipe.name}-{run_id[:8]}.html"
     _summary(screen, recipe, parent, report, time.monotonic() - started)
     return parent
@@ -131,6 +138,7 @@ def _execute(
     recipe: Recipe,
     chosen: str,
     environment: Mapping[str, str],
+    runner: Runner = "process",
     **more: object,
 ) -> tuple[str, str]:
     """Run a graph; the ids of its MLflow run and of itself.
@@ -142,6 +150,7 @@ def _execute(
         recipe: of the run.
         chosen: the recipe as the graph gets it: its name, or its text.
         environment: what its steps need to know of this machine.
+        runner: as of `run`.
         more: arguments of this graph alone.
     """
     if not recordings:
@@ -157,19 +166,23 @@ def _execute(
         "PYTHONUNBUFFERED": "1",
         **environment,
     }
-    parent = tracking.parent(recipe, version)
-    screen.print(f"[bold]{recipe.model_name}[/]  recipe {recipe.name}, data {version.data[:12]}, code {version.code}")
     log = home / "logs" / f"{run_id}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     arguments = {"recordings": recordings, "recipe": chosen, "data_version": version.data, "code_version": version.code}
-    try:
-        _run_graph(graph, home, log, {name: arguments[name] for name in arguments if name in _inputs(graph)} | more)
-    except RuntimeError as error:
-        why = tracking.connect().get_run(parent).data.tags.get("error", str(error))
-        raise GltError(f"{why}\nThe whole log: {log}") from error
-    except KeyboardInterrupt:
-        tracking.close(recipe, version, "KILLED", "stopped by hand")
-        raise
+    in_processes = contextlib.nullcontext(kfp.local.SubprocessRunner(use_venv=False))
+    with docker_runner(recordings, run_id) if runner == "docker" else in_processes as steps:
+        parent = tracking.parent(recipe, version)
+        made_from = f"recipe {recipe.name}, data {version.data[:12]}, code {version.code}"
+        screen.print(f"[bold]{recipe.model_name}[/]  {made_from}")
+        try:
+            taken = {name: arguments[name] for name in arguments if name in _inputs(graph)}
+            _run_graph(graph, steps, home, log, taken | more)
+        except RuntimeError as error:
+            why = tracking.connect().get_run(parent).data.tags.get("error", str(error))
+            raise GltError(f"{why}\nThe whole log: {log}") from error
+        except KeyboardInterrupt:
+            tracking.close(recipe, version, "KILLED", "stopped by hand")
+            raise
     return parent, run_id
 
 
@@ -177,10 +190,10 @@ def _inputs(graph: BaseComponent) -> set[str]:
     return set(graph.component_spec.inputs or ())
 
 
-def _run_graph(graph: BaseComponent, home: Path, log: Path, arguments: Mapping[str, object]) -> None:
+def _run_graph(graph: BaseComponent, steps: Steps, home: Path, log: Path, arguments: Mapping[str, object]) -> None:
     warnings.filterwarnings("ignore", message=".*non-Python base image.*")
     kfp.local.init(
-        kfp.local.SubprocessRunner(use_venv=False),
+        steps,
         pipeline_root=str(home / "pipelines"),
         enable_caching=True,
         cache_root=str(home / "cache"),

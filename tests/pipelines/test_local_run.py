@@ -200,3 +200,11 @@ def test_recipe_of_the_tests_is_a_recipe(recipe: Path) -> None:
     from glt.recipe import load
 
     assert load(str(recipe)).name == RECIPE["name"]
+
+
+def test_runner_without_an_engine_is_said_at_once(
+    home: Path, recordings: Path, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/engine.sock")
+    with pytest.raises(GltError, match=r"no container engine answers .*DOCKER_HOST"):
+        local.run(str(recordings), str(recipe), "docker")

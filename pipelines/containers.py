@@ -1,0 +1,110 @@
+"""Steps in the image that a cluster runs, under this machine's Docker or podman, as Kubeflow would start them there."""
+
+from __future__ import annotations
+
+import codecs
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import docker
+import kfp.local
+from docker.errors import DockerException, ImageNotFound
+from docker.types import Mount
+from kfp.local import docker_task_handler
+
+from components import IMAGE
+from glt.errors import GltError
+from glt.lifecycle import tracking, versions
+
+_CODE = "GLT_CODE_VERSION"
+_TAKEN = ("GLT_", "MLFLOW_", "AWS_", "OMP_")  # variables that steps read
+_RUN = "glt.run"  # label of the containers of a run
+
+
+@contextmanager
+def docker_runner(recordings: str, run_id: str) -> Iterator[kfp.local.DockerRunner]:
+    """Kubeflow's runner that starts each step in our image; a step that still runs at the end is stopped.
+
+    A step has no rights, may write to GLT_HOME and /tmp, and sees the recordings, if they lie on this machine, and this
+    machine's network. Its user is the one to whom GLT_HOME belongs.
+
+    Args:
+        recordings: where they are.
+        run_id: of the pipeline run.
+
+    Raises:
+        GltError: no engine answers, or the image is not there or was built from other code.
+    """
+    client = _engine()
+    try:
+        _check_image(client)
+        home = tracking.home()
+        (home / "pipelines").mkdir(parents=True, exist_ok=True)
+        mounts = [Mount(str(home), str(home), type="bind")]
+        if Path(recordings).exists() and not Path(recordings).is_relative_to(home):
+            mounts.append(Mount(recordings, recordings, type="bind", read_only=True))
+        with patch.object(docker_task_handler, "run_docker_container", _run_container):
+            yield kfp.local.DockerRunner(
+                environment=_environment(),
+                mounts=mounts,
+                network_mode="host",
+                user=f"{home.stat().st_uid}:0",
+                read_only=True,
+                tmpfs={"/tmp": "mode=1777"},
+                cap_drop=["ALL"],
+                security_opt=["no-new-privileges"],
+                labels={_RUN: run_id},
+            )
+    finally:
+        for container in client.containers.list(filters={"label": f"{_RUN}={run_id}"}):
+            container.kill()
+        client.close()
+
+
+def _run_container(client: Any, image: str, command: list[str], volumes: dict[str, Any], **more: Any) -> int:
+    """The exit status of a step, whose output is printed meanwhile.
+
+    In place of Kubeflow's function of this purpose: that one lets the engine remove the container, and takes one that
+    is gone before it was asked for its status for one that succeeded. With podman that is every one, failed or not.
+    """
+    container = client.containers.run(image, command, volumes=volumes, detach=True, **more)
+    try:
+        for text in codecs.iterdecode(container.logs(stream=True), "utf-8", "replace"):
+            print(text, end="")
+        return int(container.wait()["StatusCode"])
+    finally:
+        container.remove(force=True)
+
+
+def _environment() -> dict[str, str]:
+    """What a step is told: as this process, but for the code version, which the image knows."""
+    told = {name: value for name, value in os.environ.items() if name.startswith(_TAKEN) and name != _CODE}
+    return told | {"MLFLOW_TRACKING_URI": tracking.store_uri()}
+
+
+def _engine() -> Any:
+    try:
+        return docker.from_env()
+    except DockerException as error:
+        raise GltError(
+            f"no container engine answers ({versions.first_line(error)}); start Docker, or podman's socket, and let "
+            "DOCKER_HOST name that one"
+        ) from error
+
+
+def _check_image(client: Any) -> None:
+    """The image must be there by the name the graph says, and hold the code that this checkout holds."""
+    try:
+        image = client.images.get(IMAGE)
+    except ImageNotFound as error:
+        raise GltError(f"no image {IMAGE} here; `make image` builds it") from error
+    if IMAGE not in image.tags:
+        raise GltError(f"GLT_IMAGE={IMAGE}: the engine knows that image as {', '.join(image.tags)}; say it so")
+    built = dict(pair.split("=", 1) for pair in image.attrs["Config"]["Env"]).get(_CODE, "unknown")
+    here = versions.code_version()
+    if built != here:
+        raise GltError(f"image {IMAGE} holds code {built}, this is code {here}; `make image` builds it anew")
