@@ -1,20 +1,19 @@
 """Pretraining on two nodes that are containers of this machine, through the same TrainJob code as on a cluster.
 
-Needs podman and the image (GLT_TEST_IMAGE, by default what `make image` builds). The volume that nodes share is a
-folder that podman's own settings mount everywhere, at the same path; CONTAINERS_CONF may name more of those settings.
+The volume that nodes share is a folder that podman's own settings mount in every container, at the same path.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import docker
@@ -27,12 +26,10 @@ from glt.motion.disentangle import Motions
 from glt.recipe import Recipe
 from glt.steps import launch, training
 from tests.conftest import small_recipe
+from tests.containers.conftest import ROOT, Images
+from tests.containers.engine import Engine
 
-pytestmark = pytest.mark.containers
-
-ROOT = Path(__file__).parents[2]
 RUNTIME = ROOT / "infra" / "k8s" / "trainer" / "runtime.yaml"
-IMAGE = os.environ.get("GLT_TEST_IMAGE", "localhost/glt:0.1.0")
 START = """
 import sys
 from pathlib import Path
@@ -55,29 +52,20 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def socket(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Of a podman service of our own."""
-    if shutil.which("podman") is None:
-        pytest.skip("podman is not installed")
-    if subprocess.run(["podman", "image", "exists", IMAGE], check=False).returncode:
-        pytest.skip(f"no image {IMAGE}: make image, or name one in GLT_TEST_IMAGE")
+def socket(engine: Engine, shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Of an engine that gives every container the volume, and one thread, for they share this machine."""
+    if not engine.podman:
+        pytest.skip("docker has no setting that mounts a volume in every container: no TrainJob was tested")
     folder = tmp_path_factory.mktemp("podman")
-    given = os.environ.get("CONTAINERS_CONF")
+    given = engine.environment.get("CONTAINERS_CONF")
     settings = Path(given).read_text(encoding="utf-8") if given else ""
-    head, section, rest = settings.partition("[containers]\n")
-    volume = f'volumes = ["{shared}:{shared}"]\nenv = ["OMP_NUM_THREADS=1"]\n'
-    (folder / "containers.conf").write_text(
-        f"{head}\n[containers]\n{volume}{rest if section else ''}", encoding="utf-8"
-    )
-    socket = f"unix://{folder}/podman.sock"
-    service = subprocess.Popen(
-        ["podman", "system", "service", "--time", "0", socket],
-        env=os.environ | {"CONTAINERS_CONF": str(folder / "containers.conf")},
-    )
-    until(lambda: (folder / "podman.sock").exists())
-    yield socket
-    service.terminate()
-    service.wait()
+    before, _, after = settings.partition("[containers]\n")
+    ours = f'volumes = ["{shared}:{shared}"]\nenv = ["OMP_NUM_THREADS=1"]\n'
+    conf = folder / "containers.conf"
+    conf.write_text(f"{before}\n[containers]\n{ours}{after}", encoding="utf-8")
+    told = replace(engine, environment={**engine.environment, "CONTAINERS_CONF": str(conf)})
+    with told.socket(folder) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -89,12 +77,17 @@ def podman(socket: str) -> Iterator[docker.DockerClient]:
 
 @pytest.fixture
 def nodes(
-    podman: docker.DockerClient, socket: str, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    podman: docker.DockerClient,
+    socket: str,
+    images: Images,
+    shared: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Callable[[], dict[str, str]]]:
     """Ids of the containers of jobs, by name; what a step's pod has in its environment."""
     monkeypatch.setenv("DOCKER_HOST", socket)
     monkeypatch.setenv("GLT_JOBS", str(RUNTIME))
-    monkeypatch.setenv("GLT_IMAGE", IMAGE)
+    monkeypatch.setenv("GLT_IMAGE", images.pipeline)
     monkeypatch.setenv("GLT_HOME", str(shared / tmp_path.name))
     monkeypatch.setenv("GLT_RUN_ID", "trainjob")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{shared / tmp_path.name}/mlflow.db")
@@ -103,12 +96,13 @@ def nodes(
 
     def there() -> dict[str, str]:
         label = "trainer.kubeflow.org/trainjob-name"
-        return {one.name: one.id for one in podman.containers.list(all=True, filters={"label": label})}
+        found = podman.api.containers(all=True, filters={"label": label})
+        return {one["Names"][0].removeprefix("/"): one["Id"] for one in found}
 
     assert not there(), "containers of jobs are left from before"
     yield there
     for left in there().values():
-        podman.containers.get(left).remove(force=True)
+        podman.api.remove_container(left, force=True)
 
 
 def until(true: Callable[[], bool], seconds: float = 180) -> None:
