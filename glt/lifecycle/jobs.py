@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 RUNTIME = "glt"
 COMMAND = "GLT_COMMAND"
 RUNTIMES = "GLT_JOBS"
-_POLL = 2.0  # seconds between two looks at the job
+_POLL = 5.0  # seconds between two looks at the job
 _PATIENCE = 300.0  # seconds that the API may be away while a job runs
 _LEAVING = 180.0  # seconds that the nodes of a deleted job may take to end
 _TAIL = 15  # lines of a failed job's log in the error
@@ -231,17 +231,25 @@ def _make_room(client: TrainerClient, name: str, told: threading.Event) -> None:
 
 
 def _delete(client: TrainerClient, name: str) -> None:
-    if _find(client, name) is not None:
+    try:
         client.delete_job(name)
+    except Exception as error:
+        if not _says_there_is_none(error):
+            raise
 
 
 def _find(client: TrainerClient, name: str) -> TrainJob | None:
     try:
         return client.get_job(name)
     except Exception as error:
-        if isinstance(error, ValueError) or getattr(error.__cause__, "status", None) == 404:  # containers, Kubernetes
+        if _says_there_is_none(error):
             return None
         raise
+
+
+def _says_there_is_none(error: Exception) -> bool:
+    """Of containers the SDK raises a ValueError, of a cluster a RuntimeError around the API server's answer."""
+    return isinstance(error, ValueError) or getattr(error.__cause__, "status", None) == 404
 
 
 def _stands(client: TrainerClient, name: str) -> bool:

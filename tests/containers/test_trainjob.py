@@ -109,7 +109,7 @@ def until(true: Callable[[], bool], seconds: float = 180) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.1)
+        time.sleep(1)
 
 
 def networks(podman: docker.DockerClient) -> list[str]:
@@ -135,7 +135,7 @@ def test_two_nodes_train_as_one_process_does(
     recipe, seen, done = small_recipe().to_json(), set[str](), threading.Event()
 
     def watch() -> None:
-        while not done.wait(0.3):
+        while not done.wait(2):
             seen.update(nodes())
 
     watcher = threading.Thread(target=watch)

@@ -93,6 +93,9 @@ class Cluster:
                 self.answer(body, 201)
 
             def do_DELETE(self) -> None:
+                if cluster.job is None:
+                    self.no(404, "no such job")
+                    return
                 cluster.deleted.append(self.path.rpartition("/")[2])
                 cluster.job = None
                 self.answer({})
