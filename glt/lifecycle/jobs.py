@@ -132,13 +132,16 @@ def _followed(client: TrainerClient, name: str, told: threading.Event, log: _Log
 
     heard, status = time.monotonic(), ""
     while not told.wait(_POLL):
+        patient = time.monotonic() - heard < _PATIENCE  # the API may be away for a while, the job runs for days
         try:
             job = _find(client, name)
-        except Exception:  # the API may be away for a while, the job runs for days
-            if time.monotonic() - heard > _PATIENCE:
-                raise
-            continue
+        except Exception:
+            if patient:
+                continue
+            raise
         if job is None:
+            if patient and _here():  # the SDK also says so of containers when an overloaded engine did not answer
+                continue
             raise GltError(f"TrainJob {name} was deleted while it ran; run the same again to go on")
         heard = time.monotonic()
         if job.status != status:

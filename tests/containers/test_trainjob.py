@@ -103,6 +103,8 @@ def nodes(
     yield there
     for left in there().values():
         podman.api.remove_container(left, force=True)
+    for name in networks(podman):
+        podman.api.remove_network(name)
 
 
 def until(true: Callable[[], bool], seconds: float = 180) -> None:
