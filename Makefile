@@ -10,6 +10,7 @@ FROM ?=
 INTO ?=
 PROFILE ?= gpu
 GRAPH ?= training
+NODES ?=
 SCHEDULES ?= infra/schedules.yaml
 DRY ?=
 IMAGE ?= glt:0.1.0
@@ -74,15 +75,15 @@ collect: setup ## Take what is new in a landing bucket into data/ (FROM=s3://buc
 data: setup ## Bring data/ to what data.dvc pins, replace it by RECORDINGS=, or put a batch beside it: ADD=
 	@$(BIN)/glt data $(if $(ADD),--add "$(ADD)",$(if $(RECORDINGS),"$(RECORDINGS)"))
 
-compile: setup ## Write the graphs for a cluster to build/ (PROFILE=gpu|cpu, IMAGE=)
+compile: setup ## Write the graphs for a cluster to build/ (PROFILE=gpu|gpu-nodes|cpu, IMAGE=)
 	@GLT_IMAGE="$(IMAGE)" $(BIN)/python -m pipelines compile --profile "$(PROFILE)"
 
 retrain: setup ## Run the retraining graph here: trains only if the champion has not seen these recordings (RECIPE=, RECORDINGS=)
 	@$(BIN)/python -m pipelines retrain --recipe "$(RECIPE)" --recordings "$(RECORDINGS)"
 
-submit: setup ## Start a run on KF_PIPELINES_ENDPOINT (GRAPH=training|retraining, RECIPE=, RECORDINGS=, PROFILE=)
+submit: setup ## Start a run on KF_PIPELINES_ENDPOINT (GRAPH=training|retraining, RECIPE=, RECORDINGS=, PROFILE=, NODES=)
 	@GLT_IMAGE="$(IMAGE)" $(BIN)/python -m pipelines submit --graph "$(GRAPH)" --recipe "$(RECIPE)" \
-		--recordings "$(RECORDINGS)" --profile "$(PROFILE)"
+		--recordings "$(RECORDINGS)" --profile "$(PROFILE)" $(if $(NODES),--nodes "$(NODES)")
 
 schedule: setup ## Make the server's schedules those of SCHEDULES= (DRY=1 only shows what would change)
 	@GLT_IMAGE="$(IMAGE)" $(BIN)/python -m pipelines schedule "$(SCHEDULES)" $(if $(DRY),--dry-run)

@@ -14,8 +14,9 @@ def pretrain(
     code_version: str,
     encoder: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
+    nodes: int = 1,
 ):
-    """Pretrain the encoder without labels."""
+    """Pretrain the encoder without labels, here or in a TrainJob of several nodes."""
     from pathlib import Path
 
     from glt import artifact
@@ -28,6 +29,7 @@ def pretrain(
         accelerator=accelerator,
         data_version=data_version,
         code_version=code_version,
+        nodes=nodes,
     )
     metrics.metadata.update(found)
     artifact.write_json(Path(metrics.path), found)

@@ -89,6 +89,16 @@ def create(path: Path, kind: str, info: Mapping[str, Any], known: Mapping[str, s
         raise
 
 
+def copy(source: Path, path: Path, kind: str) -> None:
+    """The artifact `source` at `path`, too, which another machine may see: whole, or not there.
+
+    Raises:
+        GltError: `source` is no whole artifact of this kind.
+    """
+    with create(path, kind, open_artifact(source, kind), files(source)) as draft:
+        shutil.copytree(source, draft, ignore=shutil.ignore_patterns(MANIFEST), copy_function=link, dirs_exist_ok=True)
+
+
 def seal(folder: Path, kind: str, info: Mapping[str, Any], known: Mapping[str, str] | None = None) -> None:
     """Write the manifest over the files that stand in `folder` (last, atomically); `known` as in `create`."""
     hashes = dict(known or {})

@@ -85,12 +85,13 @@ def submit(
     recordings: str = typer.Option(help="s3://... or dvc+<git repository>@<revision>"),
     recipe: str = typer.Option("sample", help="name of a recipe, or a path to a YAML file"),
     graph: str = typer.Option("training", help="training or retraining"),
-    profile: str = typer.Option("gpu", help="accelerator profile: gpu or cpu"),
+    profile: str = typer.Option("gpu", help="accelerator profile: gpu, gpu-nodes or cpu"),
+    nodes: int | None = typer.Option(None, min=1, help="machines that pretrain together; none: as the profile says"),
 ) -> None:
     """Start a run on the Kubeflow Pipelines server that KF_PIPELINES_ENDPOINT names."""
     from pipelines import cluster
 
-    print(cluster.submit(graph, recordings, recipe, profile))
+    print(cluster.submit(graph, recordings, recipe, profile, nodes))
 
 
 @app.command()

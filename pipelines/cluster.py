@@ -48,7 +48,7 @@ class Schedule(Section):
         description="seconds, minutes, hours, day, month, weekday"
     )
     parameters: dict[str, Any] = Field(description="of the graph; `code_version` is filled in")
-    profile: Literal["gpu", "cpu"] = "gpu"
+    profile: Literal["gpu", "gpu-nodes", "cpu"] = "gpu"
     enabled: bool = True
 
 
@@ -61,7 +61,7 @@ class Change:
     why: str
 
 
-def submit(graph: str, recordings: str, recipe: str, profile: str) -> str:
+def submit(graph: str, recordings: str, recipe: str, profile: str, nodes: int | None = None) -> str:
     """Start a run; its id.
 
     Args:
@@ -69,12 +69,16 @@ def submit(graph: str, recordings: str, recipe: str, profile: str) -> str:
         recordings: ``s3://bucket/prefix`` or ``dvc+<git repository>@<revision>``, which the cluster can reach.
         recipe: name, path or text of the recipe.
         profile: accelerator profile.
+        nodes: how many machines pretrain together; as the profile says if not given.
 
     Raises:
         GltError: bad input, or the server refuses or does not answer.
     """
     settings = load(recipe)
-    arguments = {"recordings": recordings, "recipe": settings.to_json(), "code_version": versions.code_version()}
+    arguments: dict[str, Any] = {"recordings": recordings, "recipe": settings.to_json()}
+    arguments["code_version"] = versions.code_version()
+    if nodes is not None:
+        arguments["nodes"] = nodes
     if graph == "training":
         arguments["data_version"] = versions.data_version(recordings)
     client = _client()

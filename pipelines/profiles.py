@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from kfp import kubernetes
 from kfp.dsl import PipelineTask
 
+from components import IMAGE
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -18,6 +20,8 @@ class Profile:
         heavy: (CPU, memory) of the computing steps.
         retries: of a step that fails.
         interruptions: how often a training may lose its pod beyond that; it goes on at its last checkpoint.
+        nodes: how many pretrain takes by default. With more than one its own pod only waits for theirs, and those ask
+            for what the TrainingRuntime `glt` says.
         on_cluster: whether pods get what only a cluster has (secrets, volumes, node selection).
     """
 
@@ -26,6 +30,7 @@ class Profile:
     heavy: tuple[str, str] = ("4", "16Gi")
     retries: int = 2
     interruptions: int = 8
+    nodes: int = 1
     on_cluster: bool = True
 
 
@@ -33,6 +38,7 @@ PROFILES = {
     "local": Profile("cpu", retries=0, on_cluster=False),
     "cpu": Profile("cpu", heavy=("8", "16Gi")),
     "gpu": Profile("gpu", heavy=("8", "32Gi")),
+    "gpu-nodes": Profile("gpu", heavy=("8", "32Gi"), nodes=2),
 }
 
 GPU_RESOURCE = "nvidia.com/gpu"
@@ -53,14 +59,17 @@ def heavy(task: PipelineTask, profile: Profile, *, hours: float, cached: bool = 
     return _common(task, profile, profile.heavy, cached, hours)
 
 
-def trains(task: PipelineTask, profile: Profile, *, hours: float) -> PipelineTask:
-    """A step that trains: on a GPU node if the profile has one, with checkpoints that outlive its pod."""
-    _common(task, profile, profile.heavy, True, hours)
+def trains(task: PipelineTask, profile: Profile, *, hours: float, nodes: int = 1) -> PipelineTask:
+    """A step that trains: on a GPU node if the profile has one, with checkpoints that outlive its pod.
+
+    One that leaves that to several `nodes` asks for what it takes to wait.
+    """
+    _common(task, profile, profile.heavy if nodes == 1 else profile.light, True, hours)
     if not profile.on_cluster:
         return task
     _retry(task, profile.retries + profile.interruptions)
     kubernetes.mount_pvc(task, pvc_name="glt-checkpoints", mount_path=CHECKPOINTS)
-    if profile.accelerator == "gpu":
+    if profile.accelerator == "gpu" and nodes == 1:
         task.set_accelerator_type(GPU_RESOURCE).set_accelerator_limit(1)
         kubernetes.add_node_selector(task, *GPU_NODE_LABEL)
         kubernetes.add_toleration(task, key=GPU_RESOURCE, operator="Exists", effect="NoSchedule")
@@ -77,6 +86,7 @@ def _common(task: PipelineTask, profile: Profile, size: tuple[str, str], cached:
     if not profile.on_cluster:
         return task
     task.set_cpu_request(cpu).set_cpu_limit(cpu).set_memory_request(memory).set_memory_limit(memory)
+    task.set_env_variable("GLT_IMAGE", IMAGE)
     task.set_env_variable("OMP_NUM_THREADS", cpu)  # torch counts the node's cores, not the pod's
     _retry(task, profile.retries)
     kubernetes.set_timeout(task, int(hours * HOUR))

@@ -32,6 +32,7 @@ def retraining_pipeline(profile_name: str) -> BaseComponent:
         code_version: str,
         trials: list = TRIALS,
         accelerator: str = profile.accelerator,
+        nodes: int = profile.nodes,
     ) -> None:
         end = finish(recipe=recipe, data_version="", code_version=code_version)
         light(end, profile, cached=False)
@@ -46,6 +47,6 @@ def retraining_pipeline(profile_name: str) -> BaseComponent:
                 return light(task, profile, cached=False)
 
             with dsl.If(news["Output"] == True, name="new-data"):  # noqa: E712 - a graph condition
-                train(profile, news["recordings"], news["recipe"], versions, trials, accelerator, admitted)
+                train(profile, news["recordings"], news["recipe"], versions, trials, accelerator, nodes, admitted)
 
     return retraining

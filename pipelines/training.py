@@ -34,7 +34,7 @@ def training_pipeline(profile_name: str) -> BaseComponent:
 
     Its parameters: `recordings` (a path, ``s3://bucket/prefix`` or ``dvc+<git repository>@<revision>``), `recipe` (a
     name, or its text), `data_version` (DVC md5), `code_version` (hash of the source tree), `trials` (labelled fraction
-    and seed of each fine-tuning) and `accelerator`.
+    and seed of each fine-tuning), `accelerator` and `nodes` (how many machines pretrain together).
     """
     profile = PROFILES[profile_name]
 
@@ -46,12 +46,13 @@ def training_pipeline(profile_name: str) -> BaseComponent:
         code_version: str,
         trials: list = TRIALS,
         accelerator: str = profile.accelerator,
+        nodes: int = profile.nodes,
     ) -> None:
         versions = {"data_version": data_version, "code_version": code_version}
         end = finish(recipe=recipe, **versions)
         light(end, profile, cached=False)
         with dsl.ExitHandler(end, name="run"):
-            train(profile, recordings, recipe, versions, trials, accelerator)
+            train(profile, recordings, recipe, versions, trials, accelerator, nodes)
 
     return training
 
@@ -63,17 +64,19 @@ def train(
     versions: Mapping[str, PipelineChannel],
     trials: PipelineChannel,
     accelerator: PipelineChannel,
+    nodes: PipelineChannel,
     admitted: Callable[[PipelineTask], PipelineTask] | None = None,
 ) -> None:
     """Put the steps of a training into the graph that is being made.
 
     Args:
         profile: what they ask of the cluster.
-        recordings: as the graph's parameter of that name, or what an earlier step gives; so are the next four.
+        recordings: as the graph's parameter of that name, or what an earlier step gives; so are the next five.
         recipe: as above.
         versions: `data_version` and `code_version`.
         trials: as above.
         accelerator: as above.
+        nodes: as above.
         admitted: makes a step from `ingest` that must succeed before anything else is done.
     """
     ingested = ingest(recordings=recordings, recipe=recipe, **versions)
@@ -85,8 +88,8 @@ def train(
     heavy(disentangled, profile, hours=6)
     motions = disentangled.outputs["motions"]
 
-    pretrained = pretrain(motions=motions, recipe=recipe, accelerator=accelerator, **versions)
-    trains(pretrained, profile, hours=120)
+    pretrained = pretrain(motions=motions, recipe=recipe, accelerator=accelerator, nodes=nodes, **versions)
+    trains(pretrained, profile, hours=120, nodes=profile.nodes)
     encoder = pretrained.outputs["encoder"]
 
     probed = linear_probe(motions=motions, encoder=encoder, recipe=recipe, accelerator="cpu", **versions)

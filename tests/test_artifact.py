@@ -185,6 +185,21 @@ def test_the_digest_is_of_the_content_alone(tmp_path: Path) -> None:
     assert artifact.digest(first) != artifact.digest(make(tmp_path / "c", "other"))
 
 
+def test_a_copy_is_the_same_artifact(tmp_path: Path) -> None:
+    first = make(tmp_path / "a", number=1)
+    artifact.copy(first, tmp_path / "b", "thing")
+    assert artifact.open_artifact(tmp_path / "b", "thing") == artifact.open_artifact(first, "thing")
+    assert artifact.digest(tmp_path / "b") == artifact.digest(first)
+
+
+def test_a_damaged_artifact_is_not_copied(tmp_path: Path) -> None:
+    first = make(tmp_path / "a", "text")
+    (first / "sub" / "data.txt").write_text("other")
+    with pytest.raises(GltError, match="changed since it was written"):
+        artifact.copy(first, tmp_path / "b", "thing")
+    assert not (tmp_path / "b").exists()
+
+
 def test_equal_values_give_equal_bytes(tmp_path: Path) -> None:
     artifact.write_json(tmp_path / "a.json", {"b": 1, "a": [1.5, None]})
     artifact.write_json(tmp_path / "b.json", {"a": [1.5, None], "b": 1})

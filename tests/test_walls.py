@@ -26,7 +26,7 @@ ROOMS = (
     *("model", "training", "analysis", "serving", "lifecycle", "steps", "cli", "__main__"),
 )
 SCIENCE = ROOMS[: ROOMS.index("lifecycle")]
-PLATFORM = {"kfp", "kfp_kubernetes", "mlflow", "dvc", "boto3", "botocore"}
+PLATFORM = {"kfp", "kfp_kubernetes", "mlflow", "dvc", "boto3", "botocore", "kubeflow", "kubernetes", "docker"}
 LINES = 400
 
 

@@ -1,12 +1,13 @@
 """The step `pretrain` as a pod runs it: on one GPU or none in this process, on several by torchrun, a process each.
 
-The second way has been run on CPUs only: no GPU was at hand.
+On several nodes it is a TrainJob that the pod makes and waits for. GPUs have not been tried: none was at hand.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,23 +16,76 @@ from types import FrameType
 
 import torch
 
+from glt import artifact
 from glt.errors import GltError, Interrupted
+from glt.lifecycle import jobs
+from glt.motion.disentangle import Motions
+from glt.recipe import load
 from glt.steps import training
+from glt.steps.provenance import versions_of
+from glt.training.checkpoint import Checkpoint
+
+# What the nodes must know as this process does; secrets come to them from where this process has them.
+SHARED = ("GLT_HOME", "GLT_RUN_ID", "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID")
 
 
 def pretrain(
-    motions: Path, recipe: str, out: Path, accelerator: str, data_version: str, code_version: str
+    motions: Path, recipe: str, out: Path, accelerator: str, data_version: str, code_version: str, nodes: int = 1
 ) -> dict[str, float]:
-    """`glt.steps.training.pretrain` on all GPUs that this machine shows; arguments and errors as there."""
+    """`glt.steps.training.pretrain` on all GPUs that this machine shows, or on `nodes` such; the rest as there.
+
+    Of several nodes each must see GLT_HOME/checkpoints as this process does.
+
+    Raises:
+        GltError: as there; `nodes` is below 1; the job failed, or another process waits for one with these checkpoints.
+    """
+    if nodes < 1:
+        raise GltError(f"nodes {nodes}: give how many machines train together, 1 or more")
     gpus = 0 if accelerator == "cpu" else torch.cuda.device_count()
-    if gpus < 2:
+    options = ["--accelerator", accelerator, "--data-version", data_version, "--code-version", code_version]
+    if nodes > 1:
+        _on_nodes(nodes, motions, recipe, out, options, data_version, code_version)
+    elif gpus > 1:
+        _torchrun(gpus, ["pretrain", str(motions), recipe, str(out), *options])
+    else:
         return training.pretrain(
             motions, recipe, out, accelerator, data_version=data_version, code_version=code_version
         )
-    options = ["--accelerator", accelerator, "--data-version", data_version, "--code-version", code_version]
-    _torchrun(gpus, ["pretrain", str(motions), recipe, str(out), *options])
     last = json.loads((out / "history.json").read_text(encoding="utf-8"))[-1]
     return {name: value for name, value in last.items() if name != "epoch"}
+
+
+def _on_nodes(
+    nodes: int, motions: Path, recipe: str, out: Path, options: list[str], data_version: str, code_version: str
+) -> None:
+    """Run a TrainJob that reads and writes beside the checkpoints, which all nodes see, and take its encoder.
+
+    The job is named as the checkpoints are, by recipe, data and code: there cannot be two with the same ones. What it
+    reads and writes stays until the encoder is at `out`, so a step that is tried again goes on wherever it was.
+    """
+    settings, data = load(recipe), Motions(motions)
+    state = training.pretraining_state(data, settings, versions_of(data.info, data_version, code_version)).folder
+    assert state is not None
+    shared = state.with_name(f"{state.name}-job")
+    with Checkpoint(shared).alone():
+        if not (shared / "motions").exists():
+            artifact.copy(motions, shared / "motions", "motions")
+        artifact.write_bytes(shared / "recipe.json", settings.to_json().encode())
+        if not (shared / "encoder").exists():
+            run = os.environ.get("GLT_RUN_ID")
+            command = ["pretrain", *(str(shared / name) for name in ("motions", "recipe.json", "encoder"))]
+            jobs.run(
+                f"glt-{state.name}",
+                [*command, "--checkpoints", str(state), *options],
+                nodes,
+                environment={name: os.environ[name] for name in SHARED if name in os.environ},
+                labels={"pipeline/runid": run} if run else {},
+                image=os.environ.get("GLT_IMAGE"),
+            )
+        artifact.copy(shared / "encoder", out, "encoder")
+        for folder in ("motions", "encoder"):
+            shutil.rmtree(shared / folder)
+        (shared / "recipe.json").unlink()
 
 
 def _torchrun(processes: int, command: list[str]) -> None:

@@ -60,7 +60,7 @@ def pretrain(
     """
     settings, data = load(recipe), Motions(motions)
     version = versions_of(data.info, data_version, code_version)
-    checkpoint = _checkpoint("pretrain", data, settings, version, folder=checkpoints)
+    checkpoint = pretraining_state(data, settings, version, checkpoints)
     checkpoint.every = save_every
     start = None
     if settings.pretrain.start:
@@ -182,6 +182,13 @@ class _Continued:
         """Record what an earlier attempt has not."""
         if step not in self._recorded:
             self._run.metrics(values, step)
+
+
+def pretraining_state(
+    motions: Motions, recipe: Recipe, version: tracking.Versions, folder: Path | None = None
+) -> Checkpoint:
+    """Where a pretraining of this recipe, data and code keeps its state: `folder`, or its own in GLT_HOME."""
+    return _checkpoint("pretrain", motions, recipe, version, folder=folder)
 
 
 def _checkpoint(

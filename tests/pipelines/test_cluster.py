@@ -123,14 +123,15 @@ def said(schedules: dict[str, Schedule], dry: bool = False) -> list[tuple[str, s
 def test_a_run_is_started_with_what_it_trains_on(stub: Stub, tmp_path: Path) -> None:
     (tmp_path / "a.skeleton").write_bytes(b"1")
     assert cluster.submit("training", str(tmp_path), "sample", "cpu") == "run-1"
-    assert cluster.submit("retraining", "dvc+https://git.lab/glt.git@main", "sample", "gpu") == "run-2"
+    assert cluster.submit("retraining", "dvc+https://git.lab/glt.git@main", "sample", "gpu-nodes", 4) == "run-2"
     training, retraining = stub.runs
     given = training.runtime_config.parameters
     assert given.keys() == {"recordings", "recipe", "data_version", "code_version"}
     assert given["data_version"] == versions.content_md5(tmp_path)
     assert json.loads(given["recipe"])["name"] == "sample"
     assert training.pipeline_spec["pipeline_spec"]["pipelineInfo"]["name"] == "glt-training"
-    assert retraining.runtime_config.parameters.keys() == {"recordings", "recipe", "code_version"}
+    assert retraining.runtime_config.parameters.keys() == {"recordings", "recipe", "code_version", "nodes"}
+    assert retraining.runtime_config.parameters["nodes"] == 4
     assert retraining.pipeline_spec["pipeline_spec"]["pipelineInfo"]["name"] == "glt-retraining"
     assert stub.tokens <= {"Bearer secret", ""}
     assert "Bearer secret" in stub.tokens

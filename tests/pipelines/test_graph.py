@@ -87,6 +87,19 @@ def test_cpu_profile_asks_for_no_gpu(tmp_path: Path) -> None:
     assert spec["root"]["inputDefinitions"]["parameters"]["accelerator"]["defaultValue"] == "cpu"
 
 
+def test_a_step_that_waits_for_nodes_asks_for_no_gpu_of_its_own(tmp_path: Path) -> None:
+    spec, platform = compiled(tmp_path, "gpu-nodes")
+    container = spec["deploymentSpec"]["executors"]["exec-pretrain"]["container"]
+    assert "accelerator" not in container["resources"]
+    assert container["resources"]["resourceCpuLimit"] == PROFILES["gpu-nodes"].light[0]
+    assert "nodeSelector" not in platform["pretrain"]
+    assert platform["pretrain"]["pvcMount"] == platform["finetune"]["pvcMount"]
+    assert {"name": "GLT_IMAGE", "value": container["image"]} in container["env"]  # what its nodes run
+    assert "accelerator" in spec["deploymentSpec"]["executors"]["exec-finetune"]["container"]["resources"]
+    assert spec["root"]["inputDefinitions"]["parameters"]["nodes"]["defaultValue"] == 2
+    assert tasks(spec)["pretrain"]["inputs"]["parameters"]["nodes"]
+
+
 @pytest.mark.parametrize("profile", sorted(PROFILES))
 def test_decisions_are_never_cached(tmp_path: Path, profile: str) -> None:
     spec, _ = compiled(tmp_path, profile)

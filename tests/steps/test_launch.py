@@ -59,3 +59,8 @@ def test_told_to_end_it_passes_it_on_and_goes_on_later(
 def test_a_failure_is_one(motions: Motions, tmp_path: Path) -> None:
     with pytest.raises(GltError, match="pretrain failed in 2 processes; the lines above say why"):
         launch.pretrain(tmp_path / "none", small_recipe().to_json(), tmp_path / "encoder", "auto", "", "c1")
+
+
+def test_no_node_is_refused(motions: Motions, tmp_path: Path) -> None:
+    with pytest.raises(GltError, match="nodes 0: give how many machines train together, 1 or more"):
+        launch.pretrain(motions.path, small_recipe().to_json(), tmp_path / "encoder", "cpu", "", "c1", nodes=0)
