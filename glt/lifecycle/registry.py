@@ -263,7 +263,10 @@ def _serve(
     reason: str,
     still: Callable[[], None],
 ) -> None:
-    """Move the aliases. Killed anywhere, the champion is the old one or the new one, and the same call goes on."""
+    """Move the aliases. Killed anywhere, the champion is the old one or the new one, and the same call goes on.
+
+    What an attempt that was killed has written into the history stands for this one.
+    """
     if old is not None and old.version == version:
         return
     now = dt.datetime.now(dt.UTC)
@@ -276,7 +279,9 @@ def _serve(
     }.items():
         client.set_model_version_tag(name, version, tag, value)
     still()
-    client.set_registered_model_tag(name, f"{_HISTORY}{now:%Y%m%dT%H%M%S.%fZ}", json.dumps(asdict(event)))
+    last = next(reversed(history(name)), None)
+    if last is None or (last.what, last.version, last.over) != (event.what, event.version, event.over):
+        client.set_registered_model_tag(name, f"{_HISTORY}{now:%Y%m%dT%H%M%S.%fZ}", json.dumps(asdict(event)))
     if old is not None:
         client.set_registered_model_alias(name, PREVIOUS, old.version)
     still()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -206,37 +205,6 @@ def test_of_two_promotions_at_once_one_wins(server: Callable[[str], Server], tmp
     assert champion is not None
     assert champion.version == winner
     assert [event.version for event in registry.history(name)] == ["1", winner]
-
-
-@pytest.mark.stack
-@pytest.mark.parametrize("after", range(6))
-def test_a_promotion_that_is_killed_leaves_a_champion_and_is_done_by_the_next(
-    home: Path, tmp_path: Path, after: int
-) -> None:
-    """Killed after so many writes to the store."""
-    for seed in (1, 2):
-        register(make_classifier(tmp_path / str(seed), seed))
-    registry.promote(NAME, "1", "first")
-    code = (
-        "import os, sys, signal; from mlflow import MlflowClient; from glt.lifecycle import registry\n"
-        "left = [int(sys.argv[1])]\n"
-        "def counted(write):\n"
-        "    def call(*given, **named):\n"
-        "        if not left[0]: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "        left[0] -= 1; return write(*given, **named)\n"
-        "    return call\n"
-        "for name in ('set_model_version_tag', 'set_registered_model_tag', 'set_registered_model_alias'):\n"
-        "    setattr(MlflowClient, name, counted(getattr(MlflowClient, name)))\n"
-        "registry.promote(sys.argv[2], '2', 'better', over='1')\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code, str(after), NAME], capture_output=True, text=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    champion = registry.champion(NAME)
-    assert champion is not None
-    assert champion.version == "1"
-    registry.promote(NAME, "2", "better", over="1")
-    assert held(tracking.connect()) == {"champion": "2", "previous": "1", "challenger": "2"}
-    assert registry.history(NAME)[-1].version == "2"
 
 
 def test_a_champion_that_is_registered_again_stays_what_it_is(home: Path, tmp_path: Path) -> None:

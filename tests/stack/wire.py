@@ -32,7 +32,11 @@ class Wire:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self._listening.accept()
-                server = socket.create_connection(("127.0.0.1", self._server))
+                try:
+                    server = socket.create_connection(("127.0.0.1", self._server))
+                except ConnectionRefusedError:
+                    client.close()
+                    continue
                 for ends in ((client, server, self._heard), (server, client, lambda piece: None)):
                     threading.Thread(target=_pass_on, args=ends, daemon=True).start()
 
