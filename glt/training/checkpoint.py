@@ -14,12 +14,13 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -125,7 +126,7 @@ class Checkpoint:
             with artifact.create(self.folder / f"{_NAME}{progress.steps:0{_DIGITS}d}", KIND, info) as draft:
                 save_file({name: value.contiguous() for name, value in tensors.items()}, draft / "state.safetensors")
                 (draft / "state.json").write_text(json.dumps(state), encoding="utf-8")
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             raise GltError(
                 f"checkpoints {self.folder}: cannot be written ({error}); make room or name another folder, "
                 "and run the same again"
@@ -186,7 +187,8 @@ class Checkpoint:
 
     def _leave_no_empty_folder(self) -> None:
         if self.folder is not None and self.folder.exists() and not [*self.folder.iterdir()]:
-            self.folder.rmdir()
+            with suppress(OSError):  # it may be where a volume is mounted
+                self.folder.rmdir()
 
     def _states(self) -> list[Path]:
         """Oldest first."""
