@@ -115,19 +115,18 @@ class Stack:
     def command(self, workload: str, container: Document) -> tuple[list[str], dict[str, str]]:
         """A container's command, and its environment, as they are on this machine."""
         mounted = self._mounted(workload, container)
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "AWS_"))}
-        environment |= {"PATH": _path(), "NO_PROXY": "localhost,127.0.0.1"}
+        told: dict[str, str] = {}
         for source in container.get("envFrom", ()):
             if "secretRef" in source:
-                environment |= self.secret(source["secretRef"]["name"])
+                told |= self.secret(source["secretRef"]["name"])
             else:
-                environment |= self._config_map(source["configMapRef"]["name"])
+                told |= self._config_map(source["configMapRef"]["name"])
         for entry in container.get("env", ()):
             reference = entry.get("valueFrom", {}).get("secretKeyRef")
-            environment[entry["name"]] = (
-                self.secret(reference["name"])[reference["key"]] if reference else entry["value"]
-            )
-        environment = {name: self._here(value, mounted) for name, value in environment.items()}
+            told[entry["name"]] = self.secret(reference["name"])[reference["key"]] if reference else entry["value"]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "AWS_"))}
+        environment |= {"PATH": _path(), "NO_PROXY": "localhost,127.0.0.1"}
+        environment |= {name: self._here(value, mounted) for name, value in told.items()}
         return [self._here(word, mounted) for word in container.get("command", ())], environment
 
     def _mounted(self, workload: str, container: Document) -> dict[str, str]:

@@ -55,3 +55,11 @@ def test_what_is_missing_is_said_all_at_once(tmp_path: Path, monkeypatch: pytest
     for what in ("postgres", "weed", "mlflow", "make setup"):
         assert what in str(missing.value)
     assert not list(tmp_path.glob("stack/*.process"))
+
+
+def test_this_machines_own_paths_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the checkout lies under a path that a pod has mounted."""
+    monkeypatch.setattr(module, "_path", lambda: "/tmp/checkout/.venv/bin:/data/bin")
+    stack = Stack(tmp_path)
+    (container,) = stack.pod("object-store")["containers"]
+    assert stack.command("object-store", container)[1]["PATH"] == "/tmp/checkout/.venv/bin:/data/bin"
