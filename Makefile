@@ -31,7 +31,7 @@ AS_IMAGE = $(if $(filter docker,$(RUNNER)),GLT_IMAGE="$$("$(ENGINE)" image inspe
 .PHONY: help setup run ui test test-stack test-k8s test-containers stack stack-down collect data compile retrain submit schedule image lock bench results ablate difficulty record clean
 
 help: ## List every target
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 setup: .venv/done ## Make .venv and install everything, once (TORCH= for another build of torch)
 
