@@ -147,7 +147,7 @@ def bucket(object_store: dict[str, str], tmp_path: Path, monkeypatch: pytest.Mon
     own = {"GLT_HOME": str(tmp_path / "home"), "DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": str(tmp_path / "site")}
     for name, value in (object_store | own).items():
         monkeypatch.setenv(name, value)
-    client = boto3.client("s3", region_name="us-east-1")
+    client = boto3.Session().client("s3", region_name="us-east-1")
     client.create_bucket(Bucket="landing")
     yield client
     while found := client.list_objects_v2(Bucket="landing").get("Contents", ()):

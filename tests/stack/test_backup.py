@@ -63,7 +63,9 @@ def test_after_a_restore_everything_is_as_it_was(
 ) -> None:
     names = [promoted(tmp_path / "a", "saved-a", versions=2), promoted(tmp_path / "b", "saved-b")]
     registry.promote(names[0], "2", "better")
-    boto3.client("s3", region_name="us-east-1").put_object(Bucket="recordings", Key="files/md5/ab/cdef", Body=b"x" * 99)
+    boto3.Session().client("s3", region_name="us-east-1").put_object(
+        Bucket="recordings", Key="files/md5/ab/cdef", Body=b"x" * 99
+    )
     stack.job("backup")
     # A second night: what is new is added, and both nights can be restored.
     register(make_classifier(tmp_path / "later", 7), "saved-b")
@@ -78,7 +80,7 @@ def test_after_a_restore_everything_is_as_it_was(
     after_a_fire["mlflow"].start()
     point_to(after_a_fire, monkeypatch)
     assert everything(names) == before
-    recordings = boto3.client("s3", region_name="us-east-1")
+    recordings = boto3.Session().client("s3", region_name="us-east-1")
     assert recordings.get_object(Bucket="recordings", Key="files/md5/ab/cdef")["Body"].read() == b"x" * 99
     # And life goes on: what is made next has the next number.
     assert register(make_classifier(tmp_path / "next", 8), "saved-b").version == "3"

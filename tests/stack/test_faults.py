@@ -228,7 +228,7 @@ def test_recordings_whose_push_met_a_dead_store_are_collected_by_the_next_call(
         monkeypatch.setenv(f"GIT_{role}_EMAIL", "t@t")
     first = {"first/S001C001P009R001A001.skeleton": recorded.one_person(9)}
     root = projects.make(tmp_path / "project", "s3://recordings/dvc", first, f"http://localhost:{wire.port}")
-    landing = boto3.client("s3", region_name="us-east-1")
+    landing = boto3.Session().client("s3", region_name="us-east-1")
     names = [f"S001C001P{person:03}R001A001.skeleton" for person in range(1, 9)]
     for number, name in enumerate(names):
         landing.put_object(Bucket="landing", Key=f"lab/{name}", Body=recorded.one_person(number + 1))
