@@ -103,13 +103,11 @@ class Stack:
 
     def secret(self, name: str) -> dict[str, str]:
         """A Secret's keys and values."""
-        (found,) = (item for item in self._secrets["items"] if item["metadata"]["name"] == name)
-        return dict(found["stringData"])
+        return dict(self._keys(name))
 
     def change_secret(self, name: str, **values: str) -> None:
         """Give keys of a Secret other values; a server reads them at its next start."""
-        (found,) = (item for item in self._secrets["items"] if item["metadata"]["name"] == name)
-        found["stringData"] |= values
+        self._keys(name).update(values)
         _write(self.folder / "secrets.json", json.dumps(self._secrets))
 
     def command(self, workload: str, container: Document) -> tuple[list[str], dict[str, str]]:
@@ -157,6 +155,10 @@ class Stack:
             text = re.sub(rf"\b{name}(\.glt)?:{port}\b", f"localhost:{self.ports[name]}", text)
             text = text.replace(f"port={port}", f"port={self.ports[name]}")
         return text.replace("--host=database", "--host=localhost").replace("0.0.0.0", "127.0.0.1")
+
+    def _keys(self, secret: str) -> dict[str, str]:
+        (found,) = (item["stringData"] for item in self._secrets["items"] if item["metadata"]["name"] == secret)
+        return found  # type: ignore[no-any-return]
 
     def _config_map(self, name: str) -> dict[str, str]:
         (found,) = (item for item in self._documents if (item["kind"], item["metadata"]["name"]) == ("ConfigMap", name))

@@ -6,6 +6,7 @@ import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import yaml
@@ -48,13 +49,10 @@ def few_recordings(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """GLT_HOME of a module's runs; the environment is as before afterwards."""
-    before = dict(os.environ)
     folder = tmp_path_factory.mktemp("home")
-    os.environ["GLT_HOME"] = str(folder)
-    os.environ.pop("MLFLOW_TRACKING_URI", None)
-    yield folder
-    os.environ.clear()
-    os.environ.update(before)
+    with patch.dict(os.environ, {"GLT_HOME": str(folder)}):
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+        yield folder
 
 
 @pytest.fixture

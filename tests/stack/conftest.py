@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import yaml
@@ -38,15 +39,13 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 def stack(servers: Stack, tmp_path: Path) -> Iterator[Stack]:
     """All servers run, and the environment is that of a pod of the pipeline run `tmp_path`; afterwards as before."""
     servers.up()
-    before = dict(os.environ)
-    for name in [name for name in before if name.startswith(("MLFLOW_", "AWS_", "GLT_"))]:
-        del os.environ[name]
     own = {"GLT_HOME": str(tmp_path / "pod"), "GLT_RUN_ID": tmp_path.name, "DVC_NO_ANALYTICS": "1"}
     own |= {"DVC_SITE_CACHE_DIR": str(tmp_path / "site"), "OMP_NUM_THREADS": "1"}
-    os.environ |= servers.environment() | own
-    yield servers
-    os.environ.clear()
-    os.environ.update(before)
+    with patch.dict(os.environ):
+        for name in [name for name in os.environ if name.startswith(("MLFLOW_", "AWS_", "GLT_"))]:
+            del os.environ[name]
+        os.environ |= servers.environment() | own
+        yield servers
 
 
 @pytest.fixture
