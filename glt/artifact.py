@@ -7,6 +7,7 @@ The manifest names the kind of artifact, what it was made from, and the SHA-256 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -20,6 +21,7 @@ from typing import Any
 from glt.errors import GltError
 
 MANIFEST = "manifest.json"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 def file_sha256(path: Path) -> str:
@@ -71,6 +73,9 @@ def create(path: Path, kind: str, info: Mapping[str, Any], known: Mapping[str, s
             Both may be filled until the block ends.
 
     Nothing is left at `path` if the block raises (an artifact that was there before stays).
+
+    Raises:
+        GltError: the disk is full.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,8 +89,12 @@ def create(path: Path, kind: str, info: Mapping[str, Any], known: Mapping[str, s
         else:
             draft.replace(path)
         _sync_folder(path.parent)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(draft, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            raise GltError(
+                f"{path}: cannot be written ({error.strerror}); make room on its disk and run the same again"
+            ) from error
         raise
 
 

@@ -54,6 +54,19 @@ def test_an_exception_leaves_nothing(tmp_path: Path, error: type[BaseException])
     assert not list(tmp_path.iterdir())
 
 
+def test_a_full_disk_is_said_and_leaves_the_old_one(tmp_path: Path) -> None:
+    """The kernel's own error, from the device that is always full."""
+    thing = make(tmp_path / "thing", "old")
+    with (
+        pytest.raises(GltError, match=r"thing: cannot be written \(No space left on device\); make room"),
+        artifact.create(thing, "thing", {}) as folder,
+    ):
+        (folder / "data").symlink_to("/dev/full")
+        (folder / "data").write_bytes(b"weights")
+    assert (thing / "sub" / "data.txt").read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["thing"]
+
+
 def test_an_exception_leaves_the_old_one(tmp_path: Path) -> None:
     make(tmp_path / "thing", "old", number=1)
     with pytest.raises(ValueError):

@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from glt import artifact
@@ -124,9 +123,10 @@ class Checkpoint:
         state = {"groups": optimized["param_groups"], "history": progress.history, "numbers": progress.numbers}
         try:
             with artifact.create(self.folder / f"{_NAME}{progress.steps:0{_DIGITS}d}", KIND, info) as draft:
-                save_file({name: value.contiguous() for name, value in tensors.items()}, draft / "state.safetensors")
+                content = save({name: value.contiguous() for name, value in tensors.items()})
+                (draft / "state.safetensors").write_bytes(content)
                 (draft / "state.json").write_text(json.dumps(state), encoding="utf-8")
-        except (OSError, SafetensorError) as error:
+        except OSError as error:
             raise GltError(
                 f"checkpoints {self.folder}: cannot be written ({error}); make room or name another folder, "
                 "and run the same again"

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from glt import artifact
@@ -182,9 +182,8 @@ def save_classifier(
         "recipe": recipe.model_dump(mode="json"),
     }
     with artifact.create(out, "classifier", info) as folder:
-        save_file(
-            {name: value.cpu().contiguous() for name, value in model.state_dict().items()}, folder / "model.safetensors"
-        )
+        weights = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
+        (folder / "model.safetensors").write_bytes(save(weights))
         artifact.write_json(folder / "config.json", config)
         artifact.write_json(folder / "metrics.json", dict(metrics))
         for name, table in tables.items():

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from glt import artifact
@@ -40,7 +40,7 @@ def copy_weights(source: GLTransformer, target: GLTransformer) -> None:
 def save_encoder(encoder: GLTransformer, history: list[dict[str, float]], out: Path, info: Mapping[str, Any]) -> None:
     """The ``encoder`` artifact: weights, sizes, history."""
     with artifact.create(out, "encoder", info) as folder:
-        save_file(encoder.state_dict(), folder / "model.safetensors")
+        (folder / "model.safetensors").write_bytes(save(encoder.state_dict()))
         artifact.write_json(folder / "config.json", encoder_config(encoder))
         artifact.write_json(folder / "history.json", history)
 

@@ -57,7 +57,7 @@ class Pretraining:
     """`glt pretrain` as a process of its own."""
 
     def __init__(self, motions: Motions, recipe: Recipe, folder: Path) -> None:
-        self.out, self.log = folder / "encoder", folder / "log"
+        self.out, self.log = folder / "made" / "encoder", folder / "log"
         (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
         states = ["--checkpoints", str(folder / "states"), "--save-every", "1"]
         self._command = ["pretrain", str(motions.path), str(folder / "recipe.yaml"), str(self.out), *states]

@@ -256,19 +256,23 @@ def test_recordings_whose_push_met_a_dead_store_are_collected_by_the_next_call(
     wire.close()
 
 
+@pytest.mark.parametrize(
+    ("place", "size"), [("states", "200k"), ("made", "8k")], ids=["of its checkpoints", "of its encoder"]
+)
 def test_a_training_on_a_full_disk_says_so_and_goes_on_when_there_is_room(
-    stack: Stack, motions: Motions, tmp_path: Path
+    stack: Stack, motions: Motions, tmp_path: Path, place: str, size: str
 ) -> None:
-    """The disk of its checkpoints: 200 kB, which the second state does not fit on."""
+    """The second state does not fit, or the encoder at the end."""
     training = Pretraining(motions, RECIPE, tmp_path)
-    states = tmp_path / "states"
-    states.mkdir()
-    mount = f'mount -t tmpfs -o size=200k none {states} && exec "$@"'
+    folder = tmp_path / place
+    folder.mkdir()
+    mount = f'mount -t tmpfs -o size={size} none {folder} && exec "$@"'
     process = training.start("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, "sh")
     assert process.wait(900) == 1, training.said()
     (said,) = (line for line in training.said().splitlines() if line.startswith("glt: error"))
     assert "No space left on device" in said
-    assert str(states) in said
+    assert str(folder) in said
     assert not training.out.exists()
+    assert "Traceback" not in training.said()
     assert training.start().wait(900) == 0, training.said()
     assert curve() == list(range(1, EPOCHS + 1))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -172,16 +175,23 @@ def test_a_state_is_due_when_the_last_is_old_enough(tmp_path: Path) -> None:
     assert not checkpoint.due
 
 
-def test_a_volume_that_cannot_be_written_is_said_and_the_states_before_stay(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@contextmanager
+def no_file_above(size: int) -> Iterator[None]:
+    """The kernel refuses to make a file larger than `size` bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_volume_that_cannot_be_written_is_said_and_the_states_before_stay(tmp_path: Path) -> None:
     save(tmp_path, 1)
-
-    def full(*args: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("glt.training.checkpoint.save_file", full)
-    with pytest.raises(GltError, match=r"cannot be written .*No space left.*make room"):
+    with (
+        no_file_above(100),
+        pytest.raises(GltError, match=r"checkpoints .* cannot be written .*File too large.*make room"),
+    ):
         save(tmp_path, 2)
     assert names(tmp_path) == ["step-00000001"]
 
