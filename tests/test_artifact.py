@@ -29,6 +29,13 @@ def fail(path: Path, error: type[BaseException]) -> None:
         raise error
 
 
+def fill(path: Path) -> None:
+    """Write to the device that is always full."""
+    with artifact.create(path, "thing", {}) as folder:
+        (folder / "data").symlink_to("/dev/full")
+        (folder / "data").write_bytes(b"weights")
+
+
 def test_a_finished_folder_opens_with_what_it_was_made_from(tmp_path: Path) -> None:
     thing = make(tmp_path / "deep" / "thing", recipe={"seed": 1})
     assert artifact.open_artifact(thing, "thing") == {"recipe": {"seed": 1}}
@@ -55,14 +62,9 @@ def test_an_exception_leaves_nothing(tmp_path: Path, error: type[BaseException])
 
 
 def test_a_full_disk_is_said_and_leaves_the_old_one(tmp_path: Path) -> None:
-    """The kernel's own error, from the device that is always full."""
     thing = make(tmp_path / "thing", "old")
-    with (
-        pytest.raises(GltError, match=r"thing: cannot be written \(No space left on device\); make room"),
-        artifact.create(thing, "thing", {}) as folder,
-    ):
-        (folder / "data").symlink_to("/dev/full")
-        (folder / "data").write_bytes(b"weights")
+    with pytest.raises(GltError, match=r"thing: cannot be written \(No space left on device\); make room"):
+        fill(thing)
     assert (thing / "sub" / "data.txt").read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["thing"]
 
