@@ -78,10 +78,7 @@ def create(path: Path, kind: str, info: Mapping[str, Any], known: Mapping[str, s
         GltError: the disk is full.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    try:
-        draft.chmod(0o777 & ~_umask())
+    with _full_disk_said(path), _draft(path) as draft:
         yield draft
         seal(draft, kind, info, known or {})
         if path.exists():
@@ -89,13 +86,6 @@ def create(path: Path, kind: str, info: Mapping[str, Any], known: Mapping[str, s
         else:
             draft.replace(path)
         _sync_folder(path.parent)
-    except BaseException as error:
-        shutil.rmtree(draft, ignore_errors=True)
-        if isinstance(error, OSError) and error.errno in _NO_ROOM:
-            raise GltError(
-                f"{path}: cannot be written ({error.strerror}); make room on its disk and run the same again"
-            ) from error
-        raise
 
 
 def copy(source: Path, path: Path, kind: str) -> None:
@@ -176,6 +166,31 @@ def digest(path: Path) -> str:
     """Content hash of a finished artifact's files (not of where, when or by which run it was made)."""
     manifest = json.loads((Path(path) / MANIFEST).read_text(encoding="utf-8"))
     return hashlib.sha256(json.dumps([manifest["kind"], manifest["files"]], sort_keys=True).encode()).hexdigest()
+
+
+@contextmanager
+def _full_disk_said(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise GltError(
+            f"{path}: cannot be written ({error.strerror}); make room on its disk and run the same again"
+        ) from error
+
+
+@contextmanager
+def _draft(path: Path) -> Iterator[Path]:
+    """A folder under a temporary name beside `path`, which is deleted if the block raises."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    try:
+        draft.chmod(0o777 & ~_umask())
+        yield draft
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
 
 
 def _replace(draft: Path, path: Path) -> None:

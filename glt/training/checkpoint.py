@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from glt import artifact
 from glt.errors import GltError, SharedError
 from glt.recipe import flat
+from glt.training.weights import write_weights
 
 KIND = "checkpoint"
 _NAME, _DIGITS = "step-", 8
@@ -123,8 +124,7 @@ class Checkpoint:
         state = {"groups": optimized["param_groups"], "history": progress.history, "numbers": progress.numbers}
         try:
             with artifact.create(self.folder / f"{_NAME}{progress.steps:0{_DIGITS}d}", KIND, info) as draft:
-                content = save({name: value.contiguous() for name, value in tensors.items()})
-                (draft / "state.safetensors").write_bytes(content)
+                write_weights(draft / "state.safetensors", tensors)
                 (draft / "state.json").write_text(json.dumps(state), encoding="utf-8")
         except OSError as error:
             raise GltError(

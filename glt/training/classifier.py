@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from glt import artifact
@@ -22,6 +22,7 @@ from glt.motion.packed import Packed, places
 from glt.recipe import Pool, Recipe
 from glt.training.batches import Numbers, evaluation_batches
 from glt.training.encoder import encoder_config, encoder_from
+from glt.training.weights import write_weights
 
 Features = Literal["head", "blocks"]
 
@@ -182,8 +183,7 @@ def save_classifier(
         "recipe": recipe.model_dump(mode="json"),
     }
     with artifact.create(out, "classifier", info) as folder:
-        weights = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
-        (folder / "model.safetensors").write_bytes(save(weights))
+        write_weights(folder / "model.safetensors", model.state_dict())
         artifact.write_json(folder / "config.json", config)
         artifact.write_json(folder / "metrics.json", dict(metrics))
         for name, table in tables.items():

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor
 
 from glt import artifact
@@ -15,6 +15,7 @@ from glt.errors import GltError, SharedError
 from glt.model import GLTransformer
 from glt.motion.disentangle import Motions
 from glt.recipe import ModelConfig
+from glt.training.weights import write_weights
 
 
 def build_encoder(config: ModelConfig, motions: Motions) -> GLTransformer:
@@ -40,7 +41,7 @@ def copy_weights(source: GLTransformer, target: GLTransformer) -> None:
 def save_encoder(encoder: GLTransformer, history: list[dict[str, float]], out: Path, info: Mapping[str, Any]) -> None:
     """The ``encoder`` artifact: weights, sizes, history."""
     with artifact.create(out, "encoder", info) as folder:
-        (folder / "model.safetensors").write_bytes(save(encoder.state_dict()))
+        write_weights(folder / "model.safetensors", encoder.state_dict())
         artifact.write_json(folder / "config.json", encoder_config(encoder))
         artifact.write_json(folder / "history.json", history)
 

@@ -12,6 +12,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from torch import Tensor
+
 from glt.errors import GltError
 from glt.motion.disentangle import Motions
 from glt.recipe import load
@@ -34,18 +36,18 @@ class Lines(Silent):
 
 def die_while_saving(number: int) -> None:
     """The process ends, as by `kill -9`, when the weights of a checkpoint are half written."""
-    write, count = checkpoints.save_file, 0
+    write, count = checkpoints.write_weights, 0
 
-    def strike(tensors: object, path: Path) -> None:
+    def strike(path: Path, tensors: Mapping[str, Tensor]) -> None:
         nonlocal count
         count += 1
-        write(tensors, path)
+        write(path, tensors)
         if count == number:
             with path.open("r+b") as file:
                 file.truncate(path.stat().st_size // 2)
             os.kill(os.getpid(), signal.SIGKILL)
 
-    checkpoints.save_file = strike
+    checkpoints.write_weights = strike
 
 
 def train(motions: Path, recipe: str, out: Path, folder: str, reporter: Reporter) -> None:
