@@ -110,7 +110,7 @@ results: setup ## Measure protocols and ablations on real recordings, run by run
 ablate: setup ## Train the arms of a study here and compare them (STUDY=sample|nw-ucla|sbu, or your own YAML; RECORDINGS=)
 	@$(BIN)/python -m pipelines ablate --study "$(STUDY)" --recordings "$(RECORDINGS)"
 
-difficulty: setup ## Measure how hard the sample recordings are, 3 seeds; writes results/sample-difficulty.json
+difficulty: setup ## Measure how hard the sample recordings are, 5 seeds; writes results/sample-difficulty.json
 	@$(BIN)/python -m benchmarks.sample_difficulty
 
 record: setup ## Write the scores of the newest run of RECIPE= to results/

@@ -42,7 +42,7 @@ def main() -> None:
     """Measure, print a table, write the result."""
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--recipe", default="sample")
-    arguments.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    arguments.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     arguments.add_argument("--threads", type=int, default=os.cpu_count())
     arguments.add_argument("--out", type=Path, default=ROOT / "results" / "sample-difficulty.json")
     given = arguments.parse_args()
