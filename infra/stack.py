@@ -3,7 +3,7 @@
 Commands, environments, probes and their order are those of the manifests, with what a cluster has of its own put in
 place: a Service's address becomes one of this machine, a mounted volume a folder, and the Secrets are those of
 new_secrets.py. SeaweedFS, MLflow and rclone come from the Python packages of the extra `stack`, PostgreSQL from the
-system's package.
+system's package or, where there is none, as a container of the image that its manifest names.
 """
 
 from __future__ import annotations
@@ -21,18 +21,21 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import psutil
 import yaml
 
+from infra import containers
+from infra.containers import Document
+
 INFRA = Path(__file__).resolve().parent
 WORKLOADS = {"Deployment", "StatefulSet", "Job", "CronJob"}
 PORTS = {"database": 5432, "object-store": 8333, "mlflow": 5000}  # of the manifests; in the order of their start
+STORES = ("database", "object-store")  # they ask no other server
+INNER = {"object-store": ("master", "volume", "filer")}  # servers behind one; in its pod it has all ports for itself
 STARTS_WITHIN, STOPS_WITHIN = 300.0, 60.0  # seconds, as in the manifests
-Document = dict[str, Any]
 
 
 class StackError(Exception):
@@ -42,15 +45,26 @@ class StackError(Exception):
 class Stack:
     """The servers, with their data, logs, Secrets and ports in one folder."""
 
-    def __init__(self, folder: Path) -> None:
-        """Use the stack of a folder, or make one there; nothing is started yet."""
+    def __init__(self, folder: Path, images: Mapping[str, str] | None = None) -> None:
+        """Use the stack of a folder, or make one there; nothing is started yet.
+
+        Args:
+            folder: of the stack.
+            images: what is a container here: the image to run, by the manifests'. None: PostgreSQL, if this machine
+                has no program of it, but podman or docker. The choice is kept: another could not read its files.
+        """
         self.folder = folder.resolve()
         self.folder.mkdir(parents=True, exist_ok=True)
         self._documents = documents("base", "pipelines", "restore")
         self._secrets: Document = self._kept("secrets.json", _new_secrets)
         self.ports: dict[str, int] = self._kept("ports.json", _free_ports)
-        servers = (Database(self, "database"), ObjectStore(self, "object-store"), Server(self, "mlflow"))
-        self.servers: dict[str, Server] = {server.name: server for server in servers}
+        self._chosen = self.folder / "images.json"
+        self.images = dict(images if images is not None else self._choice())
+        processes = {"database": Database, "object-store": ObjectStore}
+        self.servers: dict[str, Server] = {
+            name: (Container if self.image(name) in self.images else processes.get(name, Server))(self, name)
+            for name in PORTS
+        }
 
     def __getitem__(self, name: str) -> Server:
         """A server by its name: database, object-store or mlflow."""
@@ -62,8 +76,9 @@ class Stack:
         Raises:
             StackError: a program is missing; says which. Or one does not start; with the end of its log.
         """
-        if lacking := [server.program for server in self.servers.values() if _program(server.program[0]) is None]:
-            raise StackError("; ".join(f"no {name} here: {remedy}" for name, remedy in lacking))
+        if lacking := [server for server in self.servers.values() if not server.is_here()]:
+            raise StackError("; ".join(f"no {server.program} here: {server.remedy}" for server in lacking))
+        _write(self._chosen, json.dumps(self.images))
         for name, server in self.servers.items():
             say(name)
             server.start()
@@ -95,6 +110,11 @@ class Stack:
         (found,) = (item for item in self._documents if item["kind"] in WORKLOADS and item["metadata"]["name"] == name)
         return pod(found)
 
+    def image(self, name: str) -> str:
+        """The image of a server, as its manifest names it."""
+        (container,) = self.pod(name)["containers"]
+        return str(container["image"])
+
     def environment(self) -> dict[str, str]:
         """What a pipeline's pod is given to reach the servers."""
         addresses = self._config_map("glt-tracking")
@@ -112,7 +132,7 @@ class Stack:
 
     def command(self, workload: str, container: Document) -> tuple[list[str], dict[str, str]]:
         """A container's command, and its environment, as they are on this machine."""
-        mounted = self._mounted(workload, container)
+        folders, image = self._folders(workload, container), self.images.get(container["image"])
         told: dict[str, str] = {}
         for source in container.get("envFrom", ()):
             if "secretRef" in source:
@@ -124,13 +144,30 @@ class Stack:
             told[entry["name"]] = self.secret(reference["name"])[reference["key"]] if reference else entry["value"]
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "AWS_"))}
         environment |= {"PATH": _path(), "NO_PROXY": "localhost,127.0.0.1"}
-        environment |= {name: self._here(value, mounted) for name, value in told.items()}
-        return [self._here(word, mounted) for word in container.get("command", ())], environment
+        words = list(container.get("command", ()))
+        if image is None:
+            mounted = {"/opt": INFRA, **folders}
+            words = [self._here(word, mounted) for word in words]
+            words += [f"-{server}.port={self.ports[server]}" for server in INNER.get(workload, ())]
+            return words, environment | {name: self._here(value, mounted) for name, value in told.items()}
+        ports = {PORTS[workload]: self.ports[workload]} if workload in STORES else None
+        if ports is None:  # it reaches the others as a process does
+            words = [self._here(word, {}) for word in words]
+            told = {name: self._here(value, {}) for name, value in told.items()}
+        return containers.run(image, self.pod(workload), container, words, told, folders, ports), environment | told
 
-    def _mounted(self, workload: str, container: Document) -> dict[str, str]:
+    def _choice(self) -> dict[str, str]:
+        """The images as they were chosen at the first start, or as they would be now."""
+        if self._chosen.exists():
+            return dict(json.loads(self._chosen.read_text()))
+        if _program(Database.program) or not containers.engine():
+            return {}
+        return {self.image("database"): self.image("database")}
+
+    def _folders(self, workload: str, container: Document) -> dict[str, Path]:
         """The folder that stands for each mounted path, with the files of Secrets and ConfigMaps in it."""
         volumes = {volume["name"]: volume for volume in self.pod(workload).get("volumes", ())}
-        found = {"/opt": str(INFRA)}
+        found: dict[str, Path] = {}
         for mount in container.get("volumeMounts", ()):
             volume = volumes.get(mount["name"], {})
             place = self.folder / volume.get("persistentVolumeClaim", {}).get(
@@ -144,13 +181,16 @@ class Stack:
                 files = self._config_map(volume["configMap"]["name"])
             for file, text in files.items():
                 _write(place / file, self._here(text, {}))
-            found[mount["mountPath"]] = str(place)
+            if container["image"] in self.images and os.geteuid() == 0:
+                for path in (place, *map(place.joinpath, files)):
+                    os.chown(path, *containers.owner(self.pod(workload)))
+            found[mount["mountPath"]] = place
         return found
 
-    def _here(self, text: str, mounted: dict[str, str]) -> str:
+    def _here(self, text: str, mounted: Mapping[str, Path]) -> str:
         """A text of the manifests, with this machine's paths, addresses and ports."""
         paths = "|".join(map(re.escape, mounted)) or "(?!)"
-        text = re.sub(rf"(?<![\w./])({paths})(?=[/\"\s]|$)", lambda found: mounted[found[1]], text)
+        text = re.sub(rf"(?<![\w./])({paths})(?=[/\"\s]|$)", lambda found: str(mounted[found[1]]), text)
         for name, port in PORTS.items():
             text = re.sub(rf"\b{name}(\.glt)?:{port}\b", f"localhost:{self.ports[name]}", text)
             text = text.replace(f"port={port}", f"port={self.ports[name]}")
@@ -175,7 +215,7 @@ class Stack:
 class Server:
     """A server of the manifests, as a process of this machine and its children."""
 
-    program = ("mlflow", "make setup installs it")
+    program, remedy = "mlflow", "make setup installs it"
     last_word = signal.SIGTERM
 
     def __init__(self, stack: Stack, name: str) -> None:
@@ -183,6 +223,10 @@ class Server:
         self.name, self.stack, self.port = name, stack, stack.ports[name]
         self.log = stack.folder / f"{name}.log"
         self._kept = stack.folder / f"{name}.process"
+
+    def is_here(self) -> bool:
+        """Whether this machine has its program."""
+        return _program(self.program) is not None
 
     @property
     def process(self) -> psutil.Process | None:
@@ -214,7 +258,7 @@ class Server:
         self._wait(made, container["startupProbe"])
 
     def started_by(self, command: list[str], environment: dict[str, str]) -> tuple[list[str], dict[str, str]]:
-        """What is run; a server whose image has an entry point of its own says it here."""
+        """What is run; a server whose start is more than its manifest's command says it here."""
         return command, environment
 
     def stop(self) -> None:
@@ -263,19 +307,23 @@ class Server:
 
     def _answers(self, probe: Document) -> bool:
         if "exec" in probe:
-            command = [*probe["exec"]["command"], "-p", str(self.port)]
-            return subprocess.run(command, env={"PATH": _path()}, capture_output=True, check=False).returncode == 0
+            return self._succeeds(probe["exec"]["command"])
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{probe['httpGet']['path']}", timeout=5):
                 return True
         except (urllib.error.URLError, OSError):
             return False
 
+    def _succeeds(self, command: list[str]) -> bool:
+        """Whether a command of the pod does, beside the server."""
+        environment = {"PATH": _path(), "PGPORT": str(self.port)}
+        return subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 0
+
 
 class Database(Server):
     """PostgreSQL, made as its image's entry point makes it."""
 
-    program = ("postgres", "install your system's package of PostgreSQL's server")
+    program, remedy = "postgres", "install your system's package of PostgreSQL's server, or podman or docker"
     last_word = signal.SIGINT  # it ends without waiting for those who are connected
 
     def started_by(self, command: list[str], environment: dict[str, str]) -> tuple[list[str], dict[str, str]]:
@@ -300,15 +348,56 @@ class Database(Server):
 
 
 class ObjectStore(Server):
-    """SeaweedFS; in its pod it has all ports for itself."""
+    """SeaweedFS."""
 
-    program = ("weed", "make setup installs it")
+    program = "weed"
+
+
+class Container(Server):
+    """A server as a container of its image; its process here is the engine's, which shows what the server says."""
+
+    program, remedy = "podman or docker", "its files in this stack's folder were written by a container"
+
+    def __init__(self, stack: Stack, name: str) -> None:
+        """Use `Stack`."""
+        super().__init__(stack, name)
+        self.container = f"glt-stack-{name}-{self.port}"
+
+    def is_here(self) -> bool:
+        """Whether this machine runs containers."""
+        return containers.engine() is not None
 
     def started_by(self, command: list[str], environment: dict[str, str]) -> tuple[list[str], dict[str, str]]:
-        """With ports for the servers behind S3, too."""
-        ports = self.stack.ports
-        inner = [f"-{server}.port={ports[server]}" for server in ("master", "volume", "filer")]
-        return [*command, *inner], environment
+        """The engine's command, with a name; the image is pulled before, and a container that was left is removed."""
+        image = self.stack.images[self.stack.image(self.name)]
+        if self._engine("image", "inspect", image).returncode and (pulled := self._engine("pull", image)).returncode:
+            said = pulled.stderr.strip()
+            raise StackError(f"{self.name}: {image} cannot be pulled; pull it yourself and tag it so. {said}")
+        self._engine("rm", "--force", self.container)
+        program, run, *options = command
+        return [program, run, f"--name={self.container}", *options], environment
+
+    def stop(self) -> None:
+        """Tell it to end, and wait for it; nothing if it does not run."""
+        stopped = self._engine("stop", f"--time={STOPS_WITHIN:.0f}", self.container).returncode == 0
+        if stopped and (process := self.process) is not None:
+            psutil.wait_procs([process], timeout=10)
+        super().stop()
+
+    def _signal(self, number: signal.Signals) -> list[psutil.Process]:
+        words = {signal.SIGKILL: "kill", signal.SIGSTOP: "pause", signal.SIGCONT: "unpause"}
+        process = self.process
+        if process is None or self._engine(words[number], self.container).returncode:
+            raise StackError(f"{self.name} does not run")
+        return [process]
+
+    def _succeeds(self, command: list[str]) -> bool:
+        return self._engine("exec", self.container, *command).returncode == 0
+
+    def _engine(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """A command of the engine."""
+        command = [containers.engine() or "podman", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def documents(*folders: str) -> list[Document]:

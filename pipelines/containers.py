@@ -56,7 +56,7 @@ def docker_runner(recordings: str, run_id: str) -> Iterator[kfp.local.DockerRunn
                 read_only=True,
                 tmpfs={"/tmp": "mode=1777"},
                 cap_drop=["ALL"],
-                security_opt=["no-new-privileges"],
+                security_opt=["no-new-privileges", "label=disable"],  # SELinux would hide the mounts
                 labels={_RUN: run_id},
             )
     finally:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.containers import stand_ins
 from tests.containers.engine import Engine, build_arguments, find
 
 ROOT = Path(__file__).parents[2]
@@ -51,11 +52,7 @@ def base(engine: Engine) -> str:
         return DEBIAN
     if shutil.which("mmdebstrap") is None:
         pytest.skip(f"{DEFAULT_BASE} cannot be pulled, and there is no mmdebstrap to make a base; or give BASE=")
-    packages = "python3,python3-venv,ca-certificates"
-    command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={packages}", "bookworm", "-"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as debian:
-        engine("import", "-", DEBIAN, stdin=debian.stdout)
-    assert debian.returncode == 0
+    stand_ins.debian(engine, DEBIAN, "python3", "python3-venv", "ca-certificates")
     return DEBIAN
 
 

@@ -2,84 +2,69 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import mlflow
 import pytest
 import requests
 
-from infra.stack import Document, ObjectStore, Server, Stack
+from infra.stack import Container, Stack, StackError
+from tests.containers import stand_ins
 from tests.containers.conftest import Images
 from tests.containers.engine import Engine
 
 
-class Pods(Stack):
-    """The stack of `make stack`, with containers in place of processes for the workloads that are named."""
+@pytest.fixture(scope="module")
+def real_or_stand_in(
+    engine: Engine, images: Images, base: str, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, str]:
+    """The image to run for each one that a server's manifest names."""
+    stack = Stack(tmp_path_factory.mktemp("manifests"))
+    database, store, server = (stack.image(name) for name in stack.servers)
+    chosen = {database: database, store: store, server: images.mlflow}
+    if not engine.has(database):
+        chosen[database] = "localhost/glt-postgres:stand-in"
+        stand_ins.postgres(engine, chosen[database], tmp_path_factory.mktemp("postgres"))
+    if not engine.has(store):
+        chosen[store] = "localhost/glt-seaweedfs:stand-in"
+        stand_ins.seaweedfs(engine, chosen[store], base)
+    for image in (database, store):
+        if chosen[image] != image:
+            warnings.warn(f"{image} cannot be pulled; {chosen[image]} was tested in its place", stacklevel=1)
+    return chosen
 
-    def __init__(self, folder: Path, engine: Engine, images: dict[str, str]) -> None:
-        super().__init__(folder)
-        self.engine, self.images = engine, images
 
-    def command(self, workload: str, container: Document) -> tuple[list[str], dict[str, str]]:
-        """The engine's command that runs the container, for a workload in `images`."""
-        if workload not in self.images:
-            return super().command(workload, container)
-        words, environment = super().command(workload, container)
-        pod, secure = self.pod(workload)["securityContext"], container["securityContext"]
-        memory = container["resources"]["limits"]["memory"].removesuffix("i").lower()  # 2Gi: 2g
-        options = [
-            *("--rm", "--network=host", f"--user={pod['runAsUser']}:{pod['runAsGroup']}", f"--memory={memory}"),
-            *(["--read-only"] if secure["readOnlyRootFilesystem"] else []),
-            *(["--read-only-tmpfs=false"] if self.engine.podman else []),
-            *([] if secure["allowPrivilegeEscalation"] else ["--security-opt=no-new-privileges"]),
-            *(f"--cap-drop={name}" for name in secure["capabilities"]["drop"]),
-            # Their values are in the environment: a list of processes shows none.
-            *(f"--env={name}" for name in self._names(container)),
-            f"--env=PGPORT={self.ports['database']}",  # the manifest leaves PostgreSQL's own default
-            *self._volumes(workload, container),
-        ]
-        command = [self.engine.program, "run", *options, self.images[workload], *words]
-        return command, {**self.engine.environment, **environment}
-
-    def _names(self, container: Document) -> Iterator[str]:
-        """The variables that a container is given."""
-        for source in container.get("envFrom", ()):
-            secret, config = source.get("secretRef"), source.get("configMapRef")
-            yield from self.secret(secret["name"]) if secret else self._config_map(config["name"])
-        yield from (entry["name"] for entry in container.get("env", ()))
-
-    def _mounted(self, workload: str, container: Document) -> dict[str, str]:
-        """In a container a path is what the manifest says."""
-        mounted = super()._mounted(workload, container)
-        return {} if workload in self.images else mounted
-
-    def _volumes(self, workload: str, container: Document) -> Iterator[str]:
-        mounted = super()._mounted(workload, container)
-        for mount in container.get("volumeMounts", ()):
-            place = Path(mounted[mount["mountPath"]])
-            place.chmod(0o777)
-            for file in place.iterdir():
-                if mount.get("readOnly"):
-                    file.chmod(0o644)  # as a cluster mounts Secrets and ConfigMaps
-            yield f"--volume={place}:{mount['mountPath']}:{'ro' if mount.get('readOnly') else 'rw'}"
+@pytest.fixture(scope="module")
+def servers(
+    engine: Engine, real_or_stand_in: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stack]:
+    """The stack of `make stack` with a container in place of every process."""
+    with patch.dict(os.environ, {**engine.environment, "ENGINE": engine.program}):
+        made = Stack(tmp_path_factory.mktemp("stack"), real_or_stand_in)
+        try:
+            made.up()
+            yield made
+        finally:
+            made.down()
+    assert engine("ps", "--all", "--quiet", "--filter=name=glt-stack") == ""
 
 
 @pytest.fixture
-def pods(engine: Engine, images: Images, tmp_path: Path) -> Iterator[Pods]:
-    made = Pods(tmp_path / "stack", engine, {"mlflow": images.mlflow})
-    yield made
-    made.down()
-
-
-def test_mlflow_server_takes_a_run_with_an_artifact(
-    pods: Pods, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    pods.up()
-    for name, value in pods.environment().items():
+def stack(servers: Stack, monkeypatch: pytest.MonkeyPatch) -> Stack:
+    """All servers run, and MLflow's client knows how to log in."""
+    servers.up()
+    for name, value in servers.environment().items():
         if name.startswith("MLFLOW_"):
             monkeypatch.setenv(name, value)
-    address = pods.environment()["MLFLOW_TRACKING_URI"]
+    return servers
+
+
+def test_mlflow_server_takes_a_run_with_an_artifact(stack: Stack, tmp_path: Path) -> None:
+    address = stack.environment()["MLFLOW_TRACKING_URI"]
     assert requests.get(f"{address}/api/2.0/mlflow/experiments/get?experiment_id=0", timeout=30).status_code == 401
     client = mlflow.MlflowClient(tracking_uri=address)
     run = client.create_run(client.create_experiment("containers")).info
@@ -91,16 +76,47 @@ def test_mlflow_server_takes_a_run_with_an_artifact(
     assert run.artifact_uri.startswith("mlflow-artifacts:")  # through the server; clients need no key of the store
 
 
-@pytest.mark.parametrize("workload", ["database", "object-store"])
-def test_store_answers(pods: Pods, workload: str) -> None:
-    (container,) = pods.pod(workload)["containers"]
-    image: str = container["image"]
-    if not pods.engine.has(image):
-        pytest.skip(f"{image} is not here and cannot be pulled")
-    pods.images[workload] = image
-    # PostgreSQL's image makes its database itself; only the process of `make stack` needs help.
-    server = pods[workload] if isinstance(pods[workload], ObjectStore) else Server(pods, workload)
-    try:
-        server.start()
-    finally:
-        server.stop()
+def test_containers_that_are_lost_or_hang_come_back_with_what_they_stored(stack: Stack) -> None:
+    client = mlflow.MlflowClient(tracking_uri=stack.environment()["MLFLOW_TRACKING_URI"])
+    kept = client.create_experiment("kept")
+    for name, server in stack.servers.items():
+        assert isinstance(server, Container), name
+        server.kill()
+        assert server.process is None, name
+        with pytest.raises(StackError, match=f"{name} does not run"):
+            server.pause()
+    stack.up()
+    assert client.get_experiment(kept).name == "kept"
+
+    server = stack["mlflow"]
+    server.pause()
+    with pytest.raises(requests.ReadTimeout):
+        requests.get(f"http://127.0.0.1:{server.port}/health", timeout=2)
+    server.resume()
+    assert requests.get(f"http://127.0.0.1:{server.port}/health", timeout=30).status_code == 200
+
+    for name in ("mlflow", "database"):
+        stack[name].stop()
+    stack.up()
+    assert client.get_experiment(kept).name == "kept"
+
+
+def test_a_container_whose_engine_s_process_was_lost_is_replaced(stack: Stack, engine: Engine) -> None:
+    server = stack["database"]
+    client = server.process
+    assert client is not None
+    client.kill()
+    client.wait(10)
+    running = ("ps", "--quiet", "--filter=name=glt-stack-database")
+    before = engine(*running)
+    assert before  # it runs on, and has the port
+    server.start()
+    assert engine(*running) not in ("", before)
+    assert mlflow.MlflowClient(tracking_uri=stack.environment()["MLFLOW_TRACKING_URI"]).search_experiments()
+
+
+def test_dump_is_taken_in_the_database_s_image(stack: Stack) -> None:
+    (dump,) = stack.pod("backup")["initContainers"]
+    stack.run("backup", dump)
+    (written,) = (stack.folder / "backups").glob("database-*.dump")
+    assert written.read_bytes().startswith(b"PGDMP")

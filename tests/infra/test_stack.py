@@ -14,7 +14,7 @@ from infra.stack import PORTS, Stack, StackError
 
 
 def test_a_command_names_nothing_that_only_a_cluster_has(tmp_path: Path) -> None:
-    stack = Stack(tmp_path)
+    stack = Stack(tmp_path, images={})
     seen = 0
     for name in (*PORTS, "backup", "restore"):
         pod = stack.pod(name)
@@ -50,11 +50,60 @@ def test_a_port_that_is_taken_is_left_to_who_has_it(tmp_path: Path) -> None:
 
 def test_what_is_missing_is_said_all_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_path", lambda: str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(StackError) as missing:
         Stack(tmp_path / "stack").up()
-    for what in ("postgres", "weed", "mlflow", "make setup"):
+    for what in ("postgres", "podman or docker", "weed", "mlflow", "make setup"):
         assert what in str(missing.value)
     assert not list(tmp_path.glob("stack/*.process"))
+
+
+@pytest.fixture
+def podman(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine with podman and no PostgreSQL."""
+    program = tmp_path / "bin" / "podman"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho no registry here >&2\nexit 125\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent))
+    monkeypatch.delenv("ENGINE", raising=False)
+    monkeypatch.setattr(module, "_path", lambda: str(program.parent))
+    return program
+
+
+def test_without_its_program_the_database_is_a_container_of_the_manifests_image(podman: Path, tmp_path: Path) -> None:
+    stack = Stack(tmp_path / "stack")
+    (container,) = stack.pod("database")["containers"]
+    assert stack.images == {container["image"]: container["image"]}
+    command, environment = stack.command("database", container)
+    assert command[:3] == [str(podman), "run", "--rm"]
+    assert command[-1] == container["image"]  # its own entry point
+    assert f"--publish=127.0.0.1:{stack.ports['database']}:5432" in command
+    assert "--env=POSTGRES_PASSWORD" in command
+    assert environment["POSTGRES_PASSWORD"] == stack.secret("database")["password"]
+    assert not any(environment["POSTGRES_PASSWORD"] in word for word in command)
+    (dumps,) = stack.pod("backup")["initContainers"]
+    command, _ = stack.command("backup", dumps)
+    assert command[:2] == [str(podman), "run"]  # what dumps it, too
+    assert "--network=host" in command
+
+
+def test_who_began_with_a_container_goes_on_with_it(podman: Path, tmp_path: Path) -> None:
+    stack = Stack(tmp_path / "stack")
+    with pytest.raises(StackError, match=r"no weed.*no mlflow"):
+        stack.up()
+    (podman.parent / "postgres").touch(mode=0o755)
+    assert Stack(tmp_path / "stack").images == {}  # nothing was started yet
+    for name in ("weed", "mlflow"):
+        (podman.parent / name).touch(mode=0o755)
+    (podman.parent / "postgres").unlink()
+    with pytest.raises(StackError, match=r"^database: postgres\S+ cannot be pulled; .*no registry here"):
+        Stack(tmp_path / "stack").up()
+    (podman.parent / "postgres").touch(mode=0o755)
+    assert Stack(tmp_path / "stack").images == stack.images
+    podman.unlink()
+    with pytest.raises(StackError, match="no podman or docker here: its files in this stack's folder were written by"):
+        Stack(tmp_path / "stack").up()
 
 
 def test_this_machines_own_paths_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
