@@ -50,7 +50,8 @@ def prepare(root: Path) -> Path:
     if pin["md5"] != sample_version():
         raise GltError(
             f"{root / PIN} pins recordings ({pin['md5']}) that are not on this machine, and {reason}; "
-            "make the remote reachable (docs/train.md), or train on your own: `make data RECORDINGS=path`"
+            "make the remote reachable (docs/operate.md, New recordings), or train on your own: "
+            "`make data RECORDINGS=path`"
         )
     with versions.draft(data) as draft:
         sample.write_sample(draft / DATA / sample.ARCHIVE)
@@ -279,6 +280,8 @@ def pinned_files(root: Path, revision: str | None = None) -> dict[str, str]:
     """
     from dvc.api import DVCFileSystem
 
+    if revision is None and pinned_version(root) == sample_version():
+        return {sample.ARCHIVE: sample.MD5}  # they are generated: no remote need have their list
     try:
         found = DVCFileSystem(url=str(root), rev=revision).find(DATA, detail=True)
         return {
@@ -288,7 +291,8 @@ def pinned_files(root: Path, revision: str | None = None) -> dict[str, str]:
         }
     except Exception as error:  # dvc, scmrepo and the remote's driver each raise their own
         raise GltError(
-            f"{root / PIN}: what it pins cannot be listed ({versions.first_line(error)}); make the DVC remote reachable"
+            f"{root / PIN}: what it pins cannot be listed ({versions.first_line(error)}); "
+            "make the DVC remote reachable (docs/operate.md, New recordings)"
         ) from error
 
 

@@ -47,6 +47,7 @@ def collect(address: str, recipe: str, into: str = "", commit: bool = False) -> 
             )
         if url or commit:
             made = repository.commit(root, f"Recordings from {address}: {found.batch or 'collected earlier'}")
+            _console().print(f"{versions.PIN} is committed: {made[:10]}")
         if url:
             repository.push(root, url, branch)
             return f"dvc+{url}@{made}"
@@ -68,7 +69,7 @@ def _working_tree(into: str) -> Iterator[tuple[Path, str, str]]:
 
 
 def _say(address: str, found: Collected) -> None:
-    console = Console(stderr=True, highlight=False)
+    console = _console()
     if not found.objects:
         console.print(f"{address}: nothing new")
     else:
@@ -84,3 +85,7 @@ def _say(address: str, found: Collected) -> None:
             f"  {place} came or changed later than recordings below it; those keep what was said when they were taken",
             soft_wrap=True,
         )
+
+
+def _console() -> Console:
+    return Console(stderr=True, highlight=False)

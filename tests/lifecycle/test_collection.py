@@ -129,6 +129,17 @@ def test_the_next_call_takes_what_came_since_and_no_other_recordings_are_needed(
     assert taken(other).objects == 0
 
 
+def test_the_first_batch_takes_the_place_of_the_sample_recordings(bucket: Any, cloned: Callable[[str], Path]) -> None:
+    """In a clone that is fresh: data/ is not there, and no remote has the list of what was generated."""
+    root = cloned("clone")
+    (root / "data.dvc").write_bytes((Path(__file__).parents[2] / "data.dvc").read_bytes())
+    assert recordings.pinned_version(root) == recordings.sample_version()
+    deliver(bucket, GOOD)
+    done = taken(root)
+    assert (done.clips, done.unpushed) == (len(GOOD), "")
+    assert recordings.pinned_files(root).keys() == {done.batch, f".{done.batch[:-4]}.json"}
+
+
 def test_two_persons_take_the_same_bytes_and_the_second_push_is_refused(
     bucket: Any, origin: str, cloned: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,6 +185,7 @@ def test_in_the_project_here_the_new_pin_is_printed_or_committed(
         collect(ADDRESS, RECIPE.to_json(), commit=True)
     run(root, "git", "reset", "-q", "other")
     assert collect(ADDRESS, RECIPE.to_json(), commit=True) == version
+    assert f"data.dvc is committed: {run(root, 'git', 'rev-parse', 'HEAD')[:10]}" in capsys.readouterr().err
     assert run(root, "git", "status", "--porcelain", "--untracked-files=no") == ""
 
 
