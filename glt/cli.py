@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -85,8 +84,7 @@ def ui(port: int = 5000) -> None:
         return
     tracking.connect()
     print(f"MLflow on http://127.0.0.1:{port}, Ctrl-C ends it", flush=True)
-    server = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--port", str(port), "--workers", "1"]
-    subprocess.run(server, check=False)
+    _become_mlflow("ui", "--backend-store-uri", uri, "--port", str(port), "--workers", "1")
 
 
 @app.command("lineage")
@@ -118,22 +116,15 @@ def serve(
     version.folder()  # what is not as it was registered is not served
     address = f"models:/{version.name}/{version.version}"
     print(f"{version.name} v{version.version} on http://127.0.0.1:{port}/invocations, Ctrl-C ends it", flush=True)
+    os.environ["MLFLOW_TRACKING_URI"] = tracking.store_uri()
+    _become_mlflow("models", "serve", "-m", address, "--env-manager", "local", "-p", str(port))
+
+
+def _become_mlflow(*arguments: str) -> None:
+    """Be MLflow's own command from here on, so that who ends this process ends its server."""
     tools = Path(sys.executable).parent  # MLflow starts its server by name
-    environment = {"MLFLOW_TRACKING_URI": tracking.store_uri(), "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
-    server = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "models",
-        "serve",
-        "-m",
-        address,
-        "--env-manager",
-        "local",
-        "-p",
-        str(port),
-    ]
-    subprocess.run(server, check=False, env=os.environ | environment)
+    os.environ["PATH"] = f"{tools}{os.pathsep}{os.environ['PATH']}"
+    os.execv(sys.executable, [sys.executable, "-m", "mlflow", *arguments])
 
 
 @app.command("predict")

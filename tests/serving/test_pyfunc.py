@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import requests
 import torch
 from mlflow.pyfunc import PyFuncModel
 
@@ -66,6 +71,55 @@ def test_the_signature_says_what_comes_out(model: PyFuncModel) -> None:
     signature = model.metadata.signature
     assert [column.name for column in signature.outputs.inputs] == ["label", "confidence"]
     assert "frames, persons, joints, 3" in model.metadata.metadata["input"]
+
+
+@pytest.fixture
+def served(model: PyFuncModel) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """`glt serve`, and where it answers."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "glt", "serve", "--port", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        until(lambda: process.poll() is not None or answers(address), 120)
+        yield process, address
+    finally:
+        process.terminate()
+        print(process.communicate(timeout=60)[0])
+
+
+def until(true: Callable[[], bool], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.2)
+
+
+def answers(address: str) -> bool:
+    try:
+        return requests.get(f"{address}/ping", timeout=10).ok
+    except requests.ConnectionError:
+        return False
+
+
+def test_mlflow_s_model_server_answers_and_ends_when_it_is_told_to(
+    served: tuple[subprocess.Popen[str], str], folder: Path
+) -> None:
+    process, address = served
+    clip = store().clips[0][0]
+    answer = requests.post(f"{address}/invocations", json={"inputs": [clip.tolist()]}, timeout=60)
+    ((expected,),) = [Classifier(folder).predict([clip]).to_dict("records")]
+    (given,) = answer.json()["predictions"]
+    assert given["label"] == expected["label"]
+    assert given["confidence"] == pytest.approx(expected["confidence"], abs=1e-6)
+    refused = requests.post(f"{address}/invocations", json={"inputs": [[[[0.0, 1.0]]]]}, timeout=60)
+    assert refused.status_code == 400
+    assert "give [frames, 1 to 2 persons, 6 joints of stick, 3]" in refused.text
+    process.terminate()
+    process.wait(60)
+    until(lambda: not answers(address), 30)  # and no child of it has the port
 
 
 @pytest.mark.parametrize(
