@@ -12,6 +12,8 @@ from typing import Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 
 from glt import artifact, recipe
@@ -171,13 +173,12 @@ def rollback(name: str = NAME, because: str = typer.Option("", help="the reason"
 @app.command()
 def history(name: str = NAME) -> None:
     """List every change of the model in service, the oldest first."""
-    table = Table("when (UTC)", "what", "version", "before", "by", "because", box=None)
+    console = Console(highlight=False)
     for event in registry.history(name):
         at = event.at.partition("+")[0].replace("T", " ")
-        table.add_row(
-            at, event.what, f"v{event.version}", f"v{event.over}" if event.over else "", event.by, event.because
-        )
-    Console().print(table)
+        change = f"{f'v{event.over} → ' if event.over else ''}v{event.version} {event.what}"
+        console.print(f"{at} UTC  [bold]{change}[/bold] by {escape(event.by)}", soft_wrap=True)
+        console.print(Padding(escape(event.because), (0, 0, 0, 4)))
 
 
 STEPS: dict[str, Callable[..., Any]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -11,8 +12,9 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from typer.testing import CliRunner
 
-from glt import artifact
+from glt import artifact, cli
 from glt.errors import GltError
 from glt.lifecycle import registry, tracking
 from glt.lifecycle.gate import Check, Verdict
@@ -166,6 +168,13 @@ def test_history_has_every_change_and_keeps_it(home: Path, tmp_path: Path) -> No
     ]
     assert [e.at for e in events] == sorted(e.at for e in events)
     assert {e.by for e in events} == {"pipeline run pipeline-run-1"}
+    said = CliRunner().invoke(cli.app, ["history", NAME]).output
+    changes = re.findall(r"UTC  (.*)\n    (.*\S) *\n", said)
+    assert changes == [
+        ("v1 promoted by pipeline run pipeline-run-1", "first"),
+        ("v1 → v2 promoted by pipeline run pipeline-run-1", "better"),
+        ("v2 → v1 rolled back by pipeline run pipeline-run-1", "rolled back from v2 by hand: falls are missed"),
+    ]
     with pytest.raises(GltError, match="no such registered model"):
         registry.history("glt-nothing")
 
