@@ -6,9 +6,9 @@ import os
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
-Document = dict[str, Any]
+from infra.manifests import Document
+
 ENGINES = ("podman", "docker")
 
 

@@ -13,33 +13,20 @@ import json
 import os
 import re
 import shlex
-import shutil
-import signal
 import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import psutil
-import yaml
-
-from infra import containers
-from infra.containers import Document
+from infra import containers, servers
+from infra.manifests import WORKLOADS, Document, documents, pod
+from infra.servers import Container, Database, ObjectStore, Server, StackError, write_private
 
 INFRA = Path(__file__).resolve().parent
-WORKLOADS = {"Deployment", "StatefulSet", "Job", "CronJob"}
 PORTS = {"database": 5432, "object-store": 8333, "mlflow": 5000}  # of the manifests; in the order of their start
 STORES = ("database", "object-store")  # they ask no other server
 INNER = {"object-store": ("master", "volume", "filer")}  # servers behind one; in its pod it has all ports for itself
-STARTS_WITHIN, STOPS_WITHIN = 300.0, 60.0  # seconds, as in the manifests
-
-
-class StackError(Exception):
-    """What is missing or does not run; says what mends it."""
 
 
 class Stack:
@@ -78,7 +65,7 @@ class Stack:
         """
         if lacking := [server for server in self.servers.values() if not server.is_here()]:
             raise StackError("; ".join(f"no {server.program} here: {server.remedy}" for server in lacking))
-        _write(self._chosen, json.dumps(self.images))
+        write_private(self._chosen, json.dumps(self.images))
         for name, server in self.servers.items():
             say(name)
             server.start()
@@ -128,7 +115,7 @@ class Stack:
     def change_secret(self, name: str, **values: str) -> None:
         """Give keys of a Secret other values; a server reads them at its next start."""
         self._keys(name).update(values)
-        _write(self.folder / "secrets.json", json.dumps(self._secrets))
+        write_private(self.folder / "secrets.json", json.dumps(self._secrets))
 
     def command(self, workload: str, container: Document) -> tuple[list[str], dict[str, str]]:
         """A container's command, and its environment, as they are on this machine."""
@@ -143,7 +130,7 @@ class Stack:
             reference = entry.get("valueFrom", {}).get("secretKeyRef")
             told[entry["name"]] = self.secret(reference["name"])[reference["key"]] if reference else entry["value"]
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "AWS_"))}
-        environment |= {"PATH": _path(), "NO_PROXY": "localhost,127.0.0.1"}
+        environment |= {"PATH": servers.search_path(), "NO_PROXY": "localhost,127.0.0.1"}
         words = list(container.get("command", ()))
         if image is None:
             mounted = {"/opt": INFRA, **folders}
@@ -160,7 +147,7 @@ class Stack:
         """The images as they were chosen at the first start, or as they would be now."""
         if self._chosen.exists():
             return dict(json.loads(self._chosen.read_text()))
-        if _program(Database.program) or not containers.engine():
+        if servers.find_program(Database.program) or not containers.engine():
             return {}
         return {self.image("database"): self.image("database")}
 
@@ -180,7 +167,7 @@ class Stack:
             elif "configMap" in volume:
                 files = self._config_map(volume["configMap"]["name"])
             for file, text in files.items():
-                _write(place / file, self._here(text, {}))
+                write_private(place / file, self._here(text, {}))
             if container["image"] in self.images and os.geteuid() == 0:
                 for path in (place, *map(place.joinpath, files)):
                     os.chown(path, *containers.owner(self.pod(workload)))
@@ -208,223 +195,8 @@ class Stack:
         """What a file holds, made at its first use."""
         path = self.folder / file
         if not path.exists():
-            _write(path, json.dumps(made()))
+            write_private(path, json.dumps(made()))
         return dict(json.loads(path.read_text()))
-
-
-class Server:
-    """A server of the manifests, as a process of this machine and its children."""
-
-    program, remedy = "mlflow", "make setup installs it"
-    last_word = signal.SIGTERM
-
-    def __init__(self, stack: Stack, name: str) -> None:
-        """Use `Stack`."""
-        self.name, self.stack, self.port = name, stack, stack.ports[name]
-        self.log = stack.folder / f"{name}.log"
-        self._kept = stack.folder / f"{name}.process"
-
-    def is_here(self) -> bool:
-        """Whether this machine has its program."""
-        return _program(self.program) is not None
-
-    @property
-    def process(self) -> psutil.Process | None:
-        """Its process, whoever started it; None if it does not run."""
-        if not self._kept.exists():
-            return None
-        number, born = json.loads(self._kept.read_text())
-        try:
-            found = psutil.Process(number)
-            alive = found.create_time() == born and found.status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return None
-        return found if alive else None
-
-    def start(self) -> None:
-        """Start it, and wait until it answers; nothing if it runs."""
-        if self.process is not None:
-            return
-        pod = self.stack.pod(self.name)
-        for container in pod.get("initContainers", ()):
-            self.stack.run(self.name, container)
-        (container,) = pod["containers"]
-        command, environment = self.started_by(*self.stack.command(self.name, container))
-        with self.log.open("ab") as log:
-            made = subprocess.Popen(
-                command, env=environment, cwd=self.stack.folder, stdout=log, stderr=log, start_new_session=True
-            )
-        _write(self._kept, json.dumps([made.pid, psutil.Process(made.pid).create_time()]))
-        self._wait(made, container["startupProbe"])
-
-    def started_by(self, command: list[str], environment: dict[str, str]) -> tuple[list[str], dict[str, str]]:
-        """What is run; a server whose start is more than its manifest's command says it here."""
-        return command, environment
-
-    def stop(self) -> None:
-        """Tell it to end, and wait for it; nothing if it does not run."""
-        if (process := self.process) is not None:
-            everything = [process, *process.children(recursive=True)]
-            process.send_signal(self.last_word)
-            _, alive = psutil.wait_procs(everything, timeout=STOPS_WITHIN)
-            for one in alive:
-                one.kill()
-            psutil.wait_procs(alive, timeout=10)
-        self._kept.unlink(missing_ok=True)
-
-    def kill(self) -> None:
-        """End it at once, as a node that is lost does."""
-        killed = self._signal(signal.SIGKILL)
-        psutil.wait_procs(killed, timeout=10)
-
-    def pause(self) -> None:
-        """Let it hang: it accepts connections and says nothing."""
-        self._signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Let it go on after `pause`."""
-        self._signal(signal.SIGCONT)
-
-    def _signal(self, number: signal.Signals) -> list[psutil.Process]:
-        process = self.process
-        if process is None:
-            raise StackError(f"{self.name} does not run")
-        everything = [process, *process.children(recursive=True)]
-        for one in everything:
-            one.send_signal(number)
-        return everything
-
-    def _wait(self, started: subprocess.Popen[bytes], probe: Document) -> None:
-        until = time.monotonic() + STARTS_WITHIN
-        while time.monotonic() < until:
-            if started.poll() is not None:
-                break
-            if self._answers(probe):
-                return
-            time.sleep(0.2)
-        said = self.log.read_text(errors="replace")[-2000:]
-        raise StackError(f"{self.name} does not start; the end of {self.log}:\n{said}")
-
-    def _answers(self, probe: Document) -> bool:
-        if "exec" in probe:
-            return self._succeeds(probe["exec"]["command"])
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{probe['httpGet']['path']}", timeout=5):
-                return True
-        except (urllib.error.URLError, OSError):
-            return False
-
-    def _succeeds(self, command: list[str]) -> bool:
-        """Whether a command of the pod does, beside the server."""
-        environment = {"PATH": _path(), "PGPORT": str(self.port)}
-        return subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 0
-
-
-class Database(Server):
-    """PostgreSQL, made as its image's entry point makes it."""
-
-    program, remedy = "postgres", "install your system's package of PostgreSQL's server, or podman or docker"
-    last_word = signal.SIGINT  # it ends without waiting for those who are connected
-
-    def started_by(self, command: list[str], environment: dict[str, str]) -> tuple[list[str], dict[str, str]]:
-        """The server, on data that are made at its first start."""
-        data, user = Path(environment["PGDATA"]), environment["POSTGRES_USER"]
-        # PostgreSQL refuses to run as root; so root is called nobody, and the files stay root's.
-        other = ["unshare", "--user", "--map-user=65534", "--map-group=65534"] if os.geteuid() == 0 else []
-        if not (data / "PG_VERSION").exists():
-            password = self.stack.folder / "database.password"
-            _write(password, environment["POSTGRES_PASSWORD"])
-            made = ["--auth=scram-sha-256", f"--pwfile={password}", "--encoding=UTF8", "--locale=C"]
-            initdb = [*other, str(_program("initdb")), f"--pgdata={data}", f"--username={user}", *made]
-            done = subprocess.run(initdb, env=environment, capture_output=True, text=True, check=False)
-            password.unlink()
-            if done.returncode:
-                raise StackError(f"initdb failed: {done.stderr.strip()}")
-            single = [*other, str(_program("postgres")), "--single", "-D", str(data), "postgres"]
-            create = f"CREATE DATABASE {environment['POSTGRES_DB']};"
-            subprocess.run(single, input=create, env=environment, capture_output=True, text=True, check=True)
-        server = [str(_program("postgres")), "-D", str(data), "-h", "127.0.0.1", "-p", str(self.port), "-k", ""]
-        return [*other, *server], environment
-
-
-class ObjectStore(Server):
-    """SeaweedFS."""
-
-    program = "weed"
-
-
-class Container(Server):
-    """A server as a container of its image; its process here is the engine's, which shows what the server says."""
-
-    program, remedy = "podman or docker", "its files in this stack's folder were written by a container"
-
-    def __init__(self, stack: Stack, name: str) -> None:
-        """Use `Stack`."""
-        super().__init__(stack, name)
-        self.container = f"glt-stack-{name}-{self.port}"
-
-    def is_here(self) -> bool:
-        """Whether this machine runs containers."""
-        return containers.engine() is not None
-
-    def started_by(self, command: list[str], environment: dict[str, str]) -> tuple[list[str], dict[str, str]]:
-        """The engine's command, with a name; the image is pulled before, and a container that was left is removed."""
-        image = self.stack.images[self.stack.image(self.name)]
-        if self._engine("image", "inspect", image).returncode and (pulled := self._engine("pull", image)).returncode:
-            said = pulled.stderr.strip()
-            raise StackError(f"{self.name}: {image} cannot be pulled; pull it yourself and tag it so. {said}")
-        self._engine("rm", "--force", self.container)
-        program, run, *options = command
-        return [program, run, f"--name={self.container}", *options], environment
-
-    def stop(self) -> None:
-        """Tell it to end, and wait for it; nothing if it does not run."""
-        stopped = self._engine("stop", f"--time={STOPS_WITHIN:.0f}", self.container).returncode == 0
-        if stopped and (process := self.process) is not None:
-            psutil.wait_procs([process], timeout=10)
-        super().stop()
-
-    def _signal(self, number: signal.Signals) -> list[psutil.Process]:
-        words = {signal.SIGKILL: "kill", signal.SIGSTOP: "pause", signal.SIGCONT: "unpause"}
-        process = self.process
-        if process is None or self._engine(words[number], self.container).returncode:
-            raise StackError(f"{self.name} does not run")
-        return [process]
-
-    def _succeeds(self, command: list[str]) -> bool:
-        return self._engine("exec", self.container, *command).returncode == 0
-
-    def _engine(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """A command of the engine."""
-        command = [containers.engine() or "podman", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def documents(*folders: str) -> list[Document]:
-    """Those of folders of infra/k8s, in the order of their kustomizations."""
-    found: list[Document] = []
-    for folder in folders:
-        place = INFRA / "k8s" / folder
-        for name in yaml.safe_load((place / "kustomization.yaml").read_text())["resources"]:
-            found += yaml.safe_load_all((place / name).read_text())
-    return found
-
-
-def pod(workload: Document) -> Document:
-    """The pod's specification of a Deployment, StatefulSet, Job or CronJob."""
-    specification = workload["spec"]
-    specification = specification["jobTemplate"]["spec"] if "jobTemplate" in specification else specification
-    return dict(specification["template"]["spec"])
-
-
-def _path() -> str:
-    """Where programs are: beside this Python, on the PATH, and where Debian puts PostgreSQL's."""
-    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    return os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"], *map(str, debian)])
-
-
-def _program(name: str) -> str | None:
-    return shutil.which(name, path=_path())
 
 
 def _new_secrets() -> Document:
@@ -455,14 +227,6 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _write(path: Path, text: str) -> None:
-    """Nobody else may read it."""
-    part = path.with_name(f"{path.name}.part")
-    part.touch(mode=0o600)
-    part.write_text(text)
-    part.replace(path)
-
-
 def main() -> str | None:
     """Return None on success, else the message to end with (exit status 1)."""
     arguments = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -481,7 +245,7 @@ def main() -> str | None:
     except StackError as error:
         return f"stack: {error}"
     exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in stack.environment().items())
-    _write(stack.folder / "environment", exports)
+    write_private(stack.folder / "environment", exports)
     admin = stack.secret("mlflow-accounts")["MLFLOW_PASSWORD_ADMIN"]
     print(f"ready: `. {given.folder / 'environment'}` and make run goes there")
     print(f"MLflow UI: {stack.environment()['MLFLOW_TRACKING_URI']}, log in as admin, {admin}")

@@ -12,7 +12,8 @@ import mlflow
 import pytest
 import requests
 
-from infra.stack import Container, Stack, StackError
+from infra.servers import Container, StackError
+from infra.stack import Stack
 from tests.containers import stand_ins
 from tests.containers.conftest import Images
 from tests.containers.engine import Engine

@@ -4,23 +4,21 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
-from infra import stack
+from infra.manifests import Document, documents
 
 ROOT = Path(__file__).parents[2]
 K8S = ROOT / "infra" / "k8s"
-Document = dict[str, Any]
 
 
 def assemble(folder: str) -> list[Document]:
     """Our plain kustomizations only list files and set a namespace, so a machine without kubectl can check them too."""
     kustomization = yaml.safe_load((K8S / folder / "kustomization.yaml").read_text())
     assert set(kustomization) == {"apiVersion", "kind", "namespace", "resources"}
-    found = stack.documents(folder)
+    found = documents(folder)
     for document in found:
         if document["kind"] != "Namespace":
             document["metadata"]["namespace"] = kustomization["namespace"]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import kubernetes_validate
 import pytest
 
-from infra.stack import WORKLOADS, pod
+from infra.manifests import WORKLOADS, pod
 from pipelines.profiles import GPU_NODE_LABEL, GPU_RESOURCE
 
 from .conftest import ROOT, Document, assemble, rendered

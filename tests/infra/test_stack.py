@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from infra import servers
 from infra import stack as module
-from infra.stack import PORTS, Stack, StackError
+from infra.servers import StackError
+from infra.stack import PORTS, Stack
 
 
 def test_a_command_names_nothing_that_only_a_cluster_has(tmp_path: Path) -> None:
@@ -49,7 +51,7 @@ def test_a_port_that_is_taken_is_left_to_who_has_it(tmp_path: Path) -> None:
 
 
 def test_what_is_missing_is_said_all_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_path", lambda: str(tmp_path))
+    monkeypatch.setattr(servers, "search_path", lambda: str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(StackError) as missing:
         Stack(tmp_path / "stack").up()
@@ -67,7 +69,7 @@ def podman(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(program.parent))
     monkeypatch.delenv("ENGINE", raising=False)
-    monkeypatch.setattr(module, "_path", lambda: str(program.parent))
+    monkeypatch.setattr(servers, "search_path", lambda: str(program.parent))
     return program
 
 
@@ -108,7 +110,7 @@ def test_who_began_with_a_container_goes_on_with_it(podman: Path, tmp_path: Path
 
 def test_this_machines_own_paths_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the checkout lies under a path that a pod has mounted."""
-    monkeypatch.setattr(module, "_path", lambda: "/tmp/checkout/.venv/bin:/data/bin")
+    monkeypatch.setattr(servers, "search_path", lambda: "/tmp/checkout/.venv/bin:/data/bin")
     stack = Stack(tmp_path)
     (container,) = stack.pod("object-store")["containers"]
     assert stack.command("object-store", container)[1]["PATH"] == "/tmp/checkout/.venv/bin:/data/bin"
