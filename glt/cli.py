@@ -82,10 +82,10 @@ def ui(port: int = 5000) -> None:
     """Serve MLflow's UI on the runs of this machine."""
     uri = tracking.store_uri()
     if not tracking.is_local():
-        print(f"MLFLOW_TRACKING_URI is set: the runs are at {uri}")
+        print(f"MLFLOW_TRACKING_URI is set: the runs are at {uri}{tracking.UI}")
         return
     tracking.connect()
-    print(f"MLflow on http://127.0.0.1:{port}, Ctrl-C ends it", flush=True)
+    print(f"MLflow on http://127.0.0.1:{port}{tracking.UI}, Ctrl-C ends it", flush=True)
     _become_mlflow("ui", "--backend-store-uri", uri, "--port", str(port), "--workers", "1")
 
 

@@ -19,6 +19,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from glt.lifecycle import tracking
 from infra import containers, servers
 from infra.manifests import WORKLOADS, Document, documents, pod
 from infra.servers import Container, Database, ObjectStore, Server, StackError, write_private
@@ -248,7 +249,7 @@ def main() -> str | None:
     write_private(stack.folder / "environment", exports)
     admin = stack.secret("mlflow-accounts")["MLFLOW_PASSWORD_ADMIN"]
     print(f"ready: `. {given.folder / 'environment'}` and make run goes there")
-    print(f"MLflow UI: {stack.environment()['MLFLOW_TRACKING_URI']}, log in as admin, {admin}")
+    print(f"MLflow UI: {stack.environment()['MLFLOW_TRACKING_URI']}{tracking.UI}, log in as admin, {admin}")
     return None
 
 

@@ -29,11 +29,13 @@ if TYPE_CHECKING:
 
 PARENT, STEP, PIPELINE = "mlflow.parentRunId", "glt.step", "kfp.run_id"
 SQLITE = "sqlite:///"
+UI = "/#/experiments?workflowType=machine_learning"  # without, MLflow opens on what it has for language models
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
+_KIND = {"mlflow.experimentKind": "custom_model_development"}  # else its UI hides the runs
 _BATCH = 1000  # metrics MLflow takes at once
 _FLUSH = 2.0  # seconds between two deliveries of metrics
 
@@ -337,7 +339,7 @@ def _describe(client: MlflowClient, run_id: str, tags: Mapping[str, str], recipe
 def _new_experiment(client: MlflowClient, name: str) -> str:
     place = (home() / "mlartifacts" / name).as_uri() if is_local() else None
     try:
-        return str(client.create_experiment(name, artifact_location=place))
+        return str(client.create_experiment(name, artifact_location=place, tags=_KIND))
     except Exception:
         if (found := client.get_experiment_by_name(name)) is None:
             raise
