@@ -99,7 +99,7 @@ class Stack:
         return pod(found)
 
     def image(self, name: str) -> str:
-        """The image of a server, as its manifest names it."""
+        """The image of a workload of one container, without those that prepare, as its manifest names it."""
         (container,) = self.pod(name)["containers"]
         return str(container["image"])
 

@@ -51,9 +51,9 @@ def postgres(engine: Engine, name: str, folder: Path) -> None:
     debian(engine, name, "postgresql", hooks=hooks, changes=changes)
 
 
-def seaweedfs(engine: Engine, name: str, base: str) -> None:
-    """Make an image of the extra stack's `weed`, with an entry point that takes no other program, as the real one."""
-    program = shutil.which("weed", path=str(Path(sys.executable).parent))
-    assert program is not None
-    lines = (f"FROM {base}", "COPY weed /usr/bin/weed", 'ENTRYPOINT ["/usr/bin/weed"]')
-    engine("build", "--tag", name, "--file", "-", str(Path(program).parent), input="\n".join(lines))
+def program(engine: Engine, name: str, base: str, program: str) -> None:
+    """Make an image of a program of the extra `stack`, which is its entry point, as in the real one."""
+    place = shutil.which(program, path=str(Path(sys.executable).parent))
+    assert place is not None
+    lines = (f"FROM {base}", f"COPY {program} /usr/bin/{program}", f'ENTRYPOINT ["{program}"]')
+    engine("build", "--tag", name, "--file", "-", str(Path(place).parent), input="\n".join(lines))

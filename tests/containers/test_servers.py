@@ -23,18 +23,20 @@ from tests.containers.engine import Engine
 def real_or_stand_in(
     engine: Engine, images: Images, base: str, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, str]:
-    """The image to run for each one that a server's manifest names."""
+    """The image to run for each one that a server's or a job's manifest names."""
     stack = Stack(tmp_path_factory.mktemp("manifests"))
     database, store, server = (stack.image(name) for name in stack.servers)
-    chosen = {database: database, store: store, server: images.mlflow}
-    if not engine.has(database):
-        chosen[database] = "localhost/glt-postgres:stand-in"
-        stand_ins.postgres(engine, chosen[database], tmp_path_factory.mktemp("postgres"))
-    if not engine.has(store):
-        chosen[store] = "localhost/glt-seaweedfs:stand-in"
-        stand_ins.seaweedfs(engine, chosen[store], base)
-    for image in (database, store):
-        if chosen[image] != image:
+    chosen, rclone = {server: images.mlflow}, stack.image("backup")
+    made = {
+        database: lambda name: stand_ins.postgres(engine, name, tmp_path_factory.mktemp("postgres")),
+        store: lambda name: stand_ins.program(engine, name, base, "weed"),
+        rclone: lambda name: stand_ins.program(engine, name, base, "rclone"),
+    }
+    for image, make in made.items():
+        chosen[image] = image
+        if not engine.has(image):
+            chosen[image] = f"localhost/glt-stand-in-{image.split(':')[0].split('/')[-1]}"
+            make(chosen[image])
             warnings.warn(f"{image} cannot be pulled; {chosen[image]} was tested in its place", stacklevel=1)
     return chosen
 
@@ -116,8 +118,17 @@ def test_a_container_whose_engine_s_process_was_lost_is_replaced(stack: Stack, e
     assert mlflow.MlflowClient(tracking_uri=stack.environment()["MLFLOW_TRACKING_URI"]).search_experiments()
 
 
-def test_dump_is_taken_in_the_database_s_image(stack: Stack) -> None:
-    (dump,) = stack.pod("backup")["initContainers"]
-    stack.run("backup", dump)
-    (written,) = (stack.folder / "backups").glob("database-*.dump")
-    assert written.read_bytes().startswith(b"PGDMP")
+def test_backup_and_restore_run_in_their_images(stack: Stack) -> None:
+    client = mlflow.MlflowClient(tracking_uri=stack.environment()["MLFLOW_TRACKING_URI"])
+    run = client.create_run(client.create_experiment("before")).info
+    client.log_text(run.run_id, "a page", "page.html")
+    stack.job("backup")
+    assert [page.read_text() for page in (stack.folder / "backups" / "mlflow").rglob("page.html")][-1:] == ["a page"]
+    client.create_experiment("after")
+
+    stack["mlflow"].stop()
+    assert "restored" in stack.job("restore")
+    stack.up()
+    assert client.get_experiment_by_name("before") is not None
+    assert client.get_experiment_by_name("after") is None
+    assert mlflow.artifacts.load_text(f"{run.artifact_uri}/page.html") == "a page"
