@@ -151,7 +151,7 @@ def decide(evidence: Evidence, rules: GateConfig) -> Verdict:
     if not failed:
         reason = f"better than the {evidence.against}: {said}"
     elif not better:
-        reason = f"not promoted, no better than chance: {said}"
+        reason = f"not promoted, no clear gain: {said}"
     else:
         others = "; ".join(f"{check.name}: {check.said}" for check in failed)
         reason = f"not promoted, although better than the {evidence.against}: {others}"

@@ -108,7 +108,7 @@ def test_strings_from_outside_are_escaped_and_no_link_runs_a_script(run: Run, tm
 @pytest.mark.parametrize(
     ("changed", "headline"),
     [
-        ({"passed": False, "reason": "not promoted, no better than chance"}, "Not promoted No better than chance."),
+        ({"passed": False, "reason": "not promoted, no clear gain"}, "Not promoted No clear gain."),
         ({"passed": False, "already": True, "reason": "already in service as champion v2"}, "Already in service"),
     ],
 )

@@ -62,7 +62,7 @@ def test_what_is_not_better_by_more_than_chance_does_not_pass(gained: int, lost:
     """Four clips more and none less is still chance (p = 0.0625)."""
     verdict = decide(*answers(50, gained, lost, 5), against="untrained encoder", alpha=0.05)
     assert not verdict.passed
-    assert verdict.reason.startswith("not promoted, no better than chance: ")
+    assert verdict.reason.startswith("not promoted, no clear gain: ")
     assert ">= 0.05" in verdict.reason
 
 
