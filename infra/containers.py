@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from infra.manifests import Document
@@ -22,7 +22,7 @@ def run(
     pod: Document,
     container: Document,
     words: list[str],
-    variables: Iterable[str],
+    variables: Path,
     folders: Mapping[str, Path],
     ports: Mapping[int, int] | None,
 ) -> list[str]:
@@ -33,8 +33,8 @@ def run(
         pod: the specification it is of.
         container: its part of it.
         words: its command, in place of the image's entry point, as in Kubernetes; none leaves the entry point.
-        variables: names of those to take over; their values are in the environment, so that a list of processes
-            shows none.
+        variables: a file of its environment, NAME=value a line: a list of processes shows none, and the engine itself
+            takes none for its own.
         folders: of this machine, by the path at which they are mounted.
         ports: of this machine's loopback, by the container's; None gives it this machine's network.
     """
@@ -51,7 +51,7 @@ def run(
         *(["--read-only-tmpfs=false"] if podman else []),
         *([] if secure["allowPrivilegeEscalation"] else ["--security-opt=no-new-privileges"]),
         *(f"--cap-drop={name}" for name in secure["capabilities"]["drop"]),
-        *(f"--env={name}" for name in variables),
+        f"--env-file={variables}",
         *(f"--volume={folders[mount['mountPath']]}:{_mounted(mount)}" for mount in container.get("volumeMounts", ())),
         *(f"--entrypoint={word}" for word in words[:1]),
         *(image, *words[1:]),

@@ -142,7 +142,9 @@ class Stack:
         if ports is None:  # it reaches the others as a process does
             words = [self._here(word, {}) for word in words]
             told = {name: self._here(value, {}) for name, value in told.items()}
-        return containers.run(image, self.pod(workload), container, words, told, folders, ports), environment | told
+        variables = self.folder / f"{workload}-{container['name']}.env"
+        write_private(variables, "".join(f"{name}={value}\n" for name, value in told.items()))
+        return containers.run(image, self.pod(workload), container, words, variables, folders, ports), environment
 
     def _choice(self) -> dict[str, str]:
         """The images as they were chosen at the first start, or as they would be now."""

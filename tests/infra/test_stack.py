@@ -81,9 +81,10 @@ def test_without_its_program_the_database_is_a_container_of_the_manifests_image(
     assert command[:3] == [str(podman), "run", "--rm"]
     assert command[-1] == container["image"]  # its own entry point
     assert f"--publish=127.0.0.1:{stack.ports['database']}:5432" in command
-    assert "--env=POSTGRES_PASSWORD" in command
-    assert environment["POSTGRES_PASSWORD"] == stack.secret("database")["password"]
-    assert not any(environment["POSTGRES_PASSWORD"] in word for word in command)
+    (variables,) = (Path(word.split("=")[1]) for word in command if word.startswith("--env-file="))
+    assert f"POSTGRES_PASSWORD={stack.secret('database')['password']}\n" in variables.read_text()
+    assert variables.stat().st_mode & 0o077 == 0
+    assert not {"POSTGRES_PASSWORD", "PGDATA"} & environment.keys()  # the engine's own
     (dumps,) = stack.pod("backup")["initContainers"]
     command, _ = stack.command("backup", dumps)
     assert command[:2] == [str(podman), "run"]  # what dumps it, too
