@@ -278,10 +278,10 @@ def pinned_files(root: Path, revision: str | None = None) -> dict[str, str]:
     Raises:
         GltError: DVC's remote, which has the list, cannot be had.
     """
-    from dvc.api import DVCFileSystem
-
     if revision is None and pinned_version(root) == sample_version():
         return {sample.ARCHIVE: sample.MD5}  # they are generated: no remote need have their list
+    from dvc.api import DVCFileSystem
+
     try:
         found = DVCFileSystem(url=str(root), rev=revision).find(DATA, detail=True)
         return {

@@ -11,9 +11,9 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import docker
@@ -25,10 +25,12 @@ from glt.errors import GltError
 from glt.motion.disentangle import Motions
 from glt.recipe import Recipe
 from glt.steps import launch, training
+from tests import waiting
 from tests.conftest import small_recipe
 from tests.containers.conftest import ROOT, Images
 from tests.containers.engine import Engine
 
+until = partial(waiting.until, seconds=180, every=1)
 RUNTIME = ROOT / "infra" / "k8s" / "trainer" / "runtime.yaml"
 START = """
 import sys
@@ -105,13 +107,6 @@ def nodes(
         podman.api.remove_container(left, force=True)
     for name in networks(podman):
         podman.api.remove_network(name)
-
-
-def until(true: Callable[[], bool], seconds: float = 180) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(1)
 
 
 def networks(podman: docker.DockerClient) -> list[str]:

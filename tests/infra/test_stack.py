@@ -53,6 +53,7 @@ def test_a_port_that_is_taken_is_left_to_who_has_it(tmp_path: Path) -> None:
 def test_what_is_missing_is_said_all_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(servers, "search_path", lambda: str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("ENGINE", raising=False)
     with pytest.raises(StackError) as missing:
         Stack(tmp_path / "stack").up()
     for what in ("postgres", "podman or docker", "weed", "mlflow", "make setup"):

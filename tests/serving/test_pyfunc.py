@@ -5,8 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
@@ -29,6 +28,7 @@ from glt.training.classifier import save_classifier
 from glt.training.encoder import build_encoder
 from glt.training.probe import probe
 from tests.conftest import LABELS, small_recipe, store
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -83,18 +83,11 @@ def served(model: PyFuncModel) -> Iterator[tuple[subprocess.Popen[str], str]]:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     address = f"http://127.0.0.1:{port}"
     try:
-        until(lambda: process.poll() is not None or answers(address), 120)
+        until(lambda: process.poll() is not None or answers(address))
         yield process, address
     finally:
         process.terminate()
         print(process.communicate(timeout=60)[0])
-
-
-def until(true: Callable[[], bool], seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.2)
 
 
 def answers(address: str) -> bool:

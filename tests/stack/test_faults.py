@@ -29,16 +29,10 @@ from tests.lifecycle.conftest import make_classifier
 from tests.stack.conftest import ROOT, Pretraining
 from tests.stack.models import promoted, register
 from tests.stack.wire import WRITES, Cut, Wire
+from tests.waiting import until
 
 EPOCHS = 60
 RECIPE = small_recipe(pretrain={"epochs": EPOCHS, "batch": 8, "lr": 2e-3})
-
-
-def until(condition: Callable[[], bool], seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def curve() -> list[int]:
