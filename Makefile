@@ -22,7 +22,7 @@ ENGINE ?= $(shell command -v podman || command -v docker)
 BIN := .venv/bin
 LOCK := $(BIN)/uv pip compile --quiet --no-config --python-version 3.11 --python-platform linux --constraint constraints.txt \
 	--generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
-BUILD = "$(ENGINE)" build --file infra/Containerfile --build-arg BASE="$(BASE)" $(BUILD_ARGS) \
+BUILD = "$(ENGINE)" build --file infra/image/Containerfile --build-arg BASE="$(BASE)" $(BUILD_ARGS) \
 	--build-arg GIT_COMMIT="$$(git describe --always --abbrev=40 --exclude='*' --dirty)"
 # Podman calls `glt` localhost/glt, and Kubeflow's runner asks for an image by the engine's own name.
 AS_IMAGE = $(if $(filter docker,$(RUNNER)),GLT_IMAGE="$$("$(ENGINE)" image inspect --format '{{index .RepoTags 0}}' "$(IMAGE)" 2>/dev/null || echo "$(IMAGE)")")
@@ -64,10 +64,10 @@ test-containers: setup ## Build the images and run servers and the whole graph i
 	$(BIN)/pytest -m containers -rs
 
 stack: setup ## Start MLflow, PostgreSQL and SeaweedFS on this machine as on a cluster, data in runs/stack
-	@$(BIN)/python -m infra.stack up
+	@$(BIN)/python -m infra.local.stack up
 
 stack-down: setup ## Stop them; what they stored stays
-	@$(BIN)/python -m infra.stack down
+	@$(BIN)/python -m infra.local.stack down
 
 collect: setup ## Take what is new in a landing bucket into data/ (FROM=s3://bucket/prefix, RECIPE=, INTO=dvc+<git>@<branch>)
 	@$(BIN)/glt collect "$(FROM)" "$(RECIPE)" $(if $(INTO),--into "$(INTO)",--commit)
@@ -94,27 +94,27 @@ image: setup ## Build the steps' and the MLflow server's image (IMAGE=, MLFLOW_I
 		--build-arg GLT_CODE_VERSION=$$( \
 		$(BIN)/python -c 'from glt.lifecycle.versions import code_version; print(code_version())') .
 
-lock: setup ## Write the images' packages with their hashes to infra/locks/, by constraints.txt
-	echo "$(TORCH)" | $(LOCK) --extra pipeline --extra tracking --extra data --excludes infra/locks/cuda.txt \
-		--no-emit-package torch --output-file infra/locks/pipeline.txt pyproject.toml -
-	$(LOCK) --output-file infra/locks/mlflow.txt infra/locks/mlflow.in
-	$(LOCK) --output-file infra/locks/build.txt infra/locks/build.in
+lock: setup ## Write the images' packages with their hashes to infra/image/locks/, by constraints.txt
+	echo "$(TORCH)" | $(LOCK) --extra pipeline --extra tracking --extra data --excludes infra/image/locks/cuda.txt \
+		--no-emit-package torch --output-file infra/image/locks/pipeline.txt pyproject.toml -
+	$(LOCK) --output-file infra/image/locks/mlflow.txt infra/image/locks/mlflow.in
+	$(LOCK) --output-file infra/image/locks/build.txt infra/image/locks/build.in
 
 bench: setup ## Measure speed and memory against the textbook way, 20 minutes; writes build/bench.json
 	@$(BIN)/python -m benchmarks.speed
 
 results: setup ## Measure protocols and ablations on real recordings, run by run, for hours; writes results/ (RECORDINGS=folder)
-	@$(BIN)/python -m benchmarks.protocols "$(RECORDINGS)"
-	@$(BIN)/python -m benchmarks.ablations "$(RECORDINGS)"
+	@$(BIN)/python -m experiments.protocols "$(RECORDINGS)"
+	@$(BIN)/python -m experiments.ablations "$(RECORDINGS)"
 
 ablate: setup ## Train the arms of a study here and compare them (STUDY=sample|nw-ucla|sbu, or your own YAML; RECORDINGS=)
 	@$(BIN)/python -m pipelines ablate --study "$(STUDY)" --recordings "$(RECORDINGS)"
 
 difficulty: setup ## Measure how hard the sample recordings are, 5 seeds; writes results/sample-difficulty.json
-	@$(BIN)/python -m benchmarks.sample_difficulty
+	@$(BIN)/python -m experiments.sample_difficulty
 
 record: setup ## Write the scores of the newest run of RECIPE= to results/
-	@$(BIN)/python -m benchmarks.record_run "$(RECIPE)"
+	@$(BIN)/python -m experiments.record_run "$(RECIPE)"
 
 clean: ## Delete what runs and tests made; data/ and .venv stay
 	rm -rf build runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

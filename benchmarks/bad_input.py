@@ -32,7 +32,7 @@ from glt.data.formats.sbu import PAIRS
 from glt.data.reading import read
 from glt.data.recording import Rejection
 from glt.data.sources import Batch, Chunk
-from glt.recipe_data import DataConfig
+from glt.recipe import DataConfig
 
 SECONDS, MIB = 20, 1024
 TAKEN = "taken"

@@ -10,8 +10,8 @@ from typing import Literal
 import typer
 from kfp import compiler
 
-from glt import study as studies
 from glt.errors import GltError
+from glt.recipe import study as studies
 from pipelines.graphs import GRAPHS
 from pipelines.profiles import PROFILES
 

@@ -1,4 +1,4 @@
-"""The graph of a study (glt/study.py): one recipe in many arms, which stand side by side in MLflow.
+"""The graph of a study (glt/recipe/study.py): one recipe in many arms, which stand side by side in MLflow.
 
     ingest -> disentangle -> pretrain -> linear_probe, one an arm and seed -> compare_arms, on all
 
@@ -25,7 +25,7 @@ def ablation_pipeline(profile_name: str) -> BaseComponent:
 
     Its parameters: `recordings`, `recipe` (that every arm starts from), `data_version`, `code_version` and
     `accelerator` as those of the training graph; `arms`, each with the text of its `recipe`, which says the arm and the
-    seed (`glt.study.Study.recipes`).
+    seed (`glt.recipe.study.Study.recipes`).
     """
     profile = PROFILES[profile_name]
 

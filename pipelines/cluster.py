@@ -21,8 +21,7 @@ from urllib3.exceptions import HTTPError
 
 from glt.errors import GltError
 from glt.lifecycle import versions
-from glt.recipe import load
-from glt.recipe_data import Section
+from glt.recipe import Section, load
 from pipelines.graphs import GRAPHS
 
 EXPERIMENT = "schedules"  # on the server; its recurring runs are ours, and nobody else's

@@ -23,8 +23,8 @@ from glt.errors import GltError
 from glt.lifecycle import kept, locks, registry, tracking, versions
 from glt.lifecycle import recordings as pinned
 from glt.recipe import Recipe, load, names
+from glt.recipe.study import Study
 from glt.steps.retraining import RETRAINING
-from glt.study import Study
 from pipelines.ablation import AT_ONCE, ablation_pipeline
 from pipelines.console import StepDisplay
 from pipelines.containers import docker_runner

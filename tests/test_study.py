@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from glt import recipe, study
+from glt import recipe
 from glt.errors import GltError
+from glt.recipe import study
 
 
 def write(folder: Path, **fields: Any) -> str:

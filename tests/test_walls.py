@@ -13,9 +13,7 @@ ROOT = Path(__file__).parent.parent
 ROOMS = (
     *(
         "errors",
-        "recipe_data",
         "recipe",
-        "study",
         "artifact",
         "reporter",
         "randomness",

@@ -14,7 +14,7 @@ from glt.data.ingest import read_batch
 from glt.data.recording import Recording, Rejection
 from glt.data.sources import Batch, batches, visible
 from glt.errors import GltError
-from glt.recipe_data import DataConfig
+from glt.recipe import DataConfig
 from glt.reporter import Reporter
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest time a zip can hold: equal recordings give equal archives

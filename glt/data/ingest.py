@@ -20,8 +20,7 @@ from glt.data.schema import checked_index
 from glt.data.segments import Part, SegmentCache, settings
 from glt.data.sources import Batch, batches
 from glt.errors import GltError
-from glt.recipe import Recipe
-from glt.recipe_data import DataConfig
+from glt.recipe import DataConfig, Recipe
 from glt.reporter import Reporter
 
 REPEAT = "repeat"  # the check of a clip that came twice with the same content: it is no loss

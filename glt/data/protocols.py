@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from glt.errors import GltError
-from glt.recipe_data import DataConfig
+from glt.recipe import DataConfig
 
 TRAIN, TEST, UNUSED = "train", "test", "unused"
 

@@ -11,7 +11,7 @@ from glt.data.layouts import declared
 from glt.data.mapping import to_layout
 from glt.data.recording import Recording, Rejection
 from glt.data.sources import Chunk
-from glt.recipe_data import DataConfig
+from glt.recipe import DataConfig
 
 MISSING_LIST = "missing-list"  # the check of a recording that its own data set calls bad: leaving it out is no loss
 

@@ -20,7 +20,7 @@ from glt.data.formats import FORMATS
 from glt.data.hashes import FileHashes
 from glt.data.sources import Batch
 from glt.errors import GltError
-from glt.recipe_data import DataConfig
+from glt.recipe import DataConfig
 
 SEGMENT_FILES = 2000  # a larger batch becomes several segments, so that an interruption costs little
 _STALE = 24 * 3600.0  # seconds after which an unfinished segment is nobody's work any more

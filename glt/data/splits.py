@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from glt.data.protocols import TEST, TRAIN, UNUSED
 from glt.data.protocols import protocol as protocol
 from glt.errors import GltError
-from glt.recipe_data import DataConfig
+from glt.recipe import DataConfig
 
 Sides = NDArray[np.object_]
 PARTS = 5  # groups of clips of which nothing else is known

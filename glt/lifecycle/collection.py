@@ -24,7 +24,7 @@ from glt.data.sources import visible
 from glt.lifecycle import landing, locks, recordings, tracking
 from glt.lifecycle.landing import Object
 from glt.lifecycle.versions import DATA
-from glt.recipe_data import DataConfig
+from glt.recipe import DataConfig
 from glt.reporter import Reporter
 
 _BATCH = r"\d{4}-\d{2}-\d{2}-[0-9a-f]{8}"

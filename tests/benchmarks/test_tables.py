@@ -2,9 +2,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks import tables
-from benchmarks.tables import Score
-from glt import study
+from docs.make import tables
+from docs.make.tables import Score
+from glt.recipe import study
 
 
 def row(seed: int, top1: float, recipe: str = "nw-ucla", task: str = "linear", **more: Any) -> dict[str, Any]:
@@ -15,7 +15,7 @@ def test_the_pages_hold_what_the_results_say() -> None:
     rows = tables.results()
     for name in tables.PAGES:
         page = (tables.ROOT / name).read_text(encoding="utf-8")
-        assert tables.written(page, rows) == page, "run python -m benchmarks.tables"
+        assert tables.written(page, rows) == page, "run python -m docs.make.tables"
 
 
 def test_a_cell_is_the_mean_over_seeds_and_their_deviation() -> None:

@@ -12,8 +12,8 @@ import mlflow
 import pytest
 import requests
 
-from infra.servers import Container, StackError
-from infra.stack import Stack
+from infra.local.servers import Container, StackError
+from infra.local.stack import Stack
 from tests.containers import stand_ins
 from tests.containers.conftest import Images
 from tests.containers.engine import Engine

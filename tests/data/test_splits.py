@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from glt.data import protocols, splits
 from glt.errors import GltError
+from glt.recipe import DataConfig
 from glt.recipe import load as load_recipe
-from glt.recipe_data import DataConfig
 from glt.training.probe import validation_folds
 from tests.data.recorded import recipe
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from infra.manifests import Document, documents
+from infra.local.manifests import Document, documents
 
 ROOT = Path(__file__).parents[2]
 K8S = ROOT / "infra" / "k8s"

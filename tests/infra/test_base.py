@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import kubernetes_validate
 import pytest
 
-from infra.manifests import WORKLOADS, pod
+from infra.local.manifests import WORKLOADS, pod
 from pipelines.profiles import GPU_NODE_LABEL, GPU_RESOURCE
 
 from .conftest import ROOT, Document, assemble, rendered
@@ -290,7 +290,7 @@ def test_mlflow_and_its_init_containers_use_the_same_stores(base: list[Document]
     assert tables["command"][-1] == flags["backend-store-uri"]
     # SQLAlchemy's own choice of a driver for postgresql:// is not the one in the image.
     assert flags["backend-store-uri"].startswith("postgresql+psycopg2://")
-    assert "psycopg2-binary==" in (ROOT / "infra" / "locks" / "mlflow.txt").read_text()
+    assert "psycopg2-binary==" in (ROOT / "infra" / "image" / "locks" / "mlflow.txt").read_text()
     assert flags["artifacts-destination"].removeprefix("s3://") in buckets["command"][3:]
     assert buckets["command"][2] == named(base, "ConfigMap")["mlflow-server"]["data"]["MLFLOW_S3_ENDPOINT_URL"]
 

@@ -1,4 +1,4 @@
-"""infra/Containerfile: the facts that break a build or a pod, checked without building."""
+"""infra/image/Containerfile: the facts that break a build or a pod, checked without building."""
 
 import fnmatch
 import re
@@ -8,7 +8,7 @@ import pytest
 
 from .conftest import ROOT
 
-TEXT = (ROOT / "infra" / "Containerfile").read_text()
+TEXT = (ROOT / "infra" / "image" / "Containerfile").read_text()
 # One instruction a line: comments out, continued lines joined.
 LINES = re.sub(r"\\\n\s*", "", re.sub(r"(?m)^#.*\n", "", TEXT)).splitlines()
 INSTRUCTIONS = [line.split(maxsplit=1) for line in LINES if line.strip()]
@@ -69,7 +69,7 @@ def installs(name: str) -> list[str]:
 def test_packages_come_from_the_lock_with_their_hashes_and_bring_nothing_along(name: str, lock: str) -> None:
     first, *others = installs(name)
     assert first.startswith("pip install --no-deps ")
-    assert first.endswith(f"--require-hashes -r infra/locks/{lock}.txt")
+    assert first.endswith(f"--require-hashes -r infra/image/locks/{lock}.txt")
     if name == "pipeline-packages":
         (torch,) = others
         assert torch.endswith('-c constraints.txt "${TORCH}"')

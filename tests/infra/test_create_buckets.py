@@ -1,4 +1,4 @@
-"""infra/create_buckets.py: creates what is missing, repeats without harm, and says in one line why it cannot."""
+"""infra/image/create_buckets.py: creates what is missing, repeats without harm, and says in one line why it cannot."""
 
 import runpy
 import subprocess
@@ -12,7 +12,7 @@ from .conftest import ROOT
 boto3 = pytest.importorskip("boto3")
 from botocore.stub import Stubber  # noqa: E402
 
-SCRIPT = ROOT / "infra" / "create_buckets.py"
+SCRIPT = ROOT / "infra" / "image" / "create_buckets.py"
 ENVIRONMENT = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_MAX_ATTEMPTS": "1"}
 
 

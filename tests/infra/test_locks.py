@@ -1,4 +1,4 @@
-"""infra/locks: what the images hold, to the byte; `make lock` writes it."""
+"""infra/image/locks: what the images hold, to the byte; `make lock` writes it."""
 
 import re
 import tomllib
@@ -9,7 +9,7 @@ from packaging.utils import canonicalize_name
 
 from .conftest import ROOT
 
-LOCKS = ROOT / "infra" / "locks"
+LOCKS = ROOT / "infra" / "image" / "locks"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 IN_IMAGE = ("pipeline", "tracking", "data")  # extras
 CUDA = re.compile(r"torch|triton|nvidia-.*|cuda-.*")

@@ -1,4 +1,4 @@
-"""infra/stack.py: what it makes of the manifests, without starting anything; tests/stack starts them."""
+"""infra/local/stack.py: what it makes of the manifests, without starting anything; tests/stack starts them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from infra import servers
-from infra import stack as module
-from infra.servers import StackError
-from infra.stack import PORTS, Stack
+from infra.local import servers
+from infra.local import stack as module
+from infra.local.servers import StackError
+from infra.local.stack import PORTS, Stack
 
 
 def test_a_command_names_nothing_that_only_a_cluster_has(tmp_path: Path) -> None:

@@ -120,7 +120,9 @@ def test_a_node_holds_no_privilege(pod: Document) -> None:
     security = pod["securityContext"]
     assert security["runAsNonRoot"] is True
     user = next(
-        line for line in (ROOT / "infra" / "Containerfile").read_text(encoding="utf-8").splitlines() if "USER 1" in line
+        line
+        for line in (ROOT / "infra/image/Containerfile").read_text(encoding="utf-8").splitlines()
+        if "USER 1" in line
     )
     assert f"USER {security['runAsUser']}:{security['runAsGroup']}" == user  # as who the step writes to the volume
     assert security["seccompProfile"] == {"type": "RuntimeDefault"}

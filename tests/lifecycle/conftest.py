@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from glt import artifact
 from glt.lifecycle import tracking
 from glt.lifecycle.tracking import Versions
-from infra.stack import Stack
+from infra.local.stack import Stack
 from tests.data import recorded
 from tests.lifecycle import projects
 

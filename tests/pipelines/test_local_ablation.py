@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks import ablations
-from glt import recipe, study
+from experiments import ablations
+from glt import recipe
 from glt.lifecycle import tracking
+from glt.recipe import study
 from pipelines import local
 from tests.pipelines.conftest import change
 from tests.pipelines.test_local_run import children, parents

@@ -14,7 +14,7 @@ import pytest
 from kfp import compiler, components
 from mlflow.entities import Run
 
-from benchmarks import protocols
+from experiments import protocols
 from glt.errors import GltError
 from glt.lifecycle import registry, tracking, versions
 from glt.steps.predict import predict

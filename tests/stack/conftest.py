@@ -1,4 +1,4 @@
-"""The servers as on a cluster (infra/stack.py), started once, and what a pipeline's pod has to reach them."""
+"""The servers as on a cluster (infra/local/stack.py), started once, and what a pipeline's pod has to reach them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import yaml
 
 from glt.motion.disentangle import Motions
 from glt.recipe import Recipe
-from infra.stack import Stack
+from infra.local.stack import Stack
 from tests.pipelines.conftest import few_recordings
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ import pytest
 
 from glt import artifact
 from glt.lifecycle import registry, tracking
-from infra.stack import Stack
+from infra.local.stack import Stack
 from tests.lifecycle.conftest import make_classifier
 from tests.stack.models import promoted, register
 

@@ -21,7 +21,7 @@ from glt import artifact
 from glt.errors import GltError
 from glt.lifecycle import collection, registry, tracking
 from glt.motion.disentangle import Motions
-from infra.stack import Stack
+from infra.local.stack import Stack
 from tests.conftest import small_recipe
 from tests.data import recorded
 from tests.lifecycle import projects

@@ -12,7 +12,7 @@ from mlflow.entities import Run
 from glt.errors import GltError
 from glt.lifecycle import registry, tracking
 from glt.steps.retraining import RETRAINING
-from infra.stack import Stack
+from infra.local.stack import Stack
 from pipelines import local
 from tests.pipelines.conftest import change
 

@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 
 from glt.errors import GltError
 from glt.lifecycle import locks, registry, tracking
-from infra.stack import Stack
+from infra.local.stack import Stack
 from tests.stack.models import promoted
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from glt.data.checks import bodies, faults, repairs
 from glt.data.recording import Recording, Rejection
-from glt.recipe_data import DataConfig
+from glt.recipe import DataConfig
 
 VERSION = 2  # raise it when the same recording gives another clip, so that stored clips are made anew
 

@@ -1,8 +1,8 @@
 """The paper's ablations (glt/studies): every arm and seed in one graph, for hours on 2 cores.
 
-    python -m benchmarks.ablations folder     # as the second half of make results
+    python -m experiments.ablations folder     # as the second half of make results
 
-The folder is that of benchmarks/protocols.py; the sample set needs none. A study says first how long what is missing
+The folder is that of experiments/protocols.py; the sample set needs none. A study says first how long what is missing
 takes, and is one run in MLflow. Scores are written to results/ablations/ when all arms are done, and not made again
 while an arm's recipe stays as it is; an interrupted study goes on where it was. What is made on the way is in
 runs/protocols.
@@ -18,14 +18,14 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks import protocols
 from benchmarks.hardware import ROOT, commit, hardware
-from glt import artifact, study
+from experiments import protocols
+from glt import artifact
 from glt.analysis.arms import Trained
 from glt.lifecycle import recordings as pinned
 from glt.lifecycle import tracking
-from glt.recipe import Recipe
-from glt.study import Study
+from glt.recipe import Recipe, study
+from glt.recipe.study import Study
 from pipelines import local
 
 OUT = ROOT / "results" / "ablations"

@@ -1,6 +1,6 @@
 """What pretraining with a recipe would cost on a GPU: from the FLOPs of its model, counted product by product.
 
-    python -m benchmarks.cost
+    python -m docs.make.cost
 
 Of the hours that it takes one GPU, the arithmetic is counted, the rest assumed: how long clips are, and that a GPU
 reaches 40 % of its peak, where a processor reached 83 % of its own (make bench). No GPU was at hand.

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from infra import containers
-from infra.manifests import Document
+from infra.local import containers
+from infra.local.manifests import Document
 
 if TYPE_CHECKING:
-    from infra.stack import Stack
+    from infra.local.stack import Stack
 
 STARTS_WITHIN, STOPS_WITHIN = 300.0, 60.0  # seconds, as in the manifests
 

@@ -1,6 +1,6 @@
 """The tables of README.md and docs/results.md that come from results/: written anew between their marks.
 
-    python -m benchmarks.tables
+    python -m docs.make.tables
 
 A cell is the mean of the seeds and their sample standard deviation, in per cent, and how many seeds it is of. Of a
 protocol of folds a seed's score is the mean over its folds, and counts when all of them are there.
@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks import cost
 from benchmarks.hardware import ROOT
+from docs.make import cost
 
 FOLDERS = (ROOT / "results" / "protocols", ROOT / "results" / "ablations")
 NTU = ROOT / "results" / "ntu-run.json"

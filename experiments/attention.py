@@ -1,6 +1,6 @@
 """The pictures of docs/attention.md: what encoders attend to, trained on real recordings (the paper's Fig. 4, 5, A-C).
 
-    python -m benchmarks.attention folder
+    python -m experiments.attention folder
 
 The folder is that of `make results`. Three trainings, half an hour on 2 cores: nw-ucla, the same with the intervals {1}
 alone (the second model of Fig. 4), and sbu, whose clips show two persons. What is there in runs/attention is not made
@@ -17,8 +17,8 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import protocols
 from benchmarks.hardware import ROOT, commit, hardware
+from experiments import protocols
 from glt import artifact
 from glt.lifecycle import tracking
 from glt.recipe import Recipe, changed, load

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-K8S = Path(__file__).resolve().parent / "k8s"
+K8S = Path(__file__).resolve().parents[1] / "k8s"
 WORKLOADS = {"Deployment", "StatefulSet", "Job", "CronJob"}
 Document = dict[str, Any]
 

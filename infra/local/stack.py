@@ -20,11 +20,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from glt.lifecycle import tracking
-from infra import containers, servers
-from infra.manifests import WORKLOADS, Document, documents, pod
-from infra.servers import Container, Database, ObjectStore, Server, StackError, write_private
+from infra.local import containers, servers
+from infra.local.manifests import WORKLOADS, Document, documents, pod
+from infra.local.servers import Container, Database, ObjectStore, Server, StackError, write_private
 
-INFRA = Path(__file__).resolve().parent
+INFRA = Path(__file__).resolve().parents[1]
 PORTS = {"database": 5432, "object-store": 8333, "mlflow": 5000}  # of the manifests; in the order of their start
 STORES = ("database", "object-store")  # they ask no other server
 INNER = {"object-store": ("master", "volume", "filer")}  # servers behind one; in its pod it has all ports for itself
@@ -134,7 +134,7 @@ class Stack:
         environment |= {"PATH": servers.search_path(), "NO_PROXY": "localhost,127.0.0.1"}
         words = list(container.get("command", ()))
         if image is None:
-            mounted = {"/opt": INFRA, **folders}
+            mounted = {"/opt": INFRA / "image", **folders}
             words = [self._here(word, mounted) for word in words]
             words += [f"-{server}.port={self.ports[server]}" for server in INNER.get(workload, ())]
             return words, environment | {name: self._here(value, mounted) for name, value in told.items()}

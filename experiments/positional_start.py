@@ -1,6 +1,6 @@
 """How soon MPDP begins to learn, by what the positional table starts from.
 
-    python -m benchmarks.positional_start --recipe nw-ucla --recordings path/to/all_sqe.zip
+    python -m experiments.positional_start --recipe nw-ucla --recordings path/to/all_sqe.zip
 
 Pretrains the recipe's encoder for the first epochs (the schedule stays that of the whole training) from waves and from
 zeros, with the same seed, and writes both losses to results/positional-start-<recipe>.json.

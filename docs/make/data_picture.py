@@ -1,6 +1,6 @@
 """docs/data-report.png: what the data report shows of the sample recordings with two faults planted among them.
 
-    python -m benchmarks.data_picture
+    python -m docs.make.data_picture
 
 A test recording is delivered once more under the name of a training subject, and a recording has a hand that is lost.
 """

@@ -1,6 +1,6 @@
 """The NTU recipe at the paper's full setting, end to end, for a few steps: what is missing is recordings and hours.
 
-    python -m benchmarks.ntu_run folder-of-raw-NTU-recordings
+    python -m experiments.ntu_run folder-of-raw-NTU-recordings
 
 Runs the whole graph with the recipe ntu60-xsub-paper (48 numbers a token, 300 frames, batches of 128), one epoch of
 pretraining and of fine-tuning, on the raw recordings given and on the sample set, which has NTU's format and layout.
@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 
-from benchmarks import protocols
 from benchmarks.hardware import ROOT, commit, hardware
+from experiments import protocols
 from glt import artifact
 from glt.lifecycle import recordings as pinned
 from glt.lifecycle import tracking

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 from glt import recipe
 from glt.errors import GltError
 from glt.recipe import Recipe
-from glt.recipe_data import Section, Seed
+from glt.recipe.section import Section, Seed
 
 Changes = dict[str, Any]
 

@@ -26,8 +26,8 @@ import torch
 from mlflow.entities import Run as MlflowRun
 from rich.console import Console
 
-from benchmarks import by_hand
 from benchmarks.hardware import ROOT, commit, hardware
+from experiments import by_hand
 from glt import artifact
 from glt.analysis.scores import ensemble, fraction_key
 from glt.errors import GltError

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from glt.recipe.section import Section, Seed
 
 Protocol = Literal[
     "xsub", "xview", "xset", "cross-view", "5-fold", "leave-one-subject-out", "random-subjects", "column", "given"
 ]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Number = Annotated[int, Field(ge=0, lt=2**63)]
 # The fields that only some protocols have.
 _FIELDS_OF: dict[str, tuple[str, ...]] = {
@@ -19,12 +20,6 @@ _FIELDS_OF: dict[str, tuple[str, ...]] = {
     "column": ("column", "test_values"),
     "given": ("given",),
 }
-
-
-class Section(BaseModel):
-    """A part of a recipe: no unknown keys, and it does not change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ChecksConfig(Section):

@@ -1,7 +1,7 @@
 """How often each check speaks on a set of recordings, and how long the checks of a clip take.
 
-    python -m benchmarks.check_rates nw-ucla path/to/all_sqe.zip
-    python -m benchmarks.check_rates sample data
+    python -m experiments.check_rates nw-ucla path/to/all_sqe.zip
+    python -m experiments.check_rates sample data
 
 A check that warns of many good recordings is noise; one that never does is no check. Prints a table and JSON.
 """

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from infra.manifests import Document
+from infra.local.manifests import Document
 
 ENGINES = ("podman", "docker")
 

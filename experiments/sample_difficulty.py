@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
-from benchmarks import by_hand
 from benchmarks.hardware import ROOT, commit, hardware
+from experiments import by_hand
 from glt import artifact, recipe
 from glt.data import sample
 from glt.data.clips import ClipStore
