@@ -21,7 +21,7 @@ from glt.analysis import summary
 from glt.errors import GltError, SharedError
 from glt.lifecycle import lineage, registry, tracking
 from glt.lifecycle import recordings as pinned
-from glt.steps import attention, collect, compare, data, models, predict, release, report, training
+from glt.steps import attention, collect, data, gate, models, predict, release, report, training
 
 
 def show(result: Any) -> None:
@@ -189,11 +189,11 @@ STEPS: dict[str, Callable[..., Any]] = {
     "pretrain": training.pretrain,
     "linear-probe": training.linear_probe,
     "finetune": training.finetune,
-    "gate": compare.compare,
+    "gate": gate.gate,
     "report": report.report,
     "attention": attention.attention,
     "register": release.register,
-    "compare": models.compare_models,
+    "compare-models": models.compare_models,
 }
 for title, step in STEPS.items():
     app.command(title, help=re.split(r"\n\n(?:Args|Raises):", inspect.getdoc(step) or "")[0])(step)

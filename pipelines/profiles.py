@@ -15,7 +15,7 @@ class Profile:
     """Resources of the steps.
 
     Attributes:
-        accelerator: cpu or gpu; what pretrain, linear_probe, finetune and compare compute on.
+        accelerator: cpu or gpu; what pretrain, linear_probe, finetune and gate compute on.
         light: (CPU, memory) of the other steps.
         heavy: (CPU, memory) of the computing steps.
         retries: of a step that fails.

@@ -1,10 +1,10 @@
 """The training graph.
 
-    ingest -> disentangle -> pretrain -> linear_probe -> compare -> register -> promote, if better
+    ingest -> disentangle -> pretrain -> linear_probe -> gate -> register -> promote, if better
                                       -> finetune, one a labelled fraction and seed -> report, on all
 
-What a step made is reused while its inputs, the data version and the code version stay the same; compare, report,
-register, promote and finish run every time, because what they ask (the registry, the run) changes by itself.
+What a step made is reused while its inputs, the data version and the code version stay the same; gate, report,
+register, promote and finish run every time, because the registry and the run that they read may have changed.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,10 +14,10 @@ from kfp.dsl import PipelineTask
 from kfp.dsl.base_component import BaseComponent
 from kfp.dsl.pipeline_channel import PipelineChannel
 
-from components.compare import compare
 from components.disentangle import disentangle
 from components.finetune import finetune
 from components.finish import finish
+from components.gate import gate
 from components.ingest import ingest
 from components.linear_probe import linear_probe
 from components.pretrain import pretrain
@@ -107,14 +107,14 @@ def train(
         )
         trains(finetuned, profile, hours=24)
 
-    compared = compare(
+    gated = gate(
         clips=ingested.outputs["clips"],
         classifier=probed.outputs["classifier"],
         recipe=recipe,
         accelerator="cpu",
         **versions,
     )
-    heavy(compared, profile, hours=12, cached=False)
+    heavy(gated, profile, hours=12, cached=False)
 
     reported = report(
         clips=ingested.outputs["clips"],
@@ -122,7 +122,7 @@ def train(
         encoder=encoder,
         classifier=probed.outputs["classifier"],
         finetuned=dsl.Collected(finetuned.outputs["classifier"]),
-        verdict=compared.outputs["verdict"],
+        verdict=gated.outputs["verdict"],
         recipe=recipe,
         **versions,
     )
@@ -130,12 +130,12 @@ def train(
 
     registered = register(
         classifier=probed.outputs["classifier"],
-        verdict=compared.outputs["verdict"],
+        verdict=gated.outputs["verdict"],
         recipe=recipe,
         **versions,
     )
     light(registered, profile, cached=False)
 
-    with dsl.If(compared.outputs["Output"] == True, name="better"):  # noqa: E712 - a graph condition
-        promoted = promote(version=registered.output, verdict=compared.outputs["verdict"], recipe=recipe, **versions)
+    with dsl.If(gated.outputs["Output"] == True, name="better"):  # noqa: E712 - a graph condition
+        promoted = promote(version=registered.output, verdict=gated.outputs["verdict"], recipe=recipe, **versions)
         light(promoted, profile, cached=False)

@@ -106,7 +106,7 @@ class Verdict:
 
     @staticmethod
     def read(path: Path) -> Verdict:
-        """From the file that `compare` wrote."""
+        """From the file that the step `gate` wrote."""
         return Verdict.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
 
     @staticmethod

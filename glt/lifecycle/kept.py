@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from glt import artifact
-from glt.lifecycle.tracking import STEP, children, connect
+from glt.lifecycle.tracking import STEP, children, connect, step_names
 from glt.recipe import Recipe
 
 
@@ -39,8 +39,17 @@ def file_of_step(recipe: Recipe, data_version: str, step: str, path: str, folder
     experiment = client.get_experiment_by_name(recipe.experiment)
     if experiment is None:
         return None
-    which = f"tags.`{STEP}` = '{step}' and tags.`data.version` = '{data_version}' and attributes.status = 'FINISHED'"
-    for run in client.search_runs([experiment.experiment_id], which, order_by=["attributes.start_time DESC"]):
+    finished = f"tags.`data.version` = '{data_version}' and attributes.status = 'FINISHED'"
+    runs = (
+        run
+        for name in step_names(step)
+        for run in client.search_runs(
+            [experiment.experiment_id],
+            f"tags.`{STEP}` = '{name}' and {finished}",
+            order_by=["attributes.start_time DESC"],
+        )
+    )
+    for run in runs:
         place = path.rpartition("/")[0] or None
         if any(file.path == path for file in client.list_artifacts(run.info.run_id, place)):
             found = mlflow.artifacts.download_artifacts(

@@ -36,6 +36,7 @@ QUIET = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 _KIND = {"mlflow.experimentKind": "custom_model_development"}  # else its UI hides the runs
+_FORMER_NAMES = {"gate": "compare", "check_for_new_data": "look"}  # step names that earlier versions recorded
 _BATCH = 1000  # metrics MLflow takes at once
 _FLUSH = 2.0  # seconds between two deliveries of metrics
 
@@ -287,12 +288,19 @@ def _child(client: MlflowClient, above: str, title: str) -> str:
     """The run of a step: the one injected for this task, the one of an earlier attempt, or a new one."""
     injected = _injected(client)
     found = [injected] if injected and injected.info.run_id != above else []
-    found = found or children(client, above, f"and tags.`{STEP}` = '{title}'")
+    for recorded in step_names(title):
+        found = found or children(client, above, f"and tags.`{STEP}` = '{recorded}'")
     if found:
         client.update_run(found[0].info.run_id, status="RUNNING")
         return str(found[0].info.run_id)
     experiment = client.get_run(above).info.experiment_id
     return str(client.create_run(experiment, tags={PARENT: above, STEP: title}, run_name=title).info.run_id)
+
+
+def step_names(step: str) -> tuple[str, ...]:
+    """The names that runs of a step may be recorded under: its name, and what earlier versions called it."""
+    former = _FORMER_NAMES.get(step)
+    return (step, former) if former else (step,)
 
 
 def children(client: MlflowClient, above: str, condition: str = "") -> list[Run]:

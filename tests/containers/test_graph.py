@@ -21,7 +21,7 @@ from tests.pipelines.conftest import change, home, recordings
 from tests.pipelines.test_local_run import MODEL, children, parents
 
 __all__ = ["home", "recordings"]  # fixtures: the small world of the tests of `make run`
-STEPS = {"ingest", "disentangle", "pretrain", "linear_probe", "compare", "report", "register", "promote"}
+STEPS = {"ingest", "disentangle", "pretrain", "linear_probe", "gate", "report", "register", "promote"}
 
 
 @dataclass(frozen=True)

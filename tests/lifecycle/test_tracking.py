@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from glt.errors import GltError
-from glt.lifecycle import outbox, tracking
+from glt.lifecycle import kept, outbox, tracking
 from glt.recipe import load
 from tests.lifecycle.conftest import VERSIONS, Server
 
@@ -118,6 +118,18 @@ def test_a_step_that_runs_again_continues_its_run(home: Path) -> None:
     assert again.info.status == "FINISHED"
     assert "error" not in again.data.tags
     assert history(client, first.run_id, "loss") == [(0, 3.0), (1, 2.0)]
+
+
+@pytest.mark.parametrize(("former", "step"), [("compare", "gate"), ("look", "check_for_new_data")])
+def test_runs_recorded_under_a_former_step_name_are_found(home: Path, tmp_path: Path, former: str, step: str) -> None:
+    (tmp_path / "verdict.json").write_text("{}")
+    with tracking.step(RECIPE, VERSIONS, former) as run:
+        run.file(tmp_path / "verdict.json", "gate")
+    found = kept.file_of_step(RECIPE, VERSIONS.data, step, "gate/verdict.json", tmp_path / "found")
+    assert found is not None
+    with tracking.step(RECIPE, VERSIONS, step) as again:
+        assert again.run_id == run.run_id
+    assert children(tracking.connect(), tracking.parent(RECIPE, VERSIONS)).keys() == {step}
 
 
 def test_another_pipeline_run_has_another_parent(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,10 +15,10 @@ from pipelines.profiles import PROFILES
 
 STEPS = {
     "ingest", "disentangle", "pretrain", "linear-probe", "finetune",
-    "compare", "report", "register", "promote", "finish",
+    "gate", "report", "register", "promote", "finish",
 }  # fmt: skip
 TRAIN = {"pretrain", "finetune"}
-EVERY_TIME = {"compare", "report", "register", "promote", "finish"}
+EVERY_TIME = {"gate", "report", "register", "promote", "finish"}
 ABLATION = {"ingest", "disentangle", "pretrain", "linear-probe", "compare-arms", "finish"}
 
 
@@ -122,7 +122,7 @@ def test_run_is_closed_whatever_happens(gpu: tuple[dict[str, Any], dict[str, Any
 
 def test_promotion_hangs_on_the_verdict(gpu: tuple[dict[str, Any], dict[str, Any]]) -> None:
     condition = next(t for n, t in tasks(gpu[0]).items() if n.startswith("condition"))
-    assert "compare-Output'] == true" in condition["triggerPolicy"]["condition"]
+    assert "gate-Output'] == true" in condition["triggerPolicy"]["condition"]
 
 
 def test_a_study_trains_its_arms_in_one_loop_and_compares_them_all(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_first_run_makes_a_champion_and_tells_the_truth(
     assert parent.data.tags["recipe"] == "tiny"
     assert parent.inputs is not None
     steps = [run.data.tags["glt.step"] for run in children(parent)]
-    once = {"ingest", "disentangle", "pretrain", "linear_probe", "compare", "report", "register", "promote"}
+    once = {"ingest", "disentangle", "pretrain", "linear_probe", "gate", "report", "register", "promote"}
     assert len(steps) == 10
     assert set(steps) == once | {"finetune/05pct-seed2", "finetune/10pct-seed2"}
     assert {run.info.status for run in children(parent)} == {"FINISHED"}
@@ -99,7 +99,7 @@ def test_second_run_reuses_everything_that_did_not_change(
         assert f"{step:<14}nothing changed, reused" in shown
     parent = parents(home)[0]
     assert parent.info.status == "FINISHED"
-    assert sorted(run.data.tags["glt.step"] for run in children(parent)) == ["compare", "register", "report"]
+    assert sorted(run.data.tags["glt.step"] for run in children(parent)) == ["gate", "register", "report"]
     assert {"step.pretrain", "step.linear_probe"} <= parent.data.tags.keys()
     assert "already in service" in shown
     assert registry.champion(MODEL) == before

@@ -60,7 +60,7 @@ def test_a_model_over_its_life(stack: Stack, recordings: Path, tmp_path: Path) -
     said = run_of(third).data.tags[RETRAINING]
     assert said.startswith(f"from the encoder of {MODEL}/1: data ")
     ran = steps(third)
-    assert {"look", "ingest", "admit", "pretrain", "compare", "register"} <= ran.keys()
+    assert {"look", "ingest", "admit", "pretrain", "gate", "register"} <= ran.keys()
     curve = tracking.connect().get_metric_history(ran["pretrain"].info.run_id, "pretrain/loss")
     before = tracking.connect().get_metric_history(steps(first)["pretrain"].info.run_id, "pretrain/loss")
     assert len(curve) == 2  # retrain.epochs

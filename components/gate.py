@@ -1,4 +1,4 @@
-"""Classifier against the champion -> verdict; True if it may be promoted."""
+"""Classifier and champion -> the gate's verdict; True if the classifier may be promoted."""
 
 from kfp import dsl
 
@@ -6,7 +6,7 @@ from components import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def compare(
+def gate(
     clips: dsl.Input[dsl.Dataset],
     classifier: dsl.Input[dsl.Model],
     recipe: str,
@@ -15,12 +15,12 @@ def compare(
     code_version: str,
     verdict: dsl.Output[dsl.Artifact],
 ) -> bool:
-    """Paired test of the candidate and the champion on the same clips."""
+    """Decide whether the classifier may replace the champion: a paired test on the same clips."""
     from pathlib import Path
 
-    from glt.steps import compare
+    from glt.steps import gate
 
-    return compare.compare(
+    return gate.gate(
         Path(clips.path),
         Path(classifier.path),
         recipe,

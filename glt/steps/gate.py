@@ -1,4 +1,4 @@
-"""Candidate against champion: the promotion gate's evidence."""
+"""The promotion gate as a step: gathers the evidence on candidate and champion, decides, records the verdict."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pandas as pd
 
 from glt import artifact
 from glt.data.clips import ClipStore
-from glt.lifecycle import gate, registry, tracking
+from glt.lifecycle import registry, tracking
+from glt.lifecycle.gate import Evidence, Verdict, decide, in_service
 from glt.motion.disentangle import Motions, write_motions
 from glt.recipe import Recipe, load, parse
 from glt.reporter import Reporter
@@ -23,7 +24,7 @@ from glt.training.probe import probe
 EVIDENCE = "gate"  # folder of the evidence among the run's artifacts
 
 
-def compare(
+def gate(
     clips: Path,
     classifier: Path,
     recipe: str,
@@ -32,25 +33,25 @@ def compare(
     data_version: str = "",
     code_version: str = "",
 ) -> bool:
-    """The gate: may this classifier replace the champion? The verdict goes to `out`.
+    """Decide whether a classifier may replace the champion; write the verdict to `out`.
 
-    It must be better by more than chance, no class may pay for that, it must answer in time, and the recordings must be
-    in order (`glt.lifecycle.gate`).
+    The candidate must be significantly better, no class may get much worse, latency must stay within its bound, and
+    the recordings must raise no alarm (`glt.lifecycle.gate`).
 
-    Both are judged by validation predictions of the same labelled training clips (`glt.training.probe`); the test side
-    is never looked at. Where there is no champion, the reference is the same probe on the untrained encoder.
+    Both models are compared on validation predictions of the same labelled training clips (`glt.training.probe`); the
+    test split is never used. Without a champion, the reference is the same probe on an untrained encoder.
 
     Raises:
-        GltError: the artifacts are not whole, or the champion's cannot be fetched.
+        GltError: an artifact is incomplete, or the champion's files cannot be fetched.
     """
     settings, info = load(recipe), artifact.open_artifact(classifier, "classifier")
     version = versions_of(info, data_version, code_version)
-    with tracking.step(settings, version, "compare") as run:
+    with tracking.step(settings, version, "gate") as run:
         candidate = pd.read_parquet(Path(classifier) / "validation.parquet")
         champion = registry.champion(settings.model_name)
         if champion is not None and champion.tags.get("content.digest") == artifact.digest(classifier):
             labels, answers = candidate["label"].tolist(), candidate["predicted"].tolist()
-            verdict = gate.in_service(labels, answers, version=champion.version, rules=settings.gate)
+            verdict = in_service(labels, answers, version=champion.version, rules=settings.gate)
         else:
             reference = candidate.assign(predicted=candidate["untrained"])
             folders = [Path(classifier)]
@@ -62,7 +63,7 @@ def compare(
             both = candidate.merge(
                 reference[["name", "predicted"]].rename(columns={"predicted": "reference"}), on="name"
             )
-            evidence = gate.Evidence(
+            evidence = Evidence(
                 labels=both["label"].tolist(),
                 candidate=both["predicted"].tolist(),
                 reference=both["reference"].tolist(),
@@ -73,7 +74,7 @@ def compare(
                 comparisons=registry.comparisons(settings.model_name, version.data),
                 kept=f"runs:/{run.run_id}/{EVIDENCE}",
             )
-            verdict = gate.decide(evidence, settings.gate)
+            verdict = decide(evidence, settings.gate)
             _keep(both, verdict, run)
         artifact.write_json(Path(out), verdict.to_dict())
         run.metrics(
@@ -89,7 +90,7 @@ def compare(
     return verdict.passed
 
 
-def _keep(both: pd.DataFrame, verdict: gate.Verdict, run: tracking.StepRun) -> None:
+def _keep(both: pd.DataFrame, verdict: Verdict, run: tracking.StepRun) -> None:
     """The evidence: every clip with both answers, and what was made of them."""
     with tempfile.TemporaryDirectory() as folder:
         both[["name", "label", "predicted", "reference"]].to_csv(Path(folder) / "answers.csv", index=False)
