@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from types import TracebackType
+from urllib.parse import quote
+
+from glt import settings
+
+_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")  # user:password@ of a URL
+_LONGEST = 300  # characters
 
 
 class GltError(Exception):
@@ -24,6 +31,17 @@ class Interrupted(SharedError):
     """A training that was asked to end (SIGTERM) and has saved its state: the same command goes on from there."""
 
     exit_code = 143  # 128 + SIGTERM, as a shell says it; not 0, so Kubernetes and Kubeflow Pipelines try again
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's text, or the name of its class if it has none.
+
+    Credentials in URLs and GLT_GIT_TOKEN are masked; more than 300 characters are cut off.
+    """
+    line = (str(error).strip() or type(error).__name__).splitlines()[0].strip()
+    if token := settings.git_token():
+        line = line.replace(token, "***").replace(quote(token, safe=""), "***")
+    return _CREDENTIALS.sub("***@", line)[:_LONGEST]
 
 
 def print_plainly() -> None:

@@ -19,7 +19,7 @@ from kfp_server_api import ApiException
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from urllib3.exceptions import HTTPError
 
-from glt.errors import GltError
+from glt.errors import GltError, first_line
 from glt.lifecycle import versions
 from glt.recipe import Section, load
 from pipelines.graphs import GRAPHS
@@ -224,6 +224,6 @@ def _asked(question: Callable[[], T]) -> T:
         return question()
     except (ApiException, HTTPError, RuntimeError) as error:
         raise GltError(
-            f"Kubeflow Pipelines at {os.environ['KF_PIPELINES_ENDPOINT']}: {versions.first_line(error)}; check "
+            f"Kubeflow Pipelines at {os.environ['KF_PIPELINES_ENDPOINT']}: {first_line(error)}; check "
             "KF_PIPELINES_ENDPOINT, KF_PIPELINES_TOKEN and KF_PIPELINES_NAMESPACE"
         ) from error

@@ -17,7 +17,7 @@ from docker.types import Mount
 from kfp.local import docker_task_handler
 
 from components import IMAGE
-from glt.errors import GltError
+from glt.errors import GltError, first_line
 from glt.lifecycle import tracking, versions
 
 _CODE = "GLT_CODE_VERSION"
@@ -91,7 +91,7 @@ def _engine() -> Any:
         return docker.from_env()
     except DockerException as error:
         raise GltError(
-            f"no container engine answers ({versions.first_line(error)}); start Docker, or podman's socket, and let "
+            f"no container engine answers ({first_line(error)}); start Docker, or podman's socket, and let "
             "DOCKER_HOST name that one"
         ) from error
 

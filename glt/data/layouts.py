@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from glt.errors import GltError
+from glt.errors import GltError, first_line
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ def declared(text: str) -> Skeleton:
     try:
         values = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise GltError(f"skeleton layout: not YAML ({str(error).splitlines()[0]}); see docs/formats.md") from error
+        raise GltError(f"skeleton layout: not YAML ({first_line(error)}); see docs/formats.md") from error
     if isinstance(values, Mapping) and set(values) == {"layout"}:
         values = values["layout"]
     if isinstance(values, str):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from glt.errors import GltError
+from glt.errors import GltError, first_line
 
 
 def checked_index(index: pd.DataFrame) -> pd.DataFrame:
@@ -27,7 +27,7 @@ def checked_index(index: pd.DataFrame) -> pd.DataFrame:
             name = index["name"].get(row["index"]) if "name" in index else None
             said = f": {row['failure_case']!r:.60} of clip {name!r:.80}"
         column = getattr(error.schema, "name", None) or "index"
-        what = getattr(error.check, "error", None) or str(error).splitlines()[0]
+        what = getattr(error.check, "error", None) or first_line(error)
         raise GltError(f"clip index, column {column}: {what}{said}; mend it at its source and ingest again") from error
     return checked
 

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from glt import artifact
 from glt.data import sample
-from glt.errors import GltError
+from glt.errors import GltError, first_line
 from glt.lifecycle import versions
 from glt.lifecycle.versions import DATA, PIN
 
@@ -291,7 +291,7 @@ def pinned_files(root: Path, revision: str | None = None) -> dict[str, str]:
         }
     except Exception as error:  # dvc, scmrepo and the remote's driver each raise their own
         raise GltError(
-            f"{root / PIN}: what it pins cannot be listed ({versions.first_line(error)}); "
+            f"{root / PIN}: what it pins cannot be listed ({first_line(error)}); "
             "make the DVC remote reachable (docs/operate.md, New recordings)"
         ) from error
 
@@ -320,7 +320,7 @@ def contents(root: Path, names: Iterable[str], revision: str | None = None) -> d
     except Exception as error:  # as above
         raise GltError(
             f"{root / PIN}: {len(elsewhere)} pinned files, as {DATA}/{elsewhere[0]}, cannot be had "
-            f"({versions.first_line(error)}); make the DVC remote reachable"
+            f"({first_line(error)}); make the DVC remote reachable"
         ) from error
 
 

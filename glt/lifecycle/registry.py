@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glt import artifact
-from glt.errors import GltError
+from glt.errors import GltError, first_line
 from glt.lifecycle import locks
 from glt.lifecycle.gate import Verdict
 from glt.lifecycle.tracking import PARENT, Versions, connect
@@ -56,7 +56,7 @@ class Version:
             model = Path(mlflow.artifacts.download_artifacts(f"models:/{self.name}/{self.version}"))
         except Exception as error:
             raise GltError(
-                f"{self.name} v{self.version}: its files cannot be fetched ({str(error).splitlines()[0][:200]}); check "
+                f"{self.name} v{self.version}: its files cannot be fetched ({first_line(error)}); check "
                 "that this machine may read the artifact store, or roll back to a version whose files are there"
             ) from error
         place = model / "data"

@@ -12,8 +12,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
-from glt.errors import GltError
-from glt.lifecycle.versions import PIN, authorised, first_line, pinned
+from glt.errors import GltError, first_line
+from glt.lifecycle.versions import PIN, authorised, pinned
 
 T = TypeVar("T")
 

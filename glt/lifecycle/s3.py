@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from glt.errors import GltError
+from glt.errors import GltError, first_line
 
 SCHEME = "s3://"
 _ADDRESS = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]+)(?:/(?P<prefix>.*))?")
@@ -48,7 +48,7 @@ def asked(what: str, question: Callable[[], T]) -> T:
         return question()
     except (Boto3Error, BotoCoreError, ClientError) as error:
         raise GltError(
-            f"{what}: {str(error).splitlines()[0][:200]}; check the bucket, AWS_ENDPOINT_URL, "
+            f"{what}: {first_line(error)}; check the bucket, AWS_ENDPOINT_URL, "
             "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         ) from error
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from glt.errors import GltError
+from glt.errors import GltError, first_line
 from glt.lifecycle import outbox
 from glt.recipe import Recipe, flat
 from glt.reporter import ConsoleReporter
@@ -86,7 +86,7 @@ def connect() -> MlflowClient:
         with outbox.once():
             client.search_experiments(max_results=1)
     except Exception as error:  # sqlalchemy, requests and MLflow each raise their own
-        why = (str(error).splitlines() or [type(error).__name__])[0].replace(uri, _shown(uri))[:200]
+        why = first_line(error)
         remedy = "start the server, correct MLFLOW_TRACKING_URI, or unset it to keep runs on this machine"
         if "401" in why:
             remedy = "give an account of it: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"

@@ -22,7 +22,7 @@ import yaml
 import glt
 from glt import artifact
 from glt.data.hashes import FileHashes
-from glt.errors import GltError
+from glt.errors import GltError, first_line
 from glt.lifecycle import landing, s3, tracking
 
 DATA, PIN = "data", "data.dvc"
@@ -218,10 +218,3 @@ def authorised(address: str) -> str:
     if not token or scheme not in ("http", "https") or "@" in rest.partition("/")[0]:
         return address
     return f"{scheme}{separator}{quote(os.environ.get(USER, 'git'), safe='')}:{quote(token, safe='')}@{rest}"
-
-
-def first_line(error: BaseException) -> str:
-    """What an exception says, without its details, and without the token."""
-    said = (str(error).strip() or type(error).__name__).splitlines()[0]
-    token = os.environ.get(TOKEN, "")
-    return said.replace(token, "***").replace(quote(token, safe=""), "***") if token else said

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from glt import artifact
-from glt.errors import GltError, SharedError
+from glt.errors import GltError, SharedError, first_line
 from glt.model import GLTransformer
 from glt.motion.disentangle import Motions
 from glt.recipe import ModelConfig
@@ -67,8 +67,9 @@ def encoder_from(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> GL
         encoder = GLTransformer(sizes, config["persons"], config["joints"], config["worlds"])
         encoder.load_state_dict(dict(weights))
     except (KeyError, ValueError, RuntimeError) as error:
-        why = str(error).splitlines()[0]
-        raise GltError(f"the encoder is of another version of glt ({why}); train again, or use that version") from error
+        raise GltError(
+            f"the encoder is of another version of glt ({first_line(error)}); train again, or use that version"
+        ) from error
     return encoder
 
 

@@ -1,0 +1,102 @@
+"""Where things lie on this machine, and every environment variable that glt reads.
+
+| variable | meaning | if it is not set |
+| --- | --- | --- |
+| GLT_HOME | folder of segments, checkpoints, logs and reports | ``runs`` in the working directory |
+| GLT_RUN_ID | id of the pipeline run that a step belongs to | the step is a run of its own |
+| GLT_CODE_VERSION | version of the sources, in an image built from a known commit | hash of the source files |
+| GLT_IMAGE | container image that the steps run in | ``glt:0.1.0`` for the graph, none for a model |
+| GLT_LOCKS | ``s3://bucket/prefix`` for locks that hold across machines | locks hold on this machine alone |
+| GLT_JOBS | manifest of a TrainingRuntime: multi-node jobs run as containers of this machine | on the cluster |
+| GLT_COMMAND | arguments of the `glt` command that a node of a job runs, as JSON; set by the job | |
+| GLT_TASKS_AT_ONCE | how many tasks of a loop share this machine; each takes its part of the threads | 1 |
+| GLT_GIT_TOKEN | password or token for a git repository over HTTP | the address as it is |
+| GLT_GIT_USER | the user that goes with it | ``git`` |
+| MLFLOW_TRACKING_URI | MLflow server or SQLite file | ``mlflow.db`` in GLT_HOME |
+| MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD | account at the MLflow server; read by MLflow | no account |
+| MLFLOW_RUN_ID | MLflow run to record in, from Kubeflow's own MLflow plugin | found by its tags, or created |
+| AWS_ENDPOINT_URL | address of the object store | Amazon's |
+| AWS_DEFAULT_REGION | its region | ``us-east-1`` |
+| AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY | keys of the object store; read by boto3 | boto3's other sources |
+| RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT | a process's place in a training; set by torchrun | one |
+
+The graphs' command line also reads KF_PIPELINES_ENDPOINT, KF_PIPELINES_TOKEN and KF_PIPELINES_NAMESPACE.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+HOME, RUN_ID, CODE_VERSION, IMAGE = "GLT_HOME", "GLT_RUN_ID", "GLT_CODE_VERSION", "GLT_IMAGE"
+LOCKS, JOBS = "GLT_LOCKS", "GLT_JOBS"
+GIT_USER, GIT_TOKEN = "GLT_GIT_USER", "GLT_GIT_TOKEN"
+TRACKING_URI, TRACKING_RUN_ID = "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"
+OBJECT_STORE, REGION = "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION"
+SQLITE = "sqlite:///"
+
+
+def home() -> Path:
+    """The folder in which this machine keeps what runs leave behind."""
+    return Path(os.environ.get(HOME, "runs")).resolve()
+
+
+def store_uri() -> str:
+    """The address of the MLflow store; the path of a SQLite file is absolute."""
+    uri = os.environ.get(TRACKING_URI) or f"{SQLITE}{home() / 'mlflow.db'}"
+    return f"{SQLITE}{Path(uri.removeprefix(SQLITE)).resolve()}" if uri.startswith(SQLITE) else uri
+
+
+def is_local() -> bool:
+    """Whether the MLflow store is a file on this machine."""
+    return store_uri().startswith(SQLITE)
+
+
+def run_id() -> str:
+    """The id of the pipeline run, or an empty string."""
+    return os.environ.get(RUN_ID, "")
+
+
+def tracking_run_id() -> str:
+    """The MLflow run that this process was given, or an empty string."""
+    return os.environ.get(TRACKING_RUN_ID, "")
+
+
+def code_version() -> str:
+    """The version of the sources as the image states it, or an empty string."""
+    return os.environ.get(CODE_VERSION, "")
+
+
+def image() -> str:
+    """The container image of this process, or an empty string."""
+    return os.environ.get(IMAGE, "")
+
+
+def locks() -> str:
+    """The ``s3://`` address of locks that hold across machines, or an empty string."""
+    return os.environ.get(LOCKS, "")
+
+
+def jobs() -> str:
+    """The manifest of the runtime for multi-node jobs on this machine, or an empty string."""
+    return os.environ.get(JOBS, "")
+
+
+def git_user() -> str:
+    """The user of a git repository over HTTP."""
+    return os.environ.get(GIT_USER) or "git"
+
+
+def git_token() -> str:
+    """The password or token of a git repository over HTTP, or an empty string."""
+    return os.environ.get(GIT_TOKEN, "")
+
+
+def object_store() -> str:
+    """The address of the object store, or an empty string for Amazon's."""
+    return os.environ.get(OBJECT_STORE, "")
+
+
+def region() -> str:
+    """The region of the object store."""
+    return os.environ.get(REGION) or "us-east-1"
