@@ -1,9 +1,9 @@
 """The graph of a scheduled retraining.
 
-    look -> nothing new: the run ends and says so
-         -> ingest -> admit -> the training graph, from the champion's encoder or from scratch
+    check_for_new_data -> nothing new: the run records that and ends
+                       -> ingest -> admit -> the training graph, from the champion's encoder or from scratch
 
-What the recordings are is found out when it runs, so the same parameters do for every run of a schedule.
+The newest recordings are resolved when the run starts, so every run of a schedule takes the same parameters.
 """
 
 from kfp import dsl
@@ -11,8 +11,8 @@ from kfp.dsl import PipelineTask
 from kfp.dsl.base_component import BaseComponent
 
 from components.admit import admit
+from components.check_for_new_data import check_for_new_data
 from components.finish import finish
-from components.look import look
 from pipelines.profiles import PROFILES, light
 from pipelines.training import TRIALS, train
 
@@ -37,16 +37,16 @@ def retraining_pipeline(profile_name: str) -> BaseComponent:
         end = finish(recipe=recipe, data_version="", code_version=code_version)
         light(end, profile, cached=False)
         with dsl.ExitHandler(end, name="run"):
-            looked = look(recordings=recordings, recipe=recipe, code_version=code_version)
-            light(looked, profile, cached=False)
-            news = looked.outputs
-            versions = {"data_version": news["data_version"], "code_version": code_version}
+            checked = check_for_new_data(recordings=recordings, recipe=recipe, code_version=code_version)
+            light(checked, profile, cached=False)
+            plan = checked.outputs
+            versions = {"data_version": plan["data_version"], "code_version": code_version}
 
             def admitted(ingested: PipelineTask) -> PipelineTask:
-                task = admit(clips=ingested.outputs["clips"], recipe=news["recipe"], **versions)
+                task = admit(clips=ingested.outputs["clips"], recipe=plan["recipe"], **versions)
                 return light(task, profile, cached=False)
 
-            with dsl.If(news["Output"] == True, name="new-data"):  # noqa: E712 - a graph condition
-                train(profile, news["recordings"], news["recipe"], versions, trials, accelerator, nodes, admitted)
+            with dsl.If(plan["Output"] == True, name="new-data"):  # noqa: E712 - a graph condition
+                train(profile, plan["recordings"], plan["recipe"], versions, trials, accelerator, nodes, admitted)
 
     return retraining

@@ -1,4 +1,4 @@
-"""Whether and how to retrain: the beginning of a scheduled run."""
+"""The first steps of a scheduled run: decide whether to retrain, and from what."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from glt.training.encoder import copy_weights
 RETRAINING = "retraining"  # tag of the parent run: what was decided, and why
 
 
-class News(NamedTuple):
-    """What a retraining works with.
+class RetrainingPlan(NamedTuple):
+    """The inputs of a retraining.
 
     Attributes:
-        recordings: where they are, by an address that does not move.
+        recordings: their address, with a branch resolved to its commit.
         data_version: their content hash.
-        recipe: as text; it names the model that pretraining starts from.
-        new: whether there is anything to train on that the champion has not seen.
+        recipe: its text; `pretrain.start` names the model that pretraining starts from.
+        has_new_data: the champion was not trained on this data version.
     """
 
     recordings: str
     data_version: str
     recipe: str
-    new: bool
+    has_new_data: bool
 
 
-def look(recordings: str, recipe: str, code_version: str = "") -> News:
-    """Has the data version changed since the champion's? If not, the run says so and ends.
+def check_for_new_data(recordings: str, recipe: str, code_version: str = "") -> RetrainingPlan:
+    """Compare the data version with the champion's, and record in MLflow whether and how the run retrains.
 
     Args:
         recordings: a path, ``s3://bucket/prefix`` or ``dvc+<git repository>@<branch>``.
@@ -45,31 +45,31 @@ def look(recordings: str, recipe: str, code_version: str = "") -> News:
     Raises:
         GltError: the recordings cannot be found, or the champion's files cannot be had.
     """
-    settings, place = load(recipe), versions.fixed(versions.located(recordings))
-    version = tracking.Versions(versions.data_version(place), code_version or versions.code_version())
-    with tracking.step(settings, version, "look") as run:
+    settings, address = load(recipe), versions.fixed(versions.located(recordings))
+    version = tracking.Versions(versions.data_version(address), code_version or versions.code_version())
+    with tracking.step(settings, version, "check_for_new_data") as run:
         champion = registry.champion(settings.model_name)
         trained = champion.tags.get("data.version", "") if champion else ""
-        new = trained != version.data
-        if not new and champion is not None:
-            said = f"skipped: champion v{champion.version} was trained on data {version.data}"
+        has_new_data = trained != version.data
+        if not has_new_data and champion is not None:
+            decision = f"skipped: champion v{champion.version} was trained on data {version.data}"
         elif champion is None:
-            said = "from scratch: there is no champion yet"
+            decision = "from scratch: there is no champion yet"
         else:
             settings, how = _start(settings, champion)
-            said = f"{how}: data {version.data} after {trained or 'unknown'} of champion v{champion.version}"
-        run.tags({RETRAINING: said})
-        run.dataset(settings.data.dataset, version.data, place, "training")
-        tracking.on_parent(settings, version, {"retraining/new_data": float(new)}, {RETRAINING: said})
-    print(f"glt: retraining {settings.model_name}: {said}")
-    return News(place, version.data, settings.to_json(), new)
+            decision = f"{how}: data {version.data} after {trained or 'unknown'} of champion v{champion.version}"
+        run.tags({RETRAINING: decision})
+        run.dataset(settings.data.dataset, version.data, address, "training")
+        tracking.on_parent(settings, version, {"retraining/new_data": float(has_new_data)}, {RETRAINING: decision})
+    print(f"glt: retraining {settings.model_name}: {decision}")
+    return RetrainingPlan(address, version.data, settings.to_json(), has_new_data)
 
 
 def admit(clips: Path, recipe: str, data_version: str = "", code_version: str = "") -> None:
-    """Stop before hours of training if the recordings raise an alarm (`retrain.on_alarm`).
+    """Fail before hours of training if the recordings raise an alarm (`retrain.on_alarm`).
 
     Raises:
-        GltError: they do, and the recipe does not tolerate it.
+        GltError: they raise an alarm that the recipe does not tolerate.
     """
     settings, store = load(recipe), ClipStore(clips, verify=False)
     version = versions_of(store.info, data_version, code_version)
@@ -84,7 +84,7 @@ def admit(clips: Path, recipe: str, data_version: str = "", code_version: str = 
 
 
 def _start(recipe: Recipe, champion: registry.Version) -> tuple[Recipe, str]:
-    """The recipe with what pretraining starts from, and that in words."""
+    """The recipe with `pretrain.start` filled in, and a description of that start."""
     if recipe.retrain.start == "scratch":
         return recipe, "from scratch"
     encoder = load_classifier(champion.folder())[0].encoder

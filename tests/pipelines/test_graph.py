@@ -141,22 +141,25 @@ def test_a_study_trains_its_arms_in_one_loop_and_compares_them_all(tmp_path: Pat
     assert end["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
 
 
-def test_a_retraining_looks_first_and_trains_only_on_what_is_new(tmp_path: Path) -> None:
+def test_a_retraining_checks_for_new_data_first_and_trains_only_on_new_data(tmp_path: Path) -> None:
     spec, platform = compiled(tmp_path, "gpu", "retraining")
-    assert {name.removeprefix("exec-") for name in spec["deploymentSpec"]["executors"]} == STEPS | {"look", "admit"}
+    assert {name.removeprefix("exec-") for name in spec["deploymentSpec"]["executors"]} == STEPS | {
+        "check-for-new-data",
+        "admit",
+    }
     found = tasks(spec)
     condition = next(task for name, task in found.items() if name == "condition-2" or "new-data" in str(task))
-    assert "look-Output'] == true" in condition["triggerPolicy"]["condition"]
+    assert "check-for-new-data-Output'] == true" in condition["triggerPolicy"]["condition"]
     inside = spec["components"][condition["componentRef"]["name"]]["dag"]["tasks"]
     assert STEPS - {"finetune", "promote", "finish"} <= inside.keys()
     assert "admit" in inside["disentangle"]["dependentTasks"]
     assert not inside["admit"].get("cachingOptions", {}).get("enableCache")
-    assert not found["look"].get("cachingOptions", {}).get("enableCache")
-    for name in ("ingest", "pretrain", "register"):  # what they are made from is what `look` has found
+    assert not found["check-for-new-data"].get("cachingOptions", {}).get("enableCache")
+    for name in ("ingest", "pretrain", "register"):  # their inputs are outputs of `check_for_new_data`
         given = inside[name]["inputs"]["parameters"]
         assert {given["recipe"]["componentInputParameter"], given["data_version"]["componentInputParameter"]} == {
-            "pipelinechannel--look-recipe",
-            "pipelinechannel--look-data_version",
+            "pipelinechannel--check-for-new-data-recipe",
+            "pipelinechannel--check-for-new-data-data_version",
         }
     assert {name for name in platform if "nodeSelector" in platform[name]} == TRAIN
     assert found["finish"]["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"

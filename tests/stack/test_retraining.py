@@ -53,14 +53,14 @@ def test_a_model_over_its_life(stack: Stack, recordings: Path, tmp_path: Path) -
     assert run.data.tags[RETRAINING].startswith("skipped: champion v1 was trained on data ")
     assert run.info.status == "FINISHED"
     assert run.data.metrics["retraining/new_data"] == 0
-    assert steps(again).keys() == {"look"}
+    assert steps(again).keys() == {"check_for_new_data"}
 
     fewer = without(recordings, tmp_path / "fewer.zip", lambda name: name.endswith("P001R001A121.skeleton"))
     third = local.retrain(str(fewer), recipe)
     said = run_of(third).data.tags[RETRAINING]
     assert said.startswith(f"from the encoder of {MODEL}/1: data ")
     ran = steps(third)
-    assert {"look", "ingest", "admit", "pretrain", "gate", "register"} <= ran.keys()
+    assert {"check_for_new_data", "ingest", "admit", "pretrain", "gate", "register"} <= ran.keys()
     curve = tracking.connect().get_metric_history(ran["pretrain"].info.run_id, "pretrain/loss")
     before = tracking.connect().get_metric_history(steps(first)["pretrain"].info.run_id, "pretrain/loss")
     assert len(curve) == 2  # retrain.epochs
