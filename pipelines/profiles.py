@@ -47,6 +47,7 @@ SHARED_MEMORY = "8Gi"
 CHECKPOINTS = "/tmp/glt/checkpoints"  # GLT_HOME of the image, and what a step keeps there
 TRACKING, STORES = "MLFLOW_TRACKING_URI", ("AWS_ENDPOINT_URL", "GLT_LOCKS")
 HOUR = 3600
+PAUSE = 60  # seconds before a retry
 
 
 def light(task: PipelineTask, profile: Profile, *, cached: bool = True, hours: float = 1) -> PipelineTask:
@@ -67,7 +68,7 @@ def trains(task: PipelineTask, profile: Profile, *, hours: float, nodes: int = 1
     _common(task, profile, profile.heavy if nodes == 1 else profile.light, True, hours)
     if not profile.on_cluster:
         return task
-    _retry(task, profile.retries + profile.interruptions)
+    _limit(task, profile.retries + profile.interruptions, hours)
     kubernetes.mount_pvc(task, pvc_name="glt-checkpoints", mount_path=CHECKPOINTS)
     if profile.accelerator == "gpu" and nodes == 1:
         task.set_accelerator_type(GPU_RESOURCE).set_accelerator_limit(1)
@@ -88,8 +89,7 @@ def _common(task: PipelineTask, profile: Profile, size: tuple[str, str], cached:
     task.set_cpu_request(cpu).set_cpu_limit(cpu).set_memory_request(memory).set_memory_limit(memory)
     task.set_env_variable("GLT_IMAGE", IMAGE)
     task.set_env_variable("OMP_NUM_THREADS", cpu)  # torch counts the node's cores, not the pod's
-    _retry(task, profile.retries)
-    kubernetes.set_timeout(task, int(hours * HOUR))
+    _limit(task, profile.retries, hours)
     kubernetes.use_field_path_as_env(task, env_name="GLT_RUN_ID", field_path="metadata.labels['pipeline/runid']")
     kubernetes.use_config_map_as_env(task, "glt-tracking", {TRACKING: TRACKING})
     kubernetes.use_config_map_as_env(task, "glt-tracking", {name: name for name in STORES}, optional=True)
@@ -103,5 +103,14 @@ def _common(task: PipelineTask, profile: Profile, size: tuple[str, str], cached:
     return task
 
 
-def _retry(task: PipelineTask, times: int) -> None:
-    task.set_retry(times, backoff_duration="30s", backoff_factor=2, backoff_max_duration="600s")
+def _limit(task: PipelineTask, retries: int, hours: float) -> None:
+    """Limit each attempt to so many hours, and retry a failed one after a minute.
+
+    `backoff_max_duration` becomes Argo's `retryStrategy.backoff.maxDuration`: not the longest pause, but a window since
+    the start of the first attempt, after which no attempt starts and the running one is stopped. So it holds all
+    attempts at their full length, their pauses, and as much again as one attempt for pods that wait for a node.
+    """
+    attempts, timeout = retries + 1, int(hours * HOUR)
+    window = (attempts + 1) * timeout + retries * PAUSE
+    kubernetes.set_timeout(task, timeout)
+    task.set_retry(retries, backoff_duration=f"{PAUSE}s", backoff_factor=1, backoff_max_duration=f"{window}s")

@@ -100,6 +100,22 @@ def test_a_step_that_waits_for_nodes_asks_for_no_gpu_of_its_own(tmp_path: Path) 
     assert tasks(spec)["pretrain"]["inputs"]["parameters"]["nodes"]
 
 
+@pytest.mark.parametrize("profile", ["cpu", "gpu", "gpu-nodes"])
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_the_retry_window_holds_every_attempt_at_its_full_length(tmp_path: Path, graph: str, profile: str) -> None:
+    # Argo's maxDuration counts from the start of the first attempt and is the deadline of all later ones.
+    spec, platform = compiled(tmp_path, profile, graph)
+    retried = {name: task for name, task in tasks(spec).items() if name in platform}
+    assert retried.keys() == platform.keys()
+    for name, task in retried.items():
+        policy = task["retryPolicy"]
+        attempts, timeout = policy["maxRetryCount"] + 1, int(platform[name]["activeDeadlineSeconds"])
+        pauses = policy["maxRetryCount"] * int(policy["backoffDuration"].removesuffix("s"))
+        assert attempts > 1, name
+        assert policy["backoffFactor"] == 1, name  # else the pauses add up to more
+        assert int(policy["backoffMaxDuration"].removesuffix("s")) >= (attempts + 1) * timeout + pauses, name
+
+
 @pytest.mark.parametrize("profile", sorted(PROFILES))
 def test_decisions_are_never_cached(tmp_path: Path, profile: str) -> None:
     spec, _ = compiled(tmp_path, profile)
