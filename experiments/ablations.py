@@ -30,7 +30,7 @@ from pipelines import local
 
 OUT = ROOT / "results" / "ablations"
 MINUTES = {"nw-ucla": 2.3, "sbu": 1.5, "sample": 2.0}  # an arm and seed, two at a time on 2 cores
-FOLDS = {"sbu": (1, 2, 3, 4, 5)}  # of a study; a graph each, as each has a test side of its own
+FOLDS = {"sbu": (1, 2, 3, 4, 5)}  # of a study; a graph each, as each has a test split of its own
 
 
 def main() -> None:

@@ -68,7 +68,7 @@ def store() -> Store:
     """42 clips of 1 to 20 frames by two persons, of whom the second comes late or never.
 
     Subjects 1, 2, 4 train and 3, 6 test (cross-subject); some training clips have no label, one was recorded twice
-    under two subjects of the training side, and one test clip equals a training clip.
+    under two subjects of the training split, and one test clip equals a training clip.
     """
     random = np.random.default_rng(0)
     rows, clips = [], []

@@ -11,7 +11,7 @@ from __future__ import annotations
 from glt.analysis.summary import Pretraining, training_flops
 from glt.recipe import load
 
-CLIPS = {  # on the training side (docs/checks.md), and frames, of which NTU's are assumed as in benchmarks/clips.py
+CLIPS = {  # in the training split (docs/checks.md), and frames, of which NTU's are assumed as in benchmarks/clips.py
     **{"ntu60-xsub": (40_091, 84), "ntu60-xview": (37_646, 84)},
     **{"ntu120-xsub": (63_026, 84), "ntu120-xset": (54_468, 84), "nw-ucla": (1_020, 32)},
 }

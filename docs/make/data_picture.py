@@ -41,7 +41,7 @@ def main() -> None:
         first, second = looked.pairs[["first", "second"]].iloc[0]
         for name, said in (
             (first, f"Alarm: {first} ..."),
-            (second, f"... is {second}, on the other side of the split"),
+            (second, f"... is {second}, in the other split"),
         ):
             drawn.append(_titled(data_figures.strip(*store.clip(row[name]), skeleton), said))
         (segment,) = store.info["segments"]

@@ -62,7 +62,7 @@ def picture(trained: Sequence[Trained]) -> Figure:
     ax.set_yticks(range(len(arms)), arms)
     ax.set_ylim(len(arms) - 0.5, -0.5)
     ax.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    ax.set_xlabel("linear evaluation, top-1 on the test side")
+    ax.set_xlabel("linear evaluation, top-1 on the test split")
     ax.grid(axis="x")
     ax.set_axisbelow(True)
     return figure

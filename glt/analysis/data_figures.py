@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from glt.analysis.figures import INK, LINE, MUTED, SERIES, styled, view
 from glt.data.drift import Summary
 from glt.data.layouts import Skeleton
+from glt.data.protocols import TEST, TRAIN, UNUSED
+from glt.data.splits import Splits
 
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
@@ -24,12 +26,13 @@ MOMENTS = 9  # poses of a strip
 
 
 @styled
-def lengths(frames: pd.Series, sides: NDArray[np.object_] | None, rate: float) -> Figure:
-    """How long clips are, by side: frames below, seconds above."""
+def lengths(frames: pd.Series, splits: Splits | None, rate: float) -> Figure:
+    """Histogram of clip lengths by split, in frames (lower axis) and seconds (upper axis)."""
     figure = Figure(figsize=(8.5, 2.6), layout="constrained")
     ax = figure.subplots()
-    groups = {"all": frames} if sides is None else {side: frames[sides == side] for side in ("train", "test", "unused")}
-    groups = {side: values for side, values in groups.items() if len(values)}
+    groups = {"all": frames}
+    if splits is not None:
+        groups = {split: frames[splits == split] for split in (TRAIN, TEST, UNUSED) if (splits == split).any()}
     bins = np.histogram_bin_edges(frames, bins=min(60, max(5, int(np.sqrt(len(frames))))))
     ax.hist(list(groups.values()), bins=list(bins), stacked=True, color=list(SERIES[: len(groups)]), label=list(groups))
     ax.set_xlabel("frames")

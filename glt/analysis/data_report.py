@@ -19,8 +19,9 @@ from glt.data import balance, drift, duplicates, splits
 from glt.data.clips import ClipStore
 from glt.data.drift import Summary
 from glt.data.findings import Finding
-from glt.data.protocols import protocol
+from glt.data.protocols import TEST, TRAIN, UNUSED, protocol
 from glt.data.rejects import RejectedExample, read_examples
+from glt.data.splits import Splits
 from glt.errors import GltError
 from glt.recipe import Recipe
 from glt.reporter import Reporter
@@ -39,7 +40,7 @@ class Look:
         pairs: twins, as `glt.data.duplicates.twins` gives them.
         summary: what was measured of the clips.
         reference: the same of those they were compared with, if they were.
-        sides: ``train``, ``test`` or ``unused`` for each clip; None if the protocol cannot split them.
+        splits: ``train``, ``test`` or ``unused`` for each clip; None if the protocol cannot split them.
         unsplit: why not.
     """
 
@@ -47,7 +48,7 @@ class Look:
     pairs: pd.DataFrame
     summary: Summary
     reference: Summary | None
-    sides: NDArray[np.object_] | None
+    splits: Splits | None
     unsplit: str = ""
 
 
@@ -62,9 +63,9 @@ def look(
 
     With a `memory`, a file, only clips that are new since the last look are compared with the others.
     """
-    sides, unsplit = None, ""
+    assigned, unsplit = None, ""
     try:
-        sides = splits.split(store.index, recipe.data)["side"].to_numpy(object)
+        assigned = splits.split(store.index, recipe.data)["split"].to_numpy(object)
     except GltError as error:
         unsplit = str(error)
     pairs, summary = duplicates.twins(store, reporter, memory), drift.summarise(store, reporter)
@@ -72,11 +73,11 @@ def look(
     away = f"{len(lost)} joints of the recordings have no place in layout {store.skeleton.name}"
     findings = [
         *([Finding("layout", "note", away, lost)] if lost else ()),
-        *duplicates.findings(pairs, store.index, sides),
-        *balance.findings(store.index, sides, protocol(recipe.data).column),
+        *duplicates.findings(pairs, store.index, assigned),
+        *balance.findings(store.index, assigned, protocol(recipe.data).column),
         *(drift.drift(summary, reference) if reference is not None else ()),
     ]
-    return Look(findings, pairs, summary, reference, sides, unsplit)
+    return Look(findings, pairs, summary, reference, assigned, unsplit)
 
 
 def write_data_report(out: Path, store: ClipStore, recipe: Recipe, look: Look) -> None:
@@ -101,11 +102,11 @@ def write_data_report(out: Path, store: ClipStore, recipe: Recipe, look: Look) -
             warnings=severities.count("warning"),
             findings=sorted(look.findings, key=lambda finding: _ORDER[finding.severity]),
             reference=0 if look.reference is None else sum(look.reference.labels.values()),
-            sides=_sides(look),
+            splits=_split_sizes(look),
             unsplit=look.unsplit,
             **_twins(store, look),
             lengths=figures.svg(
-                data_figures.lengths(index["length"], look.sides, skeleton.rate),
+                data_figures.lengths(index["length"], look.splits, skeleton.rate),
                 "lengths",
                 "Histogram of clip lengths.",
             ),
@@ -124,8 +125,11 @@ def write_data_report(out: Path, store: ClipStore, recipe: Recipe, look: Look) -
     artifact.write_bytes(Path(out), page.encode())
 
 
-def _sides(look: Look) -> dict[str, int] | None:
-    return None if look.sides is None else {s: int((look.sides == s).sum()) for s in ("train", "test", "unused")}
+def _split_sizes(look: Look) -> dict[str, int] | None:
+    """Clips per split; None if the clips cannot be split."""
+    if look.splits is None:
+        return None
+    return {split: int((look.splits == split).sum()) for split in (TRAIN, TEST, UNUSED)}
 
 
 def _strip(
@@ -139,21 +143,21 @@ def _twins(store: ClipStore, look: Look) -> dict[str, Any]:
     place = {name: row for row, name in enumerate(store.index["name"])}
     labels = store.index["label"]
 
-    def side(name: str) -> str:
-        return "" if look.sides is None else str(look.sides[place[name]])
+    def split_of(name: str) -> str:
+        return "" if look.splits is None else str(look.splits[place[name]])
 
     rows = []
     for pair in look.pairs.to_dict("records"):
         one, other = place[pair["first"]], place[pair["second"]]
-        sides = side(pair["first"]), side(pair["second"])
+        pair_splits = split_of(pair["first"]), split_of(pair["second"])
         rows.append(
             {
                 **pair,
-                "side": sides[0],
-                "other_side": sides[1],
+                "split": pair_splits[0],
+                "other_split": pair_splits[1],
                 "label": labels[one] or "no label",
                 "other_label": labels[other] or "no label",
-                "across": set(sides) == {"train", "test"},
+                "across": set(pair_splits) == {TRAIN, TEST},
             }
         )
     across = [row for row in rows if row["across"]]

@@ -21,7 +21,7 @@ def choose(motions: Motions, count: int = 3) -> list[int]:
     Of a class the clip of median length is taken, among those with the most persons.
     """
     index = motions.index
-    table = index[(index["side"] == "train") & (index["length"] > 1)]
+    table = index[(index["split"] == "train") & (index["length"] > 1)]
     typical = []
     for _, rows in table.groupby(table["label"].fillna("unlabelled")):
         rows = rows[rows["persons"] == rows["persons"].max()].sort_values(["length", "name"])

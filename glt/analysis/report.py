@@ -20,6 +20,7 @@ from glt.analysis import examples, figures
 from glt.analysis.page import environment
 from glt.analysis.scores import Finetuned, Score, per_class, score, summary, wilson
 from glt.data.clips import ClipStore
+from glt.data.protocols import TEST, TRAIN
 from glt.errors import GltError
 from glt.motion.disentangle import Motions
 from glt.recipe import Recipe
@@ -179,11 +180,11 @@ def _fractions(tuned: Sequence[Finetuned], total: int) -> list[FractionRow]:
 
 
 def _data(clips: ClipStore, motions: Motions) -> dict[str, Any]:
-    """Counts per class and side, rejects by check, warnings by kind."""
+    """Clips per class and split, rejected files by check, warnings by kind."""
     index, rejected = motions.index, clips.rejected
     labelled = index[index["label"].notna()]
-    table = pd.crosstab(labelled["label"], labelled["side"]).reindex(columns=["train", "test"], fill_value=0)
-    unlabelled = index[index["label"].isna()]["side"].value_counts()
+    table = pd.crosstab(labelled["label"], labelled["split"]).reindex(columns=["train", "test"], fill_value=0)
+    unlabelled = index[index["label"].isna()]["split"].value_counts()
     said = clips.index["warnings"]
     kinds = said[said != ""].str.split("; ").explode().str.split(":").str[0].value_counts()
     checks = [
@@ -195,11 +196,11 @@ def _data(clips: ClipStore, motions: Motions) -> dict[str, Any]:
         "clips": len(index),
         "hours": seconds / 3600,
         "length": [int(clips.index["length"].quantile(q)) for q in (0, 0.5, 1)],
-        "sides": {side: int((index["side"] == side).sum()) for side in ("train", "test")},
-        "groups": {side: sorted({str(g) for g in index["group"][index["side"] == side]}) for side in ("train", "test")},
+        "splits": {split: int((index["split"] == split).sum()) for split in (TRAIN, TEST)},
+        "groups": {split: sorted({str(g) for g in index["group"][index["split"] == split]}) for split in (TRAIN, TEST)},
         "classes": [(str(name), int(row["train"]), int(row["test"])) for name, row in table.iterrows()],
         "most": int(table.to_numpy().max(initial=1)),
-        "unlabelled": {side: int(unlabelled.get(side, 0)) for side in ("train", "test")},
+        "unlabelled": {split: int(unlabelled.get(split, 0)) for split in (TRAIN, TEST)},
         "checks": checks,
         "rejected": rejected.head(LISTED).to_dict("records"),
         "rejects": len(rejected),

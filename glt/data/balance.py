@@ -1,24 +1,23 @@
-"""Whether the classes, subjects and sides of a set are what a protocol needs."""
+"""Checks that the classes, subjects and splits of a data set are what a protocol needs."""
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from glt.data.findings import Finding
+from glt.data.splits import Splits
 
 FEW = 10  # labelled training clips of a class, below which its score is chance
 _UNEVEN = 10.0  # times as many clips in the largest class as in the smallest
 
 
-def findings(index: pd.DataFrame, sides: NDArray[np.object_] | None, held: str | None) -> list[Finding]:
-    """What of the labels and sides is worth knowing.
+def findings(index: pd.DataFrame, splits: Splits | None, held_out: str | None) -> list[Finding]:
+    """Findings on labels, class sizes and splits.
 
     Args:
-        index: of the clips: label, subject, camera, setup, replication.
-        sides: ``train``, ``test`` or ``unused`` for each; None if the clips cannot be split.
-        held: the column that the protocol holds out; None if it holds out none.
+        index: one row per clip with label, subject, camera, setup and replication.
+        splits: ``train``, ``test`` or ``unused`` for each clip; None if the clips cannot be split.
+        held_out: the column that the protocol holds out; None if it holds out none.
     """
     found = []
     label = index["label"]
@@ -32,14 +31,14 @@ def findings(index: pd.DataFrame, sides: NDArray[np.object_] | None, held: str |
     if len(counts) > 1 and counts.iloc[0] > _UNEVEN * counts.iloc[-1]:
         text = f"{counts.iloc[0]} recordings of {counts.index[0]}, {counts.iloc[-1]} of {counts.index[-1]}"
         found.append(Finding("balance", "warning", f"classes are uneven: {text}", (str(counts.index[-1]),)))
-    if sides is None:
+    if splits is None:
         return found
-    table = pd.crosstab(label, pd.Series(sides, index.index)).reindex(columns=["train", "test"], fill_value=0)
-    for side, other in (("train", "test"), ("test", "train")):
-        only = table.index[(table[side] > 0) & (table[other] == 0)]
+    table = pd.crosstab(label, pd.Series(splits, index.index)).reindex(columns=["train", "test"], fill_value=0)
+    for split, other in (("train", "test"), ("test", "train")):
+        only = table.index[(table[split] > 0) & (table[other] == 0)]
         if len(only):
-            severity, what = ("alarm", "cannot be learned") if side == "test" else ("warning", "are never tested")
-            text = f"{len(only)} classes stand on the {side} side only and {what}"
+            severity, what = ("alarm", "cannot be learned") if split == "test" else ("warning", "are never tested")
+            text = f"{len(only)} classes are in the {split} split only and {what}"
             found.append(Finding("classes", severity, text, tuple(map(str, only))))  # type: ignore[arg-type]
     few = table.index[(table["train"] > 0) & (table["train"] < FEW)]
     if len(few):
@@ -47,8 +46,8 @@ def findings(index: pd.DataFrame, sides: NDArray[np.object_] | None, held: str |
         found.append(Finding("classes", "warning", text, tuple(map(str, few))))
     for column in ("subject", "camera", "setup"):
         values = index[column]
-        both = set(values[sides == "train"].dropna()) & set(values[sides == "test"].dropna())
-        if both and column == held:
-            text = f"{len(both)} {column}s stand on both sides of a split that holds {column}s out"
-            found.append(Finding("sides", "alarm", text, tuple(str(value) for value in sorted(both))))
+        both = set(values[splits == "train"].dropna()) & set(values[splits == "test"].dropna())
+        if both and column == held_out:
+            text = f"{len(both)} {column}s are in both splits of a protocol that holds {column}s out"
+            found.append(Finding("overlap", "alarm", text, tuple(str(value) for value in sorted(both))))
     return found

@@ -47,8 +47,8 @@ class ClipStore:
 
     Attributes:
         index: a row a clip, sorted by name: name, segment, offset and length in its segment (frames), label (None if
-            unlabelled), subject, camera, setup, replication (whole numbers or NA), splits (the sides the data set
-            itself puts it on, ";" between them, or None), persons (how many are ever seen), source (the
+            unlabelled), subject, camera, setup, replication (whole numbers or NA), splits (names of the data
+            set's own splits that list it, ";" between them, or None), persons (how many are ever seen), source (the
             recording's file), sha256 (of frames and presence), warnings ("; " between them).
         rejected: a row a file that was not taken: source, check, reason. Check `repeat` is a clip that came twice.
         skeleton: the joints' layout.

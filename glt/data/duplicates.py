@@ -25,6 +25,7 @@ from glt.data.clips import ClipStore
 from glt.data.findings import Finding
 from glt.data.layouts import Skeleton
 from glt.data.likeness import NEAR, VERSION, apart, signature, width
+from glt.data.splits import Splits
 from glt.reporter import Reporter
 
 _NEIGHBOURS = 6
@@ -51,19 +52,19 @@ def twins(store: ClipStore, reporter: Reporter, memory: Path | None = None) -> p
     return pd.DataFrame([*exact, *found], columns=_COLUMNS)
 
 
-def leaks(pairs: pd.DataFrame, sides: pd.Series) -> pd.DataFrame:
-    """The pairs of which one trains and the other tests; `sides` gives ``train`` or ``test`` by name.
+def leaks(pairs: pd.DataFrame, splits: pd.Series) -> pd.DataFrame:
+    """The pairs of one training and one test clip; `splits` gives the split of each clip by its name.
 
     Columns as `twins`, with the training clip first, and every training copy of a test clip.
     """
-    one, other = (pairs[column].map(sides) for column in ("first", "second"))
+    one, other = (pairs[column].map(splits) for column in ("first", "second"))
     there, back = (one == "train") & (other == "test"), (one == "test") & (other == "train")
     turned = pairs[back].rename(columns={"first": "second", "second": "first"})[_COLUMNS]
     return pd.concat([pairs[there], turned], ignore_index=True)
 
 
-def findings(pairs: pd.DataFrame, index: pd.DataFrame, sides: NDArray[np.object_] | None) -> list[Finding]:
-    """What the pairs mean: copies are a warning, copies across the sides of a split are an alarm."""
+def findings(pairs: pd.DataFrame, index: pd.DataFrame, splits: Splits | None) -> list[Finding]:
+    """Findings on the pairs: a warning about duplicates, an alarm about duplicates across the splits."""
     found = []
     for kind in ("exact", "near"):
         those = pairs[pairs["kind"] == kind]
@@ -71,15 +72,15 @@ def findings(pairs: pd.DataFrame, index: pd.DataFrame, sides: NDArray[np.object_
             same = "the same bit for bit" if kind == "exact" else "nearly the same"
             text = f"{len(those)} pairs of recordings are {same}"
             found.append(Finding("twins", "warning", text, tuple(those["second"][:20])))
-    if sides is None or not len(pairs):
+    if splits is None or not len(pairs):
         return found
-    by_name = pd.Series(sides, index["name"])
+    by_name = pd.Series(splits, index["name"])
     across = leaks(pairs, by_name)
     leaked = across["second"].nunique()
     if leaked:
         labels = index.set_index("name")["label"].reindex(across["second"].unique()).fillna("no label")
         classes = ", ".join(f"{count} of {label}" for label, count in labels.value_counts().head(5).items())
-        tested = int((sides == "test").sum())
+        tested = int((splits == "test").sum())
         text = (
             f"{leaked} of {tested} test recordings have a twin that trains ({classes}): scores on them "
             "tell nothing. They are counted apart as not clean; data.deduplicate leaves the training copies out"

@@ -1,4 +1,4 @@
-"""What looking across recordings has found, for a person to judge."""
+"""Findings of the checks across recordings, for a person to judge."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from pathlib import Path
 from typing import Literal
 
 from glt import artifact
+from glt.recipe.data import FORMER_CHECKS
 
 Severity = Literal["note", "warning", "alarm"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was found.
+    """A problem, or something worth knowing, in a set of recordings.
 
     Attributes:
-        check: one word.
-        severity: a note is good to know, a warning wants a look, an alarm says that scores or models may be wrong.
-        text: what was found, and what it means.
-        names: of the clips, classes or joints concerned; the first of many.
+        check: name of the check, one word.
+        severity: a note is informative, a warning should be looked at, an alarm says that scores or models may be
+            wrong.
+        text: what was found and what it means, one sentence.
+        names: the clips, classes or joints concerned; if there are many, the first of them.
     """
 
     check: str
@@ -31,11 +33,14 @@ class Finding:
 
 
 def write(path: Path, findings: Sequence[Finding]) -> None:
-    """Keep findings as JSON."""
+    """Write findings as JSON, atomically."""
     artifact.write_json(path, [asdict(finding) for finding in findings])
 
 
 def read(path: Path) -> list[Finding]:
-    """Findings that `write` kept."""
+    """Read findings that `write` wrote; checks that have been renamed since get their present names."""
     rows = json.loads(Path(path).read_text(encoding="utf-8"))
-    return [Finding(row["check"], row["severity"], row["text"], tuple(row["names"])) for row in rows]
+    return [
+        Finding(FORMER_CHECKS.get(row["check"], row["check"]), row["severity"], row["text"], tuple(row["names"]))
+        for row in rows
+    ]

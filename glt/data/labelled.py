@@ -30,11 +30,11 @@ def draw(index: pd.DataFrame, fraction: float, seed: int) -> NDArray[np.int64]:
     takes at most one old clip's place.
 
     Args:
-        index: a row a clip: name, label (None if unlabelled), side.
+        index: one row per clip with name, label (None if unlabelled) and split.
         fraction: above 0, at most 1.
         seed: of the draw.
     """
-    train = np.flatnonzero((index["side"] == TRAIN).to_numpy(bool) & index["label"].notna().to_numpy(bool))
+    train = np.flatnonzero((index["split"] == TRAIN).to_numpy(bool) & index["label"].notna().to_numpy(bool))
     names, labels = index["name"].to_numpy()[train], index["label"].to_numpy()[train].astype(str)
     keys = np.array([hashlib.sha256(f"{seed} {name}".encode()).hexdigest() for name in names], str)
     order = np.lexsort((keys, labels))
@@ -65,7 +65,7 @@ def stored(folder: Path, index: pd.DataFrame, fraction: float, seed: int) -> NDA
     names = set(lists["name"][(lists["fraction"] == fraction) & (lists["seed"] == seed)])
     if not names:
         return None
-    listed = index["name"].isin(names) & index["label"].notna() & (index["side"] == TRAIN)
+    listed = index["name"].isin(names) & index["label"].notna() & (index["split"] == TRAIN)
     if listed.sum() != len(names):
         strange = min(names - set(index["name"][listed]))
         raise GltError(f"{folder / FILE}: {strange} is no labelled training clip; run disentangle again")

@@ -1,6 +1,6 @@
-"""Protocols: which column of a clip decides its side, and how.
+"""Protocols: which column of a clip decides its split, and how.
 
-A named protocol belongs to a data set's own numbering of subjects, cameras or setups; the general ones fit any clips
+A named protocol relies on a data set's own numbering of subjects, cameras or setups; the general ones fit any clips
 that have the column.
 """
 
@@ -40,24 +40,24 @@ _GENERAL = ("leave-one-subject-out", "random-subjects", "column", "given")
 
 @dataclass(frozen=True)
 class Protocol:
-    """How clips fall on sides.
+    """How clips are split.
 
     Attributes:
-        column: of the clip index: what is held out (``subject``, ``camera``, ...), or ``splits``, the clips' own names
-            of splits.
-        side: from a clip's value of that column to ``train``, ``test`` or ``unused``; of ``splits``, which may be
-            missing, from a set of names.
+        column: the column of the clip index that decides: what is held out (``subject``, ``camera``, ...), or
+            ``splits``, the names of the data set's own splits.
+        split: maps a clip's value of that column to ``train``, ``test`` or ``unused``; for ``splits`` it takes a set
+            of names, which may be empty.
     """
 
     column: str
-    side: Callable[[Any], str]
+    split: Callable[[Any], str]
 
 
 def protocol(data: DataConfig) -> Protocol:
-    """The protocol of a recipe.
+    """The protocol that a recipe names.
 
     Raises:
-        GltError: the format's data have no such protocol.
+        GltError: recordings of this format have no such protocol.
     """
     possible = (*_NAMED[data.format], *_GENERAL)
     if data.protocol not in possible:
@@ -65,12 +65,12 @@ def protocol(data: DataConfig) -> Protocol:
         raise GltError(f"data.protocol: {data.format} recordings have no {data.protocol}; choose {choices}")
     if data.protocol == "given":
         return Protocol("splits", lambda names: _given(names, data.given))
-    column, tests = _held_out(data)
-    return Protocol(column, lambda number: TEST if tests(number) else TRAIN)
+    column, is_test = _held_out(data)
+    return Protocol(column, lambda value: TEST if is_test(value) else TRAIN)
 
 
 def _held_out(data: DataConfig) -> tuple[str, Callable[[int], bool]]:
-    """The column that is held out, and whether a number of it tests."""
+    """The column that is held out, and a predicate that is True for its values in the test split."""
     match data.protocol:
         case "xsub":
             return "subject", lambda subject: subject not in NTU_TRAIN_SUBJECTS
@@ -90,23 +90,23 @@ def _held_out(data: DataConfig) -> tuple[str, Callable[[int], bool]]:
             assert data.column is not None
             return data.column, frozenset(data.test_values).__contains__
         case _:
-            raise GltError(f"data.protocol: {data.protocol} holds out no number of a clip")
+            raise GltError(f"data.protocol: {data.protocol} does not split by a number of a clip")
 
 
 def _uniform(seed: int, subject: int) -> float:
-    """A number in [0, 1) that this seed always gives this subject."""
-    drawn = hashlib.sha256(f"split {seed} subject {subject}".encode()).digest()[:8]
-    return int.from_bytes(drawn, "big") / 2**64
+    """A number in [0, 1) that depends on the seed and the subject alone."""
+    digest = hashlib.sha256(f"split {seed} subject {subject}".encode()).digest()[:8]
+    return int.from_bytes(digest, "big") / 2**64
 
 
 def _given(names: frozenset[str], split: str) -> str:
     """``xsub_train``, ``xsub_val``, ``xsub_test`` of the split ``xsub``; ``train1``, ``test1`` of the split ``1``."""
-    trains = bool(names & _spellings("train", split))
-    tests = bool(names & (_spellings("val", split) | _spellings("test", split)))
-    if trains and tests:
-        raise ValueError("on both sides")
-    return TRAIN if trains else TEST if tests else UNUSED
+    in_train = bool(names & _spellings("train", split))
+    in_test = bool(names & (_spellings("val", split) | _spellings("test", split)))
+    if in_train and in_test:
+        raise ValueError("in both splits")
+    return TRAIN if in_train else TEST if in_test else UNUSED
 
 
-def _spellings(side: str, split: str) -> frozenset[str]:
-    return frozenset({f"{split}_{side}", f"{side}{split}"}) if split else frozenset({side})
+def _spellings(part: str, split: str) -> frozenset[str]:
+    return frozenset({f"{split}_{part}", f"{part}{split}"}) if split else frozenset({part})

@@ -21,7 +21,7 @@ class Recording:
         skeleton: what the K joints are.
         label: class name, None if nobody said.
         subject, camera, setup, replication: what the data set numbers, None where it does not.
-        splits: the sides that the data set itself puts it on, such as ("xsub_train", "xview_val").
+        splits: names of the data set's own splits that list it, such as ("xsub_train", "xview_val").
         confidence: float32 [T, P', K] in 0 to 1, of a pose estimator; None if the sensor gives none.
         lost: joints of the file that the layout, another one than its own, has no place for.
         warnings: what a person should know although the recording is taken.

@@ -50,7 +50,7 @@ def _schema() -> Any:
             "length": number(1),
             "label": text(r"(?s).", "a class name, or none", nullable=True),
             **dict.fromkeys(("subject", "camera", "setup", "replication"), code),
-            "splits": text(r"(?s).", "names of sides, or none", nullable=True),
+            "splits": text(r"(?s).", "names of splits, or none", nullable=True),
             "persons": number(1),
             "source": text(r"(?s).", "a file"),
             "sha256": text(r"^[0-9a-f]{64}$", "64 hexadecimal digits"),

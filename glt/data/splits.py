@@ -1,7 +1,7 @@
-"""Splits: the side of each clip, the group that validation holds out with it, and whether its content leaks.
+"""Splits: which clips train and which test, the groups that validation holds out, and the test clips that leak.
 
-The side that a protocol gives a clip depends on the clip's own columns alone, so no clip changes side as data grow.
-The one exception is `deduplicated`, which asks what other clips hold, and is kept apart for that reason.
+The split of a clip follows from its own columns alone, so it never changes as data grow. The exception is
+`deduplicate`, which looks at the content of other clips and is therefore a function of its own.
 """
 
 from __future__ import annotations
@@ -15,120 +15,124 @@ from glt.data.protocols import protocol as protocol
 from glt.errors import GltError
 from glt.recipe import DataConfig
 
-Sides = NDArray[np.object_]
-PARTS = 5  # groups of clips of which nothing else is known
-_NAMED_AFTER = {"xsub": "subject", "xview": "camera", "xset": "setup"}
+Splits = NDArray[np.object_]  # [n] of TRAIN, TEST or UNUSED, one per clip
+CONTENT_GROUPS = 5  # validation groups of clips that have no number to group by
+_GROUP_COLUMN = {"xsub": "subject", "xview": "camera", "xset": "setup"}  # by the name of a given split
 
 
 def split(index: pd.DataFrame, data: DataConfig) -> pd.DataFrame:
-    """What a recipe makes of a clip index: columns side, group and clean, a row a clip.
+    """Split the clips of an index: one row per clip with the columns split, group and clean.
 
     Raises:
-        GltError: as `sides`; or deduplication leaves no training clip.
+        GltError: see `assign`; or deduplication leaves no training clip.
     """
-    side, group = sides(index, data), groups(index, data)
+    assigned, group = assign(index, data), groups(index, data)
     if data.deduplicate:
-        side = deduplicated(index, side)
-        if TRAIN not in side:
+        assigned = deduplicate(index, assigned)
+        if TRAIN not in assigned:
             raise GltError(
-                "data.deduplicate: the content of every training clip stands on the test side, too; "
+                "data.deduplicate: every training clip has the same content as a test clip; "
                 "add other recordings, or set it to false"
             )
-    return pd.DataFrame({"side": side, "group": group, "clean": clean(index, side)}, index=index.index)
+    columns = {"split": assigned, "group": group, "clean": clean_mask(index, assigned)}
+    return pd.DataFrame(columns, index=index.index)
 
 
-def sides(index: pd.DataFrame, data: DataConfig) -> Sides:
-    """``train``, ``test`` or ``unused`` for each row of a clip index; of the row's own columns alone.
+def assign(index: pd.DataFrame, data: DataConfig) -> Splits:
+    """``train``, ``test`` or ``unused`` for each row of a clip index, from that row's own columns alone.
 
     Raises:
-        GltError: the format has no such protocol, a clip lacks the number that it splits by, a clip is given on both
-            sides, or a side stays empty.
+        GltError: the format has no such protocol, a clip lacks the number that the protocol splits by, the data set
+            lists a clip in both splits, or a split is empty.
     """
     chosen = protocol(data)
     if chosen.column == "splits":
-        return _given_sides(index, data)
-    held = _numbers(index, chosen.column, data)
-    result = np.array([chosen.side(int(value)) for value in held], object)
-    there = _some(held)
-    for side in (TRAIN, TEST):
-        if side not in result:
+        return _assign_given(index, data)
+    values = _complete_column(index, chosen.column, data)
+    assigned = np.array([chosen.split(int(value)) for value in values], object)
+    examples = _examples(values)
+    for split in (TRAIN, TEST):
+        if split not in assigned:
             raise GltError(
-                f"data.protocol {data.split}: no clip on the {side} side ({chosen.column} numbers: {there}); "
-                f"add recordings of another {chosen.column}, or change data.protocol or its fields"
+                f"data.protocol {data.protocol_name}: no clip in the {split} split "
+                f"({chosen.column} numbers: {examples}); add recordings of another {chosen.column}, "
+                "or change data.protocol or its fields"
             )
-    return result
+    return assigned
 
 
 def groups(index: pd.DataFrame, data: DataConfig) -> NDArray[np.int64]:
-    """What validation folds hold out together: whatever the test side changes, so that they ask the same of a model.
+    """The validation group of each clip [n]: validation holds out what the test split holds out.
 
-    That is the number that the protocol splits by: the subject, camera, setup, pair or replication of each clip. Of
-    `given` splits it is what their name stands for (``xsub`` the subject, ``xview`` the camera, ``xset`` the setup),
-    else the subject, where every used clip has that number; where none is known, one of five parts by content, so
-    that equal clips stay together. A clip that is not used and has no number is of group -1.
+    The group is the number that the protocol splits by: the clip's subject, camera, setup, pair or replication. For
+    `given` splits it is what the name of the split stands for (``xsub`` the subject, ``xview`` the camera, ``xset``
+    the setup), else the subject, provided that every clip in use has that number. Where none is known, clips are
+    grouped into `CONTENT_GROUPS` by content, so that equal clips stay together. An unused clip without a number has
+    group -1.
 
     Raises:
-        GltError: as `sides`.
+        GltError: see `assign`.
     """
     column = protocol(data).column
     if column != "splits":
-        return _numbers(index, column, data)
-    used = _given_sides(index, data) != UNUSED
-    for candidate in (_NAMED_AFTER.get(data.given, "subject"), "subject"):
-        if candidate in index and index[candidate][used].notna().all():
+        return _complete_column(index, column, data)
+    in_use = _assign_given(index, data) != UNUSED
+    for candidate in (_GROUP_COLUMN.get(data.given, "subject"), "subject"):
+        if candidate in index and index[candidate][in_use].notna().all():
             return index[candidate].fillna(-1).to_numpy(np.int64)
-    return np.array([int(content[:8], 16) % PARTS for content in index["sha256"]], np.int64)
+    return np.array([int(sha256[:8], 16) % CONTENT_GROUPS for sha256 in index["sha256"]], np.int64)
 
 
-def deduplicated(index: pd.DataFrame, sides: Sides) -> Sides:
-    """The sides, but a training clip whose very content (sha256) also stands on the test side is ``unused``.
+def deduplicate(index: pd.DataFrame, assigned: Splits) -> Splits:
+    """The splits with every training clip ``unused`` whose content (sha256) is also that of a test clip.
 
-    Unlike `sides` this depends on other clips: a training clip is given up when its twin is added to the test side.
-    The test side never changes by it.
+    Unlike `assign` this depends on other clips: adding a copy to the test split removes a training clip. The test
+    split itself never changes.
     """
-    leaks = index["sha256"].isin(index["sha256"][sides == TEST]).to_numpy(bool)
-    return np.where((sides == TRAIN) & leaks, UNUSED, sides)
+    leaks = index["sha256"].isin(index["sha256"][assigned == TEST]).to_numpy(bool)
+    return np.where((assigned == TRAIN) & leaks, UNUSED, assigned)
 
 
-def clean(index: pd.DataFrame, sides: Sides) -> NDArray[np.bool_]:
-    """False for a test clip whose very content (sha256) also stands on the train side, True for all others."""
-    on_both = index["sha256"].isin(index["sha256"][sides == TRAIN]).to_numpy(bool)
-    kept: NDArray[np.bool_] = ~((sides == TEST) & on_both)
-    return kept
+def clean_mask(index: pd.DataFrame, assigned: Splits) -> NDArray[np.bool_]:
+    """False for a test clip whose content (sha256) is also that of a training clip, True for all others; [n]."""
+    in_training = index["sha256"].isin(index["sha256"][assigned == TRAIN]).to_numpy(bool)
+    mask: NDArray[np.bool_] = ~((assigned == TEST) & in_training)
+    return mask
 
 
-def _numbers(index: pd.DataFrame, column: str, data: DataConfig) -> NDArray[np.int64]:
-    """A column that no clip may lack."""
+def _complete_column(index: pd.DataFrame, column: str, data: DataConfig) -> NDArray[np.int64]:
+    """A column as numbers; a GltError names the first clip that lacks one."""
     missing = index["name"][index[column].isna()]
     if len(missing):
         raise GltError(f"clip {missing.iloc[0]}: no {column}, which {data.protocol} splits by; change data.protocol")
     return index[column].to_numpy(np.int64)
 
 
-def _given_sides(index: pd.DataFrame, data: DataConfig) -> Sides:
-    side = protocol(data).side
-    named = index["splits"] if "splits" in index else pd.Series(None, index.index, object)
-    names = [frozenset(text.split(";")) - {""} if isinstance(text, str) else frozenset() for text in named]
-    result = np.empty(len(index), object)
-    for number, of_clip in enumerate(names):
+def _assign_given(index: pd.DataFrame, data: DataConfig) -> Splits:
+    """`assign` for splits that the data set itself lists."""
+    split_of = protocol(data).split
+    column = index["splits"] if "splits" in index else pd.Series(None, index.index, object)
+    names = [frozenset(text.split(";")) - {""} if isinstance(text, str) else frozenset() for text in column]
+    assigned = np.empty(len(index), object)
+    for row, clip_names in enumerate(names):
         try:
-            result[number] = side(of_clip)
+            assigned[row] = split_of(clip_names)
         except ValueError:
             raise GltError(
-                f"clip {index['name'].iloc[number]}: on both sides of the split {data.given or 'given'} "
-                f"({', '.join(sorted(of_clip))}); mend the recordings' splits, or change data.protocol"
+                f"clip {index['name'].iloc[row]}: in both the training and the test split of {data.given or 'given'} "
+                f"({', '.join(sorted(clip_names))}); correct the recordings' splits, or change data.protocol"
             ) from None
-    there = _some(frozenset().union(*names))
-    for wanted in (TRAIN, TEST):
-        if wanted not in result:
+    examples = _examples(frozenset().union(*names))
+    for split in (TRAIN, TEST):
+        if split not in assigned:
             raise GltError(
-                f"data.given {data.given!r}: no clip on the {wanted} side (names of splits: {there}); "
+                f"data.given {data.given!r}: no clip in the {split} split (names of splits: {examples}); "
                 "name one of these splits, or change data.protocol"
             )
-    return result
+    return assigned
 
 
-def _some(values: object) -> str:
-    """A few of the values, for a message."""
-    found = sorted(set(values))  # type: ignore[call-overload]
-    return ", ".join(map(str, found[:10])) + (", ..." if len(found) > 10 else "") or "none"
+def _examples(values: object) -> str:
+    """Up to ten of the values, for a message."""
+    ordered = sorted(set(values))  # type: ignore[call-overload]
+    return ", ".join(map(str, ordered[:10])) + (", ..." if len(ordered) > 10 else "") or "none"

@@ -259,6 +259,6 @@ def in_order(findings: Sequence[Finding] | None, rules: GateConfig) -> Check:
 
 
 def _leak(evidence: Evidence) -> Check:
-    """It decides nothing, for the gate does not look at the test side; but nobody should read test scores without."""
+    """It decides nothing, for the gate does not look at the test split; but nobody should read test scores without."""
     leaks = [finding.text for finding in evidence.findings or () if finding.check == "leak"]
     return Check("leak", True, leaks[0] if leaks else "no test clip is known to stand in training, too")

@@ -117,10 +117,10 @@ def _turned(points: Floats, cos: Floats, sin: Floats, up: int) -> Floats:
 
 
 def write_motions(clips: ClipStore, recipe: Recipe, out: Path, info: Mapping[str, Any], reporter: Reporter) -> None:
-    """Disentangle every clip, split them, fit the displacement bins on the training side, seal the folder at `out`.
+    """Disentangle every clip, split them, fit the displacement bins on the training split, seal the folder at `out`.
 
     Raises:
-        GltError: the protocol leaves a side of the split empty.
+        GltError: the protocol leaves a split empty.
     """
     index = clips.index.assign(**splits.split(clips.index, recipe.data))
     index["offset"] = index["length"].cumsum() - index["length"]
@@ -130,7 +130,7 @@ def write_motions(clips: ClipStore, recipe: Recipe, out: Path, info: Mapping[str
         index.drop(columns="segment").to_parquet(folder / "clips.parquet", index=False)
         artifact.write_json(folder / "skeleton.json", clips.skeleton.to_dict())
         labelled.write(folder, index, [*labelled.TRIALS, *product(recipe.fractions, recipe.seeds)])
-        bins = _fit(folder / "tokens.npy", present, index[index["side"] == "train"], recipe.motion)
+        bins = _fit(folder / "tokens.npy", present, index[index["split"] == "train"], recipe.motion)
         artifact.write_json(folder / "displacement.json", bins.to_dict())
 
 
@@ -173,7 +173,7 @@ class Motions:
     """A folder of motions, read.
 
     Attributes:
-        index: a row a clip: name, offset, length, label (or None), side, group, clean, ...
+        index: a row a clip: name, offset, length, label (or None), split, group, clean, ...
         skeleton: the joints' layout.
         bins: displacement classes.
         info: what the folder was made from.
@@ -185,7 +185,8 @@ class Motions:
         self.path = Path(path)
         self.info = artifact.open_artifact(self.path, "motions", verify=verify)
         self.digest = artifact.digest(self.path)
-        self.index = pd.read_parquet(self.path / "clips.parquet")
+        # Motions written before the column was renamed have `side`.
+        self.index = pd.read_parquet(self.path / "clips.parquet").rename(columns={"side": "split"})
         self.skeleton = Skeleton.from_dict(json.loads((self.path / "skeleton.json").read_text()))
         self.bins = Bins.from_dict(json.loads((self.path / "displacement.json").read_text()))
         self._tokens = Rows(self.path / "tokens.npy")
@@ -223,19 +224,19 @@ class Motions:
         order = [joint for joint in range(len(joints)) if joint != self.skeleton.centre]
         return (*range(self.worlds), *(self.worlds + order.index(joints[joint]) for joint in order))
 
-    def numbers(self, side: str, *, labelled: bool = False) -> NDArray[np.int64]:
-        """Row numbers of the clips of a side (``train``, ``test`` or ``unused``), of the labelled ones if asked.
+    def numbers(self, split: str, *, labelled: bool = False) -> NDArray[np.int64]:
+        """Row numbers of the clips of a split (``train``, ``test`` or ``unused``), of the labelled ones if asked.
 
         Raises:
             GltError: there are none.
         """
-        chosen = self.index["side"] == side
+        chosen = self.index["split"] == split
         if labelled:
             chosen &= self.index["label"].notna()
         numbers = np.flatnonzero(chosen.to_numpy())
         if not len(numbers):
             which = "labelled clip" if labelled else "clip"
-            raise GltError(f"{self.path}: no {which} on the {side} side; add some, or change the protocol")
+            raise GltError(f"{self.path}: no {which} in the {split} split; add some, or change the protocol")
         return numbers
 
     def labels(self, numbers: NDArray[np.int64]) -> NDArray[np.str_]:

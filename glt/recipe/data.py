@@ -12,6 +12,7 @@ Protocol = Literal[
     "xsub", "xview", "xset", "cross-view", "5-fold", "leave-one-subject-out", "random-subjects", "column", "given"
 ]
 Number = Annotated[int, Field(ge=0, lt=2**63)]
+FORMER_CHECKS = {"sides": "overlap", "twins": "duplicates"}  # checks of recordings that older files know by other names
 # The fields that only some protocols have.
 _FIELDS_OF: dict[str, tuple[str, ...]] = {
     "5-fold": ("fold",),
@@ -77,13 +78,13 @@ class DataConfig(Section):
     test_share: float = Field(0.2, gt=0, lt=1, description="random-subjects: share of the subjects that test")
     split_seed: Seed = Field(0, description="random-subjects: another number is another draw")
     column: Literal["subject", "camera", "setup", "replication"] | None = Field(
-        None, description="column: the number of a clip that decides its side"
+        None, description="column: the number of a clip that decides its split"
     )
     test_values: tuple[Number, ...] = Field((), description="column: the numbers whose clips test")
     given: str = Field(
         "", pattern=r"^[A-Za-z0-9_-]*$", description="given: which of the data set's own splits, as `xsub`; or its only"
     )
-    deduplicate: bool = Field(False, description="leave training clips out whose content stands on the test side, too")
+    deduplicate: bool = Field(False, description="leave out training clips whose content is in the test split too")
     persons: int = Field(1, ge=1, le=4, description="P: persons kept of a recording")
     bodies: Literal["active", "first"] = Field(
         "active", description="which ones: those that move most, or those that the file names first (authors)"
@@ -107,8 +108,8 @@ class DataConfig(Section):
         return self
 
     @property
-    def split(self) -> str:
-        """The protocol with what distinguishes its test side, as in ``5-fold-2``, ``column-camera-1-3``."""
+    def protocol_name(self) -> str:
+        """The protocol and what determines its test split, as in ``5-fold-2``, ``column-camera-1-3``."""
         distinct: dict[str, list[object]] = {
             "5-fold": [self.fold],
             "leave-one-subject-out": [self.held],

@@ -69,13 +69,13 @@ class Recipe(Section):
 
     @property
     def model_name(self) -> str:
-        """Registered model: glt-<dataset>-<split>; a fold has a model of its own, as its test side is its own."""
+        """Registered model: glt-<dataset>-<protocol>; a fold has a model of its own, as its test split is its own."""
         return f"glt-{self.experiment}"
 
     @property
     def experiment(self) -> str:
         """MLflow experiment: <dataset>-<split>."""
-        return f"{self.data.dataset}-{self.data.split}"
+        return f"{self.data.dataset}-{self.data.protocol_name}"
 
     def to_json(self) -> str:
         """Canonical text: equal recipes give equal text."""

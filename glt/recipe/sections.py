@@ -5,10 +5,11 @@ Sections, equations and tables quoted below are those of the paper (ECCV 2022).
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from glt.recipe.data import FORMER_CHECKS
 from glt.recipe.section import Section
 
 Pool = Literal["mean", "max", "min", "std"]
@@ -186,7 +187,7 @@ class FinetuneConfig(Section):
 
 
 class GateConfig(Section):
-    """When a new version replaces the champion. The gate's split is the probe's validation, never the test side."""
+    """When a new version replaces the champion. The gate's split is the probe's validation, never the test split."""
 
     alpha: float = Field(0.05, gt=0, lt=1, description="significance level of the one-sided paired test")
     class_drop: float = Field(0.15, ge=0, le=1, description="by which a class may be recalled worse than before")
@@ -194,6 +195,11 @@ class GateConfig(Section):
     latency_ratio: float = Field(1.5, gt=0, description="of one clip on one thread, to the champion's")
     latency_ms: float | None = Field(None, gt=0, description="the same, in milliseconds")
     tolerated: tuple[str, ...] = Field(("leak",), description="checks of recordings whose alarms stop no promotion")
+
+    @field_validator("tolerated", mode="before")
+    @classmethod
+    def _rename_checks(cls, checks: Any) -> Any:
+        return [FORMER_CHECKS.get(check, check) for check in checks] if isinstance(checks, (list, tuple)) else checks
 
 
 class RetrainConfig(Section):

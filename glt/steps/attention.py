@@ -32,7 +32,7 @@ def attention(
     attention.npz holds the averages, attention.json the attended frame distances.
 
     Args:
-        motions: folder of motions; clips of its test side, evenly chosen, are attended to.
+        motions: folder of motions; clips of its test split, evenly chosen, are attended to.
         encoder: folder of the encoder.
         out: where the figures go.
         against: folder of a second encoder, whose attended distances are drawn beside those of the first.

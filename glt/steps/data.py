@@ -137,11 +137,11 @@ def disentangle(
 ) -> dict[str, float]:
     """Split clips into global translation and local motion: the ``motions`` artifact at `out`.
 
-    Also splits them by the recipe's protocol, fits the displacement bins on the training side, and draws a clip as it
+    Also splits them by the recipe's protocol, fits the displacement bins on the training split, and draws a clip as it
     is, disentangled and augmented.
 
     Raises:
-        GltError: the protocol leaves a side empty.
+        GltError: the protocol leaves a split empty.
     """
     settings = load(recipe)
     store = ClipStore(clips)
@@ -153,11 +153,11 @@ def disentangle(
         index = motions.index
         for number in examples.choose(motions):
             run.figure(examples.draw(store, motions, settings, number), f"motion-{index['name'][number]}.png")
-        side = index["side"]
+        split = index["split"]
         metrics = {
-            "data/train": float((side == "train").sum()),
-            "data/test": float((side == "test").sum()),
-            "data/unused": float((side == "unused").sum()),
+            "data/train": float((split == "train").sum()),
+            "data/test": float((split == "test").sum()),
+            "data/unused": float((split == "unused").sum()),
             "data/leaked": float((~index["clean"]).sum()),
         }
         run.metrics(metrics)

@@ -91,7 +91,7 @@ def linear_probe(
     """Linear evaluation of the frozen encoder: the ``classifier`` artifact at `out`.
 
     Raises:
-        GltError: no labelled clip on a side, or one class only.
+        GltError: no labelled clip in a split, or one class only.
     """
     settings, data = load(recipe), Motions(motions)
     version = versions_of(data.info, data_version, code_version)
@@ -142,7 +142,7 @@ def finetune(
         code_version: hash of the source tree; computed if not given.
 
     Raises:
-        GltError: a fraction out of range, no labelled clip on a side, one class only, or a loss that is not finite.
+        GltError: a fraction out of range, no labelled clip in a split, one class only, or a loss that is not finite.
         Interrupted: SIGTERM came; the state is saved.
     """
     if not 0 < fraction <= 1:

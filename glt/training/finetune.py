@@ -38,7 +38,7 @@ def draw_labelled(motions: Motions, fraction: float, seed: int) -> Numbers:
     """Row numbers of the training clips whose labels are used: the list kept with the motions, see `glt.data.labelled`.
 
     Raises:
-        GltError: no labelled clip on the train side.
+        GltError: no labelled clip in the train split.
     """
     motions.numbers("train", labelled=True)
     kept = labelled_lists.stored(motions.path, motions.index, fraction, seed)
@@ -58,7 +58,7 @@ def finetune(
     """Train encoder and classifier on `fraction` of the labels; measure the last epoch on the test clips.
 
     Raises:
-        GltError: no labelled clip on a side, one class only, or a loss that is not finite.
+        GltError: no labelled clip in a split, one class only, or a loss that is not finite.
         Interrupted: SIGTERM came; the state is saved.
     """
     config = recipe.finetune

@@ -34,7 +34,7 @@ def pretrain(
     checkpoint: Checkpoint,
     start: GLTransformer | None = None,
 ) -> tuple[GLTransformer, list[dict[str, float]]]:
-    """Train the encoder on all clips of the training side, labelled or not.
+    """Train the encoder on all clips of the training split, labelled or not.
 
     A batch is the same whatever the number of processes: each takes a share of it of about as many frames, and the
     loss divides by what the whole batch holds. So are, but for rounding, the weights, if nothing is dropped out.

@@ -1,7 +1,7 @@
 """Linear evaluation: a linear classifier on features of the frozen encoder (paper, Sec. 4.1).
 
 Choices (the regularisation) and the promotion gate look at validation predictions only: each labelled training clip is
-predicted by a classifier fitted without its group (its subject, camera, ...: what the protocol's test side changes).
+predicted by a classifier fitted without its group (its subject, camera, ...: what the protocol's test split changes).
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def probe(encoder: GLTransformer, motions: Motions, recipe: Recipe, device: torc
     """Fit and measure the probe; the encoder's weights do not change.
 
     Raises:
-        GltError: no labelled clip on a side, or one class only.
+        GltError: no labelled clip in a split, or one class only.
     """
     train, test = motions.numbers("train", labelled=True), motions.numbers("test", labelled=True)
     labels, classes = motions.labels(train), training_classes(motions)

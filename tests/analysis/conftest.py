@@ -99,7 +99,7 @@ def make_run(folder: Path, recipe: Recipe, source: Path) -> Run:
     info = {"data_version": "d0", "code_version": "c0", "mlflow_run_id": "r0"}
     with artifact.create(folder / "encoder", "encoder", info) as draft:
         artifact.write_json(draft / "history.json", history)
-    test, train = (_answers(motions, side) for side in ("test", "train"))
+    test, train = (_answers(motions, split) for split in ("test", "train"))
     metrics = _metrics("probe/top1", test) | _metrics("knn/top1", test) | _metrics("probe/untrained_top1", test)
     with artifact.create(folder / "classifier", "classifier", info) as draft:
         test.to_parquet(draft / "predictions.parquet")
@@ -121,9 +121,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return make_run(folder, recipe, recordings(folder / "recordings.zip"))
 
 
-def _answers(motions: Motions, side: str) -> pd.DataFrame:
+def _answers(motions: Motions, split: str) -> pd.DataFrame:
     """Right but for every fourth clip."""
-    numbers = motions.numbers(side, labelled=True)
+    numbers = motions.numbers(split, labelled=True)
     labels = motions.labels(numbers)
     classes = np.unique(labels)
     other = classes[(np.searchsorted(classes, labels) + 1) % len(classes)]

@@ -52,7 +52,7 @@ def page(folder: Path, store: ClipStore, recipe: Recipe | None = None, reference
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> ClipStore:
-    """Sixty takes; one comes again on the other side of a split by subject, one nearly."""
+    """Sixty takes; one comes again in the other split by subject, one nearly."""
     takes = stores.recordings(60)
     again = replace(takes[0], name="again", subject=7)
     nearly = replace(takes[11], name="nearly", frames=takes[11].frames + np.float32(0.5), label="class 0")

@@ -127,7 +127,7 @@ def test_without_leak_and_without_fine_tuning(tmp_path: Path) -> None:
 
 def test_unlabelled_clips_are_counted(run: Run, tmp_path: Path) -> None:
     clips, motions = run.clips, Motions(run.motions.path)
-    hidden = np.flatnonzero(motions.index["side"] == "train")[:5]
+    hidden = np.flatnonzero(motions.index["split"] == "train")[:5]
     motions.index.loc[hidden, "label"] = None
     text = page(tmp_path / "report.html", run, clips=clips, motions=motions).text
     assert "5 training clips carry no label" in text
@@ -151,7 +151,7 @@ def test_examples_are_training_clips_of_different_classes_that_move_ever_less(ru
     numbers = examples.choose(run.motions)
     rows = run.motions.index.iloc[numbers]
     assert rows["label"].nunique() == 3
-    assert set(rows["side"]) == {"train"}
+    assert set(rows["split"]) == {"train"}
     assert rows["label"].tolist() == ["drop trash", "pick up with two hands", "pick up with one hand"]
     figure = examples.draw(run.clips, run.motions, run.recipe, numbers[0])
     assert figure.get_suptitle().startswith("drop trash (a03_")

@@ -11,7 +11,7 @@ def index(rows: list[tuple[str | None, int, int]]) -> pd.DataFrame:
     return table.assign(setup=pd.NA, replication=pd.NA).astype({"subject": "Int64", "camera": "Int64"})
 
 
-def sides(train: int, test: int) -> np.ndarray:
+def splits(train: int, test: int) -> np.ndarray:
     return np.array(["train"] * train + ["test"] * test, object)
 
 
@@ -26,25 +26,25 @@ def said(
 
 def test_an_even_set_has_nothing_to_say() -> None:
     rows = sorted(EVEN, key=lambda row: row[2])
-    assert said(rows, sides(20, 20), "camera") == set()
+    assert said(rows, splits(20, 20), "camera") == set()
 
 
-def test_a_class_of_one_side_is_named() -> None:
+def test_a_class_of_one_split_is_named() -> None:
     rows = [*[("a", 1, 1)] * 10, *[("b", 1, 1)] * 10, *[("a", 2, 1)] * 5, *[("c", 2, 1)] * 5]
-    found = {(f.check, f.severity): f for f in findings(index(rows), sides(20, 10), "subject")}
+    found = {(f.check, f.severity): f for f in findings(index(rows), splits(20, 10), "subject")}
     assert found["classes", "alarm"].names == ("c",)
     assert found["classes", "warning"].names == ("b",)
 
 
-def test_subjects_on_both_sides_are_an_alarm_only_where_they_are_held_out() -> None:
+def test_subjects_in_both_splits_are_an_alarm_only_where_they_are_held_out() -> None:
     rows = sorted(EVEN, key=lambda row: row[2])
-    assert ("sides", "alarm") in said(rows, sides(20, 20), "subject")
-    assert ("sides", "alarm") not in said(rows, sides(20, 20), "camera")
+    assert ("overlap", "alarm") in said(rows, splits(20, 20), "subject")
+    assert ("overlap", "alarm") not in said(rows, splits(20, 20), "camera")
 
 
 def test_few_clips_of_a_class_and_uneven_classes_are_warnings() -> None:
     rows = [*[("a", 1, 1)] * 60, *[("b", 1, 1)] * 3, *[("a", 2, 1)] * 3, *[("b", 2, 1)] * 2]
-    assert said(rows, sides(63, 5), "subject") == {("classes", "warning"), ("balance", "warning")}
+    assert said(rows, splits(63, 5), "subject") == {("classes", "warning"), ("balance", "warning")}
 
 
 def test_unlabelled_recordings_are_counted() -> None:

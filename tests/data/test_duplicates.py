@@ -78,11 +78,11 @@ def test_a_leak_is_a_pair_across_the_sides_with_the_training_clip_first(tmp_path
         [["a", "b", "exact", 0.0], ["c", "a", "near", 0.004], ["b", "d", "near", 0.001], ["e", "a", "exact", 0.0]],
         columns=["first", "second", "kind", "distance"],
     )
-    sides = pd.Series({"a": "train", "b": "test", "c": "test", "d": "test", "e": "unused"})
-    found = leaks(pairs, sides)
+    splits = pd.Series({"a": "train", "b": "test", "c": "test", "d": "test", "e": "unused"})
+    found = leaks(pairs, splits)
     assert found[["first", "second"]].to_numpy().tolist() == [["a", "b"], ["a", "c"]]
     index = pd.DataFrame({"name": list("abcde"), "label": ["x", "x", "y", None, "y"]})
-    said = duplicates.findings(pairs, index, sides.to_numpy())
+    said = duplicates.findings(pairs, index, splits.to_numpy())
     assert [(finding.check, finding.severity) for finding in said] == [
         *[("twins", "warning")] * 2,
         ("leak", "alarm"),

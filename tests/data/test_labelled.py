@@ -31,7 +31,7 @@ CLIPS = st.lists(
 
 
 def table(clips: list[tuple[str | None, str]], first: int = 0) -> pd.DataFrame:
-    frame = pd.DataFrame(clips, columns=["label", "side"], dtype=object)
+    frame = pd.DataFrame(clips, columns=["label", "split"], dtype=object)
     return frame.assign(name=[f"clip{first + number:03d}" for number in range(len(frame))])
 
 
@@ -46,7 +46,7 @@ def test_every_class_gives_its_share_and_at_least_one(
     clips: list[tuple[str | None, str]], fraction: float, seed: int
 ) -> None:
     index = table(clips)
-    train = index[(index["side"] == "train") & index["label"].notna()].set_index("name")
+    train = index[(index["split"] == "train") & index["label"].notna()].set_index("name")
     chosen = train.loc[sorted(drawn(index, fraction, seed))]  # a KeyError if any is of no such clip
     wanted = {label: max(1, round(fraction * count)) for label, count in train["label"].value_counts().items()}
     assert chosen["label"].value_counts().to_dict() == wanted
@@ -146,7 +146,7 @@ def test_the_draw_is_the_same_in_every_process() -> None:
     root = Path(__file__).parents[2]
     code = (
         "import pandas as pd; from glt.data import labelled\n"
-        "index = pd.DataFrame({'name': [f'clip{n:03d}' for n in range(50)], 'side': 'train'})\n"
+        "index = pd.DataFrame({'name': [f'clip{n:03d}' for n in range(50)], 'split': 'train'})\n"
         "index['label'] = ['a', 'b'] * 25\n"
         "print(*labelled.draw(index, 0.2, 5))"
     )

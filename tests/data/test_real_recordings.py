@@ -89,15 +89,15 @@ def toes_point_forward(clips: ClipStore) -> float:
 
 def test_nw_ucla_counts(nw_ucla: ClipStore) -> None:
     index = nw_ucla.index
-    sides = splits.sides(index, recipe("nw-ucla", "cross-view").data)
-    clean = splits.clean(index, sides)
+    assigned = splits.assign(index, recipe("nw-ucla", "cross-view").data)
+    clean = splits.clean_mask(index, assigned)
     assert (len(index), len(nw_ucla.rejected), index["label"].nunique()) == (1484, 0, 10)
-    assert Counter(sides) == {"train": 1020, "test": 464}
+    assert Counter(assigned) == {"train": 1020, "test": 464}
     assert (~clean).sum() == 95
     without = splits.split(index, recipe("nw-ucla", "cross-view", deduplicate=True).data)
-    assert Counter(without["side"]) == {"train": 925, "test": 464, "unused": 95}
+    assert Counter(without["split"]) == {"train": 925, "test": 464, "unused": 95}
     assert without["clean"].all()
-    assert (without["side"] == "test").tolist() == (sides == "test").tolist()
+    assert (without["split"] == "test").tolist() == (assigned == "test").tolist()
     assert set(index["label"][~clean]) == {"pick up with two hands", "drop trash"}
     assert index["warnings"][index["length"] == 1].tolist() == ["short: 1 frames, fewer than 2"] * 2
 
@@ -114,7 +114,7 @@ def test_sbu_counts_and_folds(sbu: ClipStore) -> None:
     assert (len(sbu.index), len(sbu.rejected), sbu.index["label"].nunique()) == (282, 0, 8)
     assert sbu.index["subject"].nunique() == 21
     assert sbu.index["persons"].eq(2).all()
-    tests = [splits.sides(sbu.index, recipe("sbu", "5-fold", fold=fold).data) == "test" for fold in range(1, 6)]
+    tests = [splits.assign(sbu.index, recipe("sbu", "5-fold", fold=fold).data) == "test" for fold in range(1, 6)]
     assert np.sum(tests, axis=0).tolist() == [1] * 282
 
 
@@ -162,14 +162,14 @@ def test_ntu_is_in_metres_and_faces_forward(ntu: ClipStore) -> None:
 )
 @pytest.mark.parametrize("format", ["ntu", "pyskl", "table"])
 def test_ntu_protocols_give_the_published_counts(format: str, names: str, protocol: str, train: int, test: int) -> None:
-    sides = splits.sides(ntu_names(names), recipe(format, protocol).data)
-    assert Counter(sides) == {"train": train, "test": test}
+    assigned = splits.assign(ntu_names(names), recipe(format, protocol).data)
+    assert Counter(assigned) == {"train": train, "test": test}
 
 
 def test_five_percent_of_ntu_s_labels_are_drawn_alike_of_every_class() -> None:
     index = ntu_names("ntu60")
-    index = index.assign(side=splits.sides(index, recipe("ntu", "xsub").data))
-    train = index[index["side"] == "train"]
+    index = index.assign(split=splits.assign(index, recipe("ntu", "xsub").data))
+    train = index[index["split"] == "train"]
     for fraction in (0.01, 0.05, 0.10):
         drawn = index.iloc[labelled.draw(index, fraction, 0)]
         assert drawn["label"].nunique() == 60

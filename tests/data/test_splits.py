@@ -52,7 +52,7 @@ def pairs(count: int = 21, **columns: object) -> pd.DataFrame:
 
 GIVEN = [None, "xview_train", "xsub_train", "xsub_val;xview_train", "xsub_test;xview_val", "xsub_train;xview_val"]
 ROWS = st.tuples(st.integers(1, 21), st.integers(1, 3), st.integers(1, 32), st.integers(1, 5), st.sampled_from(GIVEN))
-# Holds both sides of every protocol.
+# Has training and test clips of every protocol.
 BOTH: list[Row] = [(1, 1, 1, 1, "xsub_val;xview_train"), (3, 2, 2, 2, "xsub_train;xview_val"), (2, 3, 3, 3, None)]
 
 
@@ -62,16 +62,18 @@ def test_a_side_depends_on_the_clip_alone(
     format: str, protocol: str, fields: dict[str, Any], column: str, rows: list[Row], random: Any
 ) -> None:
     data = recipe(format, protocol, **fields).data
-    few = dict(zip(BOTH, splits.sides(table(BOTH), data), strict=True))
+    few = dict(zip(BOTH, splits.assign(table(BOTH), data), strict=True))
     many = [*BOTH, *rows]
     random.shuffle(many)
     index = table(many)
-    sides, groups = splits.sides(index, data), splits.groups(index, data)
-    assert [side for row, side in zip(many, sides, strict=True) if row in few] == [few[r] for r in many if r in few]
-    assert set(sides) <= {"train", "test"} | ({"unused"} if protocol == "given" else set())
+    assigned, groups = splits.assign(index, data), splits.groups(index, data)
+    assert [split for row, split in zip(many, assigned, strict=True) if row in few] == [
+        few[r] for r in many if r in few
+    ]
+    assert set(assigned) <= {"train", "test"} | ({"unused"} if protocol == "given" else set())
     assert groups.tolist() == index[column].tolist()
     if protocol != "given":
-        assert not set(groups[sides == "train"]) & set(groups[sides == "test"])
+        assert not set(groups[assigned == "train"]) & set(groups[assigned == "test"])
 
 
 def test_the_longer_list_of_subjects_agrees_with_the_shorter() -> None:
@@ -81,15 +83,17 @@ def test_the_longer_list_of_subjects_agrees_with_the_shorter() -> None:
 
 def test_each_pair_tests_in_one_fold() -> None:
     index = pairs()
-    tests = [index["subject"][splits.sides(index, recipe("sbu", "5-fold", fold=f).data) == "test"] for f in range(1, 6)]
+    tests = [
+        index["subject"][splits.assign(index, recipe("sbu", "5-fold", fold=f).data) == "test"] for f in range(1, 6)
+    ]
     assert sorted(pd.concat(tests)) == list(range(1, 22))
     assert tests[0].tolist() == [1, 9, 15, 19]
 
 
 def test_each_subject_tests_once_when_each_is_left_out() -> None:
     index = pd.concat([pairs(7)] * 2, ignore_index=True)
-    sides = [splits.sides(index, recipe("table", "leave-one-subject-out", held=s).data) for s in range(1, 8)]
-    tests = [side == "test" for side in sides]
+    assigned = [splits.assign(index, recipe("table", "leave-one-subject-out", held=s).data) for s in range(1, 8)]
+    tests = [split == "test" for split in assigned]
     assert [set(index["subject"][test]) for test in tests] == [{s} for s in range(1, 8)]
     assert np.sum(tests, axis=0).tolist() == [1] * 14
 
@@ -98,15 +102,15 @@ def test_each_subject_tests_once_when_each_is_left_out() -> None:
 @pytest.mark.parametrize("seed", [0, 7])
 def test_the_share_of_random_subjects_comes_near_what_was_asked(share: float, seed: int) -> None:
     index = pairs(4000)
-    sides = splits.sides(index, recipe("table", "random-subjects", test_share=share, split_seed=seed).data)
-    assert (sides == "test").mean() == pytest.approx(share, abs=5 * (share * (1 - share) / 4000) ** 0.5)
+    assigned = splits.assign(index, recipe("table", "random-subjects", test_share=share, split_seed=seed).data)
+    assert (assigned == "test").mean() == pytest.approx(share, abs=5 * (share * (1 - share) / 4000) ** 0.5)
 
 
 def test_a_larger_share_keeps_the_subjects_of_a_smaller_and_another_seed_draws_others() -> None:
     index = pairs(200)
-    shares = [splits.sides(index, recipe("ntu", "random-subjects", test_share=s).data) == "test" for s in (0.2, 0.4)]
+    shares = [splits.assign(index, recipe("ntu", "random-subjects", test_share=s).data) == "test" for s in (0.2, 0.4)]
     assert not (shares[0] & ~shares[1]).any()
-    other = splits.sides(index, recipe("ntu", "random-subjects", test_share=0.4, split_seed=1).data) == "test"
+    other = splits.assign(index, recipe("ntu", "random-subjects", test_share=0.4, split_seed=1).data) == "test"
     assert 60 < (other != shares[1]).sum() < 140  # 0.48 of them, were the draws independent
 
 
@@ -115,20 +119,20 @@ def test_random_subjects_are_the_same_in_every_process() -> None:
     index = pairs(20)
     data = recipe("table", "random-subjects", test_share=0.3).data
     code = (
-        "import pandas as pd; from glt.data.splits import sides; from tests.data.recorded import recipe\n"
+        "import pandas as pd; from glt.data.splits import assign; from tests.data.recorded import recipe\n"
         "index = pd.DataFrame({'subject': range(1, 21), 'name': 'clip'})\n"
-        "print(*sides(index, recipe('table', 'random-subjects', test_share=0.3).data))"
+        "print(*assign(index, recipe('table', 'random-subjects', test_share=0.3).data))"
     )
     root = Path(__file__).parents[2]
     environment = {"PYTHONHASHSEED": "77", "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
     run = subprocess.run([sys.executable, "-c", code], cwd=root, env=environment, capture_output=True, text=True)
-    sides = splits.sides(index, data)
-    assert run.stdout.split() == sides.tolist(), run.stderr
-    assert index["subject"][sides == "test"].tolist() == DRAWN
+    assigned = splits.assign(index, data)
+    assert run.stdout.split() == assigned.tolist(), run.stderr
+    assert index["subject"][assigned == "test"].tolist() == DRAWN
 
 
 @pytest.mark.parametrize(
-    ("given_split", "names", "side"),
+    ("given_split", "names", "split"),
     [
         ("xsub", "xsub_train;xview_val", "train"),
         ("xview", "xsub_train;xview_val", "test"),
@@ -145,11 +149,11 @@ def test_random_subjects_are_the_same_in_every_process() -> None:
         ("2", "train1;test2", "test"),
     ],
 )
-def test_a_given_split_is_followed(given_split: str, names: str | None, side: str) -> None:
+def test_a_given_split_is_followed(given_split: str, names: str | None, split: str) -> None:
     prefix = f"{given_split}_" if given_split else ""
     index = pairs(3, splits=[f"{prefix}train", f"{prefix}val", names])
     data = recipe("pyskl", "given", given=given_split).data
-    assert splits.sides(index, data).tolist() == ["train", "test", side]
+    assert splits.assign(index, data).tolist() == ["train", "test", split]
 
 
 @given(st.lists(st.sampled_from([1, 2, 3]), min_size=2, max_size=9))
@@ -157,7 +161,7 @@ def test_column_tests_the_numbers_that_it_names(values: list[int]) -> None:
     assume(2 in values and set(values) != {2})
     index = pairs(len(values), camera=values)
     data = recipe("table", "column", column="camera", test_values=[2, 9]).data
-    assert (splits.sides(index, data) == "test").tolist() == [value == 2 for value in values]
+    assert (splits.assign(index, data) == "test").tolist() == [value == 2 for value in values]
 
 
 @pytest.mark.parametrize(
@@ -172,34 +176,39 @@ def test_column_tests_the_numbers_that_it_names(values: list[int]) -> None:
 )
 def test_a_protocol_of_other_data_is_an_error(format: str, protocol: str, choices: str) -> None:
     with pytest.raises(GltError, match=rf"data\.protocol: {format} recordings have no {protocol}; choose {choices}"):
-        splits.sides(table(BOTH), recipe(format, protocol).data)
+        splits.assign(table(BOTH), recipe(format, protocol).data)
 
 
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (recipe().data, r"xsub: no clip on the test side \(subject numbers: 1, 2\)"),
-        (recipe(protocol="leave-one-subject-out", held=9).data, r"leave-one-subject-out-9: no clip on the test side"),
-        (recipe(protocol="column", column="setup", test_values=[1]).data, r"column-setup-1: no clip on the train side"),
-        (recipe("pyskl", "given", given="xset").data, r"given 'xset': no clip on the train side .*: xsub_train\)"),
+        (recipe().data, r"xsub: no clip in the test split \(subject numbers: 1, 2\)"),
+        (recipe(protocol="leave-one-subject-out", held=9).data, r"leave-one-subject-out-9: no clip in the test split"),
+        (
+            recipe(protocol="column", column="setup", test_values=[1]).data,
+            r"column-setup-1: no clip in the train split",
+        ),
+        (recipe("pyskl", "given", given="xset").data, r"given 'xset': no clip in the train split .*: xsub_train\)"),
     ],
 )
 def test_an_empty_side_is_an_error(data: DataConfig, words: str) -> None:
     with pytest.raises(GltError, match=words):
-        splits.sides(pairs(2, splits="xsub_train"), data)
+        splits.assign(pairs(2, splits="xsub_train"), data)
 
 
 def test_clips_without_given_splits_are_an_error() -> None:
     data = recipe("pyskl", "given").data
     for index in (pairs(2).drop(columns="splits"), pairs(2, splits=None), pairs(2, splits=pd.NA)):
-        with pytest.raises(GltError, match=r"no clip on the train side \(names of splits: none\)"):
-            splits.sides(index, data)
+        with pytest.raises(GltError, match=r"no clip in the train split \(names of splits: none\)"):
+            splits.assign(index, data)
 
 
-def test_a_clip_given_on_both_sides_is_an_error() -> None:
+def test_a_clip_given_in_both_splits_is_an_error() -> None:
     index = pairs(3, splits=["xsub_train", "xsub_val", "xsub_test;xsub_train"])
-    with pytest.raises(GltError, match=r"clip clip2: on both sides of the split xsub \(xsub_test, xsub_train\)"):
-        splits.sides(index, recipe("pyskl", "given", given="xsub").data)
+    with pytest.raises(
+        GltError, match=r"clip clip2: in both the training and the test split of xsub \(xsub_test, xsub_train\)"
+    ):
+        splits.assign(index, recipe("pyskl", "given", given="xsub").data)
 
 
 @pytest.mark.parametrize(("format", "protocol", "fields", "column"), [p for p in PROTOCOLS if p[1] != "given"])
@@ -207,7 +216,7 @@ def test_a_missing_number_is_an_error(format: str, protocol: str, fields: dict[s
     index = table(BOTH)
     index.loc[1, column] = pd.NA
     with pytest.raises(GltError, match=f"clip clip1: no {column}, which {protocol} splits by"):
-        splits.sides(index, recipe(format, protocol, **fields).data)
+        splits.assign(index, recipe(format, protocol, **fields).data)
 
 
 @pytest.mark.parametrize(("format", "protocol", "fields", "column"), PROTOCOLS)
@@ -219,7 +228,7 @@ def test_validation_asks_what_the_test_side_asks(
     index = table(rows)
     data = recipe(format, protocol, **fields).data
     index = index.assign(**splits.split(index, data))
-    train = np.flatnonzero(index["side"] == "train")
+    train = np.flatnonzero(index["split"] == "train")
     folds = validation_folds(SimpleNamespace(index=index, path=Path("m")), train)  # type: ignore[arg-type]
     there = index[column].to_numpy()[train]
     assert len(folds) == min(5, len(set(there)))
@@ -232,7 +241,7 @@ def test_validation_asks_what_the_test_side_asks(
 def test_a_view_is_validated_by_a_classifier_of_the_other() -> None:
     index = pairs(30, camera=[1, 2, 3] * 10)
     index = index.assign(**splits.split(index, recipe("nw-ucla", "cross-view").data))
-    train = np.flatnonzero(index["side"] == "train")
+    train = np.flatnonzero(index["split"] == "train")
     folds = validation_folds(SimpleNamespace(index=index, path=Path("m")), train)  # type: ignore[arg-type]
     cameras = index["camera"].to_numpy()[train]
     assert sorted((set(cameras[fitted]), set(cameras[held])) for fitted, held in folds) == [({1}, {2}), ({2}, {1})]
@@ -250,22 +259,22 @@ def test_a_given_split_is_validated_by_subject_or_else_by_content() -> None:
     assert splits.groups(index.assign(sha256=contents).drop(columns="subject"), data).tolist() == [0, 2, 4, 0, 3]
 
 
-def test_clean_marks_what_stands_on_both_sides() -> None:
+def test_a_test_clip_whose_content_trains_is_not_clean() -> None:
     index = pd.DataFrame({"sha256": ["a", "b", "a", "c", "c"]})
-    sides = np.array(["train", "train", "test", "test", "test"], object)
-    assert splits.clean(index, sides).tolist() == [True, True, False, True, True]
+    assigned = np.array(["train", "train", "test", "test", "test"], object)
+    assert splits.clean_mask(index, assigned).tolist() == [True, True, False, True, True]
 
 
 def test_deduplication_gives_training_clips_up_and_no_test_clip() -> None:
     index = pairs(6, subject=[1, 1, 3, 1, 3, 1], sha256=list("abacdd"))
     data = recipe(deduplicate=True).data
     found = splits.split(index, data)
-    assert found["side"].tolist() == ["unused", "train", "test", "train", "test", "unused"]
+    assert found["split"].tolist() == ["unused", "train", "test", "train", "test", "unused"]
     assert found["clean"].all()
     kept = splits.split(index, recipe().data)
-    assert kept["side"].tolist() == ["train", "train", "test", "train", "test", "train"]
+    assert kept["split"].tolist() == ["train", "train", "test", "train", "test", "train"]
     assert kept["clean"].tolist() == [True, True, False, True, False, True]
-    with pytest.raises(GltError, match=r"data\.deduplicate: the content of every training clip"):
+    with pytest.raises(GltError, match=r"data\.deduplicate: every training clip has the same content"):
         splits.split(index.iloc[[0, 2, 4, 5]], data)
 
 
@@ -305,7 +314,7 @@ def test_a_recipe_has_the_fields_of_its_protocol_and_no_others(fields: dict[str,
         ({"protocol": "given", "given": "xset"}, "given-xset"),
     ],
 )
-def test_a_test_side_of_its_own_has_a_name_of_its_own(fields: dict[str, Any], name: str) -> None:
+def test_each_test_split_has_a_name(fields: dict[str, Any], name: str) -> None:
     one = recipe(**fields)
-    assert (one.data.split, one.experiment, one.model_name) == (name, f"test-{name}", f"glt-test-{name}")
+    assert (one.data.protocol_name, one.experiment, one.model_name) == (name, f"test-{name}", f"glt-test-{name}")
     assert load_recipe(one.to_json()) == one

@@ -128,8 +128,8 @@ def test_motions_hold_every_clip_disentangled(motions: Motions) -> None:
 
 def test_motions_know_sides_groups_and_leaks(motions: Motions) -> None:
     index, data = motions.index, small_recipe().data
-    assert motions.index["side"].tolist() == splits.sides(store().index, data).tolist()
-    assert set(index["subject"][index["side"] == "train"]) == {1, 2, 4}
+    assert motions.index["split"].tolist() == splits.assign(store().index, data).tolist()
+    assert set(index["subject"][index["split"] == "train"]) == {1, 2, 4}
     assert index["group"].tolist() == index["subject"].tolist()
     assert index["name"][~index["clean"]].tolist() == ["clip03"]
     train, labelled = motions.numbers("train"), motions.numbers("train", labelled=True)
@@ -160,7 +160,7 @@ def test_an_unused_clip_stays_in_the_folder_and_is_learnt_from_by_nobody(motions
         for m in (one, other)
     ]
     assert history[0] == history[1]
-    with pytest.raises(GltError, match="no clip on the unused side"):
+    with pytest.raises(GltError, match="no clip in the unused split"):
         motions.numbers("unused")
 
 
@@ -295,23 +295,23 @@ def test_the_same_clips_give_the_same_bytes(motions: Motions, tmp_path: Path) ->
     assert Motions(tmp_path / "again").digest == motions.digest
 
 
-@pytest.mark.parametrize(("subjects", "side"), [((1, 2), "test"), ((3, 6), "train")])
-def test_an_empty_side_is_an_error_and_leaves_nothing(tmp_path: Path, subjects: tuple[int, ...], side: str) -> None:
+@pytest.mark.parametrize(("subjects", "split"), [((1, 2), "test"), ((3, 6), "train")])
+def test_an_empty_split_is_an_error_and_leaves_nothing(tmp_path: Path, subjects: tuple[int, ...], split: str) -> None:
     whole = store()
     kept = np.flatnonzero(whole.index["subject"].isin(subjects))
     part = Store(whole.index.iloc[kept].reset_index(drop=True), [whole.clips[n] for n in kept])
-    with pytest.raises(GltError, match=f"data.protocol.*{side} side"):
+    with pytest.raises(GltError, match=f"data.protocol.*{split} split"):
         write_motions(part, small_recipe(), tmp_path / "motions", {}, Silent())  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())
 
 
-def test_a_side_without_labels_is_named(motions: Motions, tmp_path: Path) -> None:
+def test_a_split_without_labels_is_named(motions: Motions, tmp_path: Path) -> None:
     unlabelled = store()
     unlabelled.index["label"] = None
     write_motions(unlabelled, small_recipe(), tmp_path / "motions", {}, Silent())  # type: ignore[arg-type]
     bare = Motions(tmp_path / "motions")
     assert len(bare.numbers("train")) == len(motions.numbers("train"))
-    with pytest.raises(GltError, match=r"motions: no labelled clip on the train side"):
+    with pytest.raises(GltError, match=r"motions: no labelled clip in the train split"):
         bare.numbers("train", labelled=True)
 
 

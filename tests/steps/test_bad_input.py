@@ -78,7 +78,7 @@ def pretrained(folder: Path, files: dict[str, str]) -> Path:
     [
         (
             {name(s, action=None, take=t): text(20 + s) for s in (1, 3) for t in (1, 2)},
-            "no labelled clip on the train side",
+            "no labelled clip in the train split",
         ),
         ({name(s, take=t): text(20 + s + t) for s in (1, 3) for t in (1, 2)}, "every labelled training clip is 'A001'"),
     ],
