@@ -20,8 +20,8 @@ import torch
 from benchmarks.hardware import ROOT, commit, hardware
 from experiments import protocols
 from glt import artifact
-from glt.lifecycle import tracking
 from glt.recipe import Recipe, changed, load
+from glt.settings import home
 from glt.steps import attention, data, training
 
 PICTURES = {"nw-ucla": ("temporal", "distance", "spatial", "positional"), "sbu": ("spatial",)}
@@ -37,7 +37,7 @@ def main() -> None:
     found = {}
     for name, pictures in PICTURES.items():
         recipe = load(name)
-        place = tracking.home() / protocols.sha256(recipe)[:12]
+        place = home() / protocols.sha256(recipe)[:12]
         archive = given.recordings / protocols.ARCHIVES[recipe.data.dataset]
         all_three = f"intervals {{{', '.join(map(str, recipe.motion.intervals))}}}"
         motions, encoder = _trained(recipe, archive, place / all_three)

@@ -35,6 +35,7 @@ from glt.lifecycle import registry, tracking
 from glt.motion.disentangle import Motions
 from glt.recipe import ProbeConfig, Recipe, load
 from glt.reporter import Silent
+from glt.settings import home
 from glt.steps import data, training
 from glt.training.classifier import accuracy, load_classifier
 from glt.training.encoder import build_encoder, save_encoder
@@ -165,7 +166,7 @@ def controls(run: Run, recordings: Path, tasks: Sequence[str]) -> Iterator[tuple
     """What is measured beside the graph; a row of results for each of the tasks."""
     if not tasks:
         return
-    place, text = tracking.home() / "controls" / f"{run.sha256[:12]}", run.settings.to_json()
+    place, text = home() / "controls" / f"{run.sha256[:12]}", run.settings.to_json()
     data.ingest(str(recordings), text, place / "clips")
     data.disentangle(place / "clips", text, place / "motions")
     motions = Motions(place / "motions")

@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from glt import artifact, recipe
+from glt import artifact, recipe, settings
 from glt.analysis import summary
 from glt.errors import GltError, SharedError
 from glt.lifecycle import lineage, registry, tracking
@@ -80,8 +80,8 @@ def prepare(
 @app.command()
 def ui(port: int = 5000) -> None:
     """Serve MLflow's UI on the runs of this machine."""
-    uri = tracking.store_uri()
-    if not tracking.is_local():
+    uri = settings.store_uri()
+    if not settings.is_local():
         print(f"MLFLOW_TRACKING_URI is set: the runs are at {uri}{tracking.UI}")
         return
     tracking.connect()
@@ -118,7 +118,7 @@ def serve(
     version.folder()  # what is not as it was registered is not served
     address = f"models:/{version.name}/{version.version}"
     print(f"{version.name} v{version.version} on http://127.0.0.1:{port}/invocations, Ctrl-C ends it", flush=True)
-    os.environ["MLFLOW_TRACKING_URI"] = tracking.store_uri()
+    os.environ[settings.TRACKING_URI] = settings.store_uri()
     _become_mlflow("models", "serve", "-m", address, "--env-manager", "local", "-p", str(port))
 
 

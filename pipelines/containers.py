@@ -17,10 +17,11 @@ from docker.types import Mount
 from kfp.local import docker_task_handler
 
 from components import IMAGE
+from glt import settings
 from glt.errors import GltError, first_line
-from glt.lifecycle import tracking, versions
+from glt.lifecycle import versions
 
-_CODE = "GLT_CODE_VERSION"
+_CODE = settings.CODE_VERSION
 _TAKEN = ("GLT_", "MLFLOW_", "AWS_", "OMP_")  # variables that steps read
 _RUN = "glt.run"  # label of the containers of a run
 
@@ -42,7 +43,7 @@ def docker_runner(recordings: str, run_id: str) -> Iterator[kfp.local.DockerRunn
     client = _engine()
     try:
         _check_image(client)
-        home = tracking.home()
+        home = settings.home()
         (home / "pipelines").mkdir(parents=True, exist_ok=True)
         mounts = [Mount(str(home), str(home), type="bind")]
         if Path(recordings).exists() and not Path(recordings).is_relative_to(home):
@@ -83,7 +84,7 @@ def _run_container(client: Any, image: str, command: list[str], volumes: dict[st
 def _environment() -> dict[str, str]:
     """What a step is told: as this process, but for the code version, which the image knows."""
     told = {name: value for name, value in os.environ.items() if name.startswith(_TAKEN) and name != _CODE}
-    return told | {"MLFLOW_TRACKING_URI": tracking.store_uri()}
+    return told | {settings.TRACKING_URI: settings.store_uri()}
 
 
 def _engine() -> Any:

@@ -18,6 +18,7 @@ from kfp.dsl.base_component import BaseComponent
 from rich.console import Console
 from rich.table import Table
 
+from glt import settings
 from glt.analysis.scores import fraction_key
 from glt.errors import GltError
 from glt.lifecycle import kept, locks, registry, tracking, versions
@@ -55,7 +56,7 @@ def run(recordings: str, recipe_name: str, runner: Runner = "process") -> str:
     screen, started = Console(), time.monotonic()
     graph = training_pipeline("local")
     parent, run_id = _execute(screen, graph, recordings, recipe, chosen, at_once, runner, trials=trials)
-    report = tracking.home() / "reports" / f"{recipe.name}-{run_id[:8]}.html"
+    report = settings.home() / "reports" / f"{recipe.name}-{run_id[:8]}.html"
     _summary(screen, recipe, parent, report, time.monotonic() - started)
     return parent
 
@@ -75,14 +76,14 @@ def retrain(recordings: str, recipe_name: str) -> str:
     """
     recipe = load(recipe_name)
     screen, started = Console(), time.monotonic()
-    with locks.of_this_machine(tracking.home() / "locks" / f"retraining-{recipe.model_name}", recipe.model_name):
+    with locks.of_this_machine(settings.home() / "locks" / f"retraining-{recipe.model_name}", recipe.model_name):
         at_once = {"GLT_TASKS_AT_ONCE": str(min(2, len(_trials(recipe))))}
         graph, chosen = retraining_pipeline("local"), _chosen(recipe_name, recipe)
         parent, run_id = _execute(screen, graph, recordings, recipe, chosen, at_once, trials=_trials(recipe))
     tags = tracking.connect().get_run(parent).data.tags
     screen.print(tags[RETRAINING])
     if "model.version" in tags:
-        report = tracking.home() / "reports" / f"{recipe.name}-{run_id[:8]}.html"
+        report = settings.home() / "reports" / f"{recipe.name}-{run_id[:8]}.html"
         _summary(screen, recipe, parent, report, time.monotonic() - started)
     return parent
 
@@ -158,11 +159,11 @@ def _execute(
     recordings = versions.located(recordings)
     run_id = uuid.uuid4().hex
     version = tracking.Versions(versions.data_version(recordings), versions.code_version())
-    home = tracking.home()
+    home = settings.home()
     os.environ |= {
-        "GLT_HOME": str(home),
-        "GLT_RUN_ID": run_id,
-        "GLT_CODE_VERSION": version.code,
+        settings.HOME: str(home),
+        settings.RUN_ID: run_id,
+        settings.CODE_VERSION: version.code,
         "PYTHONUNBUFFERED": "1",
         **environment,
     }
@@ -239,5 +240,5 @@ def _summary(screen: Console, recipe: Recipe, parent: str, report: Path, seconds
     table.add_row("model", f"{recipe.model_name} version {version}: {held}")
     table.add_row("gate", run.tags["gate.reason"])
     table.add_row("report", str(report))
-    table.add_row("MLflow UI", "make ui" if tracking.is_local() else tracking.store_uri())
+    table.add_row("MLflow UI", "make ui" if settings.is_local() else settings.store_uri())
     screen.print(table)

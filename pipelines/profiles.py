@@ -8,6 +8,7 @@ from kfp import kubernetes
 from kfp.dsl import PipelineTask
 
 from components import IMAGE
+from glt import settings
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ GPU_RESOURCE = "nvidia.com/gpu"
 GPU_NODE_LABEL = ("nvidia.com/gpu.present", "true")
 SHARED_MEMORY = "8Gi"
 CHECKPOINTS = "/tmp/glt/checkpoints"  # GLT_HOME of the image, and what a step keeps there
-TRACKING, STORES = "MLFLOW_TRACKING_URI", ("AWS_ENDPOINT_URL", "GLT_LOCKS")
+TRACKING, STORES = settings.TRACKING_URI, (settings.OBJECT_STORE, settings.LOCKS)
 HOUR = 3600
 PAUSE = 60  # seconds before a retry
 
@@ -87,10 +88,10 @@ def _common(task: PipelineTask, profile: Profile, size: tuple[str, str], cached:
     if not profile.on_cluster:
         return task
     task.set_cpu_request(cpu).set_cpu_limit(cpu).set_memory_request(memory).set_memory_limit(memory)
-    task.set_env_variable("GLT_IMAGE", IMAGE)
+    task.set_env_variable(settings.IMAGE, IMAGE)
     task.set_env_variable("OMP_NUM_THREADS", cpu)  # torch counts the node's cores, not the pod's
     _limit(task, profile.retries, hours)
-    kubernetes.use_field_path_as_env(task, env_name="GLT_RUN_ID", field_path="metadata.labels['pipeline/runid']")
+    kubernetes.use_field_path_as_env(task, env_name=settings.RUN_ID, field_path="metadata.labels['pipeline/runid']")
     kubernetes.use_config_map_as_env(task, "glt-tracking", {TRACKING: TRACKING})
     kubernetes.use_config_map_as_env(task, "glt-tracking", {name: name for name in STORES}, optional=True)
     keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")

@@ -17,11 +17,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from glt import artifact
+from glt import artifact, settings
 from glt.data import delivery, segments
 from glt.data.delivery import Judged
 from glt.data.sources import visible
-from glt.lifecycle import landing, locks, recordings, tracking
+from glt.lifecycle import landing, locks, recordings
 from glt.lifecycle.landing import Object
 from glt.lifecycle.versions import DATA
 from glt.recipe import DataConfig
@@ -93,7 +93,7 @@ def _collect(root: Path, address: str, data: DataConfig, reporter: Reporter) -> 
     late = _late(address, beside, taken)
     if not new:
         return Collected(version, late=late)
-    folder = landing.download(address, [*beside, *new], tracking.home() / "landing")
+    folder = landing.download(address, [*beside, *new], settings.home() / "landing")
     names, sidecars = [found.name for found in new], [found.name for found in beside]
     judged = list(delivery.judge(folder, names, sidecars, data, reporter))
     objects = {found.name: found for found in new}

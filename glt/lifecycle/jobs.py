@@ -8,7 +8,6 @@ Every node runs torchrun. On containers this has been run, on a cluster not: non
 from __future__ import annotations
 
 import json
-import os
 import signal
 import threading
 import time
@@ -19,6 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from glt import settings
 from glt.errors import GltError, Interrupted
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 RUNTIME = "glt"
 COMMAND = "GLT_COMMAND"
-RUNTIMES = "GLT_JOBS"
 _POLL = 5.0  # seconds between two looks at the job
 _PATIENCE = 300.0  # seconds that the API may be away while a job runs
 _LEAVING = 180.0  # seconds that the nodes of a deleted job may take to end
@@ -94,7 +93,7 @@ def run(
 
 def _here() -> bool:
     """Whether nodes are containers of this machine."""
-    return bool(os.environ.get(RUNTIMES))
+    return bool(settings.jobs())
 
 
 def _client() -> TrainerClient:
@@ -110,12 +109,12 @@ def _client() -> TrainerClient:
     try:
         if not _here():
             return TrainerClient(KubernetesBackendConfig())
-        source = TrainingRuntimeSource(sources=[Path(os.environ[RUNTIMES]).resolve().as_uri()])
+        source = TrainingRuntimeSource(sources=[Path(settings.jobs()).resolve().as_uri()])
         return TrainerClient(ContainerBackendConfig(runtime_source=source))
     except Exception as error:  # of kubernetes, docker and the SDK, each its own
         raise GltError(
             f"Kubeflow Trainer cannot be reached ({_why(error)}); run this on a cluster that has it, take one node, "
-            f"or set {RUNTIMES} to infra/k8s/trainer/runtime.yaml for containers of this machine"
+            f"or set {settings.JOBS} to infra/k8s/trainer/runtime.yaml for containers of this machine"
         ) from error
 
 

@@ -15,10 +15,10 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
+from glt import settings
 from glt.errors import GltError
-from glt.lifecycle import s3, tracking
+from glt.lifecycle import s3
 
-LOCKS = "GLT_LOCKS"  # ``s3://bucket/prefix`` where locks are kept that hold for all machines
 EXPIRY = 120.0  # seconds after which a lock in a bucket is nobody's: longer than anything done under it
 PATIENCE = 30.0  # seconds
 _PAUSE = 0.5
@@ -65,14 +65,14 @@ def everywhere(name: str, what: str, patience: float = PATIENCE) -> Iterator[Cal
     Raises:
         GltError: another process holds it, or the bucket cannot be had.
     """
-    address = os.environ.get(LOCKS, "")
+    address = settings.locks()
     if address:
         with _in_bucket(f"{address.rstrip('/')}/{name}", what, patience) as still:
             yield still
         return
-    if not tracking.is_local():
-        print(f"glt: {LOCKS} is not set, so {what} is locked on this machine only", file=sys.stderr)
-    with of_this_machine(tracking.home() / "locks" / name, what, patience):
+    if not settings.is_local():
+        print(f"glt: {settings.LOCKS} is not set, so {what} is locked on this machine only", file=sys.stderr)
+    with of_this_machine(settings.home() / "locks" / name, what, patience):
         yield lambda: None
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import configparser
 import json
-import os
 import shutil
 import socket
 import subprocess
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from glt import artifact
+from glt import artifact, settings
 from glt.data import sample
 from glt.errors import GltError, first_line
 from glt.lifecycle import versions
@@ -230,7 +229,7 @@ def _unreachable(root: Path) -> str:
     if not name or not config.has_option(section, "url"):
         return f"{root / '.dvc' / 'config'} names no remote"
     url = config.get(section, "url")
-    endpoint = config.get(section, "endpointurl", fallback=os.environ.get("AWS_ENDPOINT_URL", ""))
+    endpoint = config.get(section, "endpointurl", fallback=settings.object_store())
     if "://" not in url:
         place = (root / ".dvc" / url).resolve()
         return "" if place.is_dir() else f"the DVC remote {place} is not there"

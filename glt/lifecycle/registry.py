@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glt import artifact
+from glt import artifact, settings
 from glt.errors import GltError, first_line
 from glt.lifecycle import locks
 from glt.lifecycle.gate import Verdict
@@ -153,7 +153,7 @@ def register(classifier: Path, recipe: Recipe, versions: Versions, verdict: Verd
             "data.version": versions.data,
             "code.version": versions.code,
             "recipe": recipe.name,
-            "image": os.environ.get("GLT_IMAGE", "none"),
+            "image": settings.image() or "none",
             "parent.model": f"v{held.version}" if held else "none",
             "parent.run": client.get_run(run_id).data.tags.get(PARENT, run_id),
             "gate.passed": str(verdict.passed),
@@ -289,7 +289,7 @@ def _serve(
 
 
 def _who() -> str:
-    if run := os.environ.get("GLT_RUN_ID"):
+    if run := settings.run_id():
         return f"pipeline run {run}"
     try:
         return getpass.getuser()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from glt import settings
 from glt.errors import GltError, first_line
 
 SCHEME = "s3://"
@@ -32,11 +32,9 @@ def client() -> Any:
     import boto3
     from botocore.config import Config
 
-    settings = Config(connect_timeout=_SECONDS, read_timeout=60, retries={"max_attempts": 3, "mode": "standard"})
+    config = Config(connect_timeout=_SECONDS, read_timeout=60, retries={"max_attempts": 3, "mode": "standard"})
     # A session of its own: the default one keeps the keys that it saw first.
-    return boto3.session.Session().client(
-        "s3", region_name=os.environ.get("AWS_DEFAULT_REGION", "us-east-1"), config=settings
-    )
+    return boto3.session.Session().client("s3", region_name=settings.region(), config=config)
 
 
 def asked(what: str, question: Callable[[], T]) -> T:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from glt import settings
 from glt.errors import GltError, first_line
 from glt.lifecycle import outbox
 from glt.recipe import Recipe, flat
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 PARENT, STEP, PIPELINE = "mlflow.parentRunId", "glt.step", "kfp.run_id"
-SQLITE = "sqlite:///"
 UI = "/#/experiments?workflowType=machine_learning"  # without, MLflow opens on what it has for language models
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -49,22 +49,6 @@ class Versions:
     code: str
 
 
-def home() -> Path:
-    """Where this machine keeps what runs leave behind: GLT_HOME, or ``runs`` in the working directory."""
-    return Path(os.environ.get("GLT_HOME", "runs")).resolve()
-
-
-def store_uri() -> str:
-    """MLFLOW_TRACKING_URI, or a SQLite file in `home`; the path of a SQLite file is absolute."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{home() / 'mlflow.db'}"
-    return f"{SQLITE}{Path(uri.removeprefix(SQLITE)).resolve()}" if uri.startswith(SQLITE) else uri
-
-
-def is_local() -> bool:
-    """Whether the store is a file of this machine."""
-    return store_uri().startswith(SQLITE)
-
-
 def connect() -> MlflowClient:
     """A client of the store, which has answered; what an earlier run could not deliver is delivered.
 
@@ -77,10 +61,10 @@ def connect() -> MlflowClient:
 
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    uri = store_uri()
+    uri = settings.store_uri()
     try:
-        if uri.startswith(SQLITE):
-            Path(uri.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True)
+        if settings.is_local():
+            Path(uri.removeprefix(settings.SQLITE)).parent.mkdir(parents=True, exist_ok=True)
         mlflow.set_tracking_uri(uri)
         client = mlflow.MlflowClient()
         with outbox.once():
@@ -91,7 +75,7 @@ def connect() -> MlflowClient:
         if "401" in why:
             remedy = "give an account of it: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
         raise GltError(f"MLflow at {_shown(uri)} does not answer ({why}); {remedy}") from error
-    outbox.replay(client, uri, home() / "spool")
+    outbox.replay(client, uri, settings.home() / "spool")
     return client
 
 
@@ -146,7 +130,7 @@ class StepRun:
         """Use `step`."""
         self.run_id, self._parent, self._client, self._arm = run_id, parent_id, client, arm
         self._console = ConsoleReporter()
-        self._outbox = outbox.Outbox(client, store_uri(), run_id, home() / "spool")
+        self._outbox = outbox.Outbox(client, settings.store_uri(), run_id, settings.home() / "spool")
         self._rows: list[tuple[str, float, int, int]] = []
         self._next = 0.0
 
@@ -258,7 +242,7 @@ def close(recipe: Recipe, versions: Versions, status: str, message: str = "") ->
 
 
 def _parent(client: MlflowClient, recipe: Recipe, versions: Versions) -> str:
-    key = os.environ.get("GLT_RUN_ID") or f"{recipe.name}-{versions.data[:12]}-{versions.code}"
+    key = settings.run_id() or f"{recipe.name}-{versions.data[:12]}-{versions.code}"
     if injected := _injected(client):
         run = _root(client, injected)
         if "recipe" not in run.data.tags:
@@ -316,14 +300,15 @@ def _oldest_first(client: MlflowClient, experiment: str, key: str) -> list[Run]:
 
 def _injected(client: MlflowClient) -> Run | None:
     """The run that Kubeflow's MLflow plugin made for this task (or that the user chose)."""
-    run_id = os.environ.get("MLFLOW_RUN_ID")
+    run_id = settings.tracking_run_id()
     if not run_id:
         return None
     try:
         return client.get_run(run_id)
     except Exception as error:
         raise GltError(
-            f"MLFLOW_RUN_ID: {_shown(store_uri())} has no run {run_id}; unset it, or correct MLFLOW_TRACKING_URI"
+            f"MLFLOW_RUN_ID: {_shown(settings.store_uri())} has no run {run_id}; "
+            "unset it, or correct MLFLOW_TRACKING_URI"
         ) from error
 
 
@@ -336,16 +321,16 @@ def _root(client: MlflowClient, run: Run) -> Run:
 def _describe(client: MlflowClient, run_id: str, tags: Mapping[str, str], recipe: Recipe) -> None:
     from mlflow.entities import Param, RunTag
 
-    settings = flat(recipe.model_dump(mode="json"))
+    params = flat(recipe.model_dump(mode="json"))
     client.log_batch(
         run_id,
-        params=[Param(name, str(value)) for name, value in settings.items()],
+        params=[Param(name, str(value)) for name, value in params.items()],
         tags=[RunTag(name, value) for name, value in tags.items()],
     )
 
 
 def _new_experiment(client: MlflowClient, name: str) -> str:
-    place = (home() / "mlartifacts" / name).as_uri() if is_local() else None
+    place = (settings.home() / "mlartifacts" / name).as_uri() if settings.is_local() else None
     try:
         return str(client.create_experiment(name, artifact_location=place, tags=_KIND))
     except Exception:
@@ -357,11 +342,11 @@ def _new_experiment(client: MlflowClient, name: str) -> str:
 @contextmanager
 def _alone() -> Iterator[None]:
     """No other process of this machine is in here with the same SQLite file."""
-    uri = store_uri()
-    if not uri.startswith(SQLITE):
+    uri = settings.store_uri()
+    if not uri.startswith(settings.SQLITE):
         yield
         return
-    with Path(f"{uri.removeprefix(SQLITE)}.lock").open("w", encoding="utf-8") as lock:
+    with Path(f"{uri.removeprefix(settings.SQLITE)}.lock").open("w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -371,7 +356,7 @@ def _tags(recipe: Recipe, versions: Versions) -> dict[str, str]:
 
 
 def _in_pipeline() -> bool:
-    return bool(os.environ.get("GLT_RUN_ID") or os.environ.get("MLFLOW_RUN_ID"))
+    return bool(settings.run_id() or settings.tracking_run_id())
 
 
 def _now() -> int:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -20,13 +19,12 @@ from urllib.parse import quote
 import yaml
 
 import glt
-from glt import artifact
+from glt import artifact, settings
 from glt.data.hashes import FileHashes
 from glt.errors import GltError, first_line
-from glt.lifecycle import landing, s3, tracking
+from glt.lifecycle import landing, s3
 
 DATA, PIN = "data", "data.dvc"
-USER, TOKEN = "GLT_GIT_USER", "GLT_GIT_TOKEN"  # variables with what a repository asks for
 _DVC = "dvc+"
 _SOURCES = ("glt", "components", "pipelines")
 _SUFFIXES = {".py", ".yaml", ".html", ".txt"}
@@ -38,7 +36,7 @@ def code_version() -> str:
 
     GLT_CODE_VERSION overrides it (an image that was built from a known commit).
     """
-    if given := os.environ.get("GLT_CODE_VERSION"):
+    if given := settings.code_version():
         return given
     root = Path(glt.__file__).parents[1]
     state = hashlib.sha256()
@@ -54,7 +52,7 @@ def content_md5(path: Path) -> str:
     Raises:
         GltError: there is nothing at `path`.
     """
-    path, hashes = Path(path), FileHashes(tracking.home() / "hashes.json", "md5")
+    path, hashes = Path(path), FileHashes(settings.home() / "hashes.json", "md5")
     if path.is_dir():
         found = listing_md5((file.relative_to(path).as_posix(), hashes.of(file)) for file in files(path))
     elif path.is_file():
@@ -129,7 +127,7 @@ def fetch(recordings: str, folder: Path) -> Path:
         GltError: they cannot be had, or are not what the revision pins.
     """
     if recordings.startswith(s3.SCHEME):
-        return landing.fetch(recordings, tracking.home() / "landing")
+        return landing.fetch(recordings, settings.home() / "landing")
     if not recordings.startswith(_DVC):
         if not Path(recordings).exists():
             raise GltError(f"recordings {recordings}: no such file or folder")
@@ -214,7 +212,7 @@ def authorised(address: str) -> str:
     The token stands in the environment, not in addresses, because those stand in every run.
     """
     scheme, separator, rest = address.partition("://")
-    token = os.environ.get(TOKEN, "")
+    token = settings.git_token()
     if not token or scheme not in ("http", "https") or "@" in rest.partition("/")[0]:
         return address
-    return f"{scheme}{separator}{quote(os.environ.get(USER, 'git'), safe='')}:{quote(token, safe='')}@{rest}"
+    return f"{scheme}{separator}{quote(settings.git_user(), safe='')}:{quote(token, safe='')}@{rest}"

@@ -19,6 +19,7 @@ from glt.lifecycle import kept, registry, tracking, versions
 from glt.motion.disentangle import Motions, write_motions
 from glt.recipe import Recipe, load
 from glt.reporter import ConsoleReporter
+from glt.settings import home
 from glt.steps.provenance import provenance, versions_of
 
 SUMMARY, FINDINGS = "summary.json", "findings.json"
@@ -50,7 +51,7 @@ def ingest(
     version = tracking.Versions(found, code_version or versions.code_version())
     with tracking.step(settings, version, "ingest") as run, tempfile.TemporaryDirectory() as folder:
         source = versions.fetch(recordings, Path(folder))
-        segments = tracking.home() / "segments"
+        segments = home() / "segments"
         ingest_recordings(source, settings, out, provenance(version, settings, run.run_id), run, segments)
         clips = ClipStore(out, verify=False)
         run.dataset(settings.data.dataset, found, recordings, "training")

@@ -21,12 +21,13 @@ from glt.errors import GltError, Interrupted
 from glt.lifecycle import jobs
 from glt.motion.disentangle import Motions
 from glt.recipe import load
+from glt.settings import HOME, RUN_ID, TRACKING_RUN_ID, TRACKING_URI, image, run_id
 from glt.steps import training
 from glt.steps.provenance import versions_of
 from glt.training.checkpoint import Checkpoint
 
 # What the nodes must know as this process does; secrets come to them from where this process has them.
-SHARED = ("GLT_HOME", "GLT_RUN_ID", "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID")
+SHARED = (HOME, RUN_ID, TRACKING_URI, TRACKING_RUN_ID)
 
 
 def pretrain(
@@ -72,7 +73,7 @@ def _on_nodes(
             artifact.copy(motions, shared / "motions", "motions")
         artifact.write_bytes(shared / "recipe.json", settings.to_json().encode())
         if not (shared / "encoder").exists():
-            run = os.environ.get("GLT_RUN_ID")
+            run = run_id()
             command = ["pretrain", *(str(shared / name) for name in ("motions", "recipe.json", "encoder"))]
             jobs.run(
                 f"glt-{state.name}",
@@ -80,7 +81,7 @@ def _on_nodes(
                 nodes,
                 environment={name: os.environ[name] for name in SHARED if name in os.environ},
                 labels={"pipeline/runid": run} if run else {},
-                image=os.environ.get("GLT_IMAGE"),
+                image=image() or None,
             )
         artifact.copy(shared / "encoder", out, "encoder")
         for folder in ("motions", "encoder"):

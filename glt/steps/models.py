@@ -10,6 +10,7 @@ import pandas as pd
 from glt.analysis.comparison import Model, write_comparison
 from glt.errors import GltError
 from glt.lifecycle import recordings, registry, repository, tracking
+from glt.settings import home
 
 _MADE_FROM = {  # title -> tag of the version
     **{"data": "data.version", "code": "code.version", "recipe": "recipe", "image": "image"},
@@ -33,7 +34,7 @@ def compare_models(first: str, second: str, out: Path | None = None, root: Path 
         GltError: there is no such model, or its files cannot be had.
     """
     models = [_model(name, Path(root)) for name in (first, second)]
-    place = out or tracking.home() / "reports" / f"{first}-and-{second}.html".replace("/", "-")
+    place = out or home() / "reports" / f"{first}-and-{second}.html".replace("/", "-")
     write_comparison(place, *models)
     return str(place)
 

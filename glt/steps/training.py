@@ -15,6 +15,7 @@ from glt.lifecycle import registry, tracking
 from glt.motion.disentangle import Motions
 from glt.recipe import Recipe, load
 from glt.reporter import Silent
+from glt.settings import home
 from glt.steps.provenance import provenance, versions_of
 from glt.training import finetune as finetuning
 from glt.training import pretrain as pretraining
@@ -202,4 +203,4 @@ def _checkpoint(
         "code version": version.code,
         **more,
     }
-    return Checkpoint(folder or tracking.home() / "checkpoints" / f"{name}-{fingerprint(identity)}", identity)
+    return Checkpoint(folder or home() / "checkpoints" / f"{name}-{fingerprint(identity)}", identity)

@@ -21,6 +21,7 @@ import pytest
 import yaml
 from kubeflow_trainer_api import models
 
+from glt import settings
 from glt.errors import GltError, Interrupted
 from glt.lifecycle import jobs
 
@@ -151,7 +152,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster
     }
     (tmp_path / "config").write_text(yaml.safe_dump(config), encoding="utf-8")
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "config"))
-    monkeypatch.delenv(jobs.RUNTIMES, raising=False)
+    monkeypatch.delenv(settings.JOBS, raising=False)
     monkeypatch.setattr(jobs, "_POLL", 0.05)
     yield made
     made.server.shutdown()
@@ -311,6 +312,6 @@ def test_no_right_to_make_jobs_is_said(cluster: Cluster) -> None:
 
 def test_no_cluster_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
-    monkeypatch.delenv(jobs.RUNTIMES, raising=False)
+    monkeypatch.delenv(settings.JOBS, raising=False)
     with pytest.raises(GltError, match=r"Kubeflow Trainer cannot be reached .* take one node, or set GLT_JOBS to"):
         run()

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from glt import settings
 from glt.errors import GltError
 from glt.lifecycle import kept, outbox, tracking
 from glt.recipe import load
@@ -275,11 +276,11 @@ def test_the_stores_path_does_not_depend_on_the_working_directory(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert tracking.store_uri() == f"sqlite:///{home}/mlflow.db"
+    assert settings.store_uri() == f"sqlite:///{home}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mine/mlflow.db")
-    assert tracking.store_uri() == f"sqlite:///{tmp_path}/mine/mlflow.db"
+    assert settings.store_uri() == f"sqlite:///{tmp_path}/mine/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example")
-    assert tracking.store_uri() == "https://mlflow.example"
+    assert settings.store_uri() == "https://mlflow.example"
 
 
 @pytest.mark.parametrize("silent", [False, True], ids=["refuses", "accepts and never answers"])
@@ -383,10 +384,10 @@ def test_a_killed_process_loses_nothing_and_a_living_one_is_left_alone(home: Pat
     run_id = tracking.parent(RECIPE, VERSIONS)
     flaky = Flaky(tracking.connect())
     flaky.away = True
-    box = outbox.Outbox(flaky, tracking.store_uri(), run_id, home / "spool")
+    box = outbox.Outbox(flaky, settings.store_uri(), run_id, home / "spool")
     box.send("tags", values={"n": "1"})
     (folder,) = (home / "spool").iterdir()
-    outbox.replay(flaky.client, tracking.store_uri(), home / "spool")
+    outbox.replay(flaky.client, settings.store_uri(), home / "spool")
     assert "n" not in flaky.client.get_run(run_id).data.tags  # its process lives
     with (folder / outbox.JOURNAL).open("a") as journal:
         journal.write('{"kind": "tags", "val')  # killed while it wrote
@@ -399,7 +400,7 @@ def test_a_killed_process_loses_nothing_and_a_living_one_is_left_alone(home: Pat
 def test_messages_to_a_deleted_run_do_not_wait_for_ever(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = home / "spool" / "gone-1"
     folder.mkdir(parents=True)
-    lines = [{"store": tracking.store_uri()}, {"run_id": "0" * 32, "kind": "tags", "values": {"n": "1"}}]
+    lines = [{"store": settings.store_uri()}, {"run_id": "0" * 32, "kind": "tags", "values": {"n": "1"}}]
     (folder / outbox.JOURNAL).write_text("".join(json.dumps(line) + "\n" for line in lines))
     tracking.connect()
     assert "MLflow did not take tags" in capsys.readouterr().err
