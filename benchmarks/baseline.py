@@ -96,7 +96,7 @@ class Encoder(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         tables = 1 if config.tables == "shared" else config.depth
         self.position = nn.ParameterList(
-            [nn.Parameter(torch.zeros(config.frames, J, config.width)) for _ in range(tables)]
+            [nn.Parameter(torch.zeros(config.max_frames, J, config.width)) for _ in range(tables)]
         )
         drops = [config.drop_path * n / max(1, config.depth - 1) for n in range(config.depth)]
         self.blocks = nn.ModuleList([Block(config, J, drop) for drop in drops])

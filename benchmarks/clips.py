@@ -43,7 +43,7 @@ class Recordings:
         title: for tables.
         persons: P.
         joints: K.
-        frames: T_max.
+        max_frames: T_max.
         batch: clips of a training step.
         length: share of the clips -> the length they stay below.
         pairs: share of the clips that show two persons.
@@ -52,7 +52,7 @@ class Recordings:
     title: str
     persons: int
     joints: int
-    frames: int
+    max_frames: int
     batch: int
     length: Callable[[NDArray[np.float64]], NDArray[np.int64]]
     pairs: float
@@ -76,8 +76,8 @@ class Recordings:
 
 
 RECORDINGS = {
-    "ntu": Recordings("NTU", persons=2, joints=25, frames=300, batch=8, length=ntu_length, pairs=0.2),
-    "nwucla": Recordings("NW-UCLA", persons=1, joints=20, frames=50, batch=128, length=nwucla_length, pairs=0.0),
+    "ntu": Recordings("NTU", persons=2, joints=25, max_frames=300, batch=8, length=ntu_length, pairs=0.2),
+    "nwucla": Recordings("NW-UCLA", persons=1, joints=20, max_frames=50, batch=128, length=nwucla_length, pairs=0.0),
 }
 
 

@@ -45,7 +45,7 @@ class Baseline:
     def padded(self, clips: Sequence[Clip]) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens [B, T_max, P, K, 3], present [B, T_max, P], lengths [B]."""
         lengths = torch.tensor([len(tokens) for tokens, _ in clips])
-        tokens = torch.zeros(len(clips), self.sizes.frames, self.sizes.persons, self.sizes.joints, 3)
+        tokens = torch.zeros(len(clips), self.sizes.max_frames, self.sizes.persons, self.sizes.joints, 3)
         present = torch.zeros(tokens.shape[:3], dtype=torch.bool)
         for row, (clip, seen) in enumerate(clips):
             tokens[row, : len(clip)], present[row, : len(clip)] = torch.from_numpy(clip), torch.from_numpy(seen)

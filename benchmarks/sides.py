@@ -32,7 +32,7 @@ class Problem:
     def of(name: str, width: int, lengths: Sequence[int] | None = None, interpolate: float = 0.1) -> Problem:
         """A batch of `name` (a key of RECORDINGS), `width` numbers a token; the paper's sizes but for that."""
         recordings = RECORDINGS[name]
-        model = ModelConfig(frames=recordings.frames, head_dim=width // 8)
+        model = ModelConfig(max_frames=recordings.max_frames, head_dim=width // 8)
         changes = AugmentConfig(shear=0.3, interpolate=interpolate, yaw=45)
         clips = recordings.clips(recordings.lengths(recordings.batch) if lengths is None else lengths)
         many = recordings.clips(recordings.lengths(64), seed=1)
@@ -95,7 +95,7 @@ class Baseline:
         """Every clip augmented and labelled, then stacked."""
         problem, draws = self.problem, self.draws
         samples = [
-            baseline.feed(*clip, stretch, turn, shear, problem.bins, problem.model.frames)
+            baseline.feed(*clip, stretch, turn, shear, problem.bins, problem.model.max_frames)
             for clip, stretch, turn, shear in zip(problem.clips, draws.stretch, draws.turn, draws.shear, strict=True)
         ]
         return baseline.collate(samples)

@@ -78,7 +78,7 @@ def full_length(baseline: Baseline, options: Options, reporter: Reporter) -> Res
     """What the baseline makes of clips that need no padding: it must be no straw man."""
     problem = baseline.problem
     sizes = problem.recordings
-    lengths = [sizes.frames] * sizes.batch
+    lengths = [sizes.max_frames] * sizes.batch
     baseline.problem = Problem.of("ntu", problem.model.width, lengths, interpolate=0.0)
     baseline.draws.stretch[:] = 0
     tokens = sizes.persons * sizes.joints

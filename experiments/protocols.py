@@ -170,7 +170,7 @@ def controls(run: Run, recordings: Path, tasks: Sequence[str]) -> Iterator[tuple
     data.ingest(str(recordings), text, place / "clips")
     data.disentangle(place / "clips", text, place / "motions")
     motions = Motions(place / "motions")
-    by_task = {"floor-raw": by_hand.raw(run.settings.model.frames), "floor-by-hand": by_hand.pooled}
+    by_task = {"floor-raw": by_hand.raw(run.settings.model.max_frames), "floor-by-hand": by_hand.pooled}
     for task in tasks:
         started = time.perf_counter()
         if task == "supervised":

@@ -58,7 +58,7 @@ def main() -> None:
         write_motions(ClipStore(clips), base, motions, {}, Silent())
         data = Motions(motions)
         floors = {
-            "raw": by_hand.scores(data, by_hand.raw(base.model.frames))["top1"],
+            "raw": by_hand.scores(data, by_hand.raw(base.model.max_frames))["top1"],
             "pooled": by_hand.scores(data, by_hand.pooled)["top1"],
         }
         rows = []

@@ -166,21 +166,23 @@ class GLTransformer(nn.Module):
         config: sizes and switches.
         persons: P.
         joints: K tokens a person, the global translation among them.
-        worlds: tokens a person that are global translations, 1 or 0; they come first.
+        global_tokens: tokens a person that are global translations, 1 or 0; they come first.
         dimensions: coordinates of a token (3).
     """
 
     waves: Tensor
 
-    def __init__(self, config: ModelConfig, persons: int, joints: int, worlds: int = 1, dimensions: int = 3) -> None:
+    def __init__(
+        self, config: ModelConfig, persons: int, joints: int, global_tokens: int = 1, dimensions: int = 3
+    ) -> None:
         super().__init__()
-        self.config, self.persons, self.joints, self.worlds = config, persons, joints, worlds
+        self.config, self.persons, self.joints, self.global_tokens = config, persons, joints, global_tokens
         tokens = persons * joints
         self.width = tokens * config.width  # E
-        if worlds:
+        if global_tokens:
             self.embed_global = nn.Linear(dimensions, config.width)  # W_g, b_g of Eq. 1
         self.embed_local = nn.Linear(dimensions, config.width)  # W_r, b_r of Eq. 1
-        for embed in (self.embed_global, self.embed_local) if worlds else (self.embed_local,):
+        for embed in (self.embed_global, self.embed_local) if global_tokens else (self.embed_local,):
             embed.weight.data.mul_(config.embedding_gain)
         tables = config.depth if config.tables == "per-block" else 1
         self.position = nn.ParameterList([nn.Parameter(positional_start(config, tokens)) for _ in range(tables)])
@@ -222,15 +224,15 @@ class GLTransformer(nn.Module):
         if tokens.shape[1:3] != (self.persons, self.joints) or sum(lengths) != len(tokens):
             raise ValueError(f"tokens {tuple(tokens.shape)} with {sum(lengths)} frames in clips do not fit the model")
         if self.config.longer == "windows":
-            lengths = windows(lengths, self.config.frames)
-        if max(lengths) > self.config.frames:
-            raise ValueError(f"a clip of {max(lengths)} frames is longer than T_max = {self.config.frames}")
+            lengths = windows(lengths, self.config.max_frames)
+        if max(lengths) > self.config.max_frames:
+            raise ValueError(f"a clip of {max(lengths)} frames is longer than T_max = {self.config.max_frames}")
         order, back = sorting(lengths, tokens.device)
         if order is not None:
             tokens, present, lengths = tokens[order], present[order], sorted(lengths)
         frames = Frames.of(lengths, self._mask(present, tokens.dtype), tokens.device)
-        embedded = [self.embed_global(tokens[:, :, :1])] if self.worlds else []
-        z = torch.cat([*embedded, self.embed_local(tokens[:, :, self.worlds :])], dim=2)  # Eq. 1
+        embedded = [self.embed_global(tokens[:, :, :1])] if self.global_tokens else []
+        z = torch.cat([*embedded, self.embed_local(tokens[:, :, self.global_tokens :])], dim=2)  # Eq. 1
         z = dropout(z.flatten(1, 2), self.config.dropout, self.training)  # S, J, D (Eq. 2-3)
         # index_select, not [ ]: the gradient of indexing adds up in a random order when several threads do it.
         tables = [table.index_select(0, frames.time) for table in self.position or [self.waves]]  # S, J, D each
@@ -295,7 +297,7 @@ def sorting(lengths: Sequence[int], device: torch.device) -> tuple[Tensor | None
 
 def sinusoidal(config: ModelConfig, tokens: int) -> Tensor:
     """The fixed table of Table 2, [T_max, J, D]: waves of time over a frame's E-vector plus waves of joints over D."""
-    time = _waves(config.frames, tokens * config.width).view(config.frames, tokens, config.width)
+    time = _waves(config.max_frames, tokens * config.width).view(config.max_frames, tokens, config.width)
     return (time + _waves(tokens, config.width)).float()
 
 
@@ -306,8 +308,8 @@ def positional_start(config: ModelConfig, tokens: int) -> Tensor:
     for many epochs (docs/results.md).
     """
     if config.positional_start == "zeros":
-        return torch.zeros(config.frames, tokens, config.width)
-    waves = _waves(config.frames, tokens * config.width).view(config.frames, tokens, config.width)
+        return torch.zeros(config.max_frames, tokens, config.width)
+    waves = _waves(config.max_frames, tokens * config.width).view(config.max_frames, tokens, config.width)
     return (0.3 * waves).float()
 
 

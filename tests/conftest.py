@@ -51,7 +51,7 @@ def small_recipe(**sections: dict[str, object]) -> Recipe:
     small: dict[str, dict[str, object]] = {
         "data": {"dataset": "stick", "format": "ntu", "protocol": "xsub", "persons": 2},
         "motion": {"intervals": [1, 3], "magnitude_classes": 4},
-        "model": {"frames": 16, "head_dim": 2, "heads": 2, "depth": 2, "dropout": 0.0, "drop_path": 0.0},
+        "model": {"max_frames": 16, "head_dim": 2, "heads": 2, "depth": 2, "dropout": 0.0, "drop_path": 0.0},
         "pretrain": {"epochs": 4, "batch": 8, "lr": 2e-3},
         "probe": {"epochs": 30},
         "finetune": {"epochs": 3, "batch": 8},

@@ -35,7 +35,7 @@ class Switches:
     positional: str = "tight"
     person_attention: bool = True
     attend_absent: bool = False
-    worlds: int = 1
+    global_tokens: int = 1
 
 
 def representation(
@@ -46,7 +46,7 @@ def representation(
     heads, tight = switches.heads, switches.positional == "tight"
     result = []
     for b in range(clips):
-        z = torch.stack([torch.stack(_embedded(weights, tokens[b, t], switches.worlds)) for t in range(frames)])
+        z = torch.stack([torch.stack(_embedded(weights, tokens[b, t], switches.global_tokens)) for t in range(frames)])
         real = (torch.arange(frames) < lengths[b])[None, :].expand(frames, frames)
         shown = [_shown(present[b, t], joints, switches) for t in range(frames)]
         if switches.positional == "trainable":
@@ -79,7 +79,7 @@ def classes(
     intervals: Sequence[int],
     dead_zone: NDArray[np.float32],
     edges: NDArray[np.float32],
-    worlds: int = 1,
+    global_tokens: int = 1,
     edge: str = "zero",
     absent: str = "left-out",
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
@@ -90,7 +90,7 @@ def classes(
     valid = np.zeros(direction.shape, bool)
     for t, (i, n), p, k in product(range(frames), enumerate(intervals), range(persons), range(joints)):
         earlier = t - n if t >= n else 0 if edge == "first-frame" else t
-        kind = 0 if k < worlds else 1
+        kind = 0 if k < global_tokens else 1
         moved = [float(tokens[t, p, k, axis] - tokens[earlier, p, k, axis]) for axis in range(3)]
         zone = float(dead_zone[i, kind])
         signs = [2 if x > zone else 0 if x < -zone else 1 for x in moved]
@@ -109,7 +109,7 @@ def mpdp_loss(
     valid: NDArray[np.bool_],
     factors: tuple[float, float],
     global_factor: float,
-    worlds: int = 1,
+    global_tokens: int = 1,
     first_interval_only: bool = False,
 ) -> Tensor:
     """Eq. 15 with means for sums; logits [S, I, P, K, C], goals and valid [S, I, P, K]."""
@@ -119,7 +119,7 @@ def mpdp_loss(
         for place in product(*map(range, goal.shape)):
             if valid[place]:
                 row = scores[place]
-                is_global = place[-1] < worlds and (place[1] == 0 or not first_interval_only)
+                is_global = place[-1] < global_tokens and (place[1] == 0 or not first_interval_only)
                 parts[is_global].append(torch.logsumexp(row, 0) - row[goal[place]])
         for is_global, entropies in parts.items():
             if entropies:
@@ -127,11 +127,11 @@ def mpdp_loss(
     return total
 
 
-def _embedded(weights: Parameters, frame: Tensor, worlds: int) -> list[Tensor]:
+def _embedded(weights: Parameters, frame: Tensor, global_tokens: int) -> list[Tensor]:
     """Eq. 1-3 for one frame [P, K, 3]: J tokens of width D, person by person, the global translation first."""
     persons, joints, _ = frame.shape
     return [
-        _linear(weights, "embed_global" if k < worlds else "embed_local", frame[p, k])
+        _linear(weights, "embed_global" if k < global_tokens else "embed_local", frame[p, k])
         for p, k in product(range(persons), range(joints))
     ]
 

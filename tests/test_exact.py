@@ -35,7 +35,7 @@ class Case:
     """One setting of the switches, on clips of one and of T_max frames, of persons who come late, go, or never come."""
 
     persons: int = 2
-    worlds: int = 1
+    global_tokens: int = 1
     lengths: tuple[int, ...] = LENGTHS
     everyone: bool = False
     model: dict[str, Any] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class Case:
             present[first + second + 2, -1] = False  # gone for a moment
             present[-1] = False  # nobody
         tokens *= present[:, :, None, None]
-        return Packed(torch.from_numpy(tokens), torch.from_numpy(present), self.lengths, self.worlds)
+        return Packed(torch.from_numpy(tokens), torch.from_numpy(present), self.lengths, self.global_tokens)
 
     def bins(self) -> Bins:
         """Two intervals, other edges for either kind of token."""
@@ -70,7 +70,7 @@ class Case:
 
     def sizes(self) -> ModelConfig:
         """A small model without dropout."""
-        sizes = {"frames": LONGEST, "head_dim": 2, "heads": 2, "depth": 2, "dropout": 0, "drop_path": 0}
+        sizes = {"max_frames": LONGEST, "head_dim": 2, "heads": 2, "depth": 2, "dropout": 0, "drop_path": 0}
         return ModelConfig.model_validate(sizes | self.model)
 
     def weights(self) -> PretrainConfig:
@@ -93,7 +93,7 @@ CASES = {
     "absent persons a class, attended": Case(absent="own-class", model={"attend_absent": True}),
     "displacement from frame 0": Case(edge="first-frame"),
     "global weight on interval 1 only": Case(loss={"global_intervals": "first"}),
-    "no global translation": Case(worlds=0),
+    "no global translation": Case(global_tokens=0),
 }
 
 
@@ -146,7 +146,7 @@ def worst(case: Case, dtype: torch.dtype, code: Code) -> float:
     """The largest difference from the oracle, as a share of the scale: of loss, F, and every gradient; inf: targets."""
     torch.manual_seed(0)
     config, bins, batch, sizes = case.weights(), case.bins(), case.batch(), case.sizes()
-    model = code.mpdp.Pretrainer(code.model.GLTransformer(sizes, case.persons, 3, case.worlds), bins)
+    model = code.mpdp.Pretrainer(code.model.GLTransformer(sizes, case.persons, 3, case.global_tokens), bins)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.3 * torch.randn_like(parameter)
@@ -185,7 +185,7 @@ def slow_loss(
         positional=sizes.positional,
         person_attention=sizes.person_attention,
         attend_absent=sizes.attend_absent,
-        worlds=case.worlds,
+        global_tokens=case.global_tokens,
     )
     tokens = oracle.pad(batch.tokens.double(), batch.lengths, LONGEST, oracle.PAD)
     present = oracle.pad(batch.present, batch.lengths, LONGEST, True)
@@ -196,7 +196,9 @@ def slow_loss(
         for n in ("direction", "magnitude")
     ]
     parts = [
-        oracle.classes(t.numpy(), p.numpy(), INTERVALS, bins.dead_zone, bins.edges, case.worlds, case.edge, case.absent)
+        oracle.classes(
+            t.numpy(), p.numpy(), INTERVALS, bins.dead_zone, bins.edges, case.global_tokens, case.edge, case.absent
+        )
         for t, p in zip(batch.tokens.split(batch.lengths), batch.present.split(batch.lengths), strict=True)
     ]
     direction, magnitude, valid = (np.concatenate(part) for part in zip(*parts, strict=True))
@@ -207,7 +209,7 @@ def slow_loss(
         valid,
         (config.lambda_direction, config.lambda_magnitude),
         config.lambda_global,
-        case.worlds,
+        case.global_tokens,
         config.global_intervals == "first",
     )
     return loss, F, (direction, magnitude, valid)
@@ -233,8 +235,8 @@ def test_random_clips_too(seed: int) -> None:
 MODEL, TARGETS, LOSS = MODULES
 CHANGES = [
     ("Eq. 1, W_g", MODEL, "self.embed_global(tokens", "self.embed_local(tokens"),
-    ("Eq. 3, order", MODEL, "torch.cat([*embedded, self.embed_local(tokens[:, :, self.worlds :])]",
-     "torch.cat([self.embed_local(tokens[:, :, self.worlds :]), *embedded]"),
+    ("Eq. 3, order", MODEL, "torch.cat([*embedded, self.embed_local(tokens[:, :, self.global_tokens :])]",
+     "torch.cat([self.embed_local(tokens[:, :, self.global_tokens :]), *embedded]"),
     ("Eq. 4, M", MODEL, "            z = z + position\n        z = z + self._drop",
      "            pass\n        z = z + self._drop"),
     ("Eq. 4, residual", MODEL, "z = z + self._drop(self.spatial", "z = self._drop(self.spatial"),
@@ -270,7 +272,7 @@ CHANGES = [
     ("Eq. 14, first frames", TARGETS, "result *= (time >= interval).to(result.dtype)", "pass"),
     ("Eq. 14, both frames", TARGETS, "[batch.present & batch.present[_earlier(time, n, bins.edge)]", "[batch.present"),
     ("Eq. 15, lambda", LOSS, "result + factor * part", "result + part"),
-    ("Eq. 15, global", LOSS, "world * (config.lambda_global / divisor[1])", "world * (1 / divisor[1])"),
+    ("Eq. 15, global", LOSS, "translation * (config.lambda_global / divisor[1])", "translation * (1 / divisor[1])"),
     ("Eq. 15, means", LOSS, "local / divisor[0] +", "local / divisor[1] +"),
     ("Eq. 15, gradient", LOSS,
      "classes[..., None], -weight[..., None])", "classes[..., None], -2 * weight[..., None])"),

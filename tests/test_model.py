@@ -17,7 +17,7 @@ LENGTHS = (4, 1, 7, 5)
 
 
 def config(**changes: object) -> ModelConfig:
-    sizes = {"frames": 8, "head_dim": 3, "heads": 2, "depth": 2, "dropout": 0.0, "drop_path": 0.0}
+    sizes = {"max_frames": 8, "head_dim": 3, "heads": 2, "depth": 2, "dropout": 0.0, "drop_path": 0.0}
     return ModelConfig.model_validate(sizes | changes)
 
 
@@ -51,7 +51,7 @@ def clips(lengths: tuple[int, ...] = LENGTHS, persons: int = PERSONS, absent: bo
 @pytest.mark.parametrize(("positional", "total"), [("per-block", 34_094_100), ("shared", 33_950_100)])
 def test_parameter_count_of_nw_ucla(positional: str, total: int) -> None:
     """The authors' 34,095,060 less their unused token (960); a shared table spares three of 48,000."""
-    sizes = ModelConfig(frames=50, head_dim=6, heads=8, depth=4, tables=positional)
+    sizes = ModelConfig(max_frames=50, head_dim=6, heads=8, depth=4, tables=positional)
     with torch.device("meta"):
         model, heads = GLTransformer(sizes, persons=1, joints=20), DisplacementHeads(960, 20, 3, 16)
     assert count(model.blocks[0]) == 3_690_240 + 3_689_280 + 9_408 + 3_936  # temporal, feed-forward, spatial, norms
@@ -126,7 +126,7 @@ def test_a_frame_with_nobody_gives_numbers() -> None:
 def test_gradients_repeat_bit_for_bit_with_several_threads() -> None:
     """Sums of single-precision numbers depend on their order; a resumed run needs the same order every time."""
     torch.manual_seed(0)
-    model = GLTransformer(config(frames=40, head_dim=8, depth=1), PERSONS, JOINTS)
+    model = GLTransformer(config(max_frames=40, head_dim=8, depth=1), PERSONS, JOINTS)
     lengths = (30, 40) * 8
     tokens, present = clips(lengths, absent=False)
     weight = torch.randn(sum(lengths), model.width)
@@ -200,7 +200,7 @@ def test_what_does_not_fit_is_refused(shape: tuple[int, ...], lengths: tuple[int
 
 
 def test_positional_table_starts_from_waves_of_time_or_zeros() -> None:
-    config = ModelConfig(frames=7, head_dim=1, heads=3, depth=1)
+    config = ModelConfig(max_frames=7, head_dim=1, heads=3, depth=1)
     table = GLTransformer(config, persons=1, joints=3).position[0].detach().reshape(7, 9).numpy()
     for time in range(7):
         for place in range(9):
@@ -225,7 +225,7 @@ def test_the_embedding_s_first_weights_have_a_gain() -> None:
 
 def test_long_clips_attend_in_windows() -> None:
     """Parts of even length, each as if it were a clip of its own; T_max is never exceeded."""
-    model = encoder(frames=5, longer="windows")
+    model = encoder(max_frames=5, longer="windows")
     tokens, present = clips((12, 3, 2))
     together = model(tokens, present, (12, 3, 2))
     torch.testing.assert_close(together, model(tokens, present, (4, 4, 4, 3, 2)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def test_a_recipe_from_a_file_or_text_equals_its_fields(tmp_path: Path) -> None:
 
 def test_defaults_are_the_paper() -> None:
     paper = recipe.parse(fields(), "here")
-    assert (paper.model.frames, paper.model.depth, paper.model.heads, paper.model.width) == (300, 4, 8, 48)
+    assert (paper.model.max_frames, paper.model.depth, paper.model.heads, paper.model.width) == (300, 4, 8, 48)
     assert paper.motion.intervals == (1, 5, 10)
     assert (paper.pretrain.lr, paper.pretrain.epochs, paper.pretrain.batch) == (5e-4, 120, 128)
     assert (paper.pretrain.lambda_direction, paper.pretrain.lambda_magnitude) == (1, 1)
@@ -83,7 +84,7 @@ def test_defaults_are_the_paper() -> None:
         ("motion.intervals", [], "motion.intervals: "),
         ("motion.intervals", [1, 0], "motion: .*intervals"),
         ("motion.intervals", [5, 5], "motion: .*intervals"),
-        ("motion.intervals", [1, 300], "motion.intervals: .*model.frames"),
+        ("motion.intervals", [1, 300], "motion.intervals: .*model.max_frames"),
         ("motion", {"bins": "fixed", "magnitude_classes": 16}, "motion: .*magnitude_classes: the fixed bins have 15"),
         ("pretrain", {"lambda_direction": 0, "lambda_magnitude": 0}, "pretrain: .*nothing would be learned"),
         ("fractions", [0.05, 1.5], "fractions: "),
@@ -100,6 +101,19 @@ def test_defaults_are_the_paper() -> None:
 def test_a_wrong_field_is_named(path: str, value: object, words: str) -> None:
     with pytest.raises(GltError, match=f"^recipe here: .*{words}"):
         recipe.parse(fields(path, value), "here")
+
+
+def test_former_names_of_fields_are_read(tmp_path: Path) -> None:
+    """In recipes, also over a recipe that has the present name; in changes of a study; in stored JSON."""
+    file = tmp_path / "mine.yaml"
+    file.write_text("extends: sample\nmodel: {frames: 40}\n")
+    sample = recipe.load("sample")
+    assert recipe.load(str(file)).model == sample.model.model_copy(update={"max_frames": 40})
+    assert recipe.changed(sample, {"model": {"frames": 41}}, "here").model.max_frames == 41
+    stored = sample.model_dump(mode="json")
+    stored["model"]["frames"] = stored["model"].pop("max_frames")
+    assert recipe.load(json.dumps(stored)) == recipe.parse(stored, "here") == sample
+    assert "frames" not in sample.model_dump()["model"]
 
 
 @pytest.mark.parametrize("missing", ["name", "data"])
@@ -165,7 +179,7 @@ def test_the_paper_s_recipes_have_its_settings(name: str) -> None:
     paper, reference = recipe.load(f"{name}-paper"), recipe.load(f"{name}-reference")
     small = name == "nw-ucla"
     assert {r.experiment for r in (paper, reference)} == {recipe.load(name).experiment}
-    assert paper.model.frames == (50 if small else 300)
+    assert paper.model.max_frames == (50 if small else 300)
     assert paper.data.persons == (1 if small else 2)
     assert (paper.model.depth, paper.model.heads, paper.model.head_dim) == (4, 8, 6)
     assert (paper.pretrain.epochs, paper.probe.epochs) == ((300, 300) if small else (120, 120))

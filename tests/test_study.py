@@ -41,7 +41,7 @@ def test_the_paper_s_experiments_are_what_its_tables_say() -> None:
     assert arms["mixed"].motion.global_translation == "mixed"
     assert arms["local-only"].motion.global_translation == "none"
     assert arms["full"].motion.intervals == (1, 5, 10)
-    assert (arms["fixed-25"].model.frames, arms["fixed-25"].model.speed) == (25, "fixed")
+    assert (arms["fixed-25"].model.max_frames, arms["fixed-25"].model.speed) == (25, "fixed")
     assert [arms[f"masked-{share}"].pretrain.augment.mask for share in ("05", "10", "15", "20")] == [
         0.05,
         0.1,

@@ -57,5 +57,5 @@ def _way(motions: Motions, number: int) -> float:
     clip = motions.batch(np.array([number]))
     if motions.translation == "none":
         return 0.0
-    world = clip.tokens[:, :, 0 if clip.worlds else motions.skeleton.centre]  # T, P, 3
-    return float((world.amax(0) - world.amin(0)).norm(dim=-1).max())
+    positions = clip.tokens[:, :, 0 if clip.global_tokens else motions.skeleton.centre]  # T, P, 3
+    return float((positions.amax(0) - positions.amin(0)).norm(dim=-1).max())

@@ -25,9 +25,9 @@ class Pretraining(nn.Module):
         """P from the recipe, K from its format's layout."""
         super().__init__()
         joints = len(_layout(recipe).joints) - (recipe.motion.global_translation == "none")
-        worlds = int(recipe.motion.global_translation == "separate")
+        global_tokens = int(recipe.motion.global_translation == "separate")
         with torch.device("meta"):
-            self.encoder = GLTransformer(recipe.model, recipe.data.persons, joints, worlds)
+            self.encoder = GLTransformer(recipe.model, recipe.data.persons, joints, global_tokens)
             self.classifiers = DisplacementHeads(
                 self.encoder.width,
                 self.encoder.persons * joints,
@@ -62,9 +62,9 @@ def forward_flops(model: Pretraining, frames: int) -> dict[str, int]:
     encoder = model.encoder
     tokens = encoder.persons * encoder.joints
     rows: dict[nn.Module, int] = {  # that a linear layer is applied to, where it is not one a frame
-        encoder.embed_local: frames * encoder.persons * (encoder.joints - encoder.worlds),
+        encoder.embed_local: frames * encoder.persons * (encoder.joints - encoder.global_tokens),
     }
-    if encoder.worlds:
+    if encoder.global_tokens:
         rows[encoder.embed_global] = frames * encoder.persons
     counts = dict.fromkeys((name for name, _ in model.named_modules()), 0)
     for name, module in model.named_modules():
@@ -93,9 +93,11 @@ def tree(recipe: Recipe, frames: int = 0) -> Tree:
     Raises:
         GltError: a clip of `frames` frames is not for this model.
     """
-    longest = recipe.model.frames
+    longest = recipe.model.max_frames
     if not 0 <= frames <= longest:
-        raise GltError(f"--frames {frames}: a clip has 1 to {longest} frames (model.frames of recipe {recipe.name})")
+        raise GltError(
+            f"--frames {frames}: a clip has 1 to {longest} frames (model.max_frames of recipe {recipe.name})"
+        )
     model = Pretraining(recipe)
     lengths = [longest, *([frames] if frames else [])]
     counts = forward_flops(model, longest)

@@ -100,7 +100,7 @@ def augment(
     whole[draws.mirrored, :, (up + 2) % 3] *= -1  # the axis that `motion.yaw` lays the shoulders along
     local = draws.shear @ whole
     tokens = _transform(before, torch.tensor(local, dtype=torch.float32, device=device)[clip])
-    if batch.worlds and not (config.shear_global or config.shear == 0):
+    if batch.global_tokens and not (config.shear_global or config.shear == 0):
         matrix = torch.tensor(whole, dtype=torch.float32, device=device)[clip]
         tokens[:, :, :1] = _transform(before[:, :, :1], matrix)
     return replace(batch, tokens=tokens)
@@ -126,8 +126,8 @@ def mask_tokens(batch: Packed, share: float, draws: Draws) -> Packed:
 def _limited(batch: Packed, lengths: tuple[int, ...], model: ModelConfig, starts: Sequence[float]) -> Packed:
     """The clips at these lengths, none above T_max unless the model attends in windows."""
     if model.speed == "fixed":
-        return resample(batch, (model.frames,) * len(lengths))
-    shorter = tuple(min(length, model.frames) for length in lengths)
+        return resample(batch, (model.max_frames,) * len(lengths))
+    shorter = tuple(min(length, model.max_frames) for length in lengths)
     if model.longer == "resample":
         return resample(batch, shorter)
     batch = resample(batch, lengths)

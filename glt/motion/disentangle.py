@@ -157,14 +157,14 @@ def _write_tokens(path: Path, clips: ClipStore, index: pd.DataFrame, recipe: Rec
 def _fit(path: Path, present: Bools, train: pd.DataFrame, config: MotionConfig) -> Bins:
     """Bins of the training clips; of very many, of an even selection of them."""
     chosen = train.iloc[:: max(1, len(train) // 4000)]
-    worlds = int(config.global_translation == "separate")
+    global_tokens = int(config.global_translation == "separate")
 
     def parts() -> Iterator[Packed]:
         for _, part in chosen.groupby(chosen["length"].cumsum() // 20_000):  # frames in memory at a time, about
             tokens = np.load(path, mmap_mode="r")  # mapped anew: what was read of it leaves memory with it
             rows = np.concatenate([np.arange(o, o + n) for o, n in zip(part["offset"], part["length"], strict=True)])
             lengths = tuple(int(n) for n in part["length"])
-            yield Packed(torch.from_numpy(tokens[rows]), torch.from_numpy(present[rows]), lengths, worlds)
+            yield Packed(torch.from_numpy(tokens[rows]), torch.from_numpy(present[rows]), lengths, global_tokens)
 
     return fit_bins_in_parts(parts, config)
 
@@ -209,7 +209,7 @@ class Motions:
         return str(self.info["recipe"]["motion"]["global_translation"])
 
     @property
-    def worlds(self) -> int:
+    def global_tokens(self) -> int:
         """Tokens a person that are global translations, 0 or 1."""
         return int(self.translation == "separate")
 
@@ -222,7 +222,7 @@ class Motions:
         if self.translation == "mixed":
             return tuple(joints)
         order = [joint for joint in range(len(joints)) if joint != self.skeleton.centre]
-        return (*range(self.worlds), *(self.worlds + order.index(joints[joint]) for joint in order))
+        return (*range(self.global_tokens), *(self.global_tokens + order.index(joints[joint]) for joint in order))
 
     def numbers(self, split: str, *, labelled: bool = False) -> NDArray[np.int64]:
         """Row numbers of the clips of a split (``train``, ``test`` or ``unused``), of the labelled ones if asked.
@@ -249,4 +249,4 @@ class Motions:
         tokens = np.concatenate([self._tokens.read(r.start, r.stop) for r in rows])
         present = np.concatenate([self._present[r] for r in rows])
         lengths = tuple(int(n) for n in self._spans[numbers, 1])
-        return Packed(torch.from_numpy(tokens), torch.from_numpy(present), lengths, self.worlds)
+        return Packed(torch.from_numpy(tokens), torch.from_numpy(present), lengths, self.global_tokens)

@@ -73,13 +73,13 @@ class Targets:
     Attributes:
         direction, magnitude: int64 [S, intervals, P, K].
         valid: which carry loss, bool [S, intervals, P].
-        worlds: tokens a person that are global translations, 0 or 1.
+        global_tokens: tokens a person that are global translations, 0 or 1.
     """
 
     direction: Tensor
     magnitude: Tensor
     valid: Tensor
-    worlds: int = 1
+    global_tokens: int = 1
 
 
 def displacement(batch: Packed, interval: int, edge: str = "zero") -> tuple[Tensor, Tensor]:
@@ -111,8 +111,8 @@ def _earlier(time: Tensor, interval: int, edge: str) -> Tensor:
 
 def targets(batch: Packed, bins: Bins) -> Targets:
     """Direction and magnitude classes of every token, frame and interval."""
-    device, worlds = batch.tokens.device, batch.worlds
-    kinds = [0] * worlds + [1] * (batch.tokens.shape[2] - worlds)
+    device, global_tokens = batch.tokens.device, batch.global_tokens
+    kinds = [0] * global_tokens + [1] * (batch.tokens.shape[2] - global_tokens)
     zone = torch.from_numpy(bins.dead_zone[:, kinds]).to(device)[:, None, None, :, None]  # I, 1, 1, K, 1
     bounds = torch.from_numpy(bins.edges[:, kinds]).to(device)[:, None, :, None]  # I, 1, K, 1, n
     _, time = batch.places()
@@ -130,7 +130,7 @@ def targets(batch: Packed, bins: Bins) -> Targets:
         direction.masked_fill_(~valid[..., None], 13)
         magnitude.masked_fill_(~valid[..., None], bins.classes - 1)
         valid = torch.ones_like(valid)
-    return Targets(direction, magnitude, valid, worlds)
+    return Targets(direction, magnitude, valid, global_tokens)
 
 
 def _by_frame(classes: Tensor) -> Tensor:
@@ -205,7 +205,7 @@ def _counted(batch: Packed, interval: int, edge: str) -> Tensor:
 
 def _kinds(batch: Packed) -> list[int]:
     """Tokens a person that are global translations, and that are not."""
-    return [batch.worlds, batch.tokens.shape[2] - batch.worlds]
+    return [batch.global_tokens, batch.tokens.shape[2] - batch.global_tokens]
 
 
 def _fixed(config: MotionConfig) -> Bins:

@@ -15,13 +15,13 @@ class Packed:
     tokens: float32 [S, P, K, 3]; of each person its global translation, if it is apart, then the joints; metres.
     present: bool [S, P]; tokens of an absent person are zero.
     lengths: frames of each clip, [B]; they sum to S.
-    worlds: tokens a person that are global translations: 1, or 0 if none is apart.
+    global_tokens: tokens a person that are global translations: 1, or 0 if none is apart.
     """
 
     tokens: Tensor
     present: Tensor
     lengths: tuple[int, ...]
-    worlds: int = 1
+    global_tokens: int = 1
 
     @property
     def counts(self) -> Tensor:

@@ -29,6 +29,7 @@ from glt.recipe.sections import (
 )
 
 Fraction = float
+_FORMER_NAMES = {"model": {"frames": "max_frames"}}
 
 
 class Recipe(Section):
@@ -58,8 +59,8 @@ class Recipe(Section):
             raise ValueError("fractions: above 0, at most 1")
         if len(set(self.fractions)) != len(self.fractions) or len(set(self.seeds)) != len(self.seeds):
             raise ValueError("fractions and seeds: each once")
-        if max(self.motion.intervals) >= self.model.frames:
-            raise ValueError("motion.intervals: below model.frames, the longest clip")
+        if max(self.motion.intervals) >= self.model.max_frames:
+            raise ValueError("motion.intervals: below model.max_frames, the longest clip")
         return self
 
     @property
@@ -111,7 +112,7 @@ def changed(recipe: Recipe, changes: dict[str, Any], origin: str) -> Recipe:
     Raises:
         GltError: a field is wrong.
     """
-    return parse(_over(recipe.model_dump(), changes), origin)
+    return parse(_over(recipe.model_dump(), _current(changes)), origin)
 
 
 def parse(fields: dict[str, Any], origin: str) -> Recipe:
@@ -138,6 +139,7 @@ def _fields(recipe: str, above: tuple[str, ...]) -> tuple[dict[str, Any], str]:
         raise GltError(f"recipe {origin}: not YAML: {error}") from error
     if not isinstance(fields, dict):
         raise GltError(f"recipe {origin}: expected `key: value` lines; start from one of {', '.join(names())}")
+    fields = _current(fields)
     parent = fields.pop("extends", None)
     if parent is None:
         return fields, origin
@@ -152,6 +154,15 @@ def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     for key, value in above.items():
         old = result.get(key)
         result[key] = _over(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return result
+
+
+def _current(fields: dict[str, Any]) -> dict[str, Any]:
+    """The same fields under their present names, so that a former one replaces that of the recipe it extends."""
+    result = dict(fields)
+    for section, renamed in _FORMER_NAMES.items():
+        if isinstance(section_fields := fields.get(section), dict):
+            result[section] = {renamed.get(name, name): value for name, value in section_fields.items()}
     return result
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from glt.recipe.data import FORMER_CHECKS
 from glt.recipe.section import Section
@@ -63,7 +63,12 @@ class MotionConfig(Section):
 class ModelConfig(Section):
     """The Global-local Motion Transformer (Sec. 3.2 and 4.2)."""
 
-    frames: int = Field(300, ge=2, description="T_max")
+    max_frames: int = Field(
+        300,
+        ge=2,
+        validation_alias=AliasChoices("max_frames", "frames"),  # the former name, in stored recipes
+        description="T_max, the longest clip",
+    )
     head_dim: int = Field(6, ge=1, description="width of a head per joint; the token is heads x head_dim wide")
     heads: int = Field(8, ge=1)
     depth: int = Field(4, ge=1, description="N blocks")
@@ -86,10 +91,10 @@ class ModelConfig(Section):
     person_attention: bool = Field(True, description="whether the spatial attention crosses persons (Table 2)")
     attend_absent: bool = Field(False, description="whether tokens of absent persons are attended (the authors' code)")
     speed: Literal["natural", "fixed"] = Field(
-        "natural", description="clips at their own length, or all resampled to `frames` (Table A)"
+        "natural", description="clips at their own length, or all resampled to `max_frames` (Table A)"
     )
     longer: Literal["resample", "crop", "windows"] = Field(
-        "resample", description="clips above `frames`: resampled, cut to a part, or attended to in windows"
+        "resample", description="clips above `max_frames`: resampled, cut to a part, or attended to in windows"
     )
 
     @model_validator(mode="after")

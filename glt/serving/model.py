@@ -48,7 +48,7 @@ class Classifier:
     @property
     def longest(self) -> tuple[int, int, int, int]:
         """Shape of the largest clip that is not cut: [T_max, P, K, 3]."""
-        return (self._model.encoder.config.frames, self.persons, len(self.skeleton.joints), 3)
+        return (self._model.encoder.config.max_frames, self.persons, len(self.skeleton.joints), 3)
 
     @torch.no_grad()
     def predict(self, frames: Sequence[ArrayLike], batch: int = 64) -> pd.DataFrame:
@@ -72,7 +72,7 @@ class Classifier:
                 torch.from_numpy(np.concatenate(tokens)),
                 torch.from_numpy(np.concatenate(present)),
                 tuple(len(clip) for clip in tokens),
-                self._model.encoder.worlds,
+                self._model.encoder.global_tokens,
             )
             packed = fit(packed.to(self._device), self._model.encoder.config)
             rows.append(self._model(packed).softmax(1).cpu().numpy())

@@ -66,7 +66,9 @@ def attention(
             "distance": figures.attended_distance({name: a.distance.numpy() for name, a in averages.items()}),
             "spatial": figures.spatial_maps(first.spatial.numpy(), model.persons),
         }
-        longest = min(model.config.frames, int(data.index["length"].max()))  # later places of a table were never used
+        longest = min(
+            model.config.max_frames, int(data.index["length"].max())
+        )  # later places of a table were never used
         places = maps.indicated_places(model.persons, model.joints, longest)
         tables = list(model.position) or [model.waves]
         for number, table in enumerate(tables, 1):

@@ -89,7 +89,7 @@ def _start(recipe: Recipe, champion: registry.Version) -> tuple[Recipe, str]:
         return recipe, "from scratch"
     encoder = load_classifier(champion.folder())[0].encoder
     try:
-        copy_weights(encoder, GLTransformer(recipe.model, encoder.persons, encoder.joints, encoder.worlds))
+        copy_weights(encoder, GLTransformer(recipe.model, encoder.persons, encoder.joints, encoder.global_tokens))
     except GltError as error:
         return recipe, f"from scratch, because {error}"
     name = f"{champion.name}/{champion.version}"

@@ -20,7 +20,7 @@ from glt.training.weights import write_weights
 
 def build_encoder(config: ModelConfig, motions: Motions) -> GLTransformer:
     """An untrained encoder for these motions."""
-    return GLTransformer(config, motions.persons, motions.joints, motions.worlds)
+    return GLTransformer(config, motions.persons, motions.joints, motions.global_tokens)
 
 
 def copy_weights(source: GLTransformer, target: GLTransformer) -> None:
@@ -52,7 +52,7 @@ def encoder_config(encoder: GLTransformer) -> dict[str, Any]:
         "model": encoder.config.model_dump(mode="json"),
         "persons": encoder.persons,
         "joints": encoder.joints,
-        "worlds": encoder.worlds,
+        "global_tokens": encoder.global_tokens,
     }
 
 
@@ -64,7 +64,8 @@ def encoder_from(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> GL
     """
     try:
         sizes = ModelConfig.model_validate(config["model"])
-        encoder = GLTransformer(sizes, config["persons"], config["joints"], config["worlds"])
+        global_tokens = config["global_tokens"] if "global_tokens" in config else config["worlds"]  # the former name
+        encoder = GLTransformer(sizes, config["persons"], config["joints"], global_tokens)
         encoder.load_state_dict(dict(weights))
     except (KeyError, ValueError, RuntimeError) as error:
         raise GltError(

@@ -61,10 +61,10 @@ class Tally:
 def weights(goal: Targets, config: PretrainConfig) -> tuple[Tensor, Tensor]:
     """Which targets the loss of joints and that of the global translation are means over, each [S, I, P, K]."""
     valid = goal.valid[..., None].expand_as(goal.direction)
-    world = torch.zeros_like(valid)
+    translation = torch.zeros_like(valid)
     intervals = slice(None) if config.global_intervals == "all" else slice(0, 1)
-    world[:, intervals, :, : goal.worlds] = valid[:, intervals, :, : goal.worlds]
-    return valid & ~world, world
+    translation[:, intervals, :, : goal.global_tokens] = valid[:, intervals, :, : goal.global_tokens]
+    return valid & ~translation, translation
 
 
 def counts(goal: Targets, config: PretrainConfig) -> Tensor:
@@ -88,11 +88,11 @@ def loss(
         total: what the means divide by, from `counts`: of the whole batch where this is one process's share of it.
         tally: gets the parts and the accuracies.
     """
-    local, world = weights(goal, config)
+    local, translation = weights(goal, config)
     divisor = (counts(goal, config) if total is None else total).clamp(min=1).to(logits[0].dtype)
-    valid = local | world
-    local, world = (kind.flatten(2).to(logits[0].dtype) for kind in (local, world))  # S, I, J
-    weight = local / divisor[0] + world * (config.lambda_global / divisor[1])
+    valid = local | translation
+    local, translation = (kind.flatten(2).to(logits[0].dtype) for kind in (local, translation))  # S, I, J
+    weight = local / divisor[0] + translation * (config.lambda_global / divisor[1])
     result = logits[0].new_zeros(())
     cross_entropy: Any = WeightedCrossEntropy.apply
     parts = (

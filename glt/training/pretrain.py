@@ -157,7 +157,7 @@ class _Run:
 
     def _loss(self, chosen: Numbers) -> Tensor:
         """This process's part of the batch's loss; the parts add up."""
-        frames = self.motions.index["length"].to_numpy()[chosen].clip(max=self.recipe.model.frames)
+        frames = self.motions.index["length"].to_numpy()[chosen].clip(max=self.recipe.model.max_frames)
         share = chosen[self.world.share(frames.tolist())]
         whole, seen = training_batch(
             self.motions,

@@ -30,7 +30,7 @@ UNEVEN, EQUAL = (1, 4, 5, 7), (6, 6, 6)  # ascending, as the model sorts them
 
 
 def encoder(persons: int = PERSONS, **changes: object) -> GLTransformer:
-    sizes = {"frames": 8, "head_dim": 3, "heads": HEADS, "depth": DEPTH, "dropout": 0.0, "drop_path": 0.0}
+    sizes = {"max_frames": 8, "head_dim": 3, "heads": HEADS, "depth": DEPTH, "dropout": 0.0, "drop_path": 0.0}
     torch.manual_seed(0)
     model = GLTransformer(ModelConfig.model_validate(sizes | changes), persons, JOINTS)
     with torch.no_grad():

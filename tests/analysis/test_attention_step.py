@@ -22,7 +22,7 @@ from glt.training.encoder import load_encoder, save_encoder
 
 
 def saved(folder: Path, joints: int = 6, **changes: object) -> Path:
-    sizes = {"frames": 16, "head_dim": 2, "heads": 2, "depth": 2} | changes
+    sizes = {"max_frames": 16, "head_dim": 2, "heads": 2, "depth": 2} | changes
     torch.manual_seed(len(folder.name))
     save_encoder(GLTransformer(ModelConfig.model_validate(sizes), 2, joints), [], folder, {})
     return folder
@@ -38,7 +38,7 @@ def test_figures_and_numbers(motions: Motions, tmp_path: Path) -> None:
         assert min(image.shape[:2]) > 200
         assert image.std() > 0.05
     numbers = motions.numbers("test")
-    batches = evaluation_batches(motions, numbers, ModelConfig(frames=16), torch.device("cpu"), len(numbers))
+    batches = evaluation_batches(motions, numbers, ModelConfig(max_frames=16), torch.device("cpu"), len(numbers))
     expected = average_maps(load_encoder(first), batches, frames=8)
     with np.load(out / "attention.npz", allow_pickle=False) as arrays:
         for name in ("spatial", "temporal", "distance"):

@@ -22,7 +22,7 @@ def sizes(name: str, tables: str = "per-block") -> Recipe:
     """The authors' model: D = 48, 16 magnitude classes."""
     ntu = name == "ntu"
     data = {"dataset": name, "format": name, "protocol": "xsub" if ntu else "cross-view", "persons": 2 if ntu else 1}
-    model = {"frames": 300 if ntu else 50, "tables": tables}
+    model = {"max_frames": 300 if ntu else 50, "tables": tables}
     return recipe.parse({"name": name, "data": data, "motion": {"magnitude_classes": 16}, "model": model}, "test")
 
 
@@ -54,7 +54,7 @@ def test_flops_of_the_papers_sizes(name: str, frames: int, gflop: float) -> None
 def test_flops_are_what_torch_counts(frames: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """On attention written out: the counter does not know the CPU's fused one, and ours computes scores twice."""
     monkeypatch.setattr(small_attention, "NARROW", 0)
-    small = {"frames": 8, "head_dim": 3, "heads": 2, "depth": 2, "dropout": 0, "drop_path": 0}
+    small = {"max_frames": 8, "head_dim": 3, "heads": 2, "depth": 2, "dropout": 0, "drop_path": 0}
     motion = {"intervals": [1, 3], "magnitude_classes": 4}
     fields = sizes("ntu").model_dump(mode="json") | {"model": small, "motion": motion}
     model = Pretraining(recipe.parse(fields, "test"))
@@ -93,10 +93,10 @@ def test_every_recipe_has_a_tree(name: str) -> None:
         if path and parameters(module):
             assert re.search(rf"{path.split('.')[-1]}  {type(module).__name__}.* {parameters(module):,}", text), path
     assert "20 frames: forward" in text
-    assert f"{recipe.load(name).model.frames} frames: forward" in text
+    assert f"{recipe.load(name).model.max_frames} frames: forward" in text
 
 
 @pytest.mark.parametrize("frames", [-1, 33])
 def test_a_length_the_model_does_not_take_is_told(frames: int) -> None:
-    with pytest.raises(GltError, match=r"a clip has 1 to 32 frames \(model.frames of recipe sample\)"):
+    with pytest.raises(GltError, match=r"a clip has 1 to 32 frames \(model.max_frames of recipe sample\)"):
         tree(recipe.load("sample"), frames)

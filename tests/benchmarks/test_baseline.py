@@ -49,7 +49,7 @@ def bins_of(chosen: list[Clip]) -> Bins:
 def fed(chosen: list[Clip], bins: Bins, config: AugmentConfig = AUGMENT) -> tuple[Packed, baseline.Batch]:
     """The same clips, augmented with the same draws, by ours and by the baseline."""
     draws = draw(config, seed=3, epoch=2, clips=range(len(chosen)))
-    ours = augment(packed(chosen), config, draws, ModelConfig(frames=LONGEST))
+    ours = augment(packed(chosen), config, draws, ModelConfig(max_frames=LONGEST))
     samples = [
         baseline.feed(*clip, stretch, turn, shear, bins, LONGEST)
         for clip, stretch, turn, shear in zip(chosen, draws.stretch, draws.turn, draws.shear, strict=True)
@@ -96,7 +96,7 @@ def test_the_feeder_gives_ours_tokens_and_targets(persons: int) -> None:
 @pytest.mark.parametrize("tables", ["shared", "per-block"])
 @pytest.mark.parametrize("persons", [1, 2])
 def test_loss_and_gradients_are_ours(persons: int, tables: str) -> None:
-    sizes = {"frames": LONGEST, "head_dim": 3, "heads": 2, "depth": 3, "dropout": 0.0, "drop_path": 0.0}
+    sizes = {"max_frames": LONGEST, "head_dim": 3, "heads": 2, "depth": 3, "dropout": 0.0, "drop_path": 0.0}
     model = ModelConfig.model_validate(sizes | {"tables": tables})
     config = PretrainConfig(lambda_direction=0.7, lambda_magnitude=1.3, lambda_global=0.05)
     chosen = clips(persons)

@@ -38,7 +38,7 @@ def split(whole: Packed) -> list[Packed]:
 
 def changed(whole: Packed, config: AugmentConfig, clips: tuple[int, ...], epoch: int = 3, longest: int = 22) -> Packed:
     draws = draw(config, seed=7, epoch=epoch, clips=clips)
-    return mask_tokens(augment(whole, config, draws, ModelConfig(frames=longest)), config.mask, draws)
+    return mask_tokens(augment(whole, config, draws, ModelConfig(max_frames=longest)), config.mask, draws)
 
 
 def test_a_clip_is_changed_alike_in_any_batch() -> None:
@@ -89,8 +89,8 @@ def test_no_clip_is_longer_than_the_longest_nor_empty() -> None:
     for epoch in range(20):
         lengths = changed(batch(), AugmentConfig(interpolate=0.99), CLIPS, epoch, longest=14).lengths
         assert all(1 <= length <= 14 for length in lengths)
-    assert fit(batch(), ModelConfig(frames=14)).lengths == (12, 1, 14)
-    assert torch.equal(fit(batch(), ModelConfig(frames=14)).tokens[:13], batch().tokens[:13])
+    assert fit(batch(), ModelConfig(max_frames=14)).lengths == (12, 1, 14)
+    assert torch.equal(fit(batch(), ModelConfig(max_frames=14)).tokens[:13], batch().tokens[:13])
 
 
 def test_shear_is_a_matrix_on_the_local_motion_only() -> None:
@@ -106,7 +106,7 @@ def test_shear_is_a_matrix_on_the_local_motion_only() -> None:
 def test_yaw_turns_everything_about_the_vertical(up: int) -> None:
     config = OFF.model_copy(update={"yaw": 90.0})
     draws = draw(config, 7, 3, CLIPS)
-    old, new = batch().tokens, augment(batch(), config, draws, ModelConfig(frames=100), up).tokens
+    old, new = batch().tokens, augment(batch(), config, draws, ModelConfig(max_frames=100), up).tokens
     torch.testing.assert_close(new[..., up], old[..., up])
     torch.testing.assert_close(new.norm(dim=-1), old.norm(dim=-1))
     a, b = [axis for axis in range(3) if axis != up]
@@ -152,7 +152,7 @@ def test_absent_persons_stay_zero_and_never_become_targets(epoch: int) -> None:
 
 def test_a_longer_clip_is_resampled_cropped_or_kept_whole() -> None:
     whole = batch((12, 40, 20))
-    sizes = {name: ModelConfig(frames=16, longer=name) for name in ("resample", "crop", "windows")}
+    sizes = {name: ModelConfig(max_frames=16, longer=name) for name in ("resample", "crop", "windows")}
     assert torch.equal(fit(whole, sizes["resample"]).tokens, resample(whole, (12, 16, 16)).tokens)
     middle = fit(whole, sizes["crop"])
     assert middle.lengths == (12, 16, 16)
@@ -169,7 +169,7 @@ def test_a_longer_clip_is_resampled_cropped_or_kept_whole() -> None:
 
 
 def test_a_fixed_speed_gives_every_clip_the_same_length() -> None:
-    sizes = ModelConfig(frames=16, speed="fixed")
+    sizes = ModelConfig(max_frames=16, speed="fixed")
     whole = batch(absent=True)
     expected = resample(whole, (16, 16, 16))
     assert torch.equal(fit(whole, sizes).tokens, expected.tokens)
@@ -177,16 +177,18 @@ def test_a_fixed_speed_gives_every_clip_the_same_length() -> None:
     assert torch.equal(augment(whole, stretched, draw(stretched, 0, 0, CLIPS), sizes).tokens, expected.tokens)
 
 
-@pytest.mark.parametrize("worlds", [0, 1])
-def test_shear_of_the_global_translation_is_a_switch(worlds: int) -> None:
+@pytest.mark.parametrize("global_tokens", [0, 1])
+def test_shear_of_the_global_translation_is_a_switch(global_tokens: int) -> None:
     config = OFF.model_copy(update={"shear": 0.3, "shear_global": True})
-    whole = replace(batch(), worlds=worlds)
+    whole = replace(batch(), global_tokens=global_tokens)
     after = changed(whole, config, CLIPS)
     matrix = draw(config, 7, 3, CLIPS).shear[whole.clip().numpy()]
     expected = np.einsum("tij,tpkj->tpki", matrix, whole.tokens.numpy())
     np.testing.assert_allclose(after.tokens.numpy(), expected, atol=1e-6)
     only_local = changed(whole, config.model_copy(update={"shear_global": False}), CLIPS)
-    assert torch.equal(only_local.tokens, after.tokens) == (worlds == 0)  # without one, there is nothing to spare
+    assert torch.equal(only_local.tokens, after.tokens) == (
+        global_tokens == 0
+    )  # without one, there is nothing to spare
 
 
 @pytest.mark.parametrize("up", [0, 1, 2])
@@ -195,7 +197,7 @@ def test_tilt_turns_everything_by_no_more_than_its_bound(up: int) -> None:
     draws = draw(config, 7, 3, CLIPS)
     vertical = batch().tokens.clone().zero_()
     vertical[..., up] = 1.0
-    leaning = augment(replace(batch(), tokens=vertical), config, draws, ModelConfig(frames=100), up).tokens
+    leaning = augment(replace(batch(), tokens=vertical), config, draws, ModelConfig(max_frames=100), up).tokens
     torch.testing.assert_close(leaning.norm(dim=-1), torch.ones_like(leaning[..., 0]))
     expected = torch.from_numpy(np.cos(draws.slope)).float()[batch().clip()][:, None, None]
     torch.testing.assert_close(leaning[..., up], expected.expand_as(leaning[..., up]))
@@ -216,10 +218,10 @@ def test_in_a_mirror_left_and_right_change_places() -> None:
     clips = tuple(range(40))
     before = batch((3,) * 40)
     draws = draw(config, 0, 0, clips)
-    after = augment(before, config, draws, ModelConfig(frames=100), 1, order)
+    after = augment(before, config, draws, ModelConfig(max_frames=100), 1, order)
     flipped = before.tokens[:, :, list(order)] * torch.tensor([-1.0, 1.0, 1.0])
     mirrored = torch.from_numpy(draws.mirrored)[before.clip()].view(-1, 1, 1, 1)
     assert 10 < draws.mirrored.sum() < 30
     assert torch.equal(after.tokens, torch.where(mirrored, flipped, before.tokens))
-    again = augment(after, config, draws, ModelConfig(frames=100), 1, order)
+    again = augment(after, config, draws, ModelConfig(max_frames=100), 1, order)
     assert torch.equal(again.tokens, before.tokens)

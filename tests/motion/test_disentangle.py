@@ -276,17 +276,19 @@ def test_the_mirror_image_of_tokens_are_the_tokens_of_the_mirror_image(tmp_path:
     np.testing.assert_allclose(tokens[:, :, list(motions.mirror)] * flip, image, atol=1e-6)
 
 
-@pytest.mark.parametrize(("translation", "joints", "worlds"), [("none", 5, 0), ("mixed", 6, 0), ("separate", 6, 1)])
+@pytest.mark.parametrize(
+    ("translation", "joints", "global_tokens"), [("none", 5, 0), ("mixed", 6, 0), ("separate", 6, 1)]
+)
 def test_motions_know_what_became_of_the_translation(
-    tmp_path: Path, translation: str, joints: int, worlds: int
+    tmp_path: Path, translation: str, joints: int, global_tokens: int
 ) -> None:
     recipe = small_recipe(motion={"global_translation": translation, "intervals": [1], "magnitude_classes": 4})
     write_motions(store(), recipe, tmp_path / "motions", {}, Silent())  # type: ignore[arg-type]
     motions = Motions(tmp_path / "motions")
-    assert (motions.joints, motions.worlds, motions.translation) == (joints, worlds, translation)
-    assert motions.batch(np.array([1, 2])).worlds == worlds
+    assert (motions.joints, motions.global_tokens, motions.translation) == (joints, global_tokens, translation)
+    assert motions.batch(np.array([1, 2])).global_tokens == global_tokens
     encoder, history = pretrain(motions, recipe, torch.device("cpu"), Silent(), Checkpoint(None, ""))
-    assert hasattr(encoder, "embed_global") == bool(worlds)
+    assert hasattr(encoder, "embed_global") == bool(global_tokens)
     assert history[-1]["pretrain/loss"] < history[0]["pretrain/loss"]
 
 

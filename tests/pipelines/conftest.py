@@ -19,7 +19,7 @@ RECIPE = {
     "seed": 2,  # with 39 validation clips and a moment's training, not every seed beats the untrained encoder
     "data": {"dataset": "tiny", "format": "ntu", "protocol": "xsub", "persons": 2, "max_rejects": 0.1},
     "motion": {"yaw": "first-frame"},
-    "model": {"frames": 24, "head_dim": 1, "heads": 2, "depth": 1, "dropout": 0.0, "drop_path": 0.0},
+    "model": {"max_frames": 24, "head_dim": 1, "heads": 2, "depth": 1, "dropout": 0.0, "drop_path": 0.0},
     "pretrain": {"epochs": 8, "batch": 16, "lr": 0.005},
     "probe": {"features": "blocks", "solver": "lbfgs", "regularisation": [0.1]},
     "finetune": {"epochs": 2},

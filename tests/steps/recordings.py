@@ -9,7 +9,7 @@ from pathlib import Path
 RECIPE = {
     "name": "bad-input",
     "data": {"dataset": "bad-input", "format": "ntu", "protocol": "xsub"},
-    "model": {"frames": 16, "head_dim": 1, "heads": 2, "depth": 1},
+    "model": {"max_frames": 16, "head_dim": 1, "heads": 2, "depth": 1},
     "pretrain": {"epochs": 1, "batch": 8},
     "probe": {"epochs": 2},
     "finetune": {"epochs": 1},

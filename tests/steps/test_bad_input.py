@@ -122,7 +122,7 @@ def test_clip_of_one_frame_is_kept_with_a_warning_and_trains(tmp_path: Path) -> 
     [
         ("nope", "unknown recipe 'nope': take one of"),
         (yaml.safe_dump(RECIPE | {"pretain": {}}), "pretain: unknown key"),
-        (yaml.safe_dump(RECIPE | {"model": {"frames": "many"}}), "model.frames"),
+        (yaml.safe_dump(RECIPE | {"model": {"max_frames": "many"}}), "model.max_frames"),
     ],
     ids=["unknown recipe", "unknown key", "wrong type"],
 )

@@ -36,8 +36,8 @@ def test_seed_and_epoch_each_change_the_order() -> None:
 
 def test_masking_spares_what_targets_are_made_from(motions: Motions) -> None:
     config = AugmentConfig(mask=0.5)
-    whole, seen = training_batch(motions, np.arange(6), config, 0, 0, ModelConfig(frames=16), CPU)
-    unmasked, _ = training_batch(motions, np.arange(6), AugmentConfig(), 0, 0, ModelConfig(frames=16), CPU)
+    whole, seen = training_batch(motions, np.arange(6), config, 0, 0, ModelConfig(max_frames=16), CPU)
+    unmasked, _ = training_batch(motions, np.arange(6), AugmentConfig(), 0, 0, ModelConfig(max_frames=16), CPU)
     assert torch.equal(whole.tokens, unmasked.tokens)
     assert (seen.tokens == 0).float().mean() > 0.4
     assert torch.equal(seen.present, whole.present)
@@ -45,7 +45,7 @@ def test_masking_spares_what_targets_are_made_from(motions: Motions) -> None:
 
 def test_evaluation_is_in_order_and_only_shortens(motions: Motions) -> None:
     numbers = np.array([9, 2, 30, 7, 11])
-    batches = list(evaluation_batches(motions, numbers, model=ModelConfig(frames=12), device=CPU, batch=2))
+    batches = list(evaluation_batches(motions, numbers, model=ModelConfig(max_frames=12), device=CPU, batch=2))
     assert [len(batch.lengths) for batch in batches] == [2, 2, 1]
     natural = motions.index["length"].to_numpy()[numbers]
     assert natural.max() > 12

@@ -41,7 +41,7 @@ def model(motions: Motions, features: Features = "head", pool: tuple[Pool, ...] 
 
 
 def clips(motions: Motions, numbers: list[int]) -> Packed:
-    return fit(motions.batch(np.array(numbers)), ModelConfig(frames=16))
+    return fit(motions.batch(np.array(numbers)), ModelConfig(max_frames=16))
 
 
 def test_pooling_is_by_clip() -> None:

@@ -24,7 +24,7 @@ from glt.training.finetune import Finetuned, draw_labelled, finetune
 from tests.conftest import small_recipe, store
 
 CPU = torch.device("cpu")
-REGULARISED = {"frames": 16, "head_dim": 2, "heads": 2, "depth": 2, "dropout": 0.2, "drop_path": 0.3}
+REGULARISED = {"max_frames": 16, "head_dim": 2, "heads": 2, "depth": 2, "dropout": 0.2, "drop_path": 0.3}
 RECIPE = small_recipe(finetune={"epochs": 3, "batch": 8, "augment": {"mask": 0.1}}, model=REGULARISED)
 NONE = Checkpoint(None)
 

@@ -17,7 +17,7 @@ from tests.conftest import small_recipe
 from tests.training.processes import Training, same
 
 REGULARISED: Recipe = small_recipe(
-    model={"frames": 16, "head_dim": 2, "heads": 2, "depth": 2, "dropout": 0.2, "drop_path": 0.3},
+    model={"max_frames": 16, "head_dim": 2, "heads": 2, "depth": 2, "dropout": 0.2, "drop_path": 0.3},
     pretrain={"epochs": 8, "batch": 8, "lr": 2e-3, "augment": {"mask": 0.1, "yaw": 30}},
 )
 

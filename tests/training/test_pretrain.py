@@ -159,7 +159,7 @@ def states(folder: Path) -> list[str]:
 @pytest.mark.parametrize("regularised", [False, True], ids=["plain", "dropout"])
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(motions: Motions, tmp_path: Path, regularised: bool) -> None:
     """Bit for bit, in the middle of epochs, with whatever random numbers the process that goes on has used before."""
-    model = {"frames": 16, "head_dim": 2, "heads": 2, "depth": 2}
+    model = {"max_frames": 16, "head_dim": 2, "heads": 2, "depth": 2}
     model |= {"dropout": 0.2, "drop_path": 0.3} if regularised else {"dropout": 0.0, "drop_path": 0.0}
     augmented = {"epochs": 5, "batch": 8, "lr": 2e-3, "augment": {"mask": 0.1, "yaw": 30}}
     recipe = small_recipe(model=model, pretrain=augmented)

@@ -24,7 +24,7 @@ from glt.training.probe import _nearest as nearest
 from tests.conftest import LABELS, Store, small_recipe, store
 
 CPU = torch.device("cpu")
-SIZES = ModelConfig(frames=16)
+SIZES = ModelConfig(max_frames=16)
 ADAM = small_recipe(probe={"epochs": 20, "copies": 2, "augment": {"shear": 0.1}})
 LBFGS = small_recipe(probe={"solver": "lbfgs", "regularisation": [0.1], "features": "blocks", "pool": ["mean", "std"]})
 SEVERAL = {"solver": "lbfgs", "regularisation": [1e-4, 1e-2, 1.0]}
@@ -43,7 +43,7 @@ def written(folder: Path, clips: Store) -> Motions:
 @pytest.mark.parametrize("recipe", [ADAM, LBFGS], ids=["adam", "lbfgs"])
 def test_the_encoder_does_not_change(motions: Motions, recipe: Recipe) -> None:
     torch.manual_seed(5)
-    encoder = build_encoder(small_recipe(model={"frames": 16, "depth": 2, "dropout": 0.4}).model, motions)
+    encoder = build_encoder(small_recipe(model={"max_frames": 16, "depth": 2, "dropout": 0.4}).model, motions)
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     result = probe(encoder, motions, recipe, CPU, Silent())
     for state in (encoder.state_dict(), result.model.encoder.state_dict()):
@@ -213,7 +213,7 @@ def test_the_nearest_neighbour_answers_with_its_label(motions: Motions) -> None:
 
 def test_dropout_is_off(motions: Motions) -> None:
     """The authors' evaluation left it on in the frozen encoder."""
-    size = {"frames": 16, "head_dim": 2, "heads": 2, "depth": 2}
+    size = {"max_frames": 16, "head_dim": 2, "heads": 2, "depth": 2}
     wild, calm = (
         run(motions, small_recipe(model=size | {"dropout": share, "drop_path": share}, probe={"epochs": 5}))
         for share in (0.5, 0.0)
