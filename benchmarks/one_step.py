@@ -59,10 +59,10 @@ def peak() -> float:
     return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) * 1024 / 1e9
 
 
-def apart(
+def run_in_process(
     side: str, recordings: str, width: int, lengths: Sequence[int] | None = None, steps: int = 2, threads: int = 1
 ) -> dict[str, object]:
-    """What `main` prints, from a fresh process."""
+    """Run `main` in a new process; returns the values that it prints."""
     command = [sys.executable, "-m", "benchmarks.one_step", side, "--recordings", recordings, "--width", str(width)]
     command += ["--steps", str(steps), "--threads", str(threads)]
     command += ["--lengths", *map(str, lengths)] if lengths else []

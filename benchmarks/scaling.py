@@ -18,7 +18,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from benchmarks.hardware import ROOT, commit, hardware
-from benchmarks.one_step import apart
+from benchmarks.one_step import run_in_process
 from glt import artifact
 from glt.reporter import ConsoleReporter
 
@@ -44,7 +44,7 @@ def main() -> None:
             row: dict[str, Any] = {name: value}
             for side in COLOURS:
                 reporter.progress("scaling", done, total, f"{side}, {value} {name}")
-                result = apart(side, "ntu", WIDTH, lengths, given.steps, given.threads)
+                result = run_in_process(side, "ntu", WIDTH, lengths, given.steps, given.threads)
                 row[side] = {"step_s": round(min(result["seconds"][1:]), 4), "peak_gb": round(result["peak_gb"], 3)}
                 done += 1
             rows[name].append(row)

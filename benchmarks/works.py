@@ -11,7 +11,7 @@ import torch
 
 from benchmarks import frozen
 from benchmarks.arithmetic import Gemm, forward_flops, step_flops
-from benchmarks.one_step import apart
+from benchmarks.one_step import run_in_process
 from benchmarks.sides import Baseline, Ours, Problem, Side
 from benchmarks.timing import Timing, interleaved
 from glt.reporter import Reporter
@@ -108,7 +108,7 @@ def rss(key: str, options: Options, reporter: Reporter) -> dict[str, Result]:
     peaks = {}
     for done, side in enumerate(("ours", "baseline")):
         reporter.progress(key, done, 2, side)
-        peaks[side] = apart(side, "ntu", 48, threads=max(options.threads))
+        peaks[side] = run_in_process(side, "ntu", 48, threads=max(options.threads))
     reporter.progress(key, 2, 2)
     ours, baseline = (float(peaks[side]["peak_gb"]) for side in ("ours", "baseline"))
     return {key: {"ratio": ours / baseline, "ours": ours, "baseline": baseline, "unit": "GB"}}

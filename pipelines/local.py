@@ -109,7 +109,7 @@ def ablate(recordings: str, studied: Study, arms: Sequence[Recipe]) -> str:
     parent, _ = _execute(screen, graph, recordings, base, base.to_json(), threads, arms=items)
     metrics = tracking.connect().get_run(parent).data.metrics
     table = Table(title=f"{studied.name}, {time.monotonic() - started:.0f} s", title_justify="left", box=None)
-    for column in ("arm", "top-1", "without twins", "validation"):
+    for column in ("arm", "top-1", "without duplicates", "validation"):
         table.add_column(column)
     for arm in dict.fromkeys(arm.arm for arm in arms):
         keys = (f"arm/{arm}/{score}_mean" for score in ("top1", "top1_clean", "val_top1"))
@@ -226,7 +226,7 @@ def _summary(screen: Console, recipe: Recipe, parent: str, report: Path, seconds
     table.add_column(overflow="fold")
     scores = {
         "linear probe": "probe/top1",
-        "  on clips without a twin in training": "probe/top1_clean",
+        "  on clips without a duplicate in training": "probe/top1_clean",
         "  the same probe, untrained encoder": "probe/untrained_top1",
         "nearest neighbour": "knn/top1",
     }

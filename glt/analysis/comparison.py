@@ -19,7 +19,7 @@ from glt.recipe import flat
 # key in MLflow -> what people call it, in the order of the page
 SCORES = {
     "probe/top1": "linear probe",
-    "probe/top1_clean": "linear probe, clips without a twin in training",
+    "probe/top1_clean": "linear probe, clips without a duplicate in training",
     "probe/val_top1": "linear probe, validation",
     "probe/untrained_top1": "the same probe, untrained encoder",
     "knn/top1": "nearest neighbour",
@@ -63,7 +63,7 @@ def write_comparison(out: Path, first: Model, second: Model) -> None:
             written=datetime.now(UTC),
             scores=_scores(models),
             clips=len(both),
-            apart=[len(model.predictions) - len(both) for model in models],
+            unshared=[len(model.predictions) - len(both) for model in models],
             paired=figures.svg(
                 figures.paired(*only, second.name, first.name),
                 "paired",

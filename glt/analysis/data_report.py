@@ -37,7 +37,7 @@ class Look:
 
     Attributes:
         findings: of all checks across recordings.
-        pairs: twins, as `glt.data.duplicates.twins` gives them.
+        pairs: duplicates, as `glt.data.duplicates.near_duplicates` returns them.
         summary: what was measured of the clips.
         reference: the same of those they were compared with, if they were.
         splits: ``train``, ``test`` or ``unused`` for each clip; None if the protocol cannot split them.
@@ -57,18 +57,18 @@ def look(
     recipe: Recipe,
     reporter: Reporter,
     reference: Summary | None = None,
-    memory: Path | None = None,
+    cache: Path | None = None,
 ) -> Look:
-    """Look across all recordings of a store: twins and leaks, balance, and drift from a reference.
+    """Run the checks across all clips of a store: duplicates and leaks, balance, and drift from a reference.
 
-    With a `memory`, a file, only clips that are new since the last look are compared with the others.
+    With a `cache` (a file) only clips that are new since the last call are compared with the others.
     """
     assigned, unsplit = None, ""
     try:
         assigned = splits.split(store.index, recipe.data)["split"].to_numpy(object)
     except GltError as error:
         unsplit = str(error)
-    pairs, summary = duplicates.twins(store, reporter, memory), drift.summarise(store, reporter)
+    pairs, summary = duplicates.near_duplicates(store, reporter, cache), drift.summarise(store, reporter)
     lost = tuple(store.info.get("lost", ()))
     away = f"{len(lost)} joints of the recordings have no place in layout {store.skeleton.name}"
     findings = [
@@ -104,7 +104,7 @@ def write_data_report(out: Path, store: ClipStore, recipe: Recipe, look: Look) -
             reference=0 if look.reference is None else sum(look.reference.labels.values()),
             splits=_split_sizes(look),
             unsplit=look.unsplit,
-            **_twins(store, look),
+            **_duplicates(store, look),
             lengths=figures.svg(
                 data_figures.lengths(index["length"], look.splits, skeleton.rate),
                 "lengths",
@@ -138,7 +138,7 @@ def _strip(
     return figures.svg(data_figures.strip(frames, present, skeleton, where), name, said)
 
 
-def _twins(store: ClipStore, look: Look) -> dict[str, Any]:
+def _duplicates(store: ClipStore, look: Look) -> dict[str, Any]:
     """The pairs, those across the split first, and a few of them drawn."""
     place = {name: row for row, name in enumerate(store.index["name"])}
     labels = store.index["label"]
@@ -166,9 +166,9 @@ def _twins(store: ClipStore, look: Look) -> dict[str, Any]:
     for number, row in enumerate(drawn):
         for key, name in (("one", row["first"]), ("other", row["second"])):
             frames, present = store.clip(place[name])
-            row[key] = _strip(f"twin{number}{key}", f"Poses of {name}.", frames, present, store.skeleton)
+            row[key] = _strip(f"duplicate{number}{key}", f"Poses of {name}.", frames, present, store.skeleton)
     ordered = sorted(rows, key=lambda row: (not row["across"], row["kind"]))
-    return {"twins": len(rows), "pairs": ordered[:LISTED], "across": len(across), "drawn": drawn}
+    return {"duplicates": len(rows), "pairs": ordered[:LISTED], "across": len(across), "drawn": drawn}
 
 
 def _counts(index: pd.DataFrame) -> Iterable[tuple[str, str]]:

@@ -34,8 +34,8 @@ def choose(motions: Motions, count: int = 3) -> list[int]:
 def draw(clips: ClipStore, motions: Motions, recipe: Recipe, number: int, *, titled: bool = True) -> Figure:
     """The clip in row `number` as recorded, its global translation and local motion, and as pretraining may see it."""
     frames, present = clips.clip(number)
-    apart = recipe.motion.model_copy(update={"global_translation": "separate", "stream": "joint"})
-    tokens = motion_tokens(frames, present, motions.skeleton, apart)
+    separate = recipe.motion.model_copy(update={"global_translation": "separate", "stream": "joint"})
+    tokens = motion_tokens(frames, present, motions.skeleton, separate)
     config = recipe.pretrain.augment
     batch = Packed(torch.from_numpy(tokens), torch.from_numpy(present), (len(tokens),))
     drawn = changes(config, recipe.seed, 0, [number])

@@ -111,16 +111,16 @@ def decomposition(
     """
     persons, centre = frames.shape[1], skeleton.centre
     unturned = entangle(tokens, present, centre)
-    recorded, apart = view(frames, present, skeleton), view(unturned, present, skeleton)
+    recorded, from_origin = view(frames, present, skeleton), view(unturned, present, skeleton)
     starts = frames[np.argmax(present, axis=0), np.arange(persons), centre] @ recorded.T  # P, 2
     local = np.insert(tokens[:, :, 1:], centre, 0, axis=2)
     there = (augmented != 0).any(axis=(2, 3))  # T', P
     beside = np.arange(persons)[:, None] * np.array([1.0, 0.0])  # P, 2: a metre to the right each
     panels: dict[str, list[NDArray[np.float64]]] = {
         "recorded": [frames[present[:, p], p] @ recorded.T for p in range(persons)],
-        "global translation": [tokens[present[:, p], p, :1] @ apart.T + starts[p] for p in range(persons)],
-        "local motion": [local[present[:, p], p] @ apart.T + beside[p] for p in range(persons)],
-        "augmented": [augmented[there[:, p], p] @ apart.T + starts[p] for p in range(persons)],
+        "global translation": [tokens[present[:, p], p, :1] @ from_origin.T + starts[p] for p in range(persons)],
+        "local motion": [local[present[:, p], p] @ from_origin.T + beside[p] for p in range(persons)],
+        "augmented": [augmented[there[:, p], p] @ from_origin.T + starts[p] for p in range(persons)],
     }
     spans = [_span(people) for people in panels.values()]
     spans[1] = spans[0]  # the path where it was walked

@@ -155,8 +155,8 @@ def _mix(new: Mapping[str, int], reference: Mapping[str, int]) -> tuple[float, F
         return 1.0, None
     p = float(stats.chi2_contingency(table).pvalue)
     shares = table / table.sum(axis=1, keepdims=True)
-    apart = float(np.abs(shares[0] - shares[1]).sum() / 2)
-    if apart < _LEAST_MIX:
+    total_variation = float(np.abs(shares[0] - shares[1]).sum() / 2)
+    if total_variation < _LEAST_MIX:
         return p, None
     most = int(np.argmax(np.abs(shares[0] - shares[1])))
     label = classes[most] or "no label"

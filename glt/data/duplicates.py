@@ -1,9 +1,8 @@
-"""Recordings that stand in a set twice: bit for bit, or the same motion moved, turned, trimmed, resampled or noisy.
+"""Duplicate recordings: bit for bit, or the same motion moved, turned, trimmed, resampled or noisy.
 
-Near twins are searched in two steps. A signature that none of these changes alters much (quantiles over time of each
-joint's distance from the centre joint and of its height) gives each clip's nearest neighbours; each such pair is then
-laid upon one another as well as it can be (shift in time, one turn about the vertical, one translation), and is one if
-the joints lie `NEAR` metres apart on average, or less (`glt.data.likeness`).
+Near duplicates are searched in two steps (`glt.data.similarity`). A signature that such changes hardly alter gives the
+nearest neighbours of each clip. Each such pair is then aligned; it is a near duplicate if the joints are at most
+`NEAR` metres apart on average.
 """
 
 from __future__ import annotations
@@ -24,176 +23,199 @@ from glt import artifact
 from glt.data.clips import ClipStore
 from glt.data.findings import Finding
 from glt.data.layouts import Skeleton
-from glt.data.likeness import NEAR, VERSION, apart, signature, width
+from glt.data.similarity import NEAR, VERSION, alignment_distance, signature, signature_size
 from glt.data.splits import Splits
 from glt.reporter import Reporter
 
 _NEIGHBOURS = 6
-_RADIUS = 0.04  # metres, root mean square of signatures that are looked at closer
+_RADIUS = 0.04  # metres, root mean square difference of two signatures up to which their clips are aligned
 _COLUMNS = ["first", "second", "kind", "distance"]
 
 
-def twins(store: ClipStore, reporter: Reporter, memory: Path | None = None) -> pd.DataFrame:
-    """Pairs of clips that are the same: columns first, second (names), kind (exact or near), distance (metres).
+def near_duplicates(store: ClipStore, reporter: Reporter, cache: Path | None = None) -> pd.DataFrame:
+    """Pairs of clips that are the same recording, one row per pair.
 
-    Of several exact copies each later one stands with the first. Near twins are sought among one copy of each.
+    Of several exact copies, each later one is paired with the first; near duplicates are searched among one copy of
+    each.
 
     Args:
         store: the clips.
-        reporter: hears of progress.
-        memory: file that keeps what was found, so that the next time only new clips are compared; may be deleted.
+        reporter: receives the progress.
+        cache: file that remembers earlier comparisons, so that only new clips are compared; it may be deleted.
+
+    Returns:
+        Columns: first and second (clip names), kind (``exact`` or ``near``), distance (metres).
     """
     index = store.index
-    kept = ~index.duplicated("sha256")
-    firsts = index[kept].set_index("sha256")["name"]
-    copies = index[~kept]
-    exact = [(firsts[sha], name, "exact", 0.0) for sha, name in zip(copies["sha256"], copies["name"], strict=True)]
-    found = _near(store, index[kept].reset_index(names="row"), reporter, memory)
-    return pd.DataFrame([*exact, *found], columns=_COLUMNS)
+    is_first = ~index.duplicated("sha256")
+    first_names = index[is_first].set_index("sha256")["name"]
+    copies = index[~is_first]
+    exact = [(first_names[sha], name, "exact", 0.0) for sha, name in zip(copies["sha256"], copies["name"], strict=True)]
+    near = _near_pairs(store, index[is_first].reset_index(names="row"), reporter, cache)
+    return pd.DataFrame([*exact, *near], columns=_COLUMNS)
+
+
+def cache_file(folder: Path, dataset: str) -> Path:
+    """The cache of `near_duplicates` in a folder; one with the former name ``twins-<dataset>.npz`` is renamed."""
+    file, former = folder / f"near-duplicates-{dataset}.npz", folder / f"twins-{dataset}.npz"
+    if former.exists() and not file.exists():
+        former.replace(file)
+    return file
 
 
 def leaks(pairs: pd.DataFrame, splits: pd.Series) -> pd.DataFrame:
     """The pairs of one training and one test clip; `splits` gives the split of each clip by its name.
 
-    Columns as `twins`, with the training clip first, and every training copy of a test clip.
+    Columns as `near_duplicates`, with the training clip first.
     """
-    one, other = (pairs[column].map(splits) for column in ("first", "second"))
-    there, back = (one == "train") & (other == "test"), (one == "test") & (other == "train")
-    turned = pairs[back].rename(columns={"first": "second", "second": "first"})[_COLUMNS]
-    return pd.concat([pairs[there], turned], ignore_index=True)
+    first, second = (pairs[column].map(splits) for column in ("first", "second"))
+    in_order, reversed_ = (first == "train") & (second == "test"), (first == "test") & (second == "train")
+    swapped = pairs[reversed_].rename(columns={"first": "second", "second": "first"})[_COLUMNS]
+    return pd.concat([pairs[in_order], swapped], ignore_index=True)
 
 
 def findings(pairs: pd.DataFrame, index: pd.DataFrame, splits: Splits | None) -> list[Finding]:
     """Findings on the pairs: a warning about duplicates, an alarm about duplicates across the splits."""
-    found = []
+    results = []
     for kind in ("exact", "near"):
-        those = pairs[pairs["kind"] == kind]
-        if len(those):
+        of_kind = pairs[pairs["kind"] == kind]
+        if len(of_kind):
             same = "the same bit for bit" if kind == "exact" else "nearly the same"
-            text = f"{len(those)} pairs of recordings are {same}"
-            found.append(Finding("twins", "warning", text, tuple(those["second"][:20])))
+            text = f"{len(of_kind)} pairs of recordings are {same}"
+            results.append(Finding("duplicates", "warning", text, tuple(of_kind["second"][:20])))
     if splits is None or not len(pairs):
-        return found
-    by_name = pd.Series(splits, index["name"])
-    across = leaks(pairs, by_name)
-    leaked = across["second"].nunique()
-    if leaked:
-        labels = index.set_index("name")["label"].reindex(across["second"].unique()).fillna("no label")
+        return results
+    leaked = leaks(pairs, pd.Series(splits, index["name"]))["second"].unique()
+    if len(leaked):
+        labels = index.set_index("name")["label"].reindex(leaked).fillna("no label")
         classes = ", ".join(f"{count} of {label}" for label, count in labels.value_counts().head(5).items())
-        tested = int((splits == "test").sum())
         text = (
-            f"{leaked} of {tested} test recordings have a twin that trains ({classes}): scores on them "
-            "tell nothing. They are counted apart as not clean; data.deduplicate leaves the training copies out"
+            f"{len(leaked)} of {int((splits == 'test').sum())} test recordings have a duplicate in the training split "
+            f"({classes}): scores on them mean nothing. They are reported separately, as not clean; "
+            "data.deduplicate leaves the training copies out"
         )
-        found.append(Finding("leak", "alarm", text, tuple(across["second"].unique()[:20])))
-    return found
+        results.append(Finding("leak", "alarm", text, tuple(leaked[:20])))
+    return results
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """Clips that have all been compared with one another.
+class _Compared:
+    """n clips that have all been compared with each other, and the m pairs of near duplicates among them.
 
     Attributes:
-        sha256: of their contents, [n].
-        signatures: [n, F].
-        twins: places of two clips each, [m, 2].
-        distance: of those, metres, [m].
+        sha256: of their content, [n].
+        signatures: float32 [n, F].
+        pairs: indices of two clips each, int [m, 2].
+        distance: of each pair in metres, [m].
     """
 
     sha256: NDArray[np.bytes_]
     signatures: NDArray[np.float32]
-    twins: NDArray[np.int64]
+    pairs: NDArray[np.int64]
     distance: NDArray[np.float64]
 
     @staticmethod
-    def none(numbers: int) -> _Seen:
-        """No clips."""
-        pairs = np.zeros((0, 2), np.int64)
-        return _Seen(np.zeros(0, "S64"), np.zeros((0, numbers), np.float32), pairs, np.zeros(0))
+    def empty(size: int) -> _Compared:
+        """No clips; signatures have `size` values."""
+        return _Compared(np.zeros(0, "S64"), np.zeros((0, size), np.float32), np.zeros((0, 2), np.int64), np.zeros(0))
 
     @staticmethod
-    def read(file: Path, skeleton: Skeleton) -> _Seen:
-        """What `write` kept of clips of this layout; no clips if there is nothing, or it is not whole."""
+    def read(file: Path, skeleton: Skeleton) -> _Compared:
+        """Read what `write` wrote for this layout; empty if the file is missing, damaged, or of another version."""
         try:
-            with np.load(file, allow_pickle=False) as kept:
-                if str(kept["of"]) == _of(skeleton):
-                    return _Seen(kept["sha256"], kept["signatures"], kept["twins"], kept["distance"])
+            with np.load(file, allow_pickle=False) as arrays:
+                if str(arrays["of"]) == _version(skeleton):
+                    pairs = arrays["pairs"] if "pairs" in arrays else arrays["twins"]  # the former name
+                    return _Compared(arrays["sha256"], arrays["signatures"], pairs, arrays["distance"])
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             pass
-        return _Seen.none(width(skeleton))
+        return _Compared.empty(signature_size(skeleton))
 
     def write(self, file: Path, skeleton: Skeleton) -> None:
-        """Keep it, whole or not at all."""
+        """Write to `file`, atomically."""
         stream = io.BytesIO()
         np.savez(
             stream,
-            of=np.array(_of(skeleton)),
+            of=np.array(_version(skeleton)),
             sha256=self.sha256,
             signatures=self.signatures,
-            twins=self.twins,
+            pairs=self.pairs,
             distance=self.distance,
         )
         artifact.write_bytes(file, stream.getvalue())
 
-    def among(self, sha256: NDArray[np.bytes_]) -> _Seen:
-        """Of these clips only."""
-        kept = np.isin(self.sha256, sha256)
-        place = np.cumsum(kept) - 1
-        both = kept[self.twins].all(axis=1)
-        return _Seen(self.sha256[kept], self.signatures[kept], place[self.twins[both]], self.distance[both])
+    def restricted_to(self, sha256: NDArray[np.bytes_]) -> _Compared:
+        """Without the clips of any other content."""
+        in_use = np.isin(self.sha256, sha256)
+        new_index = np.cumsum(in_use) - 1
+        both = in_use[self.pairs].all(axis=1)
+        pairs = new_index[self.pairs[both]]
+        return _Compared(self.sha256[in_use], self.signatures[in_use], pairs, self.distance[both])
 
 
-def _of(skeleton: Skeleton) -> str:
+def _version(skeleton: Skeleton) -> str:
+    """What comparisons depend on besides the clips; others are not reused."""
     return json.dumps([skeleton.to_dict(), VERSION, NEAR, _RADIUS, _NEIGHBOURS], sort_keys=True)
 
 
-def _near(
-    store: ClipStore, clips: pd.DataFrame, reporter: Reporter, memory: Path | None
+def _near_pairs(
+    store: ClipStore, clips: pd.DataFrame, reporter: Reporter, cache: Path | None
 ) -> list[tuple[str, str, str, float]]:
-    """Near twins among `clips` (row in the store, name, sha256), which are all different."""
-    skeleton, sha256 = store.skeleton, clips["sha256"].to_numpy().astype("S64")
-    before = (_Seen.none(width(skeleton)) if memory is None else _Seen.read(memory, skeleton)).among(sha256)
-    # Those that were seen before come first, in their old order.
-    place = pd.Series(np.arange(len(before.sha256)), before.sha256).reindex(sha256)
-    new = clips[place.isna().to_numpy()]
-    rows = np.empty(len(clips), np.int64)
-    rows[place.dropna().to_numpy(np.int64)] = clips["row"][place.notna().to_numpy()]
-    rows[len(before.sha256) :] = new["row"]
-    signatures = np.concatenate([before.signatures, np.empty((len(new), width(skeleton)), np.float32)])
-    for number in range(len(before.sha256), len(rows)):
-        signatures[number] = signature(*store.clip(int(rows[number])), skeleton)
-        if number % 500 == 0 or number + 1 == len(rows):
-            reporter.progress("signatures", number + 1, len(rows))
-    twins, distance = list(map(tuple, before.twins)), list(before.distance)
+    """Near duplicates among `clips` of different content; columns row (in the store), name, sha256."""
+    size, sha256 = signature_size(store.skeleton), clips["sha256"].to_numpy().astype("S64")
+    before = _Compared.empty(size) if cache is None else _Compared.read(cache, store.skeleton)
+    before = before.restricted_to(sha256)
+    # Clips that were compared before come first, in their old order.
+    old_index = pd.Series(np.arange(len(before.sha256)), before.sha256).reindex(sha256)
+    rows = np.empty(len(clips), np.int64)  # in the store
+    rows[old_index.dropna().to_numpy(np.int64)] = clips["row"][old_index.notna().to_numpy()]
+    rows[len(before.sha256) :] = clips["row"][old_index.isna().to_numpy()]
+    after = _compare(store, rows, before, reporter)
+    if cache is not None and len(rows) > len(before.sha256):
+        after.write(cache, store.skeleton)
+    names = store.index["name"].to_numpy()
+    pairs = [
+        (*sorted((str(names[rows[a]]), str(names[rows[b]]))), round(distance, 6))
+        for (a, b), distance in zip(after.pairs, after.distance, strict=True)
+    ]
+    return [(first, second, "near", distance) for first, second, distance in sorted(pairs)]
+
+
+def _compare(store: ClipStore, rows: NDArray[np.int64], before: _Compared, reporter: Reporter) -> _Compared:
+    """Compare the clips in `rows` of the store with each other; the first of them are those of `before`."""
+    skeleton, known = store.skeleton, len(before.sha256)
+    signatures = np.empty((len(rows), signature_size(skeleton)), np.float32)
+    signatures[:known] = before.signatures
+    for index in range(known, len(rows)):
+        signatures[index] = signature(*store.clip(int(rows[index])), skeleton)
+        if index % 500 == 0 or index + 1 == len(rows):
+            reporter.progress("signatures", index + 1, len(rows))
+    pairs, distances = list(map(tuple, before.pairs)), list(before.distance)
     groups = DisjointSet(range(len(rows)))
-    for a, b in twins:
+    for a, b in pairs:
         groups.merge(a, b)
-    pairs = _candidates(signatures, len(before.sha256))
-    for number, (a, b) in enumerate(pairs):
-        if groups.connected(a, b):  # both are twins of a third: of many copies not every pair is laid upon one another
+    candidates = _candidates(signatures, known)
+    for done, (a, b) in enumerate(candidates):
+        if groups.connected(a, b):  # through a third clip: of many copies not every pair is aligned
             continue
-        apart_by = apart(*store.clip(int(rows[a])), *store.clip(int(rows[b])), skeleton)
-        if apart_by <= NEAR:
+        distance = alignment_distance(*store.clip(int(rows[a])), *store.clip(int(rows[b])), skeleton)
+        if distance <= NEAR:
             groups.merge(a, b)
-            twins.append((a, b))
-            distance.append(apart_by)
-        if number % 200 == 0:
-            reporter.progress("near twins", number, len(pairs))
-    reporter.progress("near twins", len(pairs), len(pairs))
-    names, contents = store.index["name"].to_numpy(), store.index["sha256"].to_numpy().astype("S64")
-    if memory is not None and len(new):
-        found = np.array(twins, np.int64).reshape(-1, 2)
-        _Seen(contents[rows], signatures, found, np.array(distance, float)).write(memory, skeleton)
-    said = [(*sorted((str(names[rows[a]]), str(names[rows[b]]))), d) for (a, b), d in zip(twins, distance, strict=True)]
-    return [(first, second, "near", round(d, 6)) for first, second, d in sorted(said)]
+            pairs.append((a, b))
+            distances.append(distance)
+        if done % 200 == 0:
+            reporter.progress("near duplicates", done, len(candidates))
+    reporter.progress("near duplicates", len(candidates), len(candidates))
+    sha256 = store.index["sha256"].to_numpy().astype("S64")[rows]
+    return _Compared(sha256, signatures, np.array(pairs, np.int64).reshape(-1, 2), np.array(distances, float))
 
 
-def _candidates(signatures: NDArray[np.float32], old: int) -> NDArray[np.int64]:
-    """Pairs [n, 2] of clips with signatures so near that they are looked at closer, of which one at least is new."""
-    if len(signatures) < 2 or old == len(signatures):
+def _candidates(signatures: NDArray[np.float32], known: int) -> NDArray[np.int64]:
+    """Pairs [n, 2] of clips with similar signatures; at least one of the two is not among the first `known`."""
+    if len(signatures) < 2 or known == len(signatures):
         return np.zeros((0, 2), np.int64)
     search = NearestNeighbors(n_neighbors=min(_NEIGHBOURS, len(signatures)), algorithm="brute").fit(signatures)
-    distances, neighbours = search.kneighbors(signatures[old:])
-    clip, place = np.nonzero(distances <= _RADIUS * np.sqrt(signatures.shape[1]))
-    found = np.sort(np.stack([clip + old, neighbours[clip, place]], axis=1), axis=1)
-    return np.unique(found[found[:, 0] < found[:, 1]], axis=0)
+    distances, neighbours = search.kneighbors(signatures[known:])
+    clip, rank = np.nonzero(distances <= _RADIUS * np.sqrt(signatures.shape[1]))
+    pairs = np.sort(np.stack([clip + known, neighbours[clip, rank]], axis=1), axis=1)
+    return np.unique(pairs[pairs[:, 0] < pairs[:, 1]], axis=0)

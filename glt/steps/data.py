@@ -9,7 +9,7 @@ from pathlib import Path
 
 from glt.analysis import examples
 from glt.analysis.data_report import look, write_data_report
-from glt.data import findings
+from glt.data import duplicates, findings
 from glt.data.clips import ClipStore
 from glt.data.drift import Summary, summarise
 from glt.data.findings import Finding
@@ -57,8 +57,8 @@ def ingest(
         run.dataset(settings.data.dataset, found, recordings, "training")
         if len(clips.rejected):
             run.file(clips.path / "rejected.parquet")
-        memory = segments / f"twins-{settings.data.dataset}.npz"
-        looked = look(clips, settings, run, _reference(settings, found), memory)
+        cache = duplicates.cache_file(segments, settings.data.dataset)
+        looked = look(clips, settings, run, _reference(settings, found), cache)
         write_data_report(page, clips, settings, looked)
         looked.summary.write(Path(folder) / SUMMARY)
         run.file(page, "data")
@@ -71,7 +71,7 @@ def ingest(
             "data/frames": float(clips.index["length"].sum()),
             "data/labelled": float(clips.index["label"].notna().sum()),
             "data/rejected": float(len(clips.rejected)),
-            "data/twins": float(len(looked.pairs)),
+            "data/near_duplicates": float(len(looked.pairs)),
             **_counted(looked.findings),
         }
         run.metrics(metrics)
@@ -99,7 +99,11 @@ def inspect(clips: Path, recipe: str, out: Path, reference: str = "") -> dict[st
     looked = look(store, settings, reporter, other)
     write_data_report(Path(out), store, settings, looked)
     _say(looked.findings, Path(out))
-    return {"data/clips": float(len(store.index)), "data/twins": float(len(looked.pairs)), **_counted(looked.findings)}
+    return {
+        "data/clips": float(len(store.index)),
+        "data/near_duplicates": float(len(looked.pairs)),
+        **_counted(looked.findings),
+    }
 
 
 def found_in(recipe: Recipe, data_version: str) -> list[Finding] | None:

@@ -146,8 +146,9 @@ def answers(probability: NDArray[np.float32], classes: Sequence[str]) -> pd.Data
 
 
 def accuracy(table: pd.DataFrame, key: str = "top1") -> dict[str, float]:
-    """``<key>`` over all clips of a table of predictions, ``<key>_clean`` over those without a twin in training, and,
-    where clips show different numbers of persons, ``<key>_persons_<n>`` over those of n.
+    """``<key>`` over all clips of a table of predictions, ``<key>_clean`` over those without a duplicate in training.
+
+    Where clips show different numbers of persons, ``<key>_persons_<n>`` over those of n.
 
     What has no clip is left out.
     """

@@ -63,9 +63,9 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> ClipStore:
 def test_the_page_says_what_was_found(tmp_path: Path, clips: ClipStore) -> None:
     shown = page(tmp_path, clips)
     assert "1 alarm," in shown.text
-    assert "1 of 19 test recordings have a twin that trains" in shown.text
+    assert "1 of 19 test recordings have a duplicate in the training split" in shown.text
     assert "2 pairs; the same bit for bit, or the same motion moved" in shown.text
-    assert "1 of them stand across the split" in shown.text
+    assert "1 of them have one clip in training and one in test" in shown.text
     assert "62 clips" in shown.text
     assert "5 classes, 0 clips unlabelled" in shown.text
     assert "speed 1 odd left hand jumps" in shown.text

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from glt.data import duplicates, likeness
-from glt.data.duplicates import leaks, twins
+from glt.data import duplicates, similarity
+from glt.data.duplicates import leaks, near_duplicates
 from glt.data.layouts import NTU25
-from glt.data.likeness import apart
 from glt.data.recording import Recording
+from glt.data.similarity import alignment_distance
 from glt.reporter import Silent
 from tests.data import stores
 
@@ -23,7 +23,7 @@ CHANGES: dict[str, Change] = {
     "noisy": lambda frames, random: frames + random.normal(0, 0.002, frames.shape).astype(np.float32),
     "trimmed": lambda frames, random: frames[random.integers(0, 4) : len(frames) - random.integers(1, 4)],
     "rounded": lambda frames, random: np.round(frames, 3),
-    "resampled": lambda frames, random: likeness._resampled(
+    "resampled": lambda frames, random: similarity._resample(
         frames, np.ones(frames.shape[:2], bool), round(len(frames) * 1.5)
     )[0],
 }
@@ -44,7 +44,7 @@ def test_a_recording_that_comes_again_changed_is_found(tmp_path: Path, change: s
         )
         for clip in clips[::2]
     ]
-    found = twins(stores.store(tmp_path / "clips", [*clips, *again]), Silent())
+    found = near_duplicates(stores.store(tmp_path / "clips", [*clips, *again]), Silent())
     pairs = {frozenset(pair) for pair in found[["first", "second"]].to_numpy().tolist()}
     planted = {frozenset((clip.name, f"again-{clip.name}")) for clip in clips[::2]}
     assert len(pairs & planted) >= 0.99 * len(planted)
@@ -54,22 +54,22 @@ def test_a_recording_that_comes_again_changed_is_found(tmp_path: Path, change: s
 def test_persons_in_another_order_are_the_same_recording() -> None:
     frames = stores.take(3, persons=2)
     seen = np.ones(frames.shape[:2], bool)
-    assert apart(frames, seen, frames[:, ::-1], seen, NTU25) == pytest.approx(0, abs=1e-6)
-    assert apart(frames, seen, stores.take(4, persons=2), seen, NTU25) > 3 * likeness.NEAR
-    assert apart(frames, seen, frames, seen & [True, False], NTU25) == float("inf")
+    assert alignment_distance(frames, seen, frames[:, ::-1], seen, NTU25) == pytest.approx(0, abs=1e-6)
+    assert alignment_distance(frames, seen, stores.take(4, persons=2), seen, NTU25) > 3 * similarity.NEAR
+    assert alignment_distance(frames, seen, frames, seen & [True, False], NTU25) == float("inf")
 
 
-def test_takes_of_one_person_are_no_twins(tmp_path: Path) -> None:
+def test_takes_of_one_person_are_no_near_duplicates(tmp_path: Path) -> None:
     clips = [
         Recording(f"take-{number}", stores.take(number, who=3), np.ones((60, 1), bool), NTU25) for number in range(60)
     ]
-    assert twins(stores.store(tmp_path / "clips", clips), Silent()).empty
+    assert near_duplicates(stores.store(tmp_path / "clips", clips), Silent()).empty
 
 
 def test_exact_copies_stand_with_the_first(tmp_path: Path) -> None:
     clips = stores.recordings(5)
     again = [replace(clips[2], name=name) for name in ("z1", "z2")]
-    found = twins(stores.store(tmp_path / "clips", [*clips, *again]), Silent())
+    found = near_duplicates(stores.store(tmp_path / "clips", [*clips, *again]), Silent())
     assert found.to_numpy().tolist() == [[clips[2].name, name, "exact", 0.0] for name in ("z1", "z2")]
 
 
@@ -84,15 +84,15 @@ def test_a_leak_is_a_pair_across_the_sides_with_the_training_clip_first(tmp_path
     index = pd.DataFrame({"name": list("abcde"), "label": ["x", "x", "y", None, "y"]})
     said = duplicates.findings(pairs, index, splits.to_numpy())
     assert [(finding.check, finding.severity) for finding in said] == [
-        *[("twins", "warning")] * 2,
+        *[("duplicates", "warning")] * 2,
         ("leak", "alarm"),
     ]
-    assert said[-1].text.startswith("2 of 3 test recordings have a twin that trains (1 of x, 1 of y)")
+    assert said[-1].text.startswith("2 of 3 test recordings have a duplicate in the training split (1 of x, 1 of y)")
     assert said[-1].names == ("b", "c")
 
 
-def test_one_clip_has_no_twin(tmp_path: Path) -> None:
-    assert twins(stores.store(tmp_path / "clips", stores.recordings(1)), Silent()).empty
+def test_one_clip_has_no_duplicate(tmp_path: Path) -> None:
+    assert near_duplicates(stores.store(tmp_path / "clips", stores.recordings(1)), Silent()).empty
 
 
 def test_only_new_clips_are_compared_with_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,18 +104,20 @@ def test_only_new_clips_are_compared_with_the_others(tmp_path: Path, monkeypatch
     first = [*clips, again(clips[3], "a-of-3"), again(clips[7], "z-of-7")]
     second = [clip for clip in first if clip is not clips[0]]  # one went, three came
     second += [again(clips[5], "b-of-5"), again(clips[7], "y-of-7"), *stores.recordings(1, first=500)]
-    memory, laid = tmp_path / "twins.npz", []
+    cache, aligned = tmp_path / "near-duplicates.npz", []
     signed: list[int] = []
-    monkeypatch.setattr(duplicates, "apart", lambda *given: laid.append(1) or apart(*given))
-    monkeypatch.setattr(duplicates, "signature", lambda *given: signed.append(1) or likeness.signature(*given))
+    monkeypatch.setattr(
+        duplicates, "alignment_distance", lambda *given: aligned.append(1) or alignment_distance(*given)
+    )
+    monkeypatch.setattr(duplicates, "signature", lambda *given: signed.append(1) or similarity.signature(*given))
     old, new = stores.store(tmp_path / "old", first), stores.store(tmp_path / "new", second)
-    assert twins(old, Silent(), memory).equals(twins(old, Silent()))
+    assert near_duplicates(old, Silent(), cache).equals(near_duplicates(old, Silent()))
     signed.clear()
-    laid.clear()
-    remembered = twins(new, Silent(), memory)
+    aligned.clear()
+    remembered = near_duplicates(new, Silent(), cache)
     assert len(signed) == 3
-    assert len(laid) <= 6
-    fresh = twins(new, Silent())
+    assert len(aligned) <= 6
+    fresh = near_duplicates(new, Silent())
     assert (
         groups(remembered)
         == groups(fresh)
@@ -126,10 +128,10 @@ def test_only_new_clips_are_compared_with_the_others(tmp_path: Path, monkeypatch
         }
     )
     signed.clear()
-    laid.clear()
-    assert twins(new, Silent(), memory).equals(remembered)
+    aligned.clear()
+    assert near_duplicates(new, Silent(), cache).equals(remembered)
     assert not signed
-    assert not laid
+    assert not aligned
 
 
 def groups(pairs: pd.DataFrame) -> set[frozenset[str]]:
@@ -141,15 +143,15 @@ def groups(pairs: pd.DataFrame) -> set[frozenset[str]]:
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"x" * 100, None])
-def test_a_memory_that_is_none_is_made_anew(tmp_path: Path, content: bytes | None) -> None:
+def test_a_damaged_cache_is_written_again(tmp_path: Path, content: bytes | None) -> None:
     clips = stores.recordings(20)
     store = stores.store(tmp_path / "clips", [*clips, replace(clips[4], name="again", frames=clips[4].frames + 1)])
-    memory = tmp_path / "twins.npz"
+    cache = tmp_path / "near-duplicates.npz"
     if content is None:
-        with memory.open("wb") as stream:
+        with cache.open("wb") as stream:
             np.savez(stream, of=np.array("another version"))
     else:
-        memory.write_bytes(content)
-    assert twins(store, Silent(), memory)["second"].tolist() == ["again"]
-    with np.load(memory) as kept:
+        cache.write_bytes(content)
+    assert near_duplicates(store, Silent(), cache)["second"].tolist() == ["again"]
+    with np.load(cache) as kept:
         assert len(kept["sha256"]) == 21

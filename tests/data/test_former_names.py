@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import pytest
 
 from glt import artifact, recipe
-from glt.data import findings
+from glt.data import duplicates, findings
 from glt.data.findings import Finding
 from glt.motion.disentangle import Motions
+from glt.reporter import Silent
+from tests.data import stores
 
 
 def test_motions_with_the_column_side(motions: Motions, tmp_path: Path) -> None:
@@ -35,3 +40,17 @@ def test_a_recipe_that_tolerates_a_check_that_was_renamed() -> None:
     section = {"dataset": "test", "format": "ntu", "protocol": "xsub"}
     parsed = recipe.parse({"name": "test", "data": section, "gate": {"tolerated": ["leak", "sides"]}}, "of a test")
     assert parsed.gate.tolerated == ("leak", "overlap")
+
+
+def test_a_cache_of_duplicates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clips = stores.recordings(8)
+    store = stores.store(tmp_path / "clips", [*clips, replace(clips[4], name="again", frames=clips[4].frames + 1)])
+    pairs = duplicates.near_duplicates(store, Silent(), tmp_path / "new.npz")
+    with np.load(tmp_path / "new.npz") as arrays:
+        np.savez(tmp_path / "twins-test.npz", **{"twins" if key == "pairs" else key: arrays[key] for key in arrays})
+    monkeypatch.delattr(duplicates, "signature")  # nothing is compared again
+    cache = duplicates.cache_file(tmp_path, "test")
+    assert cache.name == "near-duplicates-test.npz"
+    assert not (tmp_path / "twins-test.npz").exists()
+    assert duplicates.near_duplicates(store, Silent(), cache).equals(pairs)
+    assert pairs["second"].tolist() == ["again"]

@@ -17,7 +17,7 @@ from scipy import stats
 from glt.data import labelled, splits
 from glt.data.clips import ClipStore
 from glt.data.drift import drift, summarise
-from glt.data.duplicates import twins
+from glt.data.duplicates import near_duplicates
 from glt.data.formats.ntu import on_missing_list
 from glt.data.ingest import ingest
 from glt.data.layouts import COMMON14
@@ -201,7 +201,7 @@ def test_the_lists_of_missing_skeletons_are_the_official_ones(
 
 def test_nw_ucla_has_twins_that_are_not_equal(nw_ucla: ClipStore) -> None:
     """Parts of one recording under two names, one pair with two labels: donning and doffing."""
-    pairs = twins(nw_ucla, Silent())
+    pairs = near_duplicates(nw_ucla, Silent())
     assert (pairs["kind"] == "exact").sum() == 95
     near = pairs[pairs["kind"] == "near"]
     assert near[["first", "second"]].to_numpy().tolist() == [
@@ -211,9 +211,9 @@ def test_nw_ucla_has_twins_that_are_not_equal(nw_ucla: ClipStore) -> None:
     assert (near["distance"] == 0).all()
 
 
-def test_other_sets_have_no_twins(sbu: ClipStore, ntu: ClipStore) -> None:
+def test_other_sets_have_no_near_duplicates(sbu: ClipStore, ntu: ClipStore) -> None:
     for store in (sbu, ntu):
-        assert twins(store, Silent()).empty
+        assert near_duplicates(store, Silent()).empty
 
 
 def test_random_halves_of_nw_ucla_raise_nothing_in_95_percent_of_draws(nw_ucla: ClipStore) -> None:

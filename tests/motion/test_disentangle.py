@@ -147,7 +147,7 @@ def test_an_unused_clip_stays_in_the_folder_and_is_learnt_from_by_nobody(motions
     clips = store()
     data = small_recipe().data.model_dump() | {"deduplicate": True}
     write_motions(clips, small_recipe(data=data), tmp_path / "one", {}, Silent())  # type: ignore[arg-type]
-    clips.clips[1] = (clips.clips[1][0] * 3, clips.clips[1][1])  # the twin of a test clip
+    clips.clips[1] = (clips.clips[1][0] * 3, clips.clips[1][1])  # a copy of a test clip
     write_motions(clips, small_recipe(data=data), tmp_path / "other", {}, Silent())  # type: ignore[arg-type]
     one, other = Motions(tmp_path / "one"), Motions(tmp_path / "other")
     assert one.index["name"].tolist() == motions.index["name"].tolist()

@@ -113,13 +113,13 @@ def swaps(frames: Floats, present: Bools, skeleton: Skeleton, farther: float) ->
             both = present[:, a] & present[:, b]
             times = np.flatnonzero(both[1:] & both[:-1])
             one, other = middle[:, a], middle[:, b]
-            stay = _apart(one[times + 1], one[times]) + _apart(other[times + 1], other[times])
-            change = _apart(other[times + 1], one[times]) + _apart(one[times + 1], other[times])
+            stay = _distance(one[times + 1], one[times]) + _distance(other[times + 1], other[times])
+            change = _distance(other[times + 1], one[times]) + _distance(one[times + 1], other[times])
             found += [(int(t) + 1, a, b) for t in times[(stay - change > limit) & (stay > 3 * change)]]
     return sorted(found)
 
 
-def _apart(one: Floats, other: Floats) -> Floats:
+def _distance(one: Floats, other: Floats) -> Floats:
     return np.asarray(np.linalg.norm(one - other, axis=-1))
 
 
