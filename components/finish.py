@@ -8,6 +8,6 @@ from components import IMAGE
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def finish(recipe: str, data_version: str, code_version: str, status: dsl.PipelineTaskFinalStatus):
     """Close the parent run."""
-    from glt.steps import release
+    from glt.steps.finish import finish
 
-    release.finish(recipe, data_version, code_version, status.state, status.error_message or "")
+    finish(recipe, data_version, code_version, status.state, status.error_message or "")

@@ -25,7 +25,6 @@ from glt.lifecycle import kept, locks, registry, tracking, versions
 from glt.lifecycle import recordings as pinned
 from glt.recipe import Recipe, load, names
 from glt.recipe.study import Study
-from glt.steps.retraining import RETRAINING
 from pipelines.ablation import AT_ONCE, ablation_pipeline
 from pipelines.console import StepDisplay
 from pipelines.containers import docker_runner
@@ -81,7 +80,7 @@ def retrain(recordings: str, recipe_name: str) -> str:
         graph, chosen = retraining_pipeline("local"), _chosen(recipe_name, recipe)
         parent, run_id = _execute(screen, graph, recordings, recipe, chosen, at_once, trials=_trials(recipe))
     tags = tracking.connect().get_run(parent).data.tags
-    screen.print(tags[RETRAINING])
+    screen.print(tags[tracking.RETRAINING])
     if "model.version" in tags:
         report = settings.home() / "reports" / f"{recipe.name}-{run_id[:8]}.html"
         _summary(screen, recipe, parent, report, time.monotonic() - started)

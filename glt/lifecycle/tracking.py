@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 PARENT, STEP, PIPELINE = "mlflow.parentRunId", "glt.step", "kfp.run_id"
+RETRAINING = "retraining"  # tag of the parent run: what a retraining decided, and why
+SKIPPED = "skipped"  # what that tag begins with where nothing is trained
 UI = "/#/experiments?workflowType=machine_learning"  # without, MLflow opens on what it has for language models
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -217,21 +219,28 @@ def on_parent(
 
 
 def close(recipe: Recipe, versions: Versions, status: str, message: str = "") -> None:
-    """End the parent run, and the run of a step that was killed before it could say so.
+    """End the parent run, and the runs of steps that did not end their own.
+
+    A step's run that is still open belongs to a process that was killed, unless the pipeline run finished: then MLflow
+    was away when the step ended.
 
     Args:
-        recipe: says the experiment.
+        recipe: names the experiment.
         versions: what the run is made from.
         status: FINISHED, FAILED or KILLED.
-        message: why, if no step's run says it; becomes the tag `error`.
+        message: the reason, if no step's run has one; becomes the tag `error`.
     """
     client = connect()
     run_id = _parent(client, recipe, versions)
-    failed = children(client, run_id, "and attributes.status = 'FAILED'")
-    lost = children(client, run_id, "and attributes.status = 'RUNNING'")
-    errors = [run.data.tags["error"] for run in failed if "error" in run.data.tags]
-    for run in lost:
-        errors.append(f"{run.info.run_name} ended without a word: killed, evicted or out of memory")
+    steps = step_runs(client, run_id)
+    errors = [run.data.tags["error"] for run in steps if run.info.status == "FAILED" and "error" in run.data.tags]
+    for run in steps:
+        if run.info.status != "RUNNING":
+            continue
+        if status == "FINISHED":
+            client.set_terminated(run.info.run_id, "FINISHED")
+            continue
+        errors.append(f"{run.data.tags[STEP]} was killed, evicted or out of memory: it never reported its end")
         client.set_tag(run.info.run_id, "error", errors[-1])
         client.set_terminated(run.info.run_id, "KILLED")
     if status != "FINISHED":
@@ -291,6 +300,20 @@ def children(client: MlflowClient, above: str, condition: str = "") -> list[Run]
     """The runs below a run."""
     experiment = client.get_run(above).info.experiment_id
     return list(client.search_runs([experiment], f"tags.`{PARENT}` = '{above}' {condition}"))
+
+
+def step_runs(client: MlflowClient, parent_id: str) -> list[Run]:
+    """The runs of all steps of a pipeline run: below its parent run, or below the run of a loop, but not this task's.
+
+    Kubeflow's MLflow plugin puts a run of its own between the parent and the tasks of a loop.
+    """
+    this_task, level = settings.tracking_run_id(), [parent_id]
+    found: list[Run] = []
+    while level:
+        runs = [run for above in level for run in children(client, above)]
+        found += [run for run in runs if STEP in run.data.tags and run.info.run_id != this_task]
+        level = [run.info.run_id for run in runs if STEP not in run.data.tags]
+    return found
 
 
 def _oldest_first(client: MlflowClient, experiment: str, key: str) -> list[Run]:

@@ -1,4 +1,4 @@
-"""Classifier -> registry: register, promote, and the end of a run."""
+"""Classifier -> registry: register and promote."""
 
 from __future__ import annotations
 
@@ -36,17 +36,3 @@ def promote(version: str, verdict: Path, recipe: str, data_version: str = "", co
         raise GltError(f"{settings.model_name} v{version}: {decision.reason}; it stays challenger")
     with tracking.step(settings, tracking.Versions(data_version, code_version), "promote"):
         registry.promote(settings.model_name, version, decision.reason, over=decision.over)
-
-
-def finish(recipe: str, data_version: str, code_version: str, state: str, message: str = "") -> None:
-    """Close the parent run as the pipeline ended.
-
-    Args:
-        recipe: name, path or text of the recipe.
-        data_version: DVC md5 of the recordings.
-        code_version: hash of the source tree.
-        state: final state as Kubeflow Pipelines says it; SUCCEEDED is the good one.
-        message: its error message, if any.
-    """
-    status = {"SUCCEEDED": "FINISHED", "CANCELLED": "KILLED"}.get(state, "FAILED")
-    tracking.close(load(recipe), tracking.Versions(data_version, code_version), status, message)

@@ -15,8 +15,6 @@ from glt.steps.provenance import versions_of
 from glt.training.classifier import load_classifier
 from glt.training.encoder import copy_weights
 
-RETRAINING = "retraining"  # tag of the parent run: what was decided, and why
-
 
 class RetrainingPlan(NamedTuple):
     """The inputs of a retraining.
@@ -52,15 +50,17 @@ def check_for_new_data(recordings: str, recipe: str, code_version: str = "") -> 
         trained = champion.tags.get("data.version", "") if champion else ""
         has_new_data = trained != version.data
         if not has_new_data and champion is not None:
-            decision = f"skipped: champion v{champion.version} was trained on data {version.data}"
+            decision = f"{tracking.SKIPPED}: champion v{champion.version} was trained on data {version.data}"
         elif champion is None:
             decision = "from scratch: there is no champion yet"
         else:
             settings, how = _start(settings, champion)
             decision = f"{how}: data {version.data} after {trained or 'unknown'} of champion v{champion.version}"
-        run.tags({RETRAINING: decision})
+        run.tags({tracking.RETRAINING: decision})
         run.dataset(settings.data.dataset, version.data, address, "training")
-        tracking.on_parent(settings, version, {"retraining/new_data": float(has_new_data)}, {RETRAINING: decision})
+        tracking.on_parent(
+            settings, version, {"retraining/new_data": float(has_new_data)}, {tracking.RETRAINING: decision}
+        )
     print(f"glt: retraining {settings.model_name}: {decision}")
     return RetrainingPlan(address, version.data, settings.to_json(), has_new_data)
 

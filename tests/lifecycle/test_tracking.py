@@ -220,22 +220,24 @@ def test_the_end_of_a_pipeline_run_is_told_truthfully(home: Path) -> None:
     client = tracking.connect()
     parent = tracking.parent(RECIPE, VERSIONS)
     killed = client.create_run(
-        client.get_run(parent).info.experiment_id, tags={tracking.PARENT: parent}, run_name="pretrain"
+        client.get_run(parent).info.experiment_id, tags={tracking.PARENT: parent, tracking.STEP: "pretrain"}
     )
     tracking.close(RECIPE, VERSIONS, "FAILED", "the pipeline failed")
     assert client.get_run(parent).info.status == "FAILED"
     assert client.get_run(parent).data.tags["error"] == "data/x.skeleton: no frames"
     lost = client.get_run(killed.info.run_id)
     assert lost.info.status == "KILLED"
-    assert "pretrain ended without a word: killed, evicted" in lost.data.tags["error"]
+    assert "pretrain was killed, evicted or out of memory" in lost.data.tags["error"]
 
 
 def test_a_pipeline_run_whose_step_was_killed_says_so(home: Path) -> None:
     parent = tracking.parent(RECIPE, VERSIONS)
     client = tracking.connect()
-    client.create_run(client.get_run(parent).info.experiment_id, tags={tracking.PARENT: parent}, run_name="pretrain")
+    client.create_run(
+        client.get_run(parent).info.experiment_id, tags={tracking.PARENT: parent, tracking.STEP: "pretrain"}
+    )
     tracking.close(RECIPE, VERSIONS, "FAILED", "exit code 137")
-    assert client.get_run(parent).data.tags["error"].startswith("pretrain ended without a word")
+    assert client.get_run(parent).data.tags["error"].startswith("pretrain was killed")
 
 
 def test_a_pipeline_run_that_failed_before_any_step_is_recorded(home: Path) -> None:

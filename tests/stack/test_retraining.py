@@ -11,7 +11,6 @@ from mlflow.entities import Run
 
 from glt.errors import GltError
 from glt.lifecycle import registry, tracking
-from glt.steps.retraining import RETRAINING
 from infra.local.stack import Stack
 from pipelines import local
 from tests.pipelines.conftest import change
@@ -41,7 +40,7 @@ def test_a_model_over_its_life(stack: Stack, recordings: Path, tmp_path: Path) -
     recipe = str(change(tmp_path, retrain={"start": "champion", "epochs": 2}))
 
     first = local.retrain(str(recordings), recipe)
-    assert run_of(first).data.tags[RETRAINING] == "from scratch: there is no champion yet"
+    assert run_of(first).data.tags[tracking.RETRAINING] == "from scratch: there is no champion yet"
     assert run_of(first).info.status == "FINISHED"
     champion = registry.champion(MODEL)
     assert champion is not None
@@ -50,14 +49,14 @@ def test_a_model_over_its_life(stack: Stack, recordings: Path, tmp_path: Path) -
     again = local.retrain(str(recordings), recipe)
     assert again != first
     run = run_of(again)
-    assert run.data.tags[RETRAINING].startswith("skipped: champion v1 was trained on data ")
+    assert run.data.tags[tracking.RETRAINING].startswith("skipped: champion v1 was trained on data ")
     assert run.info.status == "FINISHED"
     assert run.data.metrics["retraining/new_data"] == 0
     assert steps(again).keys() == {"check_for_new_data"}
 
     fewer = without(recordings, tmp_path / "fewer.zip", lambda name: name.endswith("P001R001A121.skeleton"))
     third = local.retrain(str(fewer), recipe)
-    said = run_of(third).data.tags[RETRAINING]
+    said = run_of(third).data.tags[tracking.RETRAINING]
     assert said.startswith(f"from the encoder of {MODEL}/1: data ")
     ran = steps(third)
     assert {"check_for_new_data", "ingest", "admit", "pretrain", "gate", "register"} <= ran.keys()

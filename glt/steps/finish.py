@@ -1,0 +1,71 @@
+"""The end of a pipeline run: close its MLflow run with the status that its own steps show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from glt.lifecycle import tracking
+from glt.recipe import load
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+_CANCELLED = {"CANCELED", "CANCELLED"}
+_LAST_STEPS = ({"compare_arms"}, {"report", "register"})  # of a study, of a training: a run with either is complete
+
+
+def finish(recipe: str, data_version: str, code_version: str, state: str, message: str = "") -> None:
+    """Close the parent run as the pipeline run ended.
+
+    Of the states that Kubeflow Pipelines hands to an exit step only FAILED can be believed: its backend recomputes a
+    run's state only when a launcher ends, so a good run arrives as COMPLETE, CACHED or RUNNING, and so does one that
+    was terminated (backend/src/v2/driver/resolve.go of KFP 2.17; the local runner says SUCCEEDED). For every other
+    state the runs of the steps decide: the run finished if its last steps did.
+
+    Args:
+        recipe: name, path or text of the recipe.
+        data_version: DVC md5 of the recordings.
+        code_version: hash of the source tree.
+        state: final state by Kubeflow Pipelines.
+        message: its error message; the backend gives none.
+    """
+    chosen, version = load(recipe), tracking.Versions(data_version, code_version)
+    client = tracking.connect()
+    parent = client.get_run(tracking.parent(chosen, version))
+    steps = tracking.step_runs(client, parent.info.run_id)
+    status, reason = outcome(state, steps, parent.data.tags)
+    tracking.close(chosen, version, status, message or reason)
+
+
+def outcome(state: str, steps: Sequence[Run], tags: Mapping[str, str]) -> tuple[str, str]:
+    """How a pipeline run ended: FINISHED, FAILED or KILLED, and the reason if it did not finish.
+
+    Args:
+        state: final state by Kubeflow Pipelines.
+        steps: MLflow runs of its steps.
+        tags: of its parent run.
+    """
+    if state == "FAILED":
+        return "FAILED", "Kubeflow Pipelines reports FAILED"
+    # Kubeflow's MLflow plugin makes a run per attempt; the last one counts.
+    last_attempts = {run.data.tags[tracking.STEP]: run for run in sorted(steps, key=lambda run: run.info.start_time)}
+    if any(run.info.status == "FAILED" for run in last_attempts.values()):
+        return "FAILED", "a step failed"
+    if _is_complete(last_attempts, tags):
+        return "FINISHED", ""
+    if state in _CANCELLED:
+        return "KILLED", f"Kubeflow Pipelines reports {state}"
+    return "FAILED", (
+        f"the run ended before its last step (Kubeflow Pipelines reports {state}): it was terminated, or a step failed "
+        "before it reached MLflow; its log says which"
+    )
+
+
+def _is_complete(steps: Mapping[str, Run], tags: Mapping[str, str]) -> bool:
+    """Whether the last steps finished; after a gate that passed, promotion is one of them."""
+    finished = {name for name, run in steps.items() if run.info.status == "FINISHED"}
+    if tags.get(tracking.RETRAINING, "").startswith(tracking.SKIPPED):
+        return "check_for_new_data" in finished
+    promotes = "gate" in finished and steps["gate"].data.metrics.get("gate/passed") == 1.0
+    return any(last <= finished for last in _LAST_STEPS) and ("promote" in finished or not promotes)
