@@ -18,6 +18,7 @@ MLFLOW_IMAGE ?= glt-mlflow:0.1.0
 BASE ?= python:3.11-slim
 TORCH_INDEX_URL ?=
 BUILD_ARGS ?=
+WORKERS ?= logical
 ENGINE ?= $(shell command -v podman || command -v docker)
 BIN := .venv/bin
 LOCK := $(BIN)/uv pip compile --quiet --no-config --python-version 3.11 --python-platform linux --constraint constraints.txt \
@@ -52,7 +53,7 @@ test: setup ## Check style and types, then run the tests (GLT_REAL_DATA=folder a
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup
 
 test-stack: setup ## Run the slower tests: real servers, killed processes
 	$(BIN)/pytest -m stack

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +23,54 @@ from glt.reporter import Silent
 
 settings.register_profile("glt", max_examples=40, deadline=None, derandomize=True, database=None)
 settings.load_profile("glt")
+
+_outer_frames = inspect.getouterframes
+
+
+def _stack(context: int = 1) -> list[inspect.FrameInfo]:
+    """`inspect.stack`, but KFP gets only the two frames that it asks for, without source lines.
+
+    Each setter of a KFP task asks for its caller's name, for which `inspect.stack` reads the source of every frame up
+    to pytest's entry point: a graph takes 25 s to compile under pytest, and 0.1 s with this.
+    """
+    frame = sys._getframe(1)
+    if frame.f_globals.get("__name__") != "kfp.dsl.pipeline_task" or frame.f_back is None:
+        return _outer_frames(frame, context)
+    return [
+        inspect.FrameInfo(found, found.f_code.co_filename, found.f_lineno, found.f_code.co_name, None, None)
+        for found in (frame, frame.f_back)
+    ]
+
+
+inspect.stack = _stack
+
+# With several workers, the tests of one group run on the same worker: those of a file, which share its fixtures, and
+# those that use a server of the session, so that it is started once. The slowest groups start first.
+SERVERS = {"running", "object_store"}
+SLOW = ("pipelines/test_local", "servers", "steps/", "lifecycle/", "training/", "benchmarks/", "pipelines/", "serving/")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(specs: list[object]) -> None:
+    """Workers share the cores: torch, BLAS and the processes that tests start read this when they are imported."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // len(specs))))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Group the tests for the workers of `make test`."""
+    groups = {item: _group(item) for item in items}
+    for item, group in groups.items():
+        item.add_marker(pytest.mark.xdist_group(group))
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: next((rank for rank, name in enumerate(SLOW) if groups[item].startswith(name)), 99))
+
+
+def _group(item: pytest.Item) -> str:
+    if SERVERS & set(getattr(item, "fixturenames", ())):
+        return "servers"
+    return str(item.path.relative_to(Path(__file__).parent))
+
 
 STICK = Skeleton(
     name="stick",
