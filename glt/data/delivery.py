@@ -1,4 +1,4 @@
-"""Files that somebody delivered: which of them ingest would take, and the archive that those are packed into."""
+"""Inspect delivered files with ingest's own reader and checks, and pack the accepted ones into one archive."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _READ = 0o644 << 16
 
 
 @dataclass(frozen=True)
-class Refused:
-    """A file of a delivery, or a recording in one, that ingest would not take.
+class RejectedFile:
+    """A delivered file, or one recording in a delivered archive, that ingest would reject.
 
     Attributes:
-        file: its name in the delivered file; empty if that is refused as a whole.
-        check: that it failed, one word.
-        reason: for a person.
+        file: name inside the delivered archive; empty if the delivered file is rejected as a whole.
+        check: the check that failed, one word.
+        reason: what is wrong, for a person.
     """
 
     file: str
@@ -37,123 +37,128 @@ class Refused:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A delivered file, looked into.
+class InspectedFile:
+    """A delivered file and what ingest would make of it.
 
     Attributes:
-        name: of the file, below the folder of the delivery.
-        taken: the recordings' files in it that give clips; the file's own last name if it is no archive.
-        beside: the sidecars in it.
-        clips: that they give.
-        refused: what is not taken, and why.
-        batch: what reads its contents; None if it is refused as a whole.
+        name: path below the folder of the delivery.
+        accepted: files inside that give clips; the file's own last name if it is not an archive.
+        sidecars: sidecars inside the archive.
+        clips: number of clips that it gives.
+        rejected: what is rejected, and why.
+        batch: reads its contents; None if it is rejected as a whole.
     """
 
     name: str
-    taken: tuple[str, ...]
-    beside: tuple[str, ...]
+    accepted: tuple[str, ...]
+    sidecars: tuple[str, ...]
     clips: int
-    refused: tuple[Refused, ...]
+    rejected: tuple[RejectedFile, ...]
     batch: Batch | None
+
+    @property
+    def is_loose(self) -> bool:
+        """It is a single recording file, not an archive."""
+        return self.batch is not None and not self.batch.is_archive
 
 
 def is_sidecar(name: str, data: DataConfig) -> bool:
-    """Whether a file says something of the recordings beside it instead of being one."""
+    """Whether a file describes the recordings beside it (labels, layout) instead of being one."""
     return name.rpartition("/")[2].lower() in FORMATS[data.format].sidecars
 
 
-def judge(
-    folder: Path, names: Iterable[str], beside: Iterable[str], data: DataConfig, reporter: Reporter
-) -> Iterator[Judged]:
-    """Read delivered files as ingest would, and say what it would take.
+def inspect(
+    folder: Path, names: Iterable[str], sidecars: Iterable[str], data: DataConfig, reporter: Reporter
+) -> Iterator[InspectedFile]:
+    """Read delivered files as ingest would, and report what it would accept and reject.
 
     Args:
-        folder: where they lie.
-        names: of the delivered files, below the folder: recordings and archives of recordings.
-        beside: names of the sidecars of the loose ones, likewise; what else lies in the folder does not count.
+        folder: folder of the delivery.
+        names: paths of the delivered files below `folder`: recordings and archives of recordings.
+        sidecars: paths of the sidecars of the loose recordings; other files in the folder are ignored.
         data: the format and the checks.
-        reporter: hears of progress.
+        reporter: receives progress.
     """
-    form, names = FORMATS[data.format], sorted(name for name in names if visible(name))
+    reader, names = FORMATS[data.format], sorted(name for name in names if visible(name))
     packed = [name for name in names if archives.is_archive(name)]
-    loose = [name for name in names if name.lower().endswith(form.suffixes) and name not in set(packed)]
+    loose = [name for name in names if name.lower().endswith(reader.suffixes) and name not in set(packed)]
     done = 0
 
-    def tell(files: int) -> None:
+    def advance(files: int) -> None:
         nonlocal done
         done += files
         reporter.progress("check", done, len(names))
 
     for name in sorted({*names} - {*packed, *loose}):
-        reason = f"the format {data.format} reads {' or '.join(form.suffixes)}"
-        yield _refused(name, "no-recording", reason)
-        tell(1)
-    batch = Batch(folder, tuple(loose), beside=tuple(sorted(beside)))
+        reason = f"the format {data.format} reads {' or '.join(reader.suffixes)}"
+        yield _reject(name, "no-recording", reason)
+        advance(1)
+    batch = Batch(folder, tuple(loose), beside=tuple(sorted(sidecars)))
     for files in read_batch(batch, data):
-        for file, found in files:
-            yield _judged(file, batch.of((file,)), [(file, found)])
-        tell(len(files))
+        for file, recordings in files:
+            yield _inspect(file, batch.of((file,)), [(file, recordings)])
+        advance(len(files))
     for name in packed:
         try:
-            (archive,) = batches(folder / name, form.suffixes, form.sidecars)
+            (archive,) = batches(folder / name, reader.suffixes, reader.sidecars)
         except GltError as error:
-            yield _refused(name, "unreadable", str(error).split(": ", 1)[-1])
+            yield _reject(name, "unreadable", str(error).split(": ", 1)[-1])
         else:
-            yield _judged(name, archive, (file for files in read_batch(archive, data) for file in files))
-        tell(1)
+            yield _inspect(name, archive, (file for files in read_batch(archive, data) for file in files))
+        advance(1)
 
 
-def _refused(name: str, check: str, reason: str) -> Judged:
-    return Judged(name, (), (), 0, (Refused("", check, reason),), None)
+def _reject(name: str, check: str, reason: str) -> InspectedFile:
+    return InspectedFile(name, (), (), 0, (RejectedFile("", check, reason),), None)
 
 
-def _judged(name: str, batch: Batch, files: Iterable[tuple[str, list[Recording | Rejection]]]) -> Judged:
-    taken, refused, clips = [], [], 0
-    for file, found in files:
+def _inspect(name: str, batch: Batch, files: Iterable[tuple[str, list[Recording | Rejection]]]) -> InspectedFile:
+    accepted, rejected, clips = [], [], 0
+    for file, recordings in files:
         inside = file if batch.is_archive else ""
-        rejections = [one for one in found if isinstance(one, Rejection)] or (
-            [] if found else [Rejection("empty", "no recording in it")]
-        )
-        refused += [Refused(inside, one.check, one.reason) for one in rejections]
-        if good := len(found) - len(rejections) if found else 0:
-            taken.append(file)
+        rejections = [one for one in recordings if isinstance(one, Rejection)]
+        if not recordings:
+            rejections = [Rejection("empty", "no recording in it")]
+        rejected += [RejectedFile(inside, one.check, one.reason) for one in rejections]
+        if good := sum(isinstance(one, Recording) for one in recordings):
+            accepted.append(file)
             clips += good
-    return Judged(name, tuple(sorted(taken)), batch.beside if batch.is_archive else (), clips, tuple(refused), batch)
+    sidecars = batch.beside if batch.is_archive else ()
+    return InspectedFile(name, tuple(sorted(accepted)), sidecars, clips, tuple(rejected), batch)
 
 
-def contents(judged: Judged, files: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-    """Name and bytes of some files of a delivered one; those that cannot be read are left out."""
-    if judged.batch is None:
+def contents(inspected: InspectedFile, files: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+    """Name and bytes of some of the files in a delivered one; unreadable files are skipped."""
+    if inspected.batch is None:
         return
-    for chunk in judged.batch.of(tuple(sorted(files))).chunks(1):
+    for chunk in inspected.batch.of(tuple(sorted(files))).chunks(1):
         for name, content in chunk.files():
             if not isinstance(content, Rejection):
                 yield name, content
 
 
-def pack(taken: Iterable[Judged], folder: Path, sidecars: Iterable[str], place: Path) -> None:
-    """One zip of all that is taken, so that ingest reads from it what it would read from the delivered files.
+def pack(accepted: Iterable[InspectedFile], folder: Path, sidecars: Iterable[str], out: Path) -> None:
+    """Write one zip from which ingest reads the same clips as from the delivered files.
 
-    A loose file keeps its name, an archive becomes a folder of its name. Equal recordings give equal bytes.
+    A loose file keeps its name, an archive becomes a folder with its name. Equal recordings give equal bytes.
 
     Args:
-        taken: the delivered files.
-        folder: where the sidecars lie.
-        sidecars: names of those that belong to loose files.
-        place: of the zip; it is not there until it is whole.
+        accepted: the delivered files.
+        folder: folder of the sidecars.
+        sidecars: paths of the sidecars of loose files.
+        out: path of the zip; it appears only when complete.
     """
-    draft = place.with_name(f".{place.name}.draft")
+    draft = out.with_name(f".{out.name}.draft")
     try:
         with zipfile.ZipFile(draft, "w") as archive:
             for name in sorted(sidecars):
                 _add(archive, name, (folder / name).read_bytes())
-            for judged in sorted(taken, key=lambda one: one.name):
-                loose = judged.batch is not None and not judged.batch.is_archive
-                for name, content in contents(judged, (*judged.taken, *judged.beside)):
-                    _add(archive, name if loose else f"{judged.name}/{name}", content)
+            for inspected in sorted(accepted, key=lambda one: one.name):
+                for name, content in contents(inspected, (*inspected.accepted, *inspected.sidecars)):
+                    _add(archive, name if inspected.is_loose else f"{inspected.name}/{name}", content)
         with draft.open("rb") as stream:
             os.fsync(stream.fileno())
-        draft.replace(place)
+        draft.replace(out)
     finally:
         draft.unlink(missing_ok=True)
 

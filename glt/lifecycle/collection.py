@@ -1,8 +1,8 @@
-"""From the landing bucket into data/: what was delivered since the last time, checked, packed and pinned.
+"""Collect new recordings from the landing bucket into data/: check, pack and pin them.
 
-What has been taken is written in a ledger that data.dvc pins together with the recordings, so whoever has the commit
-knows, and both are there or neither. What is refused stands in the bucket's quarantine, with the reason. The delivered
-objects themselves are never touched.
+A ledger beside each batch lists the delivered objects that it was made from. data.dvc pins both together, so a commit
+has either both or neither. Rejected files are copied to the bucket's quarantine with the reason. Delivered objects are
+never modified.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from glt import artifact, settings
 from glt.data import delivery, segments
-from glt.data.delivery import Judged
+from glt.data.delivery import InspectedFile
 from glt.data.sources import visible
 from glt.lifecycle import landing, locks, recordings
 from glt.lifecycle.landing import Object
@@ -29,97 +29,104 @@ from glt.reporter import Reporter
 
 _BATCH = r"\d{4}-\d{2}-\d{2}-[0-9a-f]{8}"
 _LEDGER = re.compile(rf"\.({_BATCH})\.json")
-_DRAFTS = Path(".dvc") / "tmp" / "glt-collect"  # on the disk that data/ is on, and no part of the repository
-_OURS = re.compile(rf"{_BATCH}\.zip|\.{_BATCH}\.json")
+_DRAFTS = Path(".dvc") / "tmp" / "glt-collect"  # on the same disk as data/, and not part of the repository
+_OWN_FILES = re.compile(rf"{_BATCH}\.zip|\.{_BATCH}\.json")
+
+
+class Rejected(NamedTuple):
+    """A rejected file: where its copy is in the quarantine, the failed check, and the reason."""
+
+    address: str
+    check: str
+    reason: str
 
 
 @dataclass(frozen=True)
-class Collected:
-    """What `collect` did.
+class CollectionResult:
+    """The outcome of `collect`.
 
     Attributes:
         version: the content hash that data.dvc pins now.
-        batch: the name of the new archive in data/; empty if there was nothing to take.
-        objects: how many were new.
-        clips: that the new archive gives.
-        refused: address in the quarantine, check and reason of all that was not taken.
-        late: sidecars that came or changed after the recordings that they say something of.
-        unpushed: why DVC's remote does not have what is pinned; empty if it has.
+        batch: name of the new archive in data/; empty if nothing was accepted.
+        objects: number of new objects.
+        clips: number of clips in the new archive.
+        rejected: all files that were rejected.
+        late_sidecars: addresses of sidecars that arrived or changed after the recordings they describe.
+        push_error: why DVC's remote does not have what is pinned; empty if it has.
     """
 
     version: str
     batch: str = ""
     objects: int = 0
     clips: int = 0
-    refused: tuple[tuple[str, str, str], ...] = ()
-    late: tuple[str, ...] = ()
-    unpushed: str = ""
+    rejected: tuple[Rejected, ...] = ()
+    late_sidecars: tuple[str, ...] = ()
+    push_error: str = ""
 
 
-def collect(root: Path, address: str, data: DataConfig, reporter: Reporter) -> Collected:
-    """Take what is new below an address.
+def collect(root: Path, address: str, data: DataConfig, reporter: Reporter) -> CollectionResult:
+    """Collect the new objects below an address.
 
-    An object is new if its key and ETag stand in no ledger, and if it was not refused by the same reader and checks.
+    An object is new if no ledger has its key and ETag, and the same reader and checks have not rejected it before.
 
     Args:
-        root: a git repository with DVC, whose data.dvc pins the recordings so far; they need not be on this machine.
+        root: a git repository with DVC whose data.dvc pins the recordings so far; they need not be on this machine.
         address: ``s3://bucket/prefix``.
         data: the format, and the checks that ingest will make.
-        reporter: hears of progress.
+        reporter: receives progress.
 
     Raises:
-        GltError: the bucket or DVC's remote cannot be had, or data/ is not what is pinned. Nothing is lost: the same
-            call goes on where it was. Or another process collects here.
+        GltError: the bucket or DVC's remote is not available, data/ differs from what is pinned, or another process
+            collects here. Nothing is lost: the same call continues.
     """
     root = Path(root).resolve()
     with locks.of_this_machine(root / ".dvc" / "tmp" / "glt-collect.lock", f"collecting into {root / DATA}"):
         return _collect(root, address, data, reporter)
 
 
-def _collect(root: Path, address: str, data: DataConfig, reporter: Reporter) -> Collected:
-    _sweep(root)
-    taken, verdict = _taken(root), hashlib.sha256(segments.settings(data).encode()).hexdigest()[:8]
-    there = [found for found in landing.delivered(address) if visible(found.name)]
-    refused = landing.filed(address, f"refused-{verdict}.json")
-    beside = [found for found in there if delivery.is_sidecar(found.name, data)]
-    new = [
-        found
-        for found in there
-        if not delivery.is_sidecar(found.name, data)
-        and (landing.locate(address, found.name), found.etag) not in taken
-        and (found.name, found.etag) not in refused
-    ]
+def _collect(root: Path, address: str, data: DataConfig, reporter: Reporter) -> CollectionResult:
+    _clean_up(root)
+    checks = hashlib.sha256(segments.settings(data).encode()).hexdigest()[:8]
+    objects = [one for one in landing.delivered(address) if visible(one.name)]
+    sidecars = [one for one in objects if delivery.is_sidecar(one.name, data)]
+    collected = _collected_objects(root)
+    known = landing.quarantined(address, (f"rejected-{checks}.json", f"refused-{checks}.json"))  # today's and former
+    new = {
+        one.name: one
+        for one in objects
+        if not delivery.is_sidecar(one.name, data)
+        and (landing.locate(address, one.name), one.etag) not in collected
+        and (one.name, one.etag) not in known
+    }
     version = recordings.pinned_version(root)
-    late = _late(address, beside, taken)
+    late = _late_sidecars(address, sidecars, collected)
     if not new:
-        return Collected(version, late=late)
-    folder = landing.download(address, [*beside, *new], settings.home() / "landing")
-    names, sidecars = [found.name for found in new], [found.name for found in beside]
-    judged = list(delivery.judge(folder, names, sidecars, data, reporter))
-    objects = {found.name: found for found in new}
-    filed = tuple(
-        row for one in judged if one.refused for row in _file(address, objects[one.name], one, folder, verdict)
+        return CollectionResult(version, late_sidecars=late)
+    folder = landing.download(address, [*sidecars, *new.values()], settings.home() / "landing")
+    inspected = list(delivery.inspect(folder, new, [one.name for one in sidecars], data, reporter))
+    rejected = tuple(
+        row for one in inspected if one.rejected for row in _quarantine(address, new[one.name], one, folder, checks)
     )
-    good = [one for one in judged if one.taken]
-    found = Collected(version, "", len(new), sum(one.clips for one in good), filed, late)
-    if not good:
-        return found
-    needed = [sidecar for sidecar in beside if any(_says_of(sidecar.name, one) for one in good)]
-    name, drafts = _name([objects[one.name] for one in good]), root / _DRAFTS
+    accepted = [one for one in inspected if one.accepted]
+    result = CollectionResult(version, "", len(new), sum(one.clips for one in accepted), rejected, late)
+    if not accepted:
+        return result
+    needed = [sidecar for sidecar in sidecars if any(_describes(sidecar.name, one) for one in accepted)]
+    name, drafts = _batch_name([new[one.name] for one in accepted]), root / _DRAFTS
     drafts.mkdir(parents=True)
     archive, ledger = drafts / f"{name}.zip", drafts / f".{name}.json"
-    delivery.pack(good, folder, [sidecar.name for sidecar in needed], archive)
-    artifact.write_json(ledger, _ledger(address, good, objects, needed, data))
-    put = recordings.replace if version == recordings.sample_version() else recordings.add
-    done = put(root, archive, ledger)
+    delivery.pack(accepted, folder, [sidecar.name for sidecar in needed], archive)
+    artifact.write_json(ledger, _ledger(address, accepted, new, needed, data))
+    pin = recordings.replace if version == recordings.sample_version() else recordings.add
+    pinned = pin(root, archive, ledger)
     shutil.rmtree(drafts)
-    return replace(found, version=done.version, batch=archive.name, unpushed=done.reason)
+    return replace(result, version=pinned.version, batch=archive.name, push_error=pinned.reason)
 
 
-def _sweep(root: Path) -> None:
-    """Remove what an interrupted call has left and data.dvc does not pin; the bucket still has what is in it."""
+def _clean_up(root: Path) -> None:
+    """Remove what an interrupted call left behind and data.dvc does not pin; the bucket still has its contents."""
     shutil.rmtree(root / _DRAFTS, ignore_errors=True)
-    own = [file for file in sorted((root / DATA).glob("*")) if _OURS.fullmatch(file.name)]
+    own = [file for file in sorted((root / DATA).glob("*")) if _OWN_FILES.fullmatch(file.name)]
     if own:
         pinned = recordings.pinned_files(root)
         for file in own:
@@ -127,8 +134,8 @@ def _sweep(root: Path) -> None:
                 file.unlink()
 
 
-def _taken(root: Path) -> set[tuple[str, str]]:
-    """Address and ETag of every object that was taken."""
+def _collected_objects(root: Path) -> set[tuple[str, str]]:
+    """Address and ETag of every object in the ledgers."""
     return {
         (name, entry["etag"])
         for ledger in ledgers(root).values()
@@ -138,79 +145,89 @@ def _taken(root: Path) -> set[tuple[str, str]]:
 
 
 def ledgers(root: Path, revision: str | None = None) -> dict[str, dict[str, Any]]:
-    """What each collected batch was made from, by the name of its archive, in the order in which they came.
+    """The ledger of each collected batch by the name of its archive, the oldest first.
 
     Args:
         root: a git repository with DVC.
-        revision: whose data.dvc; the working tree's if not given.
+        revision: the commit whose data.dvc is read; the working tree's if not given.
 
     Raises:
-        GltError: DVC's remote, which has them, cannot be had.
+        GltError: DVC's remote, which stores the ledgers, is not available.
     """
     pinned = recordings.pinned_files(root, revision)
     names = {f"{match[1]}.zip": name for name in sorted(pinned) if (match := _LEDGER.fullmatch(name)) is not None}
-    held = recordings.contents(root, names.values(), revision)
-    return {batch: json.loads(held[name]) for batch, name in names.items()}
+    texts = recordings.contents(root, names.values(), revision)
+    return {batch: json.loads(texts[name]) for batch, name in names.items()}
 
 
 def _ledger(
-    address: str, good: Iterable[Judged], objects: dict[str, Object], beside: Iterable[Object], data: DataConfig
+    address: str,
+    accepted: Iterable[InspectedFile],
+    objects: dict[str, Object],
+    sidecars: Iterable[Object],
+    data: DataConfig,
 ) -> dict[str, Any]:
     return {
         "format": data.format,
         "objects": {
             landing.locate(address, one.name): {
-                **{"etag": objects[one.name].etag, "size": objects[one.name].size, "clips": one.clips},
-                "refused": len(one.refused),
+                "etag": objects[one.name].etag,
+                "size": objects[one.name].size,
+                "clips": one.clips,
+                "rejected": len(one.rejected),
             }
-            for one in good
+            for one in accepted
         },
-        "sidecars": {landing.locate(address, found.name): {"etag": found.etag, "size": found.size} for found in beside},
+        "sidecars": {landing.locate(address, one.name): {"etag": one.etag, "size": one.size} for one in sidecars},
     }
 
 
-def _name(objects: Iterable[Object]) -> str:
-    """Of a batch: the day of its newest object, and a hash of them all."""
-    of = sorted((found.name, found.etag) for found in objects)
-    newest = max(found.modified for found in objects).astimezone(dt.UTC)
-    return f"{newest:%Y-%m-%d}-{hashlib.sha256(json.dumps(of).encode()).hexdigest()[:8]}"
+def _batch_name(objects: Iterable[Object]) -> str:
+    """The day of the newest object, and a hash over all."""
+    contents = sorted((one.name, one.etag) for one in objects)
+    newest = max(one.modified for one in objects).astimezone(dt.UTC)
+    return f"{newest:%Y-%m-%d}-{hashlib.sha256(json.dumps(contents).encode()).hexdigest()[:8]}"
 
 
-def _file(address: str, found: Object, judged: Judged, folder: Path, verdict: str) -> list[tuple[str, str, str]]:
-    """Put what was not taken of an object into the quarantine, the verdict last; (address, check, reason) of each."""
-    names = sorted({one.file for one in judged.refused})
+def _quarantine(address: str, delivered: Object, inspected: InspectedFile, folder: Path, checks: str) -> list[Rejected]:
+    """Copy what is rejected of an object to the quarantine, the JSON with the reasons last."""
+    names = sorted({one.file for one in inspected.rejected})
     whole = names == [""]
 
     def contents() -> Iterator[tuple[str, bytes | Path]]:
         if whole:
-            yield f"files/{PurePosixPath(found.name).name}", folder / found.name
+            yield f"files/{PurePosixPath(delivered.name).name}", folder / delivered.name
         else:
-            yield from ((f"files/{name}", content) for name, content in delivery.contents(judged, names))
-        said = {
-            **{"object": landing.locate(address, found.name), "etag": found.etag, "clips": judged.clips},
-            "refused": [{"file": one.file, "check": one.check, "reason": one.reason} for one in judged.refused],
+            yield from ((f"files/{name}", content) for name, content in delivery.contents(inspected, names))
+        reasons = {
+            "object": landing.locate(address, delivered.name),
+            "etag": delivered.etag,
+            "clips": inspected.clips,
+            "rejected": [{"file": one.file, "check": one.check, "reason": one.reason} for one in inspected.rejected],
         }
-        kind = "partly" if judged.taken else "refused"
-        yield f"{kind}-{verdict}.json", (json.dumps(said, indent=1) + "\n").encode()
+        kind = "partly" if inspected.accepted else "rejected"
+        yield f"{kind}-{checks}.json", (json.dumps(reasons, indent=1) + "\n").encode()
 
-    place = landing.file(address, found, contents())
+    target = landing.quarantine(address, delivered, contents())
     return [
-        (f"{place}/files/{one.file or PurePosixPath(found.name).name}", one.check, one.reason) for one in judged.refused
+        Rejected(f"{target}/files/{one.file or PurePosixPath(delivered.name).name}", one.check, one.reason)
+        for one in inspected.rejected
     ]
 
 
-def _says_of(sidecar: str, judged: Judged) -> bool:
-    """Whether a sidecar lies in a folder above a loose file."""
-    loose = judged.batch is not None and not judged.batch.is_archive
-    return loose and PurePosixPath(sidecar).parent in PurePosixPath(judged.name).parents
+def _describes(sidecar: str, inspected: InspectedFile) -> bool:
+    """Whether a sidecar is in a folder above a loose file."""
+    return inspected.is_loose and PurePosixPath(sidecar).parent in PurePosixPath(inspected.name).parents
 
 
-def _late(address: str, beside: Iterable[Object], taken: set[tuple[str, str]]) -> tuple[str, ...]:
-    """Sidecars that no ledger has as they are, although recordings below their folder were taken."""
+def _late_sidecars(address: str, sidecars: Iterable[Object], collected: set[tuple[str, str]]) -> tuple[str, ...]:
+    """Addresses of sidecars that are in no ledger in their present form, although recordings below their folder are."""
     late = []
-    for found in beside:
-        place = landing.locate(address, found.name)
-        below = f"{place.rpartition('/')[0]}/"
-        if (place, found.etag) not in taken and any(name.startswith(below) and name != place for name, _ in taken):
-            late.append(place)
+    for sidecar in sidecars:
+        location = landing.locate(address, sidecar.name)
+        below = f"{location.rpartition('/')[0]}/"
+        if (location, sidecar.etag) not in collected and any(
+            name.startswith(below) and name != location for name, _ in collected
+        ):
+            late.append(location)
     return tuple(late)

@@ -1,7 +1,7 @@
 """The landing bucket: recordings below ``s3://bucket/prefix``, brought to this machine object by object.
 
-A prefix is a folder, or one object: ``s3://bucket/week-4`` does not mean ``week-47`` as well. What `file` has put into
-the quarantine of the bucket is no recording.
+A prefix is a folder, or one object: ``s3://bucket/week-4`` does not mean ``week-47`` as well. Objects in
+the bucket's quarantine (`quarantine`) are not recordings.
 
 Objects that are here already, with the same size and ETag, are not fetched again, so that a new batch costs its own
 bytes. The endpoint and the keys are those of every AWS tool (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, ...).
@@ -15,7 +15,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
@@ -142,20 +142,21 @@ def _has(files: Path, found: Object, here: Mapping[str, list[Any]]) -> bool:
     return here.get(found.name) == [found.size, found.etag] and file.is_file() and file.stat().st_size == found.size
 
 
-def filed(address: str, verdict: str) -> set[tuple[str, str]]:
-    """Name and ETag of the objects of an address that stand in the quarantine with this verdict.
+def quarantined(address: str, files: Collection[str]) -> set[tuple[str, str]]:
+    """Name and ETag of the objects below an address whose quarantine folder has one of these files.
 
     Raises:
         GltError: the bucket cannot be read.
     """
     bucket, prefix = s3.parts(address)
-    found = set()
+    objects = set()
     for entry in _entries(bucket, f"{QUARANTINE}{prefix}", address):
-        if str(entry["Key"]).endswith(f"/{verdict}"):
-            key, etag, _ = str(entry["Key"]).removeprefix(QUARANTINE).rsplit("/", 2)
+        folder, _, file = str(entry["Key"]).rpartition("/")
+        if file in files:
+            key, etag = folder.removeprefix(QUARANTINE).rsplit("/", 1)
             if name := _name(prefix, key):
-                found.add((name, etag))
-    return found
+                objects.add((name, etag))
+    return objects
 
 
 def locate(address: str, name: str) -> str:
@@ -164,24 +165,24 @@ def locate(address: str, name: str) -> str:
     return f"{s3.SCHEME}{bucket}/{_key(prefix, name)}"
 
 
-def file(address: str, found: Object, contents: Iterable[tuple[str, bytes | Path]]) -> str:
-    """Put what is wrong with an object into the quarantine, in this order: ``quarantine/<key>/<ETag>/<name>``.
+def quarantine(address: str, delivered: Object, contents: Iterable[tuple[str, bytes | Path]]) -> str:
+    """Upload files about a rejected object to ``quarantine/<key>/<ETag>/<name>``, in the order given.
 
-    What stands there under the same name is replaced, so that an interrupted filing can be done again.
+    Files of the same name are replaced, so an interrupted call can be repeated.
 
     Args:
-        address: of the landing.
-        found: the object.
-        contents: names below its own folder, and what they hold, or a file that does.
+        address: ``s3://bucket/prefix`` of the delivery.
+        delivered: the rejected object.
+        contents: the name of each file below the object's quarantine folder, with its bytes or its path here.
 
     Returns:
-        The folder's address.
+        The address of the object's quarantine folder.
 
     Raises:
         GltError: the bucket cannot be written.
     """
     bucket, prefix = s3.parts(address)
-    client, folder = s3.client(), f"{QUARANTINE}{_key(prefix, found.name)}/{found.etag}"
+    client, folder = s3.client(), f"{QUARANTINE}{_key(prefix, delivered.name)}/{delivered.etag}"
     for name, content in contents:
         s3.asked(f"recordings {address}", partial(_upload, client, bucket, f"{folder}/{name}", content))
     return f"{s3.SCHEME}{bucket}/{folder}"

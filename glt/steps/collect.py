@@ -1,4 +1,4 @@
-"""Landing bucket -> data/, pinned by data.dvc, committed."""
+"""The step `collect`: new recordings from the landing bucket into data/, pinned by data.dvc and committed."""
 
 from __future__ import annotations
 
@@ -11,50 +11,51 @@ from rich.console import Console
 
 from glt.errors import GltError
 from glt.lifecycle import collection, recordings, repository, versions
-from glt.lifecycle.collection import Collected
+from glt.lifecycle.collection import CollectionResult
 from glt.recipe import load
 from glt.reporter import ConsoleReporter
 
 
 def collect(address: str, recipe: str, into: str = "", commit: bool = False) -> str:
-    """Take what is new in the landing bucket: check it, pack it as one archive in data/, pin it, push it.
+    """Collect new recordings from the landing bucket: check them, pack one archive in data/, pin and push it.
 
-    What is refused goes to the bucket's quarantine, with the reason. Interrupted anywhere, the same command goes on.
+    Rejected files are copied to the bucket's quarantine with the reason. After an interruption the same command
+    continues.
 
     Args:
         address: ``s3://bucket/prefix`` that recordings are delivered to.
-        recipe: name, path or text of a recipe: its data section says format and checks.
-        into: ``dvc+<git repository>@<branch>`` that is cloned, and that the new data.dvc is pushed to; the project in
-            the current folder if not given.
-        commit: commit data.dvc in the current folder; else it is printed.
+        recipe: name, path or text of a recipe; its data section gives format and checks.
+        into: ``dvc+<git repository>@<branch>`` to clone and push the new data.dvc to; the project in the current
+            folder if not given.
+        commit: commit data.dvc in the current folder instead of printing it.
 
     Returns:
-        What to train on: ``dvc+<git repository>@<commit>``, or the data version.
+        The recordings to train on: ``dvc+<git repository>@<commit>``, or the data version.
 
     Raises:
-        GltError: the bucket, DVC's remote or the repository cannot be had; nothing is lost.
+        GltError: the bucket, DVC's remote or the repository is not available; nothing is lost.
     """
     settings = load(recipe)
     with _working_tree(into) as (root, url, branch):
-        found = collection.collect(root, address, settings.data, ConsoleReporter())
-        _say(address, found)
+        result = collection.collect(root, address, settings.data, ConsoleReporter())
+        _print(address, result)
         if repository.is_committed(root):
-            return f"dvc+{url}@{repository.head(root)}" if url else found.version
-        unpushed = found.unpushed if found.batch else recordings.push(root).reason
-        if unpushed and (url or commit):
+            return f"dvc+{url}@{repository.head(root)}" if url else result.version
+        push_error = result.push_error if result.batch else recordings.push(root).reason
+        if push_error and (url or commit):
             raise GltError(
-                f"{root}: not committed, because DVC's remote has not what data.dvc pins: {unpushed}; run again"
+                f"{root}: not committed, because DVC's remote lacks what data.dvc pins: {push_error}; run again"
             )
         if url or commit:
-            made = repository.commit(root, f"Recordings from {address}: {found.batch or 'collected earlier'}")
-            _console().print(f"{versions.PIN} is committed: {made[:10]}")
+            revision = repository.commit(root, f"Recordings from {address}: {result.batch or 'collected earlier'}")
+            _console().print(f"{versions.PIN} is committed: {revision[:10]}")
         if url:
             repository.push(root, url, branch)
-            return f"dvc+{url}@{made}"
+            return f"dvc+{url}@{revision}"
         if not commit:
             print((root / versions.PIN).read_text(encoding="utf-8"), end="")
-            print(f"commit {versions.PIN}" + (f"; not pushed: {unpushed}" if unpushed else " and push it"))
-    return found.version
+            print(f"commit {versions.PIN}" + (f"; not pushed: {push_error}" if push_error else " and push it"))
+    return result.version
 
 
 @contextmanager
@@ -68,21 +69,21 @@ def _working_tree(into: str) -> Iterator[tuple[Path, str, str]]:
         yield root, url, branch
 
 
-def _say(address: str, found: Collected) -> None:
+def _print(address: str, result: CollectionResult) -> None:
     console = _console()
-    if not found.objects:
+    if not result.objects:
         console.print(f"{address}: nothing new")
     else:
-        into = f"data/{found.batch}: {found.clips:,} clips" if found.batch else "nothing to take"
+        batch = f"data/{result.batch}: {result.clips:,} clips" if result.batch else "nothing to take"
         console.print(
-            f"{address}: {found.objects:,} new objects, {into}, {len(found.refused):,} refused", soft_wrap=True
+            f"{address}: {result.objects:,} new objects, {batch}, {len(result.rejected):,} rejected", soft_wrap=True
         )
-    for check, count in Counter(check for _, check, _ in found.refused).most_common():
-        place, reason = next((place, reason) for place, of, reason in found.refused if of == check)
-        console.print(f"  {count:,} x {check}, as {place}: {reason}", soft_wrap=True)
-    for place in found.late:
+    for check, count in Counter(one.check for one in result.rejected).most_common():
+        example = next(one for one in result.rejected if one.check == check)
+        console.print(f"  {count:,} x {check}, as {example.address}: {example.reason}", soft_wrap=True)
+    for sidecar in result.late_sidecars:
         console.print(
-            f"  {place} came or changed later than recordings below it; those keep what was said when they were taken",
+            f"  {sidecar} arrived or changed after recordings below it were collected; it does not apply to those",
             soft_wrap=True,
         )
 

@@ -59,11 +59,11 @@ def quarantine(client: Any) -> dict[str, bytes]:
     return {e["Key"]: client.get_object(Bucket="landing", Key=e["Key"])["Body"].read() for e in found}
 
 
-def taken(root: Path) -> collection.Collected:
+def collect_into(root: Path) -> collection.CollectionResult:
     return collection.collect(root, ADDRESS, RECIPE.data, Silent())
 
 
-def test_what_is_good_is_packed_and_what_is_not_is_filed_with_its_reason(
+def test_good_files_are_packed_and_bad_ones_quarantined_with_the_reason(
     bucket: Any, cloned: Callable[[str], Path]
 ) -> None:
     root = cloned("clone")
@@ -79,8 +79,8 @@ def test_what_is_good_is_packed_and_what_is_not_is_filed_with_its_reason(
             **{"readme.txt": b"hello", ".hidden.skeleton": BAD},
         },
     )
-    done = taken(root)
-    assert (done.objects, done.clips, done.unpushed) == (7, 4, "")
+    done = collect_into(root)
+    assert (done.objects, done.clips, done.push_error) == (7, 4, "")
     assert members(root / "data" / done.batch) == {
         **GOOD,
         "week.zip/in/S001C001P004R001A002.skeleton": inside["in/S001C001P004R001A002.skeleton"],
@@ -96,14 +96,25 @@ def test_what_is_good_is_packed_and_what_is_not_is_filed_with_its_reason(
     said = {key.split("/")[2]: json.loads(content) for key, content in held.items() if "/files/" not in key}
     assert said.keys() == {"S001C001P006R001A001.skeleton", "week.zip", "cut.zip", "readme.txt"}
     assert said["week.zip"]["clips"] == 1
-    assert said["week.zip"]["refused"][0]["file"] == "in/S001C001P005R001A002.skeleton"
-    assert all(entry["refused"][0]["reason"] for entry in said.values())
-    assert {check for _, check, _ in done.refused} >= {"no-recording", "unreadable"}
-    assert {place.removeprefix("s3://landing/") for place, _, _ in done.refused} == {k for k in held if "/files/" in k}
+    assert said["week.zip"]["rejected"][0]["file"] == "in/S001C001P005R001A002.skeleton"
+    assert all(entry["rejected"][0]["reason"] for entry in said.values())
+    assert {check for _, check, _ in done.rejected} >= {"no-recording", "unreadable"}
+    assert {place.removeprefix("s3://landing/") for place, _, _ in done.rejected} == {k for k in held if "/files/" in k}
 
-    again = taken(root)
+    again = collect_into(root)
     assert (again.objects, again.batch, again.version) == (0, "", done.version)
     assert quarantine(bucket) == held
+
+
+def test_a_verdict_that_an_earlier_version_wrote_still_holds(bucket: Any, cloned: Callable[[str], Path]) -> None:
+    root = cloned("clone")
+    deliver(bucket, {"S001C001P006R001A001.skeleton": BAD})
+    assert len(collect_into(root).rejected) == 1
+    (key,) = (key for key in quarantine(bucket) if "/files/" not in key)
+    assert "/rejected-" in key
+    bucket.put_object(Bucket="landing", Key=key.replace("/rejected-", "/refused-"), Body=b"{}")
+    bucket.delete_object(Bucket="landing", Key=key)
+    assert collect_into(root).objects == 0
 
 
 def test_the_next_call_takes_what_came_since_and_no_other_recordings_are_needed(
@@ -111,13 +122,13 @@ def test_the_next_call_takes_what_came_since_and_no_other_recordings_are_needed(
 ) -> None:
     root = cloned("clone")
     deliver(bucket, GOOD)
-    first = taken(root)
+    first = collect_into(root)
     commit(root, "week-1")
     run(root, "git", "push", "-q", "origin", "HEAD")
     changed = recorded.one_person(77)
     deliver(bucket, {"day2/S001C001P007R001A001.skeleton": recorded.one_person(7), next(iter(GOOD)): changed})
     other = cloned("other")
-    second = taken(other)
+    second = collect_into(other)
     assert members(other / "data" / second.batch) == {
         "day2/S001C001P007R001A001.skeleton": recorded.one_person(7),
         next(iter(GOOD)): changed,
@@ -126,7 +137,7 @@ def test_the_next_call_takes_what_came_since_and_no_other_recordings_are_needed(
     held = recordings.pinned_files(other)
     assert {first.batch, second.batch, "first/S001C001P009R001A001.skeleton"} <= held.keys()
     assert list(collection.ledgers(other)) == sorted([first.batch, second.batch])
-    assert taken(other).objects == 0
+    assert collect_into(other).objects == 0
 
 
 def test_the_first_batch_takes_the_place_of_the_sample_recordings(bucket: Any, cloned: Callable[[str], Path]) -> None:
@@ -135,8 +146,8 @@ def test_the_first_batch_takes_the_place_of_the_sample_recordings(bucket: Any, c
     (root / "data.dvc").write_bytes((Path(__file__).parents[2] / "data.dvc").read_bytes())
     assert recordings.pinned_version(root) == recordings.sample_version()
     deliver(bucket, GOOD)
-    done = taken(root)
-    assert (done.clips, done.unpushed) == (len(GOOD), "")
+    done = collect_into(root)
+    assert (done.clips, done.push_error) == (len(GOOD), "")
     assert recordings.pinned_files(root).keys() == {done.batch, f".{done.batch[:-4]}.json"}
 
 
@@ -145,7 +156,7 @@ def test_two_persons_take_the_same_bytes_and_the_second_push_is_refused(
 ) -> None:
     deliver(bucket, GOOD)
     one, two = cloned("one"), cloned("two")
-    (a, b) = taken(one), taken(two)
+    (a, b) = collect_into(one), collect_into(two)
     assert a == b
     assert (one / "data" / a.batch).read_bytes() == (two / "data" / b.batch).read_bytes()
     commit(two, "mine")
@@ -189,25 +200,25 @@ def test_in_the_project_here_the_new_pin_is_printed_or_committed(
     assert run(root, "git", "status", "--porcelain", "--untracked-files=no") == ""
 
 
-def test_sidecars_come_along_and_late_ones_are_said(bucket: Any, cloned: Callable[[str], Path]) -> None:
+def test_sidecars_come_along_and_late_ones_are_reported(bucket: Any, cloned: Callable[[str], Path]) -> None:
     root, data = cloned("clone"), recorded.recipe("table").data
     frames = np.random.default_rng(0).normal(1, 0.3, (4, 1, 15, 3)).astype(np.float32)
     table = parquet(tidy(frames, np.ones((4, 1), bool)))
     layout = {"a/skeleton.yaml": b"layout: sbu15\n", "b/skeleton.yaml": b"layout: sbu15\n"}
     deliver(bucket, {"a/deep/one.parquet": table, **layout})
     done = collection.collect(root, ADDRESS, data, Silent())
-    assert (done.clips, done.refused, done.late) == (1, (), ())
+    assert (done.clips, done.rejected, done.late_sidecars) == (1, (), ())
     assert members(root / "data" / done.batch) == {
         "a/deep/one.parquet": table,
         "a/skeleton.yaml": layout["a/skeleton.yaml"],
     }
     deliver(bucket, {"a/labels.csv": b"file,label\none,jump\n", "b/labels.csv": b""})
-    assert collection.collect(root, ADDRESS, data, Silent()).late == (f"{ADDRESS}/a/labels.csv",)
+    assert collection.collect(root, ADDRESS, data, Silent()).late_sidecars == (f"{ADDRESS}/a/labels.csv",)
     for name in ("skeleton.yaml", "labels.csv"):  # what was fetched once and is gone from the bucket does not count
         bucket.delete_object(Bucket="landing", Key=f"lab/a/{name}")
     deliver(bucket, {"a/deep/two.parquet": table})
     after = collection.collect(root, ADDRESS, data, Silent())
-    assert (after.objects, after.clips, len(after.refused)) == (1, 0, 1)
+    assert (after.objects, after.clips, len(after.rejected)) == (1, 0, 1)
 
 
 def test_what_the_archive_gives_is_what_was_delivered(
@@ -217,7 +228,7 @@ def test_what_the_archive_gives_is_what_was_delivered(
 
     root = cloned("clone")
     deliver(bucket, {**GOOD, "week.zip": packed({"in/S001C001P004R001A002.skeleton": recorded.one_person(4)})})
-    done = taken(root)
+    done = collect_into(root)
     names = []
     for place in (landing.fetch(ADDRESS, tmp_path / "as-delivered"), root / "data" / done.batch):
         ingest(place, RECIPE, tmp_path / "clips", {}, Silent(), tmp_path / "segments")
@@ -234,7 +245,7 @@ def test_more_objects_than_a_page_of_the_listing(bucket: Any) -> None:
 
 
 MOMENTS: dict[str, Callable[[Path, Any], bool]] = {
-    "refused files are being filed": lambda root, client: bool(quarantine(client)),
+    "rejected files are being quarantined": lambda root, client: bool(quarantine(client)),
     "the archive stands in data/": lambda root, client: any((root / "data").glob("*.zip")),
     "data.dvc is written": lambda root, client: "nfiles: 1\n" not in (root / "data.dvc").read_text(),
 }
