@@ -41,7 +41,8 @@ class Attention(nn.Module):
         if mask is not None:
             scores += mask
         a = scores.softmax(-1) @ v
-        return self.dropout(self.out(a.transpose(1, 2).reshape(N, n, W)))
+        mixed: Tensor = self.dropout(self.out(a.transpose(1, 2).reshape(N, n, W)))
+        return mixed
 
 
 class DropPath(nn.Module):
@@ -81,7 +82,8 @@ class Block(nn.Module):
         s = (z + position).flatten(2)  # B, T, E
         s = s + self.drop_path(self.temporal(self.norm_temporal(s), padding))
         s = s + self.drop_path(self.feed(self.norm_feed(s)))
-        return s.view_as(z)
+        encoded: Tensor = s.view_as(z)
+        return encoded
 
 
 class Encoder(nn.Module):
@@ -118,7 +120,8 @@ class Encoder(nn.Module):
         z = self.dropout(z.flatten(2, 3))  # B, T, J, D
         for number, block in enumerate(self.blocks):
             z = block(z, self.position[number % len(self.position)], padding, absent)
-        return self.head(z.flatten(2))
+        encoded: Tensor = self.head(z.flatten(2))
+        return encoded
 
 
 class Model(nn.Module):
@@ -268,7 +271,7 @@ def loss(logits: tuple[Tensor, Tensor], batch: Batch, config: PretrainConfig) ->
 
 def renamed(weights: Mapping[str, Tensor], intervals: int) -> dict[str, Tensor]:
     """Ours' weights (or gradients), named and cut as the baseline's."""
-    state = {}
+    state: dict[str, Tensor] = {}
     for name, value in weights.items():
         if name.startswith("heads."):
             _, kind, parameter = name.split(".")

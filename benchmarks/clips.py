@@ -30,9 +30,10 @@ def nwucla_length(share: NDArray[np.float64]) -> NDArray[np.int64]:
 
 def ntu_length(share: NDArray[np.float64]) -> NDArray[np.int64]:
     """The same of NTU RGB+D, assumed from published statistics: log-normal, median 76, mean 84, within 30 to 300."""
-    normal = torch.special.ndtri(torch.from_numpy(share)).numpy()
-    sigma = np.sqrt(2 * np.log(84 / 76))
-    return np.rint(76 * np.exp(sigma * normal)).clip(30, 300).astype(np.int64)
+    normal: NDArray[np.float64] = torch.special.ndtri(torch.from_numpy(share)).numpy()
+    sigma = float(np.sqrt(2 * np.log(84 / 76)))
+    lengths: NDArray[np.float64] = np.rint(76 * np.exp(sigma * normal))
+    return np.clip(lengths, 30, 300).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Recordings:
         """`count` lengths, one drawn from each of as many equal shares of the clips, so that few stand for all."""
         random = np.random.default_rng(seed)
         drawn = self.length((np.arange(count) + random.random(count)) / count)
-        return random.permutation(drawn).tolist()
+        return [int(length) for length in random.permutation(drawn)]
 
     def clips(self, lengths: Sequence[int], seed: int = 0) -> list[Clip]:
         """Random walks of 1 cm a frame; the first of them show two persons, the others one, throughout."""

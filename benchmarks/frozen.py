@@ -31,7 +31,8 @@ class Ours:
     @torch.no_grad()
     def classify(self, clip: Clip) -> Tensor:
         """Probabilities [1, classes]."""
-        return self.model(pack([clip])).softmax(1)
+        scores: Tensor = self.model(pack([clip]))
+        return scores.softmax(1)
 
 
 class Baseline:
@@ -56,12 +57,14 @@ class Baseline:
         """Of clips that `padded` padded, [B, E]."""
         tokens, present, lengths = batch
         real = torch.arange(tokens.shape[1]) < lengths[:, None]
-        return (self.encoder(tokens, present, lengths) * real[..., None]).sum(1) / lengths[:, None]
+        encoded: Tensor = self.encoder(tokens, present, lengths)
+        return (encoded * real[..., None]).sum(1) / lengths[:, None]
 
     @torch.no_grad()
     def classify(self, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """Probabilities [B, classes]."""
-        return self.linear(self.features(batch)).softmax(1)
+        scores: Tensor = self.linear(self.features(batch))
+        return scores.softmax(1)
 
 
 class LinearFit:
@@ -76,5 +79,5 @@ class LinearFit:
         """On one batch of features, those of the clips `rows`."""
         value = F.cross_entropy(self.linear(features), self.answers[rows])
         self.optimizer.zero_grad()
-        value.backward()
+        torch.autograd.backward(value)
         self.optimizer.step()

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypedDict
 
 import torch
 
@@ -21,6 +22,14 @@ from benchmarks.hardware import ROOT
 from benchmarks.sides import SIDES, Problem
 
 TOP = 16  # operations in a profile
+
+
+class OneStep(TypedDict):
+    """Seconds of each step; the process's peak memory (GB) after them, and after its imports alone."""
+
+    seconds: list[float]
+    peak_gb: float
+    imported_gb: float
 
 
 def main() -> None:
@@ -61,13 +70,13 @@ def peak() -> float:
 
 def run_in_process(
     side: str, recordings: str, width: int, lengths: Sequence[int] | None = None, steps: int = 2, threads: int = 1
-) -> dict[str, object]:
+) -> OneStep:
     """Run `main` in a new process; returns the values that it prints."""
     command = [sys.executable, "-m", "benchmarks.one_step", side, "--recordings", recordings, "--width", str(width)]
     command += ["--steps", str(steps), "--threads", str(threads)]
     command += ["--lengths", *map(str, lengths)] if lengths else []
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    result: dict[str, object] = json.loads(done.stdout)
+    result: OneStep = json.loads(done.stdout)
     return result
 
 

@@ -49,15 +49,15 @@ def main() -> None:
                 done += 1
             rows[name].append(row)
     reporter.progress("scaling", done, total)
-    result = {
+    measured = {
         **rows,
         "fixed": {"clips": BATCH, "frames": LENGTH, "width": WIDTH},
         "imported_gb": round(result["imported_gb"], 3),
         "commit": commit(),
         "hardware": hardware(given.threads),
     }
-    artifact.write_json(ROOT / "results" / "scaling.json", result)
-    draw(result)
+    artifact.write_json(ROOT / "results" / "scaling.json", measured)
+    draw(measured)
 
 
 def draw(result: dict[str, Any]) -> None:

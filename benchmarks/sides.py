@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -75,7 +75,7 @@ class Ours:
         seen, goal = self.feed()
         value = loss(self.model(seen.tokens, seen.present, seen.lengths), goal, self.problem.pretrain)
         result = value.item()
-        value.backward()
+        torch.autograd.backward(value)
         self.optimizer.step()
         return result
 
@@ -106,9 +106,9 @@ class Baseline:
         batch = self.feed()
         value = baseline.loss(self.model(batch.tokens, batch.present, batch.lengths), batch, self.problem.pretrain)
         result = value.item()
-        value.backward()
+        torch.autograd.backward(value)
         self.optimizer.step()
         return result
 
 
-SIDES = {"ours": Ours, "baseline": Baseline}
+SIDES: dict[str, Callable[[Problem], Side]] = {"ours": Ours, "baseline": Baseline}

@@ -52,7 +52,7 @@ def main() -> None:
 
 def both(attend: Callable[[Tensor], Tensor], qkv: Tensor) -> None:
     """Forward and backward."""
-    attend(qkv.requires_grad_()).sum().backward()
+    torch.autograd.backward(attend(qkv.requires_grad_()).sum())
     qkv.grad = None
 
 
@@ -63,7 +63,7 @@ def ours(qkv: Tensor) -> Tensor:
 
 def fused(qkv: Tensor) -> Tensor:
     """torch's, with each head in one piece, which it needs to be quick."""
-    q, k, v = qkv.unflatten(2, (3, HEADS, -1)).permute(2, 0, 3, 1, 4).contiguous().unbind(0)
+    q, k, v = qkv.view(*qkv.shape[:2], 3, HEADS, -1).permute(2, 0, 3, 1, 4).contiguous().unbind(0)
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -110,7 +111,7 @@ def rss(key: str, options: Options, reporter: Reporter) -> dict[str, Result]:
         reporter.progress(key, done, 2, side)
         peaks[side] = run_in_process(side, "ntu", 48, threads=max(options.threads))
     reporter.progress(key, 2, 2)
-    ours, baseline = (float(peaks[side]["peak_gb"]) for side in ("ours", "baseline"))
+    ours, baseline = (peaks[side]["peak_gb"] for side in ("ours", "baseline"))
     return {key: {"ratio": ours / baseline, "ours": ours, "baseline": baseline, "unit": "GB"}}
 
 
@@ -170,8 +171,8 @@ def inference(key: str, options: Options, reporter: Reporter) -> dict[str, Resul
         clip = sizes.clips([length])[0]
         batch = baseline.padded([clip])
         one: dict[str, Callable[[], object]] = {
-            "ours": lambda clip=clip: ours.classify(clip),
-            "baseline": lambda batch=batch: baseline.classify(batch),
+            "ours": partial(ours.classify, clip),
+            "baseline": partial(baseline.classify, batch),
         }
         row = {}
         for side, work in one.items():

@@ -6,7 +6,7 @@ from components import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def admit(clips: dsl.Input[dsl.Dataset], recipe: str, data_version: str, code_version: str):
+def admit(clips: dsl.Input[dsl.Dataset], recipe: str, data_version: str, code_version: str) -> None:
     """Stop if the recordings raise an alarm."""
     from pathlib import Path
 

@@ -10,7 +10,7 @@ from components import IMAGE
 # `Output` is whether there is new data: Kubeflow's local runner finds one of several outputs for a condition only by
 # that name.
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def check_for_new_data(recordings: str, recipe: str, code_version: str) -> NamedTuple(
+def check_for_new_data(recordings: str, recipe: str, code_version: str) -> NamedTuple(  # type: ignore[valid-type]  # KFP runs this text alone: the type must be written here
     "RetrainingPlan", [("recordings", str), ("data_version", str), ("recipe", str), ("Output", bool)]
 ):
     """Compare the data version with the champion's."""

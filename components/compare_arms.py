@@ -16,7 +16,7 @@ def compare_arms(
     code_version: str,
     table: dsl.Output[dsl.Markdown],
     metrics: dsl.Output[dsl.Metrics],
-):
+) -> None:
     """Compare the arms of a study."""
     from pathlib import Path
 

@@ -13,7 +13,7 @@ def disentangle(
     code_version: str,
     motions: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
-):
+) -> None:
     """Disentangle global translation and local motion."""
     from pathlib import Path
 

@@ -17,7 +17,7 @@ def finetune(
     code_version: str,
     classifier: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
-):
+) -> None:
     """Train encoder and classifier on few labels."""
     import os
     from pathlib import Path

@@ -6,7 +6,7 @@ from components import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def finish(recipe: str, data_version: str, code_version: str, status: dsl.PipelineTaskFinalStatus):
+def finish(recipe: str, data_version: str, code_version: str, status: dsl.PipelineTaskFinalStatus) -> None:
     """Close the parent run."""
     from glt.steps.finish import finish
 

@@ -14,7 +14,7 @@ def ingest(
     clips: dsl.Output[dsl.Dataset],
     page: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
-):
+) -> None:
     """Read, check and store recordings."""
     from pathlib import Path
 

@@ -15,7 +15,7 @@ def linear_probe(
     code_version: str,
     classifier: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
-):
+) -> None:
     """Fit and measure a linear classifier on the frozen encoder."""
     from pathlib import Path
 

@@ -15,7 +15,7 @@ def pretrain(
     encoder: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
     nodes: int = 1,
-):
+) -> None:
     """Pretrain the encoder without labels, here or in a TrainJob of several nodes."""
     from pathlib import Path
 

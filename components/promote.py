@@ -12,7 +12,7 @@ def promote(
     recipe: str,
     data_version: str,
     code_version: str,
-):
+) -> None:
     """Make the version the champion."""
     from pathlib import Path
 

@@ -20,7 +20,7 @@ def report(
     code_version: str,
     page: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
-):
+) -> None:
     """Write the run's report."""
     from pathlib import Path
 

@@ -222,7 +222,8 @@ def steps(parent: str) -> dict[str, MlflowRun]:
 
 def seconds(run: MlflowRun) -> float:
     """How long a step took."""
-    return round((run.info.end_time - run.info.start_time) / 1000, 1)
+    milliseconds: int = run.info.end_time - run.info.start_time
+    return round(milliseconds / 1000, 1)
 
 
 def _average(name: str, runs: Sequence[Run]) -> None:

@@ -16,6 +16,7 @@ import tempfile
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -85,7 +86,7 @@ def main() -> None:
     print(table(result))
 
 
-def table(result: dict) -> str:
+def table(result: dict[str, Any]) -> str:
     """Markdown: a row a seed and the mean, in per cent."""
     lines = [f"| seed | {' | '.join(COLUMNS)} |", "| --- " * (len(COLUMNS) + 1) + "|"]
     for row in (*result["seeds"], {"seed": "mean", **result["mean"]}):

@@ -15,6 +15,7 @@ from components.finish import finish
 from components.ingest import ingest
 from components.linear_probe import linear_probe
 from components.pretrain import pretrain
+from pipelines.parameters import Records
 from pipelines.profiles import PROFILES, heavy, light, trains
 
 AT_ONCE = 2  # arms
@@ -35,7 +36,7 @@ def ablation_pipeline(profile_name: str) -> BaseComponent:
         recipe: str,
         data_version: str,
         code_version: str,
-        arms: list,
+        arms: Records,
         accelerator: str = profile.accelerator,
     ) -> None:
         versions = {"data_version": data_version, "code_version": code_version}

@@ -9,13 +9,14 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import kfp
 import yaml
 from kfp import compiler
-from kfp_server_api import ApiException
+from kfp_server_api import ApiException, V2beta1RecurringRun
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from urllib3.exceptions import HTTPError
 
@@ -156,7 +157,7 @@ class _Wanted:
         return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _change(name: str, wanted: _Wanted | None, held: Any) -> Change | None:
+def _change(name: str, wanted: _Wanted | None, held: V2beta1RecurringRun | None) -> Change | None:
     if wanted is None:
         return Change("delete", name, "it is declared no more")
     if held is None:
@@ -171,7 +172,9 @@ def _change(name: str, wanted: _Wanted | None, held: Any) -> Change | None:
     return Change("replace", name, f"{before} -> {after}" if before != after else "the graph has changed")
 
 
-def _make(client: kfp.Client, experiment: str, name: str, wanted: _Wanted | None, held: Any) -> None:
+def _make(
+    client: kfp.Client, experiment: str, name: str, wanted: _Wanted | None, held: V2beta1RecurringRun | None
+) -> None:
     if held is not None:
         _asked(lambda: client.delete_recurring_run(held.recurring_run_id))
     if wanted is None:
@@ -191,11 +194,11 @@ def _make(client: kfp.Client, experiment: str, name: str, wanted: _Wanted | None
     )
 
 
-def _recurring(client: kfp.Client, experiment: str) -> Iterator[Any]:
+def _recurring(client: kfp.Client, experiment: str) -> Iterator[V2beta1RecurringRun]:
     """The recurring runs of our experiment that we made."""
     token = ""
     while True:
-        page = _asked(lambda token=token: client.list_recurring_runs(token, page_size=_PAGE, experiment_id=experiment))
+        page = _asked(partial(client.list_recurring_runs, token, page_size=_PAGE, experiment_id=experiment))
         yield from (run for run in page.recurring_runs or () if _OURS.match(run.description or ""))
         token = page.next_page_token or ""
         if not token:

@@ -13,6 +13,7 @@ from kfp.dsl.base_component import BaseComponent
 from components.admit import admit
 from components.check_for_new_data import check_for_new_data
 from components.finish import finish
+from pipelines.parameters import Records, Text
 from pipelines.profiles import PROFILES, light
 from pipelines.training import TRIALS, train
 
@@ -30,7 +31,7 @@ def retraining_pipeline(profile_name: str) -> BaseComponent:
         recordings: str,
         recipe: str,
         code_version: str,
-        trials: list = TRIALS,
+        trials: Records = TRIALS,
         accelerator: str = profile.accelerator,
         nodes: int = profile.nodes,
     ) -> None:
@@ -40,7 +41,7 @@ def retraining_pipeline(profile_name: str) -> BaseComponent:
             checked = check_for_new_data(recordings=recordings, recipe=recipe, code_version=code_version)
             light(checked, profile, cached=False)
             plan = checked.outputs
-            versions = {"data_version": plan["data_version"], "code_version": code_version}
+            versions: dict[str, Text] = {"data_version": plan["data_version"], "code_version": code_version}
 
             def admitted(ingested: PipelineTask) -> PipelineTask:
                 task = admit(clips=ingested.outputs["clips"], recipe=plan["recipe"], **versions)

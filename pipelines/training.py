@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from kfp import dsl
 from kfp.dsl import PipelineTask
 from kfp.dsl.base_component import BaseComponent
-from kfp.dsl.pipeline_channel import PipelineChannel
 
 from components.disentangle import disentangle
 from components.finetune import finetune
@@ -24,9 +23,10 @@ from components.pretrain import pretrain
 from components.promote import promote
 from components.register import register
 from components.report import report
+from pipelines.parameters import Count, Items, Records, Text
 from pipelines.profiles import PROFILES, Profile, heavy, light, trains
 
-TRIALS = [{"fraction": 0.05, "seed": 0}, {"fraction": 0.10, "seed": 0}]
+TRIALS: Records = [{"fraction": 0.05, "seed": 0}, {"fraction": 0.10, "seed": 0}]
 
 
 def training_pipeline(profile_name: str) -> BaseComponent:
@@ -44,7 +44,7 @@ def training_pipeline(profile_name: str) -> BaseComponent:
         recipe: str,
         data_version: str,
         code_version: str,
-        trials: list = TRIALS,
+        trials: Records = TRIALS,
         accelerator: str = profile.accelerator,
         nodes: int = profile.nodes,
     ) -> None:
@@ -59,12 +59,12 @@ def training_pipeline(profile_name: str) -> BaseComponent:
 
 def train(
     profile: Profile,
-    recordings: PipelineChannel,
-    recipe: PipelineChannel,
-    versions: Mapping[str, PipelineChannel],
-    trials: PipelineChannel,
-    accelerator: PipelineChannel,
-    nodes: PipelineChannel,
+    recordings: Text,
+    recipe: Text,
+    versions: Mapping[str, Text],
+    trials: Items,
+    accelerator: Text,
+    nodes: Count,
     admitted: Callable[[PipelineTask], PipelineTask] | None = None,
 ) -> None:
     """Put the steps of a training into the graph that is being made.

@@ -50,13 +50,11 @@ def main() -> None:
         drawn.append(_titled(picture, f"Not taken: {lost.reason} (ringed, at the middle of the body)"))
         drawn.append(_titled(data_figures.counts(index, "subject"), "Labelled clips by class and subject"))
     pictures = [Image.open(io.BytesIO(png)).convert("RGB") for png in drawn]
-    whole = Image.new(
-        "RGB", (max(picture.width for picture in pictures), sum(picture.height for picture in pictures)), "white"
-    )
+    whole = Image.new("RGB", (max(image.width for image in pictures), sum(image.height for image in pictures)), "white")
     at = 0
-    for picture in pictures:
-        whole.paste(picture, (0, at))
-        at += picture.height
+    for image in pictures:
+        whole.paste(image, (0, at))
+        at += image.height
     whole.save(ROOT / "docs" / "data-report.png", optimize=True)
 
 

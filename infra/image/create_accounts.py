@@ -35,7 +35,7 @@ def main(names: Sequence[str]) -> str | None:
     variables = {name: f"MLFLOW_PASSWORD_{name.upper()}" for name in names}
     if not names or any(not os.environ.get(variable) for variable in variables.values()):
         return "usage: create_accounts.py NAME..., with the password of each in MLFLOW_PASSWORD_<NAME>"
-    store = SqlAlchemyStore()
+    store: Any = SqlAlchemyStore()  # MLflow annotates none of its methods
     try:
         store.init_db(read_auth_config().database_uri)
         made = put_accounts(store, names, {name: os.environ[variable] for name, variable in variables.items()})

@@ -1,0 +1,6 @@
+class ConditionOperation: ...
+
+class PipelineChannel:
+    def __eq__(self, other: object) -> ConditionOperation: ...  # type: ignore[override]  # a condition of the graph
+    def __ne__(self, other: object) -> ConditionOperation: ...  # type: ignore[override]
+    def __hash__(self) -> int: ...
