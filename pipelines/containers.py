@@ -7,14 +7,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-from unittest.mock import patch
 
 import docker
 import kfp.local
+from docker import DockerClient
 from docker.errors import DockerException, ImageNotFound
 from docker.types import Mount
 from kfp.local import docker_task_handler
+from kfp.local.status import Status
 
 from components import IMAGE
 from glt import settings
@@ -48,7 +48,7 @@ def docker_runner(recordings: str, run_id: str) -> Iterator[kfp.local.DockerRunn
         mounts = [Mount(str(home), str(home), type="bind")]
         if Path(recordings).exists() and not Path(recordings).is_relative_to(home):
             mounts.append(Mount(recordings, recordings, type="bind", read_only=True))
-        with patch.object(docker_task_handler, "run_docker_container", _run_container):
+        with container_tasks():
             yield kfp.local.DockerRunner(
                 environment=_environment(),
                 mounts=mounts,
@@ -66,19 +66,49 @@ def docker_runner(recordings: str, run_id: str) -> Iterator[kfp.local.DockerRunn
         client.close()
 
 
-def _run_container(client: Any, image: str, command: list[str], volumes: dict[str, Any], **more: Any) -> int:
-    """The exit status of a step, whose output is printed meanwhile.
+class ContainerTask(docker_task_handler.DockerTaskHandler):
+    """Runs a step as a container and takes its exit status from the engine.
 
-    In place of Kubeflow's function of this purpose: that one lets the engine remove the container, and takes one that
-    is gone before it was asked for its status for one that succeeded. With podman that is every one, failed or not.
+    In place of the handler of KFP 2.17, whose containers the engine removes as they end (`auto_remove`): it takes one
+    that is gone before its exit status was read for a success. Under podman that is every failed step.
     """
-    container = client.containers.run(image, command, volumes=volumes, detach=True, **more)
+
+    def run(self) -> Status:
+        """Start the container, print its output and wait for its end."""
+        client = _engine()
+        try:
+            container = client.containers.run(
+                self.image,
+                self.full_command,
+                detach=True,
+                volumes=self.get_volumes_to_mount(client),
+                environment=self.env_vars,
+                **self.runner.container_run_args,
+            )
+            try:
+                for text in codecs.iterdecode(container.logs(stream=True), "utf-8", "replace"):
+                    print(text, end="")
+                status = container.wait()["StatusCode"]
+            finally:
+                container.remove(force=True)
+        finally:
+            client.close()
+        return Status.SUCCESS if status == 0 else Status.FAILURE
+
+
+@contextmanager
+def container_tasks() -> Iterator[None]:
+    """Let `kfp.local` run containers by `ContainerTask`.
+
+    It has no setting for that: for each step its dispatcher takes the class which stands in `docker_task_handler`
+    under this name (`run_single_task_implementation` in kfp/local/task_dispatcher.py).
+    """
+    original = docker_task_handler.DockerTaskHandler
+    docker_task_handler.DockerTaskHandler = ContainerTask  # type: ignore[misc]  # a class is replaced
     try:
-        for text in codecs.iterdecode(container.logs(stream=True), "utf-8", "replace"):
-            print(text, end="")
-        return int(container.wait()["StatusCode"])
+        yield
     finally:
-        container.remove(force=True)
+        docker_task_handler.DockerTaskHandler = original  # type: ignore[misc]
 
 
 def _environment() -> dict[str, str]:
@@ -87,7 +117,7 @@ def _environment() -> dict[str, str]:
     return told | {settings.TRACKING_URI: settings.store_uri()}
 
 
-def _engine() -> Any:
+def _engine() -> DockerClient:
     try:
         return docker.from_env()
     except DockerException as error:
@@ -97,7 +127,7 @@ def _engine() -> Any:
         ) from error
 
 
-def _check_image(client: Any) -> None:
+def _check_image(client: DockerClient) -> None:
     """The image must be there by the name the graph says, and hold the code that this checkout holds."""
     try:
         image = client.images.get(IMAGE)
