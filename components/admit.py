@@ -10,6 +10,7 @@ def admit(clips: dsl.Input[dsl.Dataset], recipe: str, data_version: str, code_ve
     """Stop if the recordings raise an alarm."""
     from pathlib import Path
 
+    from glt.logs import run_step
     from glt.steps import retraining
 
-    retraining.admit(Path(clips.path), recipe, data_version=data_version, code_version=code_version)
+    run_step(retraining.admit, Path(clips.path), recipe, data_version=data_version, code_version=code_version)

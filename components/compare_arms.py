@@ -21,9 +21,11 @@ def compare_arms(
     from pathlib import Path
 
     from glt import artifact
+    from glt.logs import run_step
     from glt.steps import study
 
-    found, text = study.compare_arms(
+    found, text = run_step(
+        study.compare_arms,
         [Path(model.path) for model in encoders],
         [Path(model.path) for model in classifiers],
         recipe,

@@ -18,10 +18,16 @@ def disentangle(
     from pathlib import Path
 
     from glt import artifact
+    from glt.logs import run_step
     from glt.steps import data
 
-    found = data.disentangle(
-        Path(clips.path), recipe, Path(motions.path), data_version=data_version, code_version=code_version
+    found = run_step(
+        data.disentangle,
+        Path(clips.path),
+        recipe,
+        Path(motions.path),
+        data_version=data_version,
+        code_version=code_version,
     )
     metrics.metadata.update(found)
     artifact.write_json(Path(metrics.path), found)

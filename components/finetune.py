@@ -23,9 +23,11 @@ def finetune(
     from pathlib import Path
 
     from glt import artifact
+    from glt.logs import run_step
     from glt.steps import training
 
-    found = training.finetune(
+    found = run_step(
+        training.finetune,
         Path(motions.path),
         Path(encoder.path),
         recipe,

@@ -18,9 +18,11 @@ def gate(
     """Decide whether the classifier may replace the champion: a paired test on the same clips."""
     from pathlib import Path
 
+    from glt.logs import run_step
     from glt.steps import gate
 
-    return gate.gate(
+    return run_step(
+        gate.gate,
         Path(clips.path),
         Path(classifier.path),
         recipe,

@@ -19,9 +19,11 @@ def ingest(
     from pathlib import Path
 
     from glt import artifact
+    from glt.logs import run_step
     from glt.steps import data
 
-    found = data.ingest(
+    found = run_step(
+        data.ingest,
         recordings,
         recipe,
         Path(clips.path),

@@ -20,9 +20,11 @@ def linear_probe(
     from pathlib import Path
 
     from glt import artifact
+    from glt.logs import run_step
     from glt.steps import training
 
-    found = training.linear_probe(
+    found = run_step(
+        training.linear_probe,
         Path(motions.path),
         Path(encoder.path),
         recipe,

@@ -20,9 +20,11 @@ def pretrain(
     from pathlib import Path
 
     from glt import artifact
+    from glt.logs import run_step
     from glt.steps import launch
 
-    found = launch.pretrain(
+    found = run_step(
+        launch.pretrain,
         Path(motions.path),
         recipe,
         Path(encoder.path),

@@ -16,6 +16,7 @@ def promote(
     """Make the version the champion."""
     from pathlib import Path
 
+    from glt.logs import run_step
     from glt.steps import release
 
-    release.promote(version, Path(verdict.path), recipe, data_version=data_version, code_version=code_version)
+    run_step(release.promote, version, Path(verdict.path), recipe, data_version=data_version, code_version=code_version)

@@ -16,8 +16,14 @@ def register(
     """Register the classifier with the gate's reason."""
     from pathlib import Path
 
+    from glt.logs import run_step
     from glt.steps import release
 
-    return release.register(
-        Path(classifier.path), Path(verdict.path), recipe, data_version=data_version, code_version=code_version
+    return run_step(
+        release.register,
+        Path(classifier.path),
+        Path(verdict.path),
+        recipe,
+        data_version=data_version,
+        code_version=code_version,
     )

@@ -25,9 +25,11 @@ def report(
     from pathlib import Path
 
     from glt import artifact
+    from glt.logs import run_step
     from glt.steps import report
 
-    found = report.report(
+    found = run_step(
+        report.report,
         Path(clips.path),
         Path(motions.path),
         Path(encoder.path),

@@ -16,9 +16,9 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from glt import artifact, recipe, settings
+from glt import artifact, logs, recipe, settings
 from glt.analysis import summary
-from glt.errors import GltError, SharedError
+from glt.errors import GltError
 from glt.lifecycle import lineage, registry, tracking
 from glt.lifecycle import recordings as pinned
 from glt.steps import attention, collect, data, gate, models, predict, release, report, training
@@ -201,9 +201,8 @@ for title, step in STEPS.items():
 
 def main() -> None:
     """Run the command line; a GltError is one line on stderr and its exit code: 1, or 143 after SIGTERM."""
+    logs.to_stderr()
     try:
         app()
     except GltError as error:
-        if not isinstance(error, SharedError) or os.environ.get("RANK", "0") == "0":  # else the first process says it
-            print(f"glt: error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        logs.fail(error)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
-from types import TracebackType
 from urllib.parse import quote
 
 from glt import settings
@@ -16,8 +14,7 @@ _LONGEST = 300  # characters
 class GltError(Exception):
     """Something the user can mend: the message names the file or field and the remedy.
 
-    The command line and the pipeline components print it without a traceback and exit with `exit_code`, a component
-    with 1.
+    The command line and the pipeline components print it as one line without a traceback, and exit with `exit_code`.
     """
 
     exit_code = 1
@@ -42,16 +39,3 @@ def first_line(error: BaseException) -> str:
     if token := settings.git_token():
         line = line.replace(token, "***").replace(quote(token, safe=""), "***")
     return _CREDENTIALS.sub("***@", line)[:_LONGEST]
-
-
-def print_plainly() -> None:
-    """From now on a GltError that nobody catches ends the process with its message alone, no traceback."""
-    before = sys.excepthook
-
-    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if isinstance(error, GltError):
-            print(f"glt: error: {error}", file=sys.stderr)
-        else:
-            before(kind, error, trace)
-
-    sys.excepthook = hook

@@ -10,6 +10,8 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from glt import logs
+
 
 class Reporter(Protocol):
     """Takes metrics (fixed keys, see docs/operate.md) and progress."""
@@ -22,7 +24,7 @@ class Reporter(Protocol):
 
 
 class ConsoleReporter:
-    """Shows progress: a rich bar on a terminal, else a line every `every` seconds (pod logs, a pipe)."""
+    """Shows progress on stderr: a rich bar on a terminal, else a line every `every` seconds (pod logs, a pipe)."""
 
     def __init__(self, every: float = 5.0) -> None:
         self._every = every
@@ -36,7 +38,9 @@ class ConsoleReporter:
         """Metrics are for the tracker; the console shows them in the progress note."""
 
     def progress(self, task: str, done: int, total: int, note: str = "") -> None:
-        """Draw or print the state of `task`."""
+        """Draw or print the state of `task`; nothing if the user has asked for quiet."""
+        if logs.quiet():
+            return
         if self._console.is_terminal:
             self._draw(task, done, total, note)
         else:
@@ -69,7 +73,7 @@ class ConsoleReporter:
         left = f"{(now - started) / (done - before) * (total - done):.0f} s left" if before < done < total else ""
         filled = 20 * done // max(total, 1)
         parts = [f"{task:<12}", "█" * filled + "░" * (20 - filled), f"{done}/{total}", note, left]
-        print("  ".join(part for part in parts if part), flush=True)
+        print("  ".join(part for part in parts if part), file=sys.stderr, flush=True)
 
 
 class Silent:

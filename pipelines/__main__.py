@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Literal
 
 import typer
 from kfp import compiler
 
+from glt import logs
 from glt.errors import GltError
 from glt.recipe import study as studies
 from pipelines.graphs import GRAPHS
@@ -111,10 +111,11 @@ def schedule(
 
 def main() -> None:
     """Run the command line; a GltError is one line on stderr and exit code 1."""
+    logs.to_stderr()
     try:
         app()
     except GltError as error:
-        sys.exit(f"glt: error: {error}")
+        logs.fail(error)
 
 
 main()

@@ -14,6 +14,7 @@ ROOMS = (
     *(
         "settings",
         "errors",
+        "logs",
         "recipe",
         "artifact",
         "reporter",

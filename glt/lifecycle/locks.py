@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import socket
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -18,6 +18,8 @@ from typing import Any
 from glt import settings
 from glt.errors import GltError
 from glt.lifecycle import s3
+
+_LOG = logging.getLogger(__name__)
 
 EXPIRY = 120.0  # seconds after which a lock in a bucket is nobody's: longer than anything done under it
 PATIENCE = 30.0  # seconds
@@ -71,7 +73,7 @@ def everywhere(name: str, what: str, patience: float = PATIENCE) -> Iterator[Cal
             yield still
         return
     if not settings.is_local():
-        print(f"glt: {settings.LOCKS} is not set, so {what} is locked on this machine only", file=sys.stderr)
+        _LOG.warning("%s is not set, so %s is locked on this machine only", settings.LOCKS, what)
     with of_this_machine(settings.home() / "locks" / name, what, patience):
         yield lambda: None
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import shutil
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +20,8 @@ from uuid import uuid4
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+_LOG = logging.getLogger(__name__)
 
 Message = dict[str, Any]
 JOURNAL = "journal.jsonl"
@@ -54,10 +56,12 @@ class Outbox:
                     deliver(self._client, message, file)
             except Exception as error:  # MLflow, requests, sqlalchemy and boto each raise their own
                 if refused(error):
-                    _say(f"MLflow did not take {kind} of run {self._run_id}: {_line(error)}")
+                    _LOG.warning("MLflow did not take %s of run %s: %s", kind, self._run_id, _line(error))
                     return
-                _say(
-                    f"MLflow is away, the step goes on and what it has to tell waits in {self._folder}: {_line(error)}"
+                _LOG.warning(
+                    "MLflow is away, the step goes on and what it has to tell waits in %s: %s",
+                    self._folder,
+                    _line(error),
                 )
                 self._pause, self._next = FIRST_PAUSE, time.monotonic() + FIRST_PAUSE
             else:
@@ -72,7 +76,9 @@ class Outbox:
         while self._waiting and not self._try() and time.monotonic() < until:
             time.sleep(1.0)
         if self._waiting:
-            _say(f"MLflow is still away: {len(self._waiting)} messages wait in {self._folder} for the next run")
+            _LOG.warning(
+                "MLflow is still away: %d messages wait in %s for the next run", len(self._waiting), self._folder
+            )
         if self._journal is not None:
             self._journal.close()
 
@@ -105,7 +111,7 @@ class Outbox:
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
             self._next = time.monotonic() + self._pause
             return False
-        _say(f"MLflow is back: {count} messages delivered")
+        _LOG.info("MLflow is back: %d messages delivered", count)
         shutil.rmtree(self._folder, ignore_errors=True)
         if self._journal is not None:
             self._journal.close()
@@ -127,7 +133,7 @@ def replay(client: MlflowClient, store: str, place: Path) -> None:
         except (BlockingIOError, FileNotFoundError):
             continue  # another process has it, or has just delivered it
         except Exception as error:
-            _say(f"{path.parent} still waits for MLflow: {_line(error)}")
+            _LOG.warning("%s still waits for MLflow: %s", path.parent, _line(error))
 
 
 def deliver(client: MlflowClient, message: Message, file: Path | None) -> None:
@@ -196,7 +202,8 @@ def _deliver_all(client: MlflowClient, messages: list[Message], folder: Path) ->
         except Exception as error:
             if not refused(error):
                 raise
-            _say(f"MLflow did not take {messages[0]['kind']} of run {messages[0]['run_id']}: {_line(error)}")
+            kind, run = messages[0]["kind"], messages[0]["run_id"]
+            _LOG.warning("MLflow did not take %s of run %s: %s", kind, run, _line(error))
         messages.pop(0)
 
 
@@ -212,7 +219,3 @@ def _lines(journal: IO[str]) -> list[Message]:
 
 def _line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:160]
-
-
-def _say(text: str) -> None:
-    print(f"glt: {text}", file=sys.stderr, flush=True)

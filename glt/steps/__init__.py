@@ -1,8 +1,4 @@
-"""One function a pipeline step: joins the science with the lifecycle. The same functions are the `glt` command.
+"""One function per pipeline step: joins the science with the lifecycle. The `glt` command runs the same functions.
 
-A component imports the module it needs and no other: a pod that promotes does not wait for torch.
+A component imports only the module that it needs: a pod that promotes does not wait for torch.
 """
-
-from glt.errors import print_plainly
-
-print_plainly()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +22,7 @@ from glt.reporter import ConsoleReporter
 from glt.settings import home
 from glt.steps.provenance import provenance, versions_of
 
+_LOG = logging.getLogger(__name__)
 SUMMARY, FINDINGS = "summary.json", "findings.json"
 
 
@@ -133,8 +134,8 @@ def _say(found: Sequence[Finding], page: Path) -> None:
     """Alarms are read even by those who open no page."""
     for finding in found:
         if finding.severity == "alarm":
-            print(f"glt: alarm: {finding.text}", file=sys.stderr)
-    print(f"glt: data report: {page}", file=sys.stderr)
+            _LOG.warning("alarm: %s", finding.text)
+    _LOG.info("data report: %s", page)
 
 
 def disentangle(

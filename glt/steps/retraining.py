@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,8 @@ from glt.steps import data
 from glt.steps.provenance import versions_of
 from glt.training.classifier import load_classifier
 from glt.training.encoder import copy_weights
+
+_LOG = logging.getLogger(__name__)
 
 
 class RetrainingPlan(NamedTuple):
@@ -61,7 +64,7 @@ def check_for_new_data(recordings: str, recipe: str, code_version: str = "") -> 
         tracking.on_parent(
             settings, version, {"retraining/new_data": float(has_new_data)}, {tracking.RETRAINING: decision}
         )
-    print(f"glt: retraining {settings.model_name}: {decision}")
+    _LOG.info("retraining %s: %s", settings.model_name, decision)
     return RetrainingPlan(address, version.data, settings.to_json(), has_new_data)
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import logging
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -27,6 +27,8 @@ from glt import artifact
 from glt.errors import GltError, SharedError
 from glt.recipe import flat
 from glt.training.weights import write_weights
+
+_LOG = logging.getLogger(__name__)
 
 KIND = "checkpoint"
 _NAME, _DIGITS = "step-", 8
@@ -100,7 +102,9 @@ class Checkpoint:
                     f"checkpoints {self.folder}: another process trains with them; wait for it, or give another folder"
                 ) from None
             except OSError as error:  # some network volumes have no locks
-                _say(f"checkpoints {self.folder}: cannot be locked ({error.strerror}); start no second training")
+                _LOG.warning(
+                    "checkpoints %s: cannot be locked (%s); start no second training", self.folder, error.strerror
+                )
             try:
                 yield
             finally:
@@ -147,7 +151,9 @@ class Checkpoint:
                 return
             except GltError as error:
                 why = str(error).split(";")[0]
-                _say(f"checkpoint {state} is damaged and deleted, the one before is taken if there is one ({why})")
+                _LOG.warning(
+                    "checkpoint %s is damaged and deleted, the one before is taken if there is one (%s)", state, why
+                )
                 shutil.rmtree(state)
 
     def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer, *, quiet: bool = False) -> Progress:
@@ -174,7 +180,7 @@ class Checkpoint:
         device = next(model.parameters()).device
         sums = {name: value.to(device) for name, value in _part(tensors, "sums.").items()}
         if not quiet:
-            _say(f"goes on from {states[-1]}, {info['epoch']} epochs and {info['step']} steps done")
+            _LOG.info("goes on from %s, %s epochs and %s steps done", states[-1], info["epoch"], info["step"])
         return Progress(info["epoch"], info["step"], info["steps"], state["history"], sums, state["numbers"])
 
     def drop(self) -> None:
@@ -217,7 +223,3 @@ def fingerprint(identity: Mapping[str, Any]) -> str:
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def _say(text: str) -> None:
-    print(f"glt: {text}", file=sys.stderr, flush=True)

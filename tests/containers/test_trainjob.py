@@ -35,11 +35,10 @@ RUNTIME = ROOT / "infra" / "k8s" / "trainer" / "runtime.yaml"
 START = """
 import sys
 from pathlib import Path
-from glt.errors import print_plainly
+from glt.logs import run_step
 from glt.steps import launch
-print_plainly()
 motions, recipe, out = sys.argv[1:]
-launch.pretrain(Path(motions), recipe, Path(out), "cpu", "", "c1", nodes=2)
+run_step(launch.pretrain, Path(motions), recipe, Path(out), "cpu", "", "c1", nodes=2)
 """
 
 

@@ -260,9 +260,8 @@ def test_a_pipeline_run_that_is_retried_and_succeeds_ends_finished(home: Path) -
     assert parent.data.tags["step.pretrain"] == "run-of-an-earlier-pipeline"
 
 
-def test_a_value_mlflow_cannot_take_is_said_and_the_rest_goes_on(
-    home: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_value_mlflow_cannot_take_is_said_and_the_rest_goes_on(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="glt")
     with tracking.step(RECIPE, VERSIONS, "pretrain") as run:
         run.params({"device": "cpu"})
         run.params({"device": "gpu"})
@@ -271,7 +270,7 @@ def test_a_value_mlflow_cannot_take_is_said_and_the_rest_goes_on(
     assert found.data.params == {"device": "cpu"}
     assert found.data.metrics == {"loss": 1.0}
     assert found.info.status == "FINISHED"
-    assert "MLflow did not take params" in capsys.readouterr().err
+    assert "MLflow did not take params" in caplog.text
 
 
 def test_the_stores_path_does_not_depend_on_the_working_directory(
@@ -310,8 +309,9 @@ def test_a_store_that_cannot_be_made_is_said(home: Path, monkeypatch: pytest.Mon
 
 
 def test_training_goes_on_when_the_server_is_killed_and_everything_arrives_later(
-    server: Callable[[str], Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    server: Callable[[str], Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", logger="glt")
     monkeypatch.setattr(outbox, "LAST_WAIT", 0.5)
     monkeypatch.setattr(tracking, "_FLUSH", 0.0)
     machine = server("server-killed")
@@ -328,7 +328,7 @@ def test_training_goes_on_when_the_server_is_killed_and_everything_arrives_later
         run.tags({"note": "late"})
         assert time.monotonic() - started < 20
     (tmp_path / "notes.txt").unlink()
-    said = capsys.readouterr().err
+    said = caplog.text
     assert said.count("MLflow is away, the step goes on") == 1
     assert "wait in" in said
     assert len(list((tmp_path / "pod" / "spool").iterdir())) == 1
@@ -362,8 +362,9 @@ class Flaky:
 
 
 def test_what_waits_is_delivered_as_soon_as_the_store_is_back(
-    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", logger="glt")
     run_id = tracking.parent(RECIPE, VERSIONS)
     flaky = Flaky(tracking.connect())
     box = outbox.Outbox(flaky, "store", run_id, home / "spool")
@@ -378,7 +379,7 @@ def test_what_waits_is_delivered_as_soon_as_the_store_is_back(
     now[0] += outbox.FIRST_PAUSE
     box.send("tags", values={"n": "4"})
     assert flaky.client.get_run(run_id).data.tags["n"] == "4"
-    assert "5 messages delivered" in capsys.readouterr().err
+    assert "5 messages delivered" in caplog.text
     assert list((home / "spool").iterdir()) == []
 
 
@@ -399,13 +400,14 @@ def test_a_killed_process_loses_nothing_and_a_living_one_is_left_alone(home: Pat
     assert not folder.exists()
 
 
-def test_messages_to_a_deleted_run_do_not_wait_for_ever(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_messages_to_a_deleted_run_do_not_wait_for_ever(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="glt")
     folder = home / "spool" / "gone-1"
     folder.mkdir(parents=True)
     lines = [{"store": settings.store_uri()}, {"run_id": "0" * 32, "kind": "tags", "values": {"n": "1"}}]
     (folder / outbox.JOURNAL).write_text("".join(json.dumps(line) + "\n" for line in lines))
     tracking.connect()
-    assert "MLflow did not take tags" in capsys.readouterr().err
+    assert "MLflow did not take tags" in caplog.text
     assert not folder.exists()
 
 

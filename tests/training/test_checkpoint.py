@@ -90,8 +90,9 @@ def test_the_last_two_stand_beside_each_other(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("case", ["weights", "manifest", "no manifest", "empty"])
 def test_the_one_before_is_used_when_the_last_is_damaged(
-    tmp_path: Path, case: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, case: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", logger="glt")
     save(tmp_path, 1, 2)
     last = tmp_path / "step-00000002"
     if case == "weights":
@@ -105,7 +106,7 @@ def test_the_one_before_is_used_when_the_last_is_damaged(
     else:
         (last / "state.json").write_bytes(b"")
     assert restored(tmp_path).steps == 1
-    assert f"glt: checkpoint {last} is damaged and deleted, the one before is taken" in capsys.readouterr().err
+    assert f"checkpoint {last} is damaged and deleted, the one before is taken" in caplog.text
     save(tmp_path, 2)  # the same step again
     assert restored(tmp_path).steps == 2
 

@@ -189,15 +189,16 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(motions: Motions, tmp_p
 
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(
-    motions: Motions, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    motions: Motions, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", logger="glt")
     recipe = small_recipe()
     encoder, history = pretrain(motions, recipe, CPU, Silent(), Checkpoint(None))
     with pytest.raises(LostPod):
         pretrain(motions, recipe, CPU, Stopping(3), Checkpoint(tmp_path, every=0))
     (tmp_path / "step-00000012" / "state.safetensors").write_bytes(b"half")
     again, rows = pretrain(motions, recipe, CPU, Silent(), Checkpoint(tmp_path, every=0))
-    said = capsys.readouterr().err
+    said = caplog.text
     assert "step-00000012 is damaged and deleted, the one before is taken" in said
     assert "goes on from" in said
     assert "step-00000011, 2 epochs and 3 steps done" in said

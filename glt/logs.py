@@ -1,0 +1,74 @@
+"""What a program of ours prints beside its result: one line per message on stderr, by the standard `logging`.
+
+Modules log to ``logging.getLogger(__name__)``. Nothing is printed until a program's entry calls `to_stderr`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from typing import NoReturn, ParamSpec, TextIO, TypeVar
+
+from glt.errors import GltError, SharedError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_LOGGER = logging.getLogger("glt")
+_LOG = logging.getLogger(__name__)
+
+
+class _Stderr(logging.StreamHandler[TextIO]):
+    """Writes to the stderr of the moment, which a test or a progress bar may have replaced."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
+
+
+class _Line(logging.Formatter):
+    """`glt: message`, or `glt: error: message`; debug messages name their module."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        if record.levelno >= logging.ERROR:
+            return f"glt: error: {record.message}"
+        return f"glt: {record.name}: {record.message}" if record.levelno < logging.INFO else f"glt: {record.message}"
+
+
+def to_stderr(verbosity: int = 0) -> None:
+    """Print messages from now on; for the entry of a program only.
+
+    Args:
+        verbosity: 0 for information, warnings and errors; above 0 details, too; below 0 warnings and errors only.
+    """
+    handler = _Stderr()
+    handler.setFormatter(_Line())
+    _LOGGER.handlers[:] = [handler]
+    _LOGGER.propagate = False  # a runner may have set up the root logger in its own way
+    _LOGGER.setLevel(logging.INFO if verbosity == 0 else logging.DEBUG if verbosity > 0 else logging.WARNING)
+
+
+def quiet() -> bool:
+    """Whether the user has asked for warnings and errors only."""
+    return _LOGGER.level > logging.INFO
+
+
+def fail(error: GltError) -> NoReturn:
+    """End the program with one line on the error, and its exit code.
+
+    Of an error that all processes of a training share, only the first process prints the line.
+    """
+    if not isinstance(error, SharedError) or os.environ.get("RANK", "0") == "0":
+        _LOG.error("%s", error, exc_info=error if _LOGGER.level == logging.DEBUG else None)
+    sys.exit(error.exit_code)
+
+
+def run_step(step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call a step as a pipeline component does: messages go to stderr, and a GltError ends it with one line."""
+    to_stderr()
+    try:
+        return step(*args, **kwargs)
+    except GltError as error:
+        fail(error)
