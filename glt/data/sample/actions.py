@@ -1,7 +1,7 @@
 """The actions of the sample recordings, and how a subject performs one.
 
-They come in pairs that pass through the same poses in opposite order, from a random phase and with either hand: no
-single frame tells the two apart, only how the body moves.
+Actions come in pairs that pass through the same poses in opposite order, from a random phase and with either hand, so
+no single frame distinguishes the two; only the motion does.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from glt.data.sample.dice import Dice
-from glt.data.sample.puppet import CHANNELS, Array, Body, joints, mirror, pose
+from glt.data.sample.skeleton_model import CHANNELS, Array, Body, joints, mirror, pose
+from glt.data.sample.stable_random import StableRandom
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,10 @@ class Action:
     """A cycle of n key poses.
 
     Attributes:
-        name: what a person would call it.
-        shares: of the cycle's time, from each pose to the next.
-        actor: the poses, [n, CHANNELS].
-        partner: those of a second person, or None.
+        name: for people.
+        shares: relative time from each pose to the next.
+        actor: the key poses [n, CHANNELS].
+        partner: the key poses of a second person, or None.
     """
 
     name: str
@@ -73,18 +73,17 @@ _PAIRS = (
 )
 
 STAND = Action("stand", (1, 1, 1), np.stack([pose()] * 3))
-FIRST = 121  # the numbers follow on those of NTU RGB+D 120, so that nobody takes them for its classes
-ACTIONS: dict[int, Action] = {
-    FIRST + number: action
-    for number, action in enumerate(each for there, back in _PAIRS for each in (there, there.backwards(back)))
-}
+FIRST = 121  # numbers follow those of NTU RGB+D 120, so that nobody takes them for its classes
+ACTIONS: dict[int, Action] = dict(
+    enumerate((action for forwards, name in _PAIRS for action in (forwards, forwards.backwards(name))), FIRST)
+)
 
 _FIDGET = pose(root=(0.02, 0.008, 0.02), lean=(0.03, 0.03), twist=(0.05,), left=(0.07,) * 3, right=(0.07,) * 3)
 
 
 @dataclass(frozen=True)
 class Subject:
-    """Who performs: proportions, posture (an offset of every pose), reach and tempo, and the hand preferred."""
+    """A performer: body proportions, posture (an offset of every pose), reach, tempo and preferred hand."""
 
     body: Body
     posture: Array
@@ -93,39 +92,45 @@ class Subject:
     right_handed: float
 
     @staticmethod
-    def of(number: int) -> Subject:
+    def of(serial: int) -> Subject:
         """The subject with this number."""
-        dice = Dice(1, number)
-        size = dice.number(0.88, 1.12)
-        lengths = [getattr(Body(), field.name) * size * dice.number(0.93, 1.07) for field in fields(Body)]
-        posture = _FIDGET * dice.bell(CHANNELS)
-        return Subject(Body(*lengths), posture, dice.number(0.8, 1.1), dice.number(0.8, 1.25), dice.number(0.3, 0.9))
+        random = StableRandom(1, serial)
+        size = random.uniform_number(0.88, 1.12)
+        lengths = [getattr(Body(), field.name) * size * random.uniform_number(0.93, 1.07) for field in fields(Body)]
+        posture = _FIDGET * random.normal(CHANNELS)
+        return Subject(
+            Body(*lengths),
+            posture,
+            random.uniform_number(0.8, 1.1),
+            random.uniform_number(0.8, 1.25),
+            random.uniform_number(0.3, 0.9),
+        )
 
 
-def perform(action: Action, actors: Sequence[Subject], frames: int, dice: Dice) -> list[Array]:
-    """One take of an action.
+def perform(action: Action, actors: Sequence[Subject], frames: int, random: StableRandom) -> list[Array]:
+    """Perform one take of an action.
 
     Args:
-        action: what is done.
+        action: the action.
         actors: one subject, or two who stand face to face.
         frames: T.
-        dice: decides speed, phase, pauses, amplitude, hand and fidgeting.
+        random: draws speed, phase, pauses, amplitude, hand and fidgeting.
 
     Returns:
-        The joints of each actor, [T, 25, 3]: metres, the place between the actors at the origin, y up.
+        The joints of each actor, [T, 25, 3] in metres, y up; the origin is midway between the actors.
     """
     lead = actors[0]
-    times, order = _schedule(action, frames * dice.number(0.5, 0.9) / lead.tempo, frames, dice)
-    mirrored = not dice.happens(lead.right_handed)
-    gap = dice.number(0.85, 1.15)
+    times, order = _schedule(action, frames * random.uniform_number(0.5, 0.9) / lead.tempo, frames, random)
+    mirrored = not random.coin(lead.right_handed)
+    gap = random.uniform_number(0.85, 1.15)
     bodies = []
     parts = [action.actor] if action.partner is None else [action.actor, action.partner]
     for role, (actor, keys) in enumerate(zip(actors, parts, strict=True)):
-        amplitude = actor.reach * dice.between(0.8, 1.15, CHANNELS)
+        amplitude = actor.reach * random.uniform(0.8, 1.15, CHANNELS)
         rest = pose()
         knots = rest + amplitude * (keys[order] - rest) + actor.posture
-        knots = knots + 0.5 * _FIDGET * dice.bell(*knots.shape)
-        poses = _curve(times, knots, _frames(frames)) + _drift(frames, dice)
+        knots = knots + 0.5 * _FIDGET * random.normal(*knots.shape)
+        poses = _curve(times, knots, _frames(frames)) + _drift(frames, random)
         body = joints(mirror(poses) if mirrored else poses, actor.body)
         if len(actors) == 2:
             body[..., 2] -= gap / 2
@@ -135,29 +140,29 @@ def perform(action: Action, actors: Sequence[Subject], frames: int, dice: Dice) 
     return bodies
 
 
-def _schedule(action: Action, period: float, frames: int, dice: Dice) -> tuple[Array, NDArray[np.int64]]:
-    """When which key pose is taken, from before the first frame to after the last: times [n] in frames, keys [n]."""
+def _schedule(action: Action, period: float, frames: int, random: StableRandom) -> tuple[Array, NDArray[np.int64]]:
+    """The key poses from before the first frame to after the last: times [n] in frames, indices of key poses [n]."""
     shares = action.shares
     scale = period / sum(shares)
-    key, time = 0, -period * dice.number(1.5, 2.5)
+    key, time = 0, -period * random.uniform_number(1.5, 2.5)
     times, order = [time], [key]
     while times[-1] < 0 or times[-2] < frames:
-        time += scale * shares[key] * dice.number(0.75, 1.25)
-        if dice.happens(0.06):
+        time += scale * shares[key] * random.uniform_number(0.75, 1.25)
+        if random.coin(0.06):
             times.append(time)
             order.append(order[-1])
-            time += scale * dice.number(0.2, 1.0)
+            time += scale * random.uniform_number(0.2, 1.0)
         key = (key + 1) % len(shares)
         times.append(time)
         order.append(key)
     return np.array(times), np.array(order)
 
 
-def _drift(frames: int, dice: Dice) -> Array:
-    """Slow aimless movement, [T, CHANNELS]."""
+def _drift(frames: int, random: StableRandom) -> Array:
+    """Slow aimless movement as an offset of poses, [T, CHANNELS]."""
     knots = frames // 12 + 4
-    times = 12 * _frames(knots) - dice.number(12, 24)
-    return _curve(times, _FIDGET * dice.bell(knots, CHANNELS), _frames(frames))
+    times = 12 * _frames(knots) - random.uniform_number(12, 24)
+    return _curve(times, _FIDGET * random.normal(knots, CHANNELS), _frames(frames))
 
 
 def _frames(count: int) -> Array:

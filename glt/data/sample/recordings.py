@@ -1,7 +1,7 @@
 """The sample recordings: generated, in NTU RGB+D's `.skeleton` format, the same bytes on any machine.
 
-What is done in them is in `actions`, how a body moves in `puppet`. Random numbers (`dice`) are integers
-(splitmix64), all else is + - * / and square roots; coordinates are rounded to 0.1 mm before they become text.
+`actions` defines the actions, `skeleton_model` how a body moves, `stable_random` the random numbers (integers only).
+All else is + - * / and square roots; coordinates are rounded to 0.1 mm before they become text.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from glt import artifact
 from glt.data.sample.actions import ACTIONS, STAND, Subject, perform
-from glt.data.sample.dice import Dice
-from glt.data.sample.puppet import Array, turn
+from glt.data.sample.skeleton_model import Array, turn
+from glt.data.sample.stable_random import StableRandom
 
 ARCHIVE = "sample.zip"
 MD5 = "c524e26034ff3efd237e3d2ff8d7e3fb"  # of what write_sample writes; data.dvc pins it
@@ -31,7 +31,7 @@ _JITTER = np.array(_MILLIMETRES).reshape(-1, 1) / 1000  # standard deviation at 
 
 @dataclass(frozen=True)
 class Take:
-    """One recording to make: who, what, from where. `serial` numbers the takes and seeds their randomness."""
+    """One recording to generate. `serial` numbers the takes from 1 and seeds their random numbers."""
 
     serial: int
     subject: int
@@ -42,13 +42,13 @@ class Take:
     @property
     def name(self) -> str:
         """NTU's file name; an unlabelled take has its serial number in place of the action."""
-        what = f"-{self.serial:03d}" if Dice(2, self.serial).happens(UNLABELLED) else f"A{self.action:03d}"
+        what = f"-{self.serial:03d}" if StableRandom(2, self.serial).coin(UNLABELLED) else f"A{self.action:03d}"
         setup = 1 if self.subject <= SUBJECTS // 2 else 2
         return f"S{setup:03d}C{self.camera:03d}P{self.subject:03d}R{self.replication:03d}{what}.skeleton"
 
 
 def takes() -> list[Take]:
-    """All takes: every subject does every action before every camera, twice."""
+    """All takes: every subject performs every action twice in front of every camera."""
     combinations = [
         (subject, camera, replication, action)
         for subject in range(1, SUBJECTS + 1)
@@ -60,62 +60,66 @@ def takes() -> list[Take]:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What the sensor saw: joints [T, P, 25, 3] in metres, tracked bool [T, P], sure bool [T, P, 25]."""
+class Capture:
+    """What the sensor reports: joints [T, P, 25, 3] in metres, tracked bool [T, P], reliable bool [T, P, 25]."""
 
     joints: Array
     tracked: NDArray[np.bool_]
-    sure: NDArray[np.bool_]
+    reliable: NDArray[np.bool_]
 
 
-def record(take: Take) -> Seen:
-    """Perform a take and film it."""
-    dice, action = Dice(3, take.serial), ACTIONS[take.action]
-    frames = dice.whole(FRAMES[0], FRAMES[1] + 1)
+def record(take: Take) -> Capture:
+    """Perform a take and capture it with the simulated sensor."""
+    random, action = StableRandom(3, take.serial), ACTIONS[take.action]
+    frames = random.integer(FRAMES[0], FRAMES[1] + 1)
     cast = [Subject.of(take.subject)]
     if action.partner is not None:
         cast.append(Subject.of(take.subject % SUBJECTS + 1))
-    bodies = perform(action, cast, frames, dice)
-    if len(bodies) == 1 and dice.happens(BYSTANDERS):
-        beside = np.array([dice.number(0.9, 1.3) * (1 - 2 * dice.whole(0, 2)), 0, dice.number(-0.4, 0.4)])
-        bodies += [perform(STAND, [Subject.of(dice.whole(1, SUBJECTS + 1))], frames, dice)[0] + beside]
-    return _film(np.stack(bodies, axis=1), take.camera, dice)
+    bodies = perform(action, cast, frames, random)
+    if len(bodies) == 1 and random.coin(BYSTANDERS):
+        offset = np.array(
+            [random.uniform_number(0.9, 1.3) * (1 - 2 * random.integer(0, 2)), 0, random.uniform_number(-0.4, 0.4)]
+        )
+        bodies += [perform(STAND, [Subject.of(random.integer(1, SUBJECTS + 1))], frames, random)[0] + offset]
+    return _capture(np.stack(bodies, axis=1), take.camera, random)
 
 
-def _film(bodies: Array, camera: int, dice: Dice) -> Seen:
-    """Bodies [T, P, 25, 3] as a Kinect at one of three places sees them: turned, tilted, noisy, with gaps."""
+def _capture(bodies: Array, camera: int, random: StableRandom) -> Capture:
+    """Bodies [T, P, 25, 3] as seen by a Kinect at one of three positions: turned, tilted, noisy, with gaps."""
     frames, persons, count, _ = bodies.shape
-    view = turn(bodies, dice.number(-0.45, 0.45) + (-0.4, 0.0, 0.4)[camera - 1])
-    place = np.array([dice.number(-0.5, 0.5), dice.number(-1.0, -0.75), dice.number(2.6, 3.8)])
-    view = view * np.array([-1, 1, -1]) + place  # they face the sensor
-    tilt = dice.number(-0.04, 0.04)
+    view = turn(bodies, random.uniform_number(-0.45, 0.45) + (-0.4, 0.0, 0.4)[camera - 1])
+    position = np.array(
+        [random.uniform_number(-0.5, 0.5), random.uniform_number(-1.0, -0.75), random.uniform_number(2.6, 3.8)]
+    )
+    view = view * np.array([-1, 1, -1]) + position  # they face the sensor
+    tilt = random.uniform_number(-0.04, 0.04)
     view = turn(view[..., [1, 0, 2]], tilt)[..., [1, 0, 2]]
-    view = view + _JITTER * (view[..., 2:] / 3) * dice.bell(*view.shape)
-    lost = dice.chance(0.002, frames, persons, count)
-    lost[1:] |= lost[:-1] & dice.chance(0.6, frames - 1, persons, count)
-    view = view + np.where(lost[..., None], 6 * _JITTER * dice.bell(*view.shape), 0)
+    view = view + _JITTER * (view[..., 2:] / 3) * random.normal(*view.shape)
+    lost = random.bernoulli(0.002, frames, persons, count)
+    lost[1:] |= lost[:-1] & random.bernoulli(0.6, frames - 1, persons, count)
+    view = view + np.where(lost[..., None], 6 * _JITTER * random.normal(*view.shape), 0)
     tracked = np.ones((frames, persons), bool)
-    if persons == 2 and dice.happens(LATE):
-        tracked[: dice.whole(1, frames // 3), dice.whole(0, 2)] = False
-    if dice.happens(DROPPED):
-        start = dice.whole(1, frames - 6)
-        tracked[start : start + dice.whole(1, 5)] = False
-    return Seen(view, tracked, ~lost)
+    if persons == 2 and random.coin(LATE):
+        tracked[: random.integer(1, frames // 3), random.integer(0, 2)] = False
+    if random.coin(DROPPED):
+        start = random.integer(1, frames - 6)
+        tracked[start : start + random.integer(1, 5)] = False
+    return Capture(view, tracked, ~lost)
 
 
-def skeleton_text(seen: Seen, first_body: int) -> str:
-    """NTU's `.skeleton` text; the columns that no reader of joints uses (pixels, orientations) are zero."""
-    frames, persons, count, _ = seen.joints.shape
-    tenths = np.rint(seen.joints * 10000) / 10000 + 0.0
-    states = 1 + seen.sure.astype(int)
+def skeleton_text(capture: Capture, first_body: int) -> str:
+    """The text of an NTU `.skeleton` file; columns that no reader of joints uses (pixels, orientations) are zero."""
+    frames, persons, count, _ = capture.joints.shape
+    tenths = np.rint(capture.joints * 10000) / 10000 + 0.0
+    states = 1 + capture.reliable.astype(int)
     joint = "%.4f %.4f %.4f 0 0 0 0 0 0 0 0 %d\n"
     heads = [f"{72057594037927936 + first_body + p} 0 1 1 1 1 0 0 0 2\n{count}\n" for p in range(persons)]
     template = [head + joint * count for head in heads]
     lines = [f"{frames}\n"]
     for time in range(frames):
-        here = np.flatnonzero(seen.tracked[time])
-        lines.append(f"{len(here)}\n")
-        for person in here:
+        tracked = np.flatnonzero(capture.tracked[time])
+        lines.append(f"{len(tracked)}\n")
+        for person in tracked:
             values = [
                 value
                 for point, state in zip(tenths[time, person].tolist(), states[time, person].tolist(), strict=True)
@@ -166,9 +170,9 @@ def recordings() -> Iterator[tuple[str, bytes]]:
 
 
 def write_sample(path: Path) -> None:
-    """Write the sample recordings as one zip, atomically; equal bytes on every machine.
+    """Write the sample recordings as one zip file, atomically; the bytes are the same on every machine.
 
-    Stored, not deflated: deflated bytes differ between versions of zlib.
+    The members are stored, not deflated, since deflated bytes differ between versions of zlib.
     """
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:

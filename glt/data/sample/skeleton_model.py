@@ -1,7 +1,7 @@
-"""A jointed figure: a few numbers a frame (a pose) become the 25 joints that a Kinect v2 reports.
+"""A skeleton model: a pose, given by a few numbers per frame, becomes the 25 joints that a Kinect v2 reports.
 
-Only + - * / and square roots, element by element: the same bits on any processor. Rotations are rational,
-((1 - t^2) / (1 + t^2), 2 t / (1 + t^2)) with t the tangent of half the angle.
+It uses only + - * / and square roots, element by element, so it gives the same bits on any processor. Rotations are
+rational, ((1 - t^2) / (1 + t^2), 2 t / (1 + t^2)) with t the tangent of half the angle.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _ELBOW, _KNEE = (0.6, -0.5, -0.7), (0.15, 0.0, 1.0)  # where they point: outward
 
 @dataclass(frozen=True)
 class Body:
-    """Lengths in metres."""
+    """Lengths of the body's parts in metres."""
 
     trunk: float = 0.50
     neck: float = 0.08
@@ -57,7 +57,7 @@ class Body:
 
 
 def pose(**parts: Sequence[float]) -> Array:
-    """A pose [CHANNELS]: values for some parts of `PART`; the others are at rest."""
+    """A pose [CHANNELS] with the given values for some of the parts in `PART`; the others are at rest."""
     channels = np.zeros(CHANNELS)
     for name, values in ({"left": _HANGING, "right": _HANGING} | parts).items():
         channels[PART[name]] = values
@@ -65,7 +65,7 @@ def pose(**parts: Sequence[float]) -> Array:
 
 
 def mirror(poses: Array) -> Array:
-    """Left and right exchanged; [..., CHANNELS]."""
+    """Poses [..., CHANNELS] with left and right exchanged."""
     mirrored = np.concatenate([poses[..., :6], *(poses[..., part] for part in (*_HANDS[::-1], *_FEET[::-1]))], axis=-1)
     mirrored[..., [0, 3, 5]] = -mirrored[..., [0, 3, 5]]
     return mirrored
@@ -81,10 +81,10 @@ def joints(poses: Array, body: Body) -> Array:
     across = _unit(across - _dot(across, up) * up)
     top = base + body.trunk * up
     upright = _unit(up + np.array([0, 0.6, 0]))
-    found = np.empty((frames, 25, 3))
-    found[:, 0], found[:, 1], found[:, 20] = base, base + 0.52 * body.trunk * up, top
-    found[:, 2] = top + body.neck * upright
-    found[:, 3] = found[:, 2] + body.head * upright
+    points = np.empty((frames, 25, 3))
+    points[:, 0], points[:, 1], points[:, 20] = base, base + 0.52 * body.trunk * up, top
+    points[:, 2] = top + body.neck * upright
+    points[:, 3] = points[:, 2] + body.head * upright
     for side, sign in enumerate((1.0, -1.0)):
         outwards = np.array([sign, 1, 1])
         shoulder = top + sign * body.shoulder * across - 0.04 * up
@@ -93,14 +93,14 @@ def joints(poses: Array, body: Body) -> Array:
         along = _unit(wrist - elbow)
         thumb = _unit(_stack(-sign * along[:, 1], sign * along[:, 0], 0.5 + 0 * along[:, 0]))
         hand = wrist + body.hand * along
-        found[:, 4 + 4 * side : 8 + 4 * side] = np.stack([shoulder, elbow, wrist, hand], axis=1)
-        found[:, 21 + 2 * side], found[:, 22 + 2 * side] = hand + body.hand * along, hand + 0.5 * body.hand * thumb
+        points[:, 4 + 4 * side : 8 + 4 * side] = np.stack([shoulder, elbow, wrist, hand], axis=1)
+        points[:, 21 + 2 * side], points[:, 22 + 2 * side] = hand + body.hand * along, hand + 0.5 * body.hand * thumb
         hip = base + np.array([sign * body.hip, -0.03, 0])
         target = np.array([sign * 1.25 * body.hip, 0, 0]) + leg * outwards * poses[:, _FEET[side]]
         knee, ankle = _bend(hip, target, body.thigh, body.shin, outwards * np.array(_KNEE))
         toes = ankle + body.foot * np.array([0.25 * sign, -0.4, 0.88])
-        found[:, 12 + 4 * side : 16 + 4 * side] = np.stack([hip, knee, ankle, toes], axis=1)
-    return found
+        points[:, 12 + 4 * side : 16 + 4 * side] = np.stack([hip, knee, ankle, toes], axis=1)
+    return points
 
 
 def rotation(half: Array | float) -> tuple[Array, Array]:
@@ -117,7 +117,7 @@ def turn(points: Array, half: Array | float) -> Array:
 
 
 def _bend(start: Array, target: Array, first: float, second: float, pole: Array) -> tuple[Array, Array]:
-    """Middle joint and end of a limb of two bones that reaches for `target`, its middle joint towards `pole`."""
+    """Middle joint and end of a two-bone limb that reaches for `target` and bends towards `pole`."""
     reach = target - start
     distance = _length(reach)
     along = reach / np.maximum(distance, 1e-3)
