@@ -27,9 +27,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from glt.data.chunk_reader import read_chunk
 from glt.data.formats import ntu_text
 from glt.data.formats.sbu import PAIRS
-from glt.data.reading import read
 from glt.data.recording import Rejection
 from glt.data.sources import Batch, Chunk
 from glt.recipe import DataConfig
@@ -90,7 +90,7 @@ def _tried(file: Path, batch: Batch, data: DataConfig) -> tuple[str, float, floa
 def _child(batch: Batch, data: DataConfig, pipe: Connection) -> None:
     before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
     try:
-        ((_, found),) = read(Chunk(batch), data)
+        ((_, found),) = read_chunk(Chunk(batch), data)
         said = [f"{each.check}: {each.reason}" if isinstance(each, Rejection) else TAKEN for each in found]
         outcome = said[0] if len(set(said)) == 1 else f"{said.count(TAKEN)} of {len(said)} taken; {said[-1]}"
     except BaseException as error:

@@ -12,9 +12,9 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from glt import artifact
 from glt.data import splits
+from glt.data.chunk_reader import MISSING_LIST, read_chunk
 from glt.data.clips import SegmentWriter, in_order, read_clips, write_rejected
 from glt.data.formats import FORMATS
-from glt.data.reading import MISSING_LIST, read
 from glt.data.recording import Recording, Rejection
 from glt.data.schema import checked_index
 from glt.data.segments import Part, SegmentCache, settings
@@ -132,7 +132,7 @@ def read_batch(
         return_as="generator",
     )
     try:
-        yield from pool(joblib.delayed(read)(chunk, data) for chunk in batch.chunks(_CHUNK))
+        yield from pool(joblib.delayed(read_chunk)(chunk, data) for chunk in batch.chunks(_CHUNK))
     except TerminatedWorkerError as error:
         raise GltError(
             f"recordings {batch.path}: a process that reads them was killed, probably for want of memory; "

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glt import artifact
-from glt.data import checks, mapping
+from glt.data import checks, layout_mapping
 from glt.data.formats import FORMATS
 from glt.data.hashes import FileHashes
 from glt.data.sources import Batch
@@ -29,7 +29,7 @@ _STALE = 24 * 3600.0  # seconds after which an unfinished segment is nobody's wo
 def settings(data: DataConfig) -> str:
     """All that shapes the clips of given recordings, as text."""
     shaping = data.model_dump(mode="json", include={"format", "layout", "persons", "bodies", "missing_list", "checks"})
-    return json.dumps([shaping, FORMATS[data.format].version, checks.VERSION, mapping.VERSION], sort_keys=True)
+    return json.dumps([shaping, FORMATS[data.format].version, checks.VERSION, layout_mapping.VERSION], sort_keys=True)
 
 
 @dataclass(frozen=True)

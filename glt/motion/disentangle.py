@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from glt import artifact
-from glt.data import labelled, splits
+from glt.data import labelled_fractions, splits
 from glt.data.clips import ClipStore
 from glt.data.layouts import Skeleton
-from glt.data.rows import Rows
+from glt.data.npy_reader import NpyRowReader
 from glt.errors import GltError
 from glt.motion.displacement import Bins, fit_bins_in_parts
 from glt.motion.packed import Packed
@@ -129,7 +129,9 @@ def write_motions(clips: ClipStore, recipe: Recipe, out: Path, info: Mapping[str
         np.save(folder / "present.npy", present)
         index.drop(columns="segment").to_parquet(folder / "clips.parquet", index=False)
         artifact.write_json(folder / "skeleton.json", clips.skeleton.to_dict())
-        labelled.write(folder, index, [*labelled.TRIALS, *product(recipe.fractions, recipe.seeds)])
+        labelled_fractions.write_lists(
+            folder, index, [*labelled_fractions.TRIALS, *product(recipe.fractions, recipe.seeds)]
+        )
         bins = _fit(folder / "tokens.npy", present, index[index["split"] == "train"], recipe.motion)
         artifact.write_json(folder / "displacement.json", bins.to_dict())
 
@@ -189,7 +191,7 @@ class Motions:
         self.index = pd.read_parquet(self.path / "clips.parquet").rename(columns={"side": "split"})
         self.skeleton = Skeleton.from_dict(json.loads((self.path / "skeleton.json").read_text()))
         self.bins = Bins.from_dict(json.loads((self.path / "displacement.json").read_text()))
-        self._tokens = Rows(self.path / "tokens.npy")
+        self._tokens = NpyRowReader(self.path / "tokens.npy")
         self._present = np.load(self.path / "present.npy")
         self._spans = self.index[["offset", "length"]].to_numpy()
 

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from glt.data import labelled as labelled_lists
+from glt.data import labelled_fractions
 from glt.errors import GltError, Interrupted
 from glt.model import GLTransformer
 from glt.motion.disentangle import Motions
@@ -35,14 +35,14 @@ class Finetuned:
 
 
 def draw_labelled(motions: Motions, fraction: float, seed: int) -> Numbers:
-    """Row numbers of the training clips whose labels are used: the list kept with the motions, see `glt.data.labelled`.
+    """Row numbers of the training clips whose labels are used (`glt.data.labelled_fractions`).
 
     Raises:
         GltError: no labelled clip in the train split.
     """
     motions.numbers("train", labelled=True)
-    kept = labelled_lists.stored(motions.path, motions.index, fraction, seed)
-    return labelled_lists.draw(motions.index, fraction, seed) if kept is None else kept
+    stored = labelled_fractions.read_list(motions.path, motions.index, fraction, seed)
+    return labelled_fractions.draw(motions.index, fraction, seed) if stored is None else stored
 
 
 def finetune(

@@ -357,7 +357,7 @@ def test_a_place_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
 def test_a_reading_process_that_is_killed_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [f"S001C001P{p:03}R001A001.skeleton" for p in range(1, 301)]
     recordings = recorded.write_folder(tmp_path / "in", dict.fromkeys(names, recorded.one_person(1)))
-    monkeypatch.setattr(module, "read", functools.partial(die, os.getpid()))
+    monkeypatch.setattr(module, "read_chunk", functools.partial(die, os.getpid()))
     with pytest.raises(GltError, match="a process that reads them was killed"):
         ingest(recordings, recorded.recipe(), tmp_path / "clips", {}, Silent(), tmp_path / "segments", 2)
     assert not (tmp_path / "clips").exists()

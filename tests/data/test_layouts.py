@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import yaml
 
+from glt.data.layout_mapping import between, to_layout
 from glt.data.layouts import COCO17, COMMON14, KINECT20, LAYOUTS, NTU25, SBU15, Skeleton, declared
-from glt.data.mapping import between, to_layout
 from glt.data.recording import Recording
 from glt.errors import GltError
 

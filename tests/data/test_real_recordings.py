@@ -14,14 +14,14 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from glt.data import labelled, splits
+from glt.data import labelled_fractions, splits
 from glt.data.clips import ClipStore
 from glt.data.drift import drift, summarise
 from glt.data.duplicates import near_duplicates
 from glt.data.formats.ntu import on_missing_list
 from glt.data.ingest import ingest
+from glt.data.layout_mapping import to_layout
 from glt.data.layouts import COMMON14
-from glt.data.mapping import to_layout
 from glt.data.recording import Recording
 from glt.reporter import Silent
 from tests.data.recorded import recipe
@@ -171,7 +171,7 @@ def test_five_percent_of_ntu_s_labels_are_drawn_alike_of_every_class() -> None:
     index = index.assign(split=splits.assign(index, recipe("ntu", "xsub").data))
     train = index[index["split"] == "train"]
     for fraction in (0.01, 0.05, 0.10):
-        drawn = index.iloc[labelled.draw(index, fraction, 0)]
+        drawn = index.iloc[labelled_fractions.draw(index, fraction, 0)]
         assert drawn["label"].nunique() == 60
         shares = drawn["label"].value_counts() / train["label"].value_counts()
         assert shares.between(fraction - 0.001, fraction + 0.001).all()

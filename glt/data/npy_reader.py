@@ -1,7 +1,7 @@
-"""Rows of an array on disk, read where they are asked for.
+"""Reads rows of an array on disk on demand.
 
-Not mapped into memory: pages of a map count as the process's own, so that a training on a large set would seem to need,
-and under a pod's limit would fight for, as much memory as the file is long.
+The file is not mapped into memory: the pages of a map count as the process's own, so training on a large data set
+would appear to need as much memory as the file is long, and would hit a pod's limit.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 from glt.errors import GltError
 
 
-class Rows:
-    """The first axis of a ``.npy`` file of float32.
+class NpyRowReader:
+    """Reads rows (slices of the first axis) of a ``.npy`` file of float32.
 
     Attributes:
         shape: of the whole array.
     """
 
     def __init__(self, path: Path) -> None:
-        """Open it; what is no such file is a GltError."""
+        """Open the file; a GltError if it is no C-ordered float32 array."""
         self._path = Path(path)
         try:
             with self._path.open("rb") as stream:
@@ -36,7 +36,7 @@ class Rows:
             raise GltError(f"{path}: not a readable array ({error}); run the step that makes it again") from error
         if fortran or dtype != np.float32:
             raise GltError(f"{path}: not rows of float32; run the step that makes it again")
-        self._row = 4 * math.prod(self.shape[1:])
+        self._row_bytes = 4 * math.prod(self.shape[1:])
         self._file = os.open(self._path, os.O_RDONLY)
 
     def __del__(self) -> None:
@@ -45,20 +45,20 @@ class Rows:
             os.close(self._file)
 
     def __len__(self) -> int:
-        """How many rows there are."""
+        """Number of rows."""
         return int(self.shape[0])
 
     def read(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Rows from `start` to before `stop`, an array of its own.
+        """Read the rows from `start` to `stop` (exclusive) into a new array.
 
         Raises:
             GltError: the file ends before them.
         """
-        found = np.empty((stop - start, *self.shape[1:]), np.float32)
-        view, at = found.data.cast("B") if found.size else memoryview(b""), 0
+        rows = np.empty((stop - start, *self.shape[1:]), np.float32)
+        view, at = rows.data.cast("B") if rows.size else memoryview(b""), 0
         while at < len(view):
-            count = os.preadv(self._file, [view[at:]], self._start + start * self._row + at)
+            count = os.preadv(self._file, [view[at:]], self._start + start * self._row_bytes + at)
             if not count:
                 raise GltError(f"{self._path}: ends before row {stop}; run the step that makes it again")
             at += count
-        return found
+        return rows

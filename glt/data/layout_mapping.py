@@ -1,8 +1,8 @@
-"""From one skeleton layout to another, so that a model pretrained on one set can be probed on the next.
+"""Maps recordings from one skeleton layout to another, so that a model pretrained on one set can be probed on another.
 
-Joints are the same if they have the same name or one of the names that `SAME` puts together; what a source lacks, and
-the middle of two of its joints stands for, is in `MIDDLE`. A wrist stands for a hand and an ankle for a foot where
-there is nothing nearer: the parts move as one, some centimetres apart.
+Joints match if they have the same name, or synonyms (`SYNONYMS`). A joint that the source lacks may be the midpoint of
+two others (`MIDPOINTS`). A wrist replaces a missing hand and an ankle a missing foot: they move together, a few
+centimetres apart.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from glt.data.layouts import Skeleton
 from glt.data.recording import Recording
 from glt.errors import GltError
 
-VERSION = 1  # raise it when a mapping changes, so that stored clips are made anew
+VERSION = 1  # raise it when a mapping changes, so that stored clips are built again
 
-# What to look for in the source, in this order, for a joint of the target; `{side}` is left or right.
-SAME: dict[str, tuple[str, ...]] = {
+# Names to look for in the source, in this order, for a joint of the target; `{side}` is left or right.
+SYNONYMS: dict[str, tuple[str, ...]] = {
     "neck": ("neck", "shoulder centre", "spine shoulder"),
     "shoulder centre": ("shoulder centre", "spine shoulder", "neck"),
     "spine shoulder": ("spine shoulder", "shoulder centre", "neck"),
@@ -33,7 +33,7 @@ SAME: dict[str, tuple[str, ...]] = {
     "{side} hand": ("{side} hand", "{side} wrist"),
     "{side} foot": ("{side} foot", "{side} ankle"),
 }
-MIDDLE: dict[str, tuple[str, str]] = {
+MIDPOINTS: dict[str, tuple[str, str]] = {
     **dict.fromkeys(("neck", "shoulder centre", "spine shoulder"), ("left shoulder", "right shoulder")),
     **dict.fromkeys(("hip centre", "spine base"), ("left hip", "right hip")),
 }
@@ -41,39 +41,39 @@ _SIDES = ("left", "right")
 
 
 @dataclass(frozen=True)
-class Mapping:
-    """How a target layout's joints come from a source's.
+class JointMapping:
+    """How the joints of a target layout are computed from those of a source.
 
     Attributes:
-        taken: for each joint of the target the joints of the source whose middle it is: one, or two.
-        lost: names of the source's joints that play no part.
+        sources: for each target joint the source joints whose midpoint it is: one, or two.
+        lost: names of the source joints that are not used.
     """
 
-    taken: tuple[tuple[int, ...], ...]
+    sources: tuple[tuple[int, ...], ...]
     lost: tuple[str, ...]
 
     def __call__(self, points: NDArray[np.float32]) -> NDArray[np.float32]:
         """[T, P, K, n] of the source -> [T, P, K', n] of the target."""
-        return np.stack([points[:, :, list(joints)].mean(axis=2) for joints in self.taken], axis=2)
+        return np.stack([points[:, :, list(joints)].mean(axis=2) for joints in self.sources], axis=2)
 
 
 @functools.cache
-def between(source: Skeleton, target: Skeleton) -> Mapping:
+def between(source: Skeleton, target: Skeleton) -> JointMapping:
     """The mapping between two layouts.
 
     Raises:
-        GltError: a joint of the target that the source has nothing for.
+        GltError: the source has no joint for one of the target.
     """
-    number = {joint: place for place, joint in enumerate(source.joints)}
-    taken: list[tuple[int, ...]] = []
+    index = {joint: position for position, joint in enumerate(source.joints)}
+    sources: list[tuple[int, ...]] = []
     missing = []
     for joint in target.joints:
-        found = next((number[name] for name in _names(joint) if name in number), None)
-        ends = tuple(number[end] for end in MIDDLE.get(joint, ()) if end in number)
-        if found is not None:
-            taken.append((found,))
+        match = next((index[name] for name in _names(joint) if name in index), None)
+        ends = tuple(index[end] for end in MIDPOINTS.get(joint, ()) if end in index)
+        if match is not None:
+            sources.append((match,))
         elif len(ends) == 2:
-            taken.append(ends)
+            sources.append(ends)
         else:
             missing.append(joint)
     if missing:
@@ -81,21 +81,21 @@ def between(source: Skeleton, target: Skeleton) -> Mapping:
             f"data.layout {target.name}: the recordings' {source.name} has nothing for {', '.join(missing)}; "
             "choose a layout that both have, such as common14"
         )
-    used = {joint for joints in taken for joint in joints}
-    return Mapping(tuple(taken), tuple(joint for place, joint in enumerate(source.joints) if place not in used))
+    used = {joint for joints in sources for joint in joints}
+    return JointMapping(tuple(sources), tuple(name for joint, name in enumerate(source.joints) if joint not in used))
 
 
 def to_layout(recording: Recording, target: Skeleton) -> Recording:
-    """The recording with the joints of another layout. Its unit, frame rate and the axis that is up stay its own.
+    """Map a recording to the joints of another layout; its unit, frame rate and up axis stay as they are.
 
     Raises:
-        GltError: as `between`.
+        GltError: see `between`.
     """
-    own = recording.skeleton
-    target = replace(target, unit=own.unit, rate=own.rate, up=own.up)
-    if own.joints == target.joints:
+    source = recording.skeleton
+    target = replace(target, unit=source.unit, rate=source.rate, up=source.up)
+    if source.joints == target.joints:
         return replace(recording, skeleton=target)
-    mapping = between(own, target)
+    mapping = between(source, target)
     confidence = recording.confidence
     return replace(
         recording,
@@ -107,9 +107,9 @@ def to_layout(recording: Recording, target: Skeleton) -> Recording:
 
 
 def _names(joint: str) -> tuple[str, ...]:
-    """Names under which a source may have the joint, the likeliest first."""
+    """Names that a source may have for the joint, the most likely first."""
     for side in _SIDES:
         if joint.startswith(f"{side} "):
             general = joint.replace(side, "{side}", 1)
-            return tuple(name.format(side=side) for name in SAME.get(general, (general,)))
-    return SAME.get(joint, (joint,))
+            return tuple(name.format(side=side) for name in SYNONYMS.get(general, (general,)))
+    return SYNONYMS.get(joint, (joint,))

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glt.data import labelled
+from glt.data import labelled_fractions
 from glt.errors import GltError
 from glt.motion.disentangle import Motions, write_motions
 from glt.reporter import Silent
@@ -36,7 +36,7 @@ def table(clips: list[tuple[str | None, str]], first: int = 0) -> pd.DataFrame:
 
 
 def drawn(index: pd.DataFrame, fraction: float, seed: int) -> set[str]:
-    numbers = labelled.draw(index, fraction, seed)
+    numbers = labelled_fractions.draw(index, fraction, seed)
     assert numbers.tolist() == sorted(set(numbers))
     return set(index["name"].iloc[numbers])
 
@@ -85,7 +85,7 @@ def test_each_clip_is_drawn_equally_often() -> None:
     index = table([("walk", "train")] * 10)
     times = np.zeros(10)
     for seed in range(2000):
-        times[labelled.draw(index, 0.3, seed)] += 1
+        times[labelled_fractions.draw(index, 0.3, seed)] += 1
     assert abs(times - 600).max() < 5 * (2000 * 0.3 * 0.7) ** 0.5
 
 
@@ -97,12 +97,14 @@ def test_the_lists_are_kept_with_the_motions_and_are_what_is_drawn(motions: Moti
     assert kept_trials == {(fraction, seed) for fraction in (0.01, 0.05, 0.10) for seed in range(5)} | own
     for (fraction, seed), rows in lists.groupby(["fraction", "seed"]):
         assert set(rows["name"]) == drawn(motions.index, fraction, seed)
-        kept = labelled.stored(motions.path, motions.index, fraction, seed)
+        kept = labelled_fractions.read_list(motions.path, motions.index, fraction, seed)
         assert kept is not None
-        assert kept.tolist() == labelled.draw(motions.index, fraction, seed).tolist()
-    assert labelled.stored(motions.path, motions.index, 0.2, 0) is None
-    assert labelled.stored(motions.path, motions.index, 0.05, 77) is None
-    assert labelled.stored(tmp_path, motions.index, 0.05, 0) is None  # motions written before lists were kept
+        assert kept.tolist() == labelled_fractions.draw(motions.index, fraction, seed).tolist()
+    assert labelled_fractions.read_list(motions.path, motions.index, 0.2, 0) is None
+    assert labelled_fractions.read_list(motions.path, motions.index, 0.05, 77) is None
+    assert (
+        labelled_fractions.read_list(tmp_path, motions.index, 0.05, 0) is None
+    )  # motions written before lists were kept
     assert motions.info["data_version"] == "test"
 
 
@@ -110,7 +112,7 @@ def test_a_recipe_s_own_fractions_and_seeds_are_kept_too(tmp_path: Path) -> None
     recipe = small_recipe().model_copy(update={"fractions": (0.3,), "seeds": (9,)})
     write_motions(store(), recipe, tmp_path / "m", {}, Silent())  # type: ignore[arg-type]
     own = Motions(tmp_path / "m")
-    assert labelled.stored(own.path, own.index, 0.3, 9) is not None
+    assert labelled_fractions.read_list(own.path, own.index, 0.3, 9) is not None
 
 
 def test_fine_tuning_uses_the_list_that_is_kept(motions: Motions, tmp_path: Path) -> None:
@@ -125,7 +127,7 @@ def test_fine_tuning_uses_the_list_that_is_kept(motions: Motions, tmp_path: Path
     edited.to_parquet(tmp_path / "m" / "labelled.parquet")
     changed = Motions(tmp_path / "m", verify=False)
     assert changed.index["name"].iloc[draw_labelled(changed, 0.05, 0)].tolist() == other
-    assert draw_labelled(changed, 0.2, 0).tolist() == labelled.draw(motions.index, 0.2, 0).tolist()
+    assert draw_labelled(changed, 0.2, 0).tolist() == labelled_fractions.draw(motions.index, 0.2, 0).tolist()
     with pytest.raises(GltError, match=r"labelled\.parquet: changed"):
         Motions(tmp_path / "m")
     tests = motions.index["name"].iloc[motions.numbers("test")[0]]
@@ -136,21 +138,21 @@ def test_fine_tuning_uses_the_list_that_is_kept(motions: Motions, tmp_path: Path
 
 def test_clips_without_labels_have_empty_lists(tmp_path: Path) -> None:
     index = table([(None, "train"), ("walk", "test")])
-    assert labelled.draw(index, 0.5, 0).tolist() == []
-    labelled.write(tmp_path, index, [(0.05, 0)])
+    assert labelled_fractions.draw(index, 0.5, 0).tolist() == []
+    labelled_fractions.write_lists(tmp_path, index, [(0.05, 0)])
     assert pq.read_table(tmp_path / "labelled.parquet").column_names == ["fraction", "seed", "name"]
-    assert labelled.stored(tmp_path, index, 0.05, 0) is None
+    assert labelled_fractions.read_list(tmp_path, index, 0.05, 0) is None
 
 
 def test_the_draw_is_the_same_in_every_process() -> None:
     root = Path(__file__).parents[2]
     code = (
-        "import pandas as pd; from glt.data import labelled\n"
+        "import pandas as pd; from glt.data import labelled_fractions\n"
         "index = pd.DataFrame({'name': [f'clip{n:03d}' for n in range(50)], 'split': 'train'})\n"
         "index['label'] = ['a', 'b'] * 25\n"
-        "print(*labelled.draw(index, 0.2, 5))"
+        "print(*labelled_fractions.draw(index, 0.2, 5))"
     )
     environment = {"PYTHONHASHSEED": "77", "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
     run = subprocess.run([sys.executable, "-c", code], cwd=root, env=environment, capture_output=True, text=True)
     index = table([("a", "train"), ("b", "train")] * 25)
-    assert list(map(int, run.stdout.split())) == labelled.draw(index, 0.2, 5).tolist(), run.stderr
+    assert list(map(int, run.stdout.split())) == labelled_fractions.draw(index, 0.2, 5).tolist(), run.stderr
