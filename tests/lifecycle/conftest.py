@@ -12,6 +12,8 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -144,26 +146,64 @@ def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str,
 @pytest.fixture
 def bucket(object_store: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A client, and an empty bucket `landing` that the environment points to."""
-    own = {"GLT_HOME": str(tmp_path / "home"), "DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": str(tmp_path / "site")}
+    _at_store(monkeypatch, object_store, tmp_path)
+    with _bucket() as client:
+        yield client
+
+
+def _at_store(patch: pytest.MonkeyPatch, object_store: dict[str, str], folder: Path) -> None:
+    """The environment of a process that uses the object store, with what is its own in `folder`."""
+    own = {"GLT_HOME": str(folder / "home"), "DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": str(folder / "site")}
     for name, value in (object_store | own).items():
-        monkeypatch.setenv(name, value)
+        patch.setenv(name, value)
+
+
+@contextmanager
+def _bucket() -> Iterator[Any]:
     client = boto3.Session().client("s3", region_name="us-east-1")
     client.create_bucket(Bucket="landing")
-    yield client
-    while found := client.list_objects_v2(Bucket="landing").get("Contents", ()):
-        client.delete_objects(Bucket="landing", Delete={"Objects": [{"Key": entry["Key"]} for entry in found]})
-    client.delete_bucket(Bucket="landing")
+    try:
+        yield client
+    finally:
+        while found := client.list_objects_v2(Bucket="landing").get("Contents", ()):
+            client.delete_objects(Bucket="landing", Delete={"Objects": [{"Key": entry["Key"]} for entry in found]})
+        client.delete_bucket(Bucket="landing")
+
+
+@dataclass
+class Pushed:
+    """A project whose recordings DVC has pushed to the object store: what is copied for a test."""
+
+    repository: Path  # bare
+    objects: dict[str, bytes]  # by key
+
+
+@pytest.fixture(scope="session")
+def pushed(object_store: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Pushed:
+    """Its main pins one recording. Adding and pushing take DVC seconds, copying milliseconds."""
+    folder = tmp_path_factory.mktemp("pushed")
+    with pytest.MonkeyPatch.context() as patch:
+        _at_store(patch, object_store, folder)
+        with _bucket() as client:
+            first = {"first/S001C001P009R001A001.skeleton": recorded.one_person(9)}
+            project = projects.make(folder / "first", "s3://landing/dvc", first, client.meta.endpoint_url)
+            projects.run(folder, "git", "clone", "-q", "--bare", str(project), "origin.git")
+            keys = [entry["Key"] for entry in client.list_objects_v2(Bucket="landing")["Contents"]]
+            return Pushed(
+                folder / "origin.git",
+                {key: client.get_object(Bucket="landing", Key=key)["Body"].read() for key in keys},
+            )
 
 
 @pytest.fixture
-def origin(bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def origin(bucket: Any, pushed: Pushed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A bare repository whose main pins one recording, which DVC's remote, the same server, has."""
     for role in ("AUTHOR", "COMMITTER"):
         monkeypatch.setenv(f"GIT_{role}_NAME", "t")
         monkeypatch.setenv(f"GIT_{role}_EMAIL", "t@t")
-    first = {"first/S001C001P009R001A001.skeleton": recorded.one_person(9)}
-    project = projects.make(tmp_path / "first", "s3://landing/dvc", first, bucket.meta.endpoint_url)
-    projects.run(tmp_path, "git", "clone", "-q", "--bare", str(project), "origin.git")
+    for key, content in pushed.objects.items():
+        bucket.put_object(Bucket="landing", Key=key, Body=content)
+    shutil.copytree(pushed.repository, tmp_path / "origin.git")
     return str(tmp_path / "origin.git")
 
 
