@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import quote
 
 from glt import settings
@@ -39,3 +41,21 @@ def first_line(error: BaseException) -> str:
     if token := settings.git_token():
         line = line.replace(token, "***").replace(quote(token, safe=""), "***")
     return _CREDENTIALS.sub("***@", line)[:_LONGEST]
+
+
+@contextmanager
+def wrap_errors(description: str, remedy: str, *errors: type[Exception]) -> Iterator[None]:
+    """Turn exceptions of the block into a GltError: "description: first line of the exception; remedy".
+
+    Args:
+        description: what was attempted, naming the file or address.
+        remedy: what the user can do.
+        errors: the exceptions to catch; all if none are given. A GltError passes unchanged.
+    """
+    expected = errors or (Exception,)
+    try:
+        yield
+    except GltError:
+        raise
+    except expected as error:
+        raise GltError(f"{description}: {first_line(error)}; {remedy}") from error

@@ -21,7 +21,8 @@ from rich.table import Table
 from glt import settings
 from glt.analysis.scores import fraction_key
 from glt.errors import GltError
-from glt.lifecycle import kept, locks, registry, tracking, versions
+from glt.file_lock import file_lock
+from glt.lifecycle import kept, registry, tracking, versions
 from glt.lifecycle import recordings as pinned
 from glt.recipe import Recipe, load, names
 from glt.recipe.study import Study
@@ -75,7 +76,7 @@ def retrain(recordings: str, recipe_name: str) -> str:
     """
     recipe = load(recipe_name)
     screen, started = Console(), time.monotonic()
-    with locks.of_this_machine(settings.home() / "locks" / f"retraining-{recipe.model_name}", recipe.model_name):
+    with file_lock(settings.home() / "locks" / f"retraining-{recipe.model_name}", recipe.model_name):
         at_once = {"GLT_TASKS_AT_ONCE": str(min(2, len(_trials(recipe))))}
         graph, chosen = retraining_pipeline("local"), _chosen(recipe_name, recipe)
         parent, run_id = _execute(screen, graph, recordings, recipe, chosen, at_once, trials=_trials(recipe))

@@ -15,6 +15,7 @@ ROOMS = (
         "settings",
         "errors",
         "logs",
+        "file_lock",
         "recipe",
         "artifact",
         "reporter",

@@ -21,7 +21,8 @@ from glt import artifact, settings
 from glt.data import delivery, segments
 from glt.data.delivery import InspectedFile
 from glt.data.sources import visible
-from glt.lifecycle import landing, locks, recordings
+from glt.file_lock import file_lock
+from glt.lifecycle import landing, recordings
 from glt.lifecycle.landing import Object
 from glt.lifecycle.versions import DATA
 from glt.recipe import DataConfig
@@ -80,7 +81,7 @@ def collect(root: Path, address: str, data: DataConfig, reporter: Reporter) -> C
             collects here. Nothing is lost: the same call continues.
     """
     root = Path(root).resolve()
-    with locks.of_this_machine(root / ".dvc" / "tmp" / "glt-collect.lock", f"collecting into {root / DATA}"):
+    with file_lock(root / ".dvc" / "tmp" / "glt-collect.lock", f"collecting into {root / DATA}"):
         return _collect(root, address, data, reporter)
 
 

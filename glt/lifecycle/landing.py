@@ -114,9 +114,9 @@ def download(address: str, objects: Iterable[Object], folder: Path) -> Path:
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         fetched = {
             pool.submit(
-                s3.asked,
-                f"recordings {address}",
+                s3.call,
                 partial(_download, client, bucket, _key(prefix, found.name), files / found.name, found),
+                f"recordings {address}",
             ): found
             for found in missing
         }
@@ -184,15 +184,15 @@ def quarantine(address: str, delivered: Object, contents: Iterable[tuple[str, by
     bucket, prefix = s3.parts(address)
     client, folder = s3.client(), f"{QUARANTINE}{_key(prefix, delivered.name)}/{delivered.etag}"
     for name, content in contents:
-        s3.asked(f"recordings {address}", partial(_upload, client, bucket, f"{folder}/{name}", content))
+        s3.call(partial(_upload, client, bucket, f"{folder}/{name}", content), f"recordings {address}")
     return f"{s3.SCHEME}{bucket}/{folder}"
 
 
 def _entries(bucket: str, prefix: str, address: str) -> Iterator[dict[str, Any]]:
     """What S3 says of each object whose key begins with `prefix`."""
     pages = s3.client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-    whole = s3.asked(f"recordings {address}", lambda: list(pages))
-    return (entry for page in whole for entry in page.get("Contents", ()))
+    complete = s3.call(lambda: list(pages), f"recordings {address}")
+    return (entry for page in complete for entry in page.get("Contents", ()))
 
 
 def _name(prefix: str, key: str) -> str:

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -17,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from glt import artifact, settings
 from glt.errors import GltError, first_line
-from glt.lifecycle import locks
 from glt.lifecycle.gate import Verdict
+from glt.lifecycle.locks import EnsureHeld, distributed_lock
 from glt.lifecycle.tracking import PARENT, Versions, connect
 from glt.recipe import Recipe
 
@@ -207,7 +206,7 @@ def promote(name: str, version: str, reason: str, over: str | None = None) -> No
     client = connect()
     if str(version) not in {str(known.version) for known in _versions(client, name)}:
         raise GltError(f"{name}: no version {version}; `make ui` lists those there are")
-    with _alone(name) as still:
+    with _aliases_lock(name) as ensure_held:
         held = _aliased(client, name, CHAMPION)
         now = held.version if held else ""
         if over is not None and now not in (over, str(version)):
@@ -215,7 +214,7 @@ def promote(name: str, version: str, reason: str, over: str | None = None) -> No
                 f"{name} v{version}: it was compared with {f'champion v{over}' if over else 'the untrained encoder'}, "
                 f"but v{now or 'none'} is in service now; compare again (start the run once more)"
             )
-        _serve(client, name, str(version), held, "promoted", reason, still)
+        _serve(client, name, str(version), held, "promoted", reason, ensure_held)
 
 
 def rollback(name: str, reason: str = "") -> Version:
@@ -225,12 +224,12 @@ def rollback(name: str, reason: str = "") -> Version:
         GltError: there is no previous champion, or somebody else promotes.
     """
     client = connect()
-    with _alone(name) as still:
+    with _aliases_lock(name) as ensure_held:
         before, held = _aliased(client, name, PREVIOUS), _aliased(client, name, CHAMPION)
         if before is None or held is None or before.version == held.version:
             raise GltError(f"{name}: no version has the alias `{PREVIOUS}`, so there is nothing to roll back to")
         because = f"rolled back from v{held.version} by hand" + (f": {reason}" if reason else "")
-        _serve(client, name, before.version, held, "rolled back", because, still)
+        _serve(client, name, before.version, held, "rolled back", because, ensure_held)
     return _version(client.get_model_version(name, before.version))
 
 
@@ -249,9 +248,9 @@ def history(name: str) -> list[Event]:
     return [Event(**json.loads(tags[key])) for key in sorted(tags) if key.startswith(_HISTORY)]
 
 
-def _alone(name: str) -> AbstractContextManager[Callable[[], None]]:
-    """MLflow moves an alias whoever asks, so whoever asks holds this."""
-    return locks.everywhere(f"registry/{name}", f"changing what is in service of {name}")
+def _aliases_lock(name: str) -> AbstractContextManager[EnsureHeld]:
+    """MLflow moves an alias unconditionally, so every change of aliases holds this lock."""
+    return distributed_lock(f"registry/{name}", f"changing what is in service of {name}")
 
 
 def _serve(
@@ -261,7 +260,7 @@ def _serve(
     old: Version | None,
     what: str,
     reason: str,
-    still: Callable[[], None],
+    ensure_held: EnsureHeld,
 ) -> None:
     """Move the aliases. Killed anywhere, the champion is the old one or the new one, and the same call goes on.
 
@@ -278,13 +277,13 @@ def _serve(
         "promoted.over": event.over or "none",
     }.items():
         client.set_model_version_tag(name, version, tag, value)
-    still()
+    ensure_held()
     last = next(reversed(history(name)), None)
     if last is None or (last.what, last.version, last.over) != (event.what, event.version, event.over):
         client.set_registered_model_tag(name, f"{_HISTORY}{now:%Y%m%dT%H%M%S.%fZ}", json.dumps(asdict(event)))
     if old is not None:
         client.set_registered_model_alias(name, PREVIOUS, old.version)
-    still()
+    ensure_held()
     client.set_registered_model_alias(name, CHAMPION, version)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from glt import settings
-from glt.errors import GltError, first_line
+from glt.errors import GltError, wrap_errors
 
 SCHEME = "s3://"
 _ADDRESS = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]+)(?:/(?P<prefix>.*))?")
@@ -37,21 +37,25 @@ def client() -> Any:
     return boto3.session.Session().client("s3", region_name=settings.region(), config=config)
 
 
-def asked(what: str, question: Callable[[], T]) -> T:
-    """An answer of the store, or a GltError that says why there is none."""
+def call(action: Callable[[], T], description: str) -> T:
+    """The result of a request to the store.
+
+    Args:
+        action: makes the request.
+        description: what was attempted, for the error message.
+
+    Raises:
+        GltError: the request failed.
+    """
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
 
-    try:
-        return question()
-    except (Boto3Error, BotoCoreError, ClientError) as error:
-        raise GltError(
-            f"{what}: {first_line(error)}; check the bucket, AWS_ENDPOINT_URL, "
-            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-        ) from error
+    remedy = "check the bucket, AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    with wrap_errors(description, remedy, Boto3Error, BotoCoreError, ClientError):
+        return action()
 
 
-def refused(error: BaseException) -> bool:
-    """Whether the store said that a condition of the request does not hold, or that there is no such object."""
+def is_precondition_failure(error: BaseException) -> bool:
+    """Whether the store rejected a request because its condition does not hold or the object does not exist."""
     code = getattr(error, "response", {}).get("Error", {}).get("Code")
     return code in {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "404"}

@@ -6,7 +6,6 @@ a step's by the tag ``glt.step`` within its parent. So a step that runs again co
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import tempfile
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from glt import settings
 from glt.errors import GltError, first_line
+from glt.file_lock import file_lock
 from glt.lifecycle import outbox
 from glt.recipe import Recipe, flat
 from glt.reporter import ConsoleReporter
@@ -69,7 +69,7 @@ def connect() -> MlflowClient:
             Path(uri.removeprefix(settings.SQLITE)).parent.mkdir(parents=True, exist_ok=True)
         mlflow.set_tracking_uri(uri)
         client = mlflow.MlflowClient()
-        with outbox.once():
+        with outbox.without_retries():
             client.search_experiments(max_results=1)
     except Exception as error:  # sqlalchemy, requests and MLflow each raise their own
         why = first_line(error)
@@ -150,7 +150,7 @@ class StepRun:
     def recorded(self, name: str) -> set[int]:
         """The steps at which an earlier attempt recorded a metric; none if the store does not say."""
         try:
-            with outbox.once():
+            with outbox.without_retries():
                 return {metric.step for metric in self._client.get_metric_history(self.run_id, name)}
         except Exception:  # sqlalchemy, requests and MLflow each raise their own
             return set()
@@ -257,7 +257,7 @@ def _parent(client: MlflowClient, recipe: Recipe, versions: Versions) -> str:
         if "recipe" not in run.data.tags:
             _describe(client, run.info.run_id, {PIPELINE: key, **_tags(recipe, versions)}, recipe)
         return str(run.info.run_id)
-    with _alone():
+    with _store_lock():
         found = client.get_experiment_by_name(recipe.experiment)
         if found is not None and found.lifecycle_stage != "active":
             raise GltError(
@@ -363,14 +363,13 @@ def _new_experiment(client: MlflowClient, name: str) -> str:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
-    """No other process of this machine is in here with the same SQLite file."""
+def _store_lock() -> Iterator[None]:
+    """Exclude other processes that use the same SQLite file; no lock for a server."""
     uri = settings.store_uri()
     if not uri.startswith(settings.SQLITE):
         yield
         return
-    with Path(f"{uri.removeprefix(settings.SQLITE)}.lock").open("w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with file_lock(Path(f"{uri.removeprefix(settings.SQLITE)}.lock"), "creating a run", patience=None):
         yield
 
 

@@ -68,7 +68,7 @@ def _on_nodes(
     state = training.pretraining_state(data, settings, versions_of(data.info, data_version, code_version)).folder
     assert state is not None
     shared = state.with_name(f"{state.name}-job")
-    with Checkpoint(shared).alone():
+    with Checkpoint(shared).lock():
         if not (shared / "motions").exists():
             artifact.copy(motions, shared / "motions", "motions")
         artifact.write_bytes(shared / "recipe.json", settings.to_json().encode())

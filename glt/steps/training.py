@@ -70,7 +70,7 @@ def pretrain(
         if not world.first:
             pretraining.pretrain(data, settings, world, Silent(), checkpoint, start)
             return {}
-        with checkpoint.alone(), tracking.step(settings, version, "pretrain") as run:
+        with checkpoint.lock(), tracking.step(settings, version, "pretrain") as run:
             run.dataset(settings.data.dataset, version.data, str(motions), "training")
             reporter = _Continued(run, run.recorded("pretrain/loss") if checkpoint.any else set())
             encoder, history = pretraining.pretrain(data, settings, world, reporter, checkpoint, start)
@@ -153,7 +153,7 @@ def finetune(
     torch.set_num_threads(max(1, torch.get_num_threads() // tasks_at_once))
     trial = f"{fraction_key(fraction)}-seed{seed}"
     checkpoint = _checkpoint(f"finetune-{trial}", data, settings, version, encoder=artifact.digest(encoder))
-    with checkpoint.alone(), tracking.step(settings, version, "finetune", trial) as run:
+    with checkpoint.lock(), tracking.step(settings, version, "finetune", trial) as run:
         run.dataset(settings.data.dataset, version.data, str(motions), "training")
         start = load_encoder(encoder)
         result = finetuning.finetune(start, data, settings, fraction, seed, device(accelerator), run, checkpoint)

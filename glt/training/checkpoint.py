@@ -7,14 +7,13 @@ so that it is whole or not there. The last few stand beside each other. Each say
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from torch import Tensor, nn
 
 from glt import artifact
 from glt.errors import GltError, SharedError
+from glt.file_lock import LockedError, file_lock
 from glt.recipe import flat
 from glt.training.weights import write_weights
 
@@ -84,20 +84,19 @@ class Checkpoint:
         return self.folder is not None and self.folder.exists() and bool(self._states())
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """No other process trains with this folder meanwhile.
+    def lock(self) -> Iterator[None]:
+        """Keep other processes from training with this folder.
 
         Raises:
-            GltError: another one does.
+            GltError: another process trains with it.
         """
         if self.folder is None:
             yield
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / _LOCK).open("w", encoding="utf-8") as lock:
+        with ExitStack() as stack:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+                stack.enter_context(file_lock(self.folder / _LOCK, "training"))
+            except LockedError:
                 raise GltError(
                     f"checkpoints {self.folder}: another process trains with them; wait for it, or give another folder"
                 ) from None

@@ -16,7 +16,7 @@ from glt.lifecycle import locks
 HOLDER = """
 import sys, time
 from glt.lifecycle import locks
-with locks.everywhere("model", "promoting") as still:
+with locks.distributed_lock("model", "promoting") as ensure_held:
     print("held", flush=True)
     time.sleep(60)
 """
@@ -37,8 +37,8 @@ def test_one_at_a_time(place: str) -> None:
     inside, most = [0], [0]
 
     def work() -> None:
-        with locks.everywhere("model", "promoting", patience=60) as still:
-            still()
+        with locks.distributed_lock("model", "promoting", patience=60) as ensure_held:
+            ensure_held()
             inside[0] += 1
             most[0] = max(most[0], inside[0])
             time.sleep(0.05)
@@ -53,13 +53,13 @@ def test_one_at_a_time(place: str) -> None:
 
 
 def test_who_waits_too_long_is_told_who_holds_it(place: str) -> None:
-    with locks.everywhere("model", "promoting"):
+    with locks.distributed_lock("model", "promoting"):
         with pytest.raises(GltError, match=r"promoting: .* does that now"):
-            with locks.everywhere("model", "promoting", patience=0):
+            with locks.distributed_lock("model", "promoting", patience=0):
                 pass
-        with locks.everywhere("another", "promoting", patience=0):
+        with locks.distributed_lock("another", "promoting", patience=0):
             pass
-    with locks.everywhere("model", "promoting", patience=0):
+    with locks.distributed_lock("model", "promoting", patience=0):
         pass
 
 
@@ -68,26 +68,26 @@ def test_a_lock_whose_holder_was_killed_is_free_again(place: str, monkeypatch: p
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"
     with pytest.raises(GltError, match="now"):
-        with locks.everywhere("model", "promoting", patience=0):
+        with locks.distributed_lock("model", "promoting", patience=0):
             pass
     holder.kill()
     holder.wait()
     if place == "bucket":
         with pytest.raises(GltError, match="now"):
-            with locks.everywhere("model", "promoting", patience=0):
+            with locks.distributed_lock("model", "promoting", patience=0):
                 pass
         monkeypatch.setattr(locks, "EXPIRY", 1.0)
-    with locks.everywhere("model", "promoting", patience=20) as still:
-        still()
+    with locks.distributed_lock("model", "promoting", patience=20) as ensure_held:
+        ensure_held()
 
 
 def test_an_expired_lock_has_one_heir_and_its_holder_learns_of_it(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GLT_LOCKS", "s3://landing/locks")
     monkeypatch.setattr(locks, "EXPIRY", 1.0)
-    with locks.everywhere("model", "promoting") as slow:
+    with locks.distributed_lock("model", "promoting") as slow:
         time.sleep(2.5)
-        with locks.everywhere("model", "promoting", patience=0) as still:
-            still()
+        with locks.distributed_lock("model", "promoting", patience=0) as ensure_held:
+            ensure_held()
             with pytest.raises(GltError, match="longer than the lock holds"):
                 slow()
     assert bucket.list_objects_v2(Bucket="landing", Prefix="locks").get("KeyCount", 0) == 0
@@ -96,14 +96,14 @@ def test_an_expired_lock_has_one_heir_and_its_holder_learns_of_it(bucket: Any, m
 def test_the_slow_holder_does_not_take_the_heirs_lock_away(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GLT_LOCKS", "s3://landing/locks")
     monkeypatch.setattr(locks, "EXPIRY", 1.0)
-    slow, heir = (locks.everywhere("model", "promoting", patience=0) for _ in range(2))
+    slow, heir = (locks.distributed_lock("model", "promoting", patience=0) for _ in range(2))
     slow.__enter__()
     time.sleep(2.5)
     heir.__enter__()
     monkeypatch.setattr(locks, "EXPIRY", 60.0)
     slow.__exit__(None, None, None)
     with pytest.raises(GltError, match="now"):
-        with locks.everywhere("model", "promoting", patience=0):
+        with locks.distributed_lock("model", "promoting", patience=0):
             pass
     heir.__exit__(None, None, None)
 
@@ -112,5 +112,5 @@ def test_a_bucket_that_cannot_be_had_is_said(bucket: Any, monkeypatch: pytest.Mo
     monkeypatch.setenv("GLT_LOCKS", "s3://landing/locks")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     with pytest.raises(GltError, match=r"lock s3://landing/locks/model: .*AWS_SECRET_ACCESS_KEY"):
-        with locks.everywhere("model", "promoting"):
+        with locks.distributed_lock("model", "promoting"):
             pass

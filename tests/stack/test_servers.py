@@ -100,8 +100,8 @@ def test_keys_of_the_object_store_open_what_they_are_for(stack: Stack, holder: s
 
 
 def test_a_pods_keys_are_enough_for_the_lock_of_the_registry(stack: Stack) -> None:
-    with locks.everywhere("of-a-test", "the first"), pytest.raises(GltError, match="the second"):
-        with locks.everywhere("of-a-test", "the second", patience=1):
+    with locks.distributed_lock("of-a-test", "the first"), pytest.raises(GltError, match="the second"):
+        with locks.distributed_lock("of-a-test", "the second", patience=1):
             pass
-    with locks.everywhere("of-a-test", "the third", patience=0):
+    with locks.distributed_lock("of-a-test", "the third", patience=0):
         pass

@@ -160,7 +160,7 @@ def test_no_folder_keeps_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     checkpoint = Checkpoint(None, every=0)
     assert not checkpoint.due
-    with checkpoint.alone():
+    with checkpoint.lock():
         checkpoint.save(Progress(), *trained(1))
         checkpoint.drop()
     assert not list(tmp_path.iterdir())
@@ -200,17 +200,17 @@ def test_a_volume_that_cannot_be_written_is_said_and_the_states_before_stay(tmp_
 def test_two_trainings_do_not_share_a_folder(tmp_path: Path) -> None:
     folder = tmp_path / "states"
     code = f"from glt.training.checkpoint import Checkpoint; from pathlib import Path\n\
-with Checkpoint(Path({str(folder)!r})).alone(): print('mine', flush=True); input()"
+with Checkpoint(Path({str(folder)!r})).lock(): print('mine', flush=True); input()"
     other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert other.stdout is not None
     assert other.stdout.readline() == "mine\n"
     with pytest.raises(GltError, match="another process trains with them"):
-        with Checkpoint(folder).alone():
+        with Checkpoint(folder).lock():
             pass
     other.kill()
     other.wait()
     checkpoint = Checkpoint(folder)
-    with checkpoint.alone():
+    with checkpoint.lock():
         checkpoint.drop()
     assert not folder.exists()
 
