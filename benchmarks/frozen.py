@@ -12,7 +12,7 @@ from benchmarks import baseline
 from benchmarks.clips import Clip, Recordings, pack
 from benchmarks.sides import Problem
 from glt.model import GLTransformer
-from glt.training.classifier import Classifier
+from glt.training.classifier import ActionClassifier
 
 
 class Ours:
@@ -20,7 +20,7 @@ class Ours:
 
     def __init__(self, problem: Problem, classes: int) -> None:
         encoder = GLTransformer(problem.model, problem.recordings.persons, problem.recordings.joints)
-        self.model = Classifier(encoder, [str(n) for n in range(classes)], "head", ["mean"]).eval()
+        self.model = ActionClassifier(encoder, [str(n) for n in range(classes)], "head", ["mean"]).eval()
         self.width = encoder.width
 
     @torch.no_grad()

@@ -66,7 +66,7 @@ def main() -> None:
         if part == "grown":  # the new recordings arrive
             for file in later.iterdir():
                 file.rename(source / f"later_{file.name}")
-        result[part] = _apart(given.folder, part)
+        result[part] = _run_in_process(given.folder, part)
         print(part, json.dumps(result[part]), flush=True)
     result["one_percent_costs"] = round(result["grown"]["seconds"] / result["ingest"]["seconds"], 4)
     result |= {"commit": commit(), "hardware": hardware(os.cpu_count() or 1)}
@@ -75,7 +75,7 @@ def main() -> None:
         shutil.rmtree(given.folder)
 
 
-def _apart(folder: Path, part: str) -> dict[str, Any]:
+def _run_in_process(folder: Path, part: str) -> dict[str, Any]:
     """A part in a process of its own; the memory is that of all its processes together, shared pages once."""
     command = [sys.executable, "-m", "benchmarks.scale", "--clips", "0", "--folder", str(folder), "--part", part]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)

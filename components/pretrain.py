@@ -24,7 +24,7 @@ def pretrain(
     from glt.steps import launch
 
     found = run_step(
-        launch.pretrain,
+        launch.launch_pretraining,
         Path(motions.path),
         recipe,
         Path(encoder.path),

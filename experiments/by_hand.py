@@ -18,14 +18,14 @@ from glt.motion.packed import resample
 from glt.training.classifier import accuracy
 from glt.training.probe import validation_folds
 
-Numbers = NDArray[np.int64]
-Features = Callable[[Motions, Numbers], NDArray[np.float32]]
+ClipIds = NDArray[np.int64]
+Features = Callable[[Motions, ClipIds], NDArray[np.float32]]
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
 
 def scores(motions: Motions, features: Features) -> dict[str, float]:
     """top1 and top1_clean on the test clips, and val_top1."""
-    train, test = motions.numbers("train", labelled=True), motions.numbers("test", labelled=True)
+    train, test = motions.clip_ids("train", labelled=True), motions.clip_ids("test", labelled=True)
     x, y = features(motions, train), motions.labels(train)
     folds = validation_folds(motions, train)
     right = {}
@@ -41,19 +41,19 @@ def scores(motions: Motions, features: Features) -> dict[str, float]:
 def raw(frames: int) -> Features:
     """Positions and their displacements over one frame, of clips resampled to `frames` frames."""
 
-    def features(motions: Motions, numbers: Numbers) -> NDArray[np.float32]:
-        batch = resample(motions.batch(numbers), (frames,) * len(numbers))
-        positions = batch.tokens.numpy().reshape(len(numbers), frames, -1)
+    def features(motions: Motions, clip_ids: ClipIds) -> NDArray[np.float32]:
+        batch = resample(motions.batch(clip_ids), (frames,) * len(clip_ids))
+        positions = batch.tokens.numpy().reshape(len(clip_ids), frames, -1)
         moved = np.diff(positions, axis=1)
-        return np.concatenate([positions.reshape(len(numbers), -1), moved.reshape(len(numbers), -1)], axis=1)
+        return np.concatenate([positions.reshape(len(clip_ids), -1), moved.reshape(len(clip_ids), -1)], axis=1)
 
     return features
 
 
-def pooled(motions: Motions, numbers: Numbers) -> NDArray[np.float32]:
+def pooled(motions: Motions, clip_ids: ClipIds) -> NDArray[np.float32]:
     """Mean, maximum and deviation over a clip of positions and of displacements over 1 and 5 frames."""
     rows = []
-    for number in numbers:
+    for number in clip_ids:
         positions = motions.batch(np.array([number])).tokens.numpy().reshape(-1, motions.persons * motions.joints * 3)
         moved = [positions[step:] - positions[:-step] if len(positions) > step else 0 * positions for step in (1, 5)]
         rows.append(

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glt import small_attention
-from glt.motion.packed import places
+from glt.motion.packed import frame_indices
 from glt.recipe import ModelConfig
 
 DIRECTIONS = 27  # C_delta: (-, no movement, +) on each of three axes
@@ -49,7 +49,7 @@ class Frames:
     @staticmethod
     def of(lengths: Sequence[int], tokens: Tensor | None, device: torch.device) -> Frames:
         """From clip lengths in ascending order and the token mask."""
-        clip, time = places(lengths, device)
+        clip, time = frame_indices(lengths, device)
         groups = tuple((clips, length) for length, clips in sorted(Counter(lengths).items()))
         return Frames(len(lengths), clip, time, groups, tokens)
 

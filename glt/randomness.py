@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 
-class Purpose(IntEnum):
-    """What is drawn; no two purposes share a stream."""
+class RandomStream(IntEnum):
+    """What is drawn; no two streams share a stream."""
 
     AUGMENT = 1
     ORDER = 2
@@ -18,9 +18,9 @@ class Purpose(IntEnum):
     DROPOUT = 5
 
 
-def generator(purpose: Purpose, seed: int, epoch: int = 0, number: int = 0) -> np.random.Generator:
-    """The stream of a purpose, seed (below 2^32), epoch (below 2^32) and number (of a clip, a class; below 2^56)."""
-    return np.random.Generator(np.random.Philox(key=[(seed << 32) + epoch, (int(purpose) << 56) + number]))
+def generator(stream: RandomStream, seed: int, epoch: int = 0, number: int = 0) -> np.random.Generator:
+    """The stream of a stream, seed (below 2^32), epoch (below 2^32) and number (of a clip, a class; below 2^56)."""
+    return np.random.Generator(np.random.Philox(key=[(seed << 32) + epoch, (int(stream) << 56) + number]))
 
 
 def seed_dropout(seed: int, epoch: int, step: int, rank: int = 0) -> None:
@@ -32,22 +32,22 @@ def seed_dropout(seed: int, epoch: int, step: int, rank: int = 0) -> None:
         step: within the epoch, from 0, below 2^40.
         rank: of the process, below 2^16; each drops other units of its own clips.
     """
-    stream = generator(Purpose.DROPOUT, seed, epoch, (step << 16) + rank)
+    stream = generator(RandomStream.DROPOUT, seed, epoch, (step << 16) + rank)
     torch.manual_seed(int(stream.integers(2**63)))
 
 
-def uniform(purpose: Purpose, seed: int, epoch: int, *places: Tensor) -> Tensor:
+def uniform(stream: RandomStream, seed: int, epoch: int, *places: Tensor) -> Tensor:
     """Float32 numbers in [0, 1), one for each place, on the places' device.
 
     Args:
-        purpose: what they are for.
+        stream: what they are for.
         seed: below 2^32.
         epoch: below 2^32.
         places: int64, broadcast against each other; what a number belongs to: its clip, its frame, ...
 
     SplitMix64's mixing (Steele, Lea and Flood, 2014) over a counter: a whole batch in a few tensor operations.
     """
-    bits = torch.tensor(generator(purpose, seed, epoch).integers(-(2**63), 2**63), device=places[0].device)
+    bits = torch.tensor(generator(stream, seed, epoch).integers(-(2**63), 2**63), device=places[0].device)
     for place in places:
         bits = _mix((bits + _GOLDEN) ^ (place * _ODD))
     return ((bits >> 40) & 0xFFFFFF).float() * 2.0**-24

@@ -7,23 +7,23 @@ import pytest
 import torch
 from scipy import stats
 
-from glt.randomness import Purpose, uniform
+from glt.randomness import RandomStream, uniform
 
 ROWS, COLUMNS = torch.arange(400)[:, None], torch.arange(500)
 
 
-def numbers(seed: int = 0, epoch: int = 0, purpose: Purpose = Purpose.MASK) -> np.ndarray:
-    return uniform(purpose, seed, epoch, ROWS, COLUMNS).numpy()
+def numbers(seed: int = 0, epoch: int = 0, stream: RandomStream = RandomStream.MASK) -> np.ndarray:
+    return uniform(stream, seed, epoch, ROWS, COLUMNS).numpy()
 
 
 def test_a_number_belongs_to_its_place_alone() -> None:
-    some = uniform(Purpose.MASK, 5, 7, torch.tensor([[31], [2]]), torch.tensor([4, 0, 99]))
+    some = uniform(RandomStream.MASK, 5, 7, torch.tensor([[31], [2]]), torch.tensor([4, 0, 99]))
     expected = numbers(5, 7)[[31, 2]][:, [4, 0, 99]]
     np.testing.assert_array_equal(some.numpy(), expected)
 
 
 def test_seed_epoch_purpose_and_place_each_change_it() -> None:
-    draws = [numbers(), numbers(seed=1), numbers(epoch=1), numbers(purpose=Purpose.AUGMENT)]
+    draws = [numbers(), numbers(seed=1), numbers(epoch=1), numbers(stream=RandomStream.AUGMENT)]
     for i, a in enumerate(draws):
         assert len(np.unique(a)) > 0.99 * a.size
         for b in draws[:i]:

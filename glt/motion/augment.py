@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from glt.motion.packed import Packed, crop, resample
-from glt.randomness import Purpose, uniform
+from glt.randomness import RandomStream, uniform
 from glt.recipe import AugmentConfig, ModelConfig
 
 Floats = NDArray[np.float64]
@@ -51,8 +51,8 @@ class Draws:
 
 def draw(config: AugmentConfig, seed: int, epoch: int, clips: Sequence[int]) -> Draws:
     """The random numbers of `clips` (their numbers in the data set) at `epoch`."""
-    numbers = torch.tensor(clips)
-    drawn = uniform(Purpose.AUGMENT, seed, epoch, numbers[:, None], torch.arange(13)).double().numpy()  # B, 13
+    clip_ids = torch.tensor(clips)
+    drawn = uniform(RandomStream.AUGMENT, seed, epoch, clip_ids[:, None], torch.arange(13)).double().numpy()  # B, 13
     signed = 2 * drawn - 1
     shear = np.tile(np.eye(3), (len(drawn), 1, 1))
     shear[:, ~np.eye(3, dtype=bool)] = config.shear * signed[:, 2:8]
@@ -67,7 +67,7 @@ def draw(config: AugmentConfig, seed: int, epoch: int, clips: Sequence[int]) -> 
         start=drawn[:, 8],
         seed=seed,
         epoch=epoch,
-        clips=numbers,
+        clips=clip_ids,
     )
 
 
@@ -116,10 +116,10 @@ def mask_tokens(batch: Packed, share: float, draws: Draws) -> Packed:
     if share == 0:
         return batch
     device = batch.tokens.device
-    clip, time = batch.places()
+    clip, time = batch.frame_indices()
     token = torch.arange(batch.tokens.shape[1] * batch.tokens.shape[2], device=device)
     frame = draws.clips.to(device)[clip] * 2**32 + time  # S
-    drawn = uniform(Purpose.MASK, draws.seed, draws.epoch, frame[:, None], token)  # S, J
+    drawn = uniform(RandomStream.MASK, draws.seed, draws.epoch, frame[:, None], token)  # S, J
     return replace(batch, tokens=batch.tokens * (drawn >= share).view(*batch.tokens.shape[:3], 1))
 
 

@@ -226,7 +226,7 @@ class Motions:
         order = [joint for joint in range(len(joints)) if joint != self.skeleton.centre]
         return (*range(self.global_tokens), *(self.global_tokens + order.index(joints[joint]) for joint in order))
 
-    def numbers(self, split: str, *, labelled: bool = False) -> NDArray[np.int64]:
+    def clip_ids(self, split: str, *, labelled: bool = False) -> NDArray[np.int64]:
         """Row numbers of the clips of a split (``train``, ``test`` or ``unused``), of the labelled ones if asked.
 
         Raises:
@@ -235,20 +235,20 @@ class Motions:
         chosen = self.index["split"] == split
         if labelled:
             chosen &= self.index["label"].notna()
-        numbers = np.flatnonzero(chosen.to_numpy())
-        if not len(numbers):
+        clip_ids = np.flatnonzero(chosen.to_numpy())
+        if not len(clip_ids):
             which = "labelled clip" if labelled else "clip"
             raise GltError(f"{self.path}: no {which} in the {split} split; add some, or change the protocol")
-        return numbers
+        return clip_ids
 
-    def labels(self, numbers: NDArray[np.int64]) -> NDArray[np.str_]:
+    def labels(self, clip_ids: NDArray[np.int64]) -> NDArray[np.str_]:
         """Class names of labelled clips."""
-        return self.index["label"].to_numpy()[numbers].astype(str)
+        return self.index["label"].to_numpy()[clip_ids].astype(str)
 
-    def batch(self, numbers: NDArray[np.int64]) -> Packed:
+    def batch(self, clip_ids: NDArray[np.int64]) -> Packed:
         """The clips with these row numbers, at their natural length."""
-        rows = [slice(o, o + n) for o, n in self._spans[numbers]]
+        rows = [slice(o, o + n) for o, n in self._spans[clip_ids]]
         tokens = np.concatenate([self._tokens.read(r.start, r.stop) for r in rows])
         present = np.concatenate([self._present[r] for r in rows])
-        lengths = tuple(int(n) for n in self._spans[numbers, 1])
+        lengths = tuple(int(n) for n in self._spans[clip_ids, 1])
         return Packed(torch.from_numpy(tokens), torch.from_numpy(present), lengths, self.global_tokens)

@@ -84,7 +84,7 @@ class Targets:
 
 def displacement(batch: Packed, interval: int, edge: str = "zero") -> tuple[Tensor, Tensor]:
     """Displacements [S, P, K, 3] over `interval` frames, and where both frames show the person, [S, P]."""
-    _, time = batch.places()
+    _, time = batch.frame_indices()
     moved = _moved(batch.tokens.movedim(0, -1), time, (interval,), edge)[0]
     return moved.movedim(-1, 0), batch.present & batch.present[_earlier(time, interval, edge)]
 
@@ -115,7 +115,7 @@ def targets(batch: Packed, bins: Bins) -> Targets:
     kinds = [0] * global_tokens + [1] * (batch.tokens.shape[2] - global_tokens)
     zone = torch.from_numpy(bins.dead_zone[:, kinds]).to(device)[:, None, None, :, None]  # I, 1, 1, K, 1
     bounds = torch.from_numpy(bins.edges[:, kinds]).to(device)[:, None, :, None]  # I, 1, K, 1, n
-    _, time = batch.places()
+    _, time = batch.frame_indices()
     axes = batch.tokens.permute(3, 1, 2, 0).contiguous()  # 3, P, K, S: frames last, so that all runs along long rows
     moved = _moved(axes, time, bins.intervals, bins.edge)  # I, 3, P, K, S
     sign = (moved > zone).view(torch.int8) - (moved < -zone).view(torch.int8)
@@ -199,7 +199,7 @@ def _some(parts: Callable[[], Iterable[Packed]], interval: int, edge: str) -> li
 
 def _counted(batch: Packed, interval: int, edge: str) -> Tensor:
     """Where a displacement is the person's own, [S, P]: both frames show the person, and neither is made up."""
-    _, time = batch.places()
+    _, time = batch.frame_indices()
     return batch.present & batch.present[_earlier(time, interval, edge)] & (time >= interval)[:, None]
 
 

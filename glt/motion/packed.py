@@ -30,18 +30,18 @@ class Packed:
 
     def clip(self) -> Tensor:
         """Clip of each frame, [S]."""
-        return self.places()[0]
+        return self.frame_indices()[0]
 
-    def places(self) -> tuple[Tensor, Tensor]:
+    def frame_indices(self) -> tuple[Tensor, Tensor]:
         """Clip of each frame and its place in that clip, [S] each."""
-        return places(self.lengths, self.tokens.device)
+        return frame_indices(self.lengths, self.tokens.device)
 
     def to(self, device: torch.device) -> Packed:
         """The same batch on `device`."""
         return replace(self, tokens=self.tokens.to(device), present=self.present.to(device))
 
 
-def places(lengths: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
+def frame_indices(lengths: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
     """Clip of each packed frame and its place in that clip, int64 [S] each."""
     counts = torch.tensor(lengths, device=device)
     total = sum(lengths)
@@ -57,7 +57,7 @@ def resample(batch: Packed, lengths: tuple[int, ...]) -> Packed:
     if lengths == batch.lengths:
         return batch
     device = batch.tokens.device
-    clip, time = places(lengths, device)
+    clip, time = frame_indices(lengths, device)
     old, new = batch.counts, torch.tensor(lengths, device=device)
     last = (old - 1)[clip]
     place = ((time + 0.5) * (old / new)[clip] - 0.5).clamp(min=0).minimum(last)
@@ -77,7 +77,7 @@ def crop(batch: Packed, starts: Sequence[int], lengths: tuple[int, ...]) -> Pack
     """Of every clip the `lengths` frames from `starts` on; global translation still counts from the clip's start."""
     if lengths == batch.lengths:
         return batch
-    clip, time = places(lengths, batch.tokens.device)
+    clip, time = frame_indices(lengths, batch.tokens.device)
     counts = batch.counts
     offset = counts.cumsum(0) - counts + torch.tensor(starts, device=counts.device)
     rows = offset[clip] + time

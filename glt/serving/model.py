@@ -24,7 +24,7 @@ from glt.training import classifier
 _TIMED = 9  # predictions of each model, after one that warms it up
 
 
-class Classifier:
+class Predictor:
     """A classifier artifact, ready to predict.
 
     Attributes:
@@ -100,7 +100,7 @@ class Classifier:
         return motion_tokens(clip, present, self.skeleton, self._motion), present
 
 
-def latency(models: Sequence[Classifier]) -> tuple[float, ...]:
+def latency(models: Sequence[Predictor]) -> tuple[float, ...]:
     """Milliseconds that the longest clip takes each model on one thread: the median of a few, measured in turns."""
     clips = [np.random.default_rng(0).normal(size=model.longest) for model in models]
     took: list[list[float]] = [[] for _ in models]

@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 
 from glt.errors import GltError
-from glt.serving.model import Classifier
+from glt.serving.model import Predictor
 
 
-class ClassifierModel:
+class PyfuncPredictor:
     """Answers for clips, the way MLflow asks."""
 
     def __init__(self, path: Path) -> None:
         """Open the classifier at `path`; one that is not whole is a GltError."""
-        self._classifier = Classifier(path)
+        self._predictor = Predictor(path)
 
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Label and confidence of each clip.
@@ -41,8 +41,8 @@ class ClassifierModel:
                 raise GltError(
                     f"predict: clip {number} is ragged or holds something other than numbers ({error})"
                 ) from error
-        return self._classifier.predict(clips)[["label", "confidence"]]
+        return self._predictor.predict(clips)[["label", "confidence"]]
 
 
-def _load_pyfunc(path: str) -> ClassifierModel:
-    return ClassifierModel(Path(path))
+def _load_pyfunc(path: str) -> PyfuncPredictor:
+    return PyfuncPredictor(Path(path))

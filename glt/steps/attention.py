@@ -51,8 +51,8 @@ def attention(
     data = Motions(motions)
     folders = {_name(encoder, against): encoder} | ({_name(against, encoder): against} if against else {})
     models = {name: _load(folder, data) for name, folder in folders.items()}
-    numbers = data.numbers("test")
-    chosen = numbers[np.unique(np.linspace(0, len(numbers) - 1, min(clips, len(numbers))).round().astype(int))]
+    clip_ids = data.clip_ids("test")
+    chosen = clip_ids[np.unique(np.linspace(0, len(clip_ids) - 1, min(clips, len(clip_ids))).round().astype(int))]
     where = device(accelerator)
     averages = {}
     for name, model in models.items():

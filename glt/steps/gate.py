@@ -14,7 +14,7 @@ from glt.lifecycle.gate import Evidence, Verdict, decide, in_service
 from glt.motion.disentangle import Motions, write_motions
 from glt.recipe import Recipe, load, parse
 from glt.reporter import Reporter
-from glt.serving.model import Classifier, latency
+from glt.serving.model import Predictor, latency
 from glt.steps import data
 from glt.steps.provenance import versions_of
 from glt.training.batches import device
@@ -69,7 +69,7 @@ def gate(
                 reference=both["reference"].tolist(),
                 against=f"champion v{champion.version}" if champion else "untrained encoder",
                 version=champion.version if champion else "",
-                latency=latency([Classifier(folder) for folder in folders]),
+                latency=latency([Predictor(folder) for folder in folders]),
                 findings=data.found_in(settings, version.data),
                 comparisons=registry.comparisons(settings.model_name, version.data),
                 kept=f"runs:/{run.run_id}/{EVIDENCE}",

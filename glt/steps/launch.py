@@ -30,7 +30,7 @@ from glt.training.checkpoint import Checkpoint
 SHARED = (HOME, RUN_ID, TRACKING_URI, TRACKING_RUN_ID)
 
 
-def pretrain(
+def launch_pretraining(
     motions: Path, recipe: str, out: Path, accelerator: str, data_version: str, code_version: str, nodes: int = 1
 ) -> dict[str, float]:
     """`glt.steps.training.pretrain` on all GPUs that this machine shows, or on `nodes` such; the rest as there.

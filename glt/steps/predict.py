@@ -13,7 +13,7 @@ from glt.errors import GltError
 from glt.lifecycle import registry, versions
 from glt.recipe import changed, parse
 from glt.reporter import Silent
-from glt.serving.model import Classifier
+from glt.serving.model import Predictor
 
 
 def predict(recordings: str, model: str = "") -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -30,18 +30,18 @@ def predict(recordings: str, model: str = "") -> tuple[pd.DataFrame, pd.DataFram
         GltError: no such model or recordings, or recordings of another layout.
     """
     version = registry.find(model or registry.only())
-    classifier = Classifier(version.folder())
-    trained = parse(classifier.recipe, f"of {version.name}/{version.version}")
+    predictor = Predictor(version.folder())
+    trained = parse(predictor.recipe, f"of {version.name}/{version.version}")
     reading = changed(trained, {"data": {"max_rejects": 1, "missing_list": False}}, trained.name)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         ingest(versions.fetch(recordings, folder), reading, folder / "clips", {}, Silent(), folder / "segments")
         store = ClipStore(folder / "clips")
-        if store.skeleton.joints != classifier.skeleton.joints:
+        if store.skeleton.joints != predictor.skeleton.joints:
             raise GltError(
                 f"recordings {recordings}: layout {store.skeleton.name}, but {version.name}/{version.version} knows "
-                f"{classifier.skeleton.name}; give recordings of that layout"
+                f"{predictor.skeleton.name}; give recordings of that layout"
             )
-        answers = classifier.predict([store.clip(number)[0] for number in range(len(store.index))])
+        answers = predictor.predict([store.clip(number)[0] for number in range(len(store.index))])
         answers.insert(0, "clip", store.index["name"].to_numpy())
         return answers[["clip", "label", "confidence"]], store.rejected[["source", "check", "reason"]]

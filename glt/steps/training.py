@@ -68,12 +68,12 @@ def pretrain(
         start = load_classifier(registry.find(settings.pretrain.start).folder())[0].encoder
     with world_of(accelerator) as world:
         if not world.first:
-            pretraining.pretrain(data, settings, world, Silent(), checkpoint, start)
+            pretraining.train_encoder(data, settings, world, Silent(), checkpoint, start)
             return {}
         with checkpoint.lock(), tracking.step(settings, version, "pretrain") as run:
             run.dataset(settings.data.dataset, version.data, str(motions), "training")
             reporter = _Continued(run, run.recorded("pretrain/loss") if checkpoint.any else set())
-            encoder, history = pretraining.pretrain(data, settings, world, reporter, checkpoint, start)
+            encoder, history = pretraining.train_encoder(data, settings, world, reporter, checkpoint, start)
             save_encoder(encoder.cpu(), history, out, provenance(version, settings, run.run_id))
             checkpoint.drop()
             run.figure(figures.curves(history), "curves.png")

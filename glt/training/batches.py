@@ -13,21 +13,21 @@ from glt.errors import GltError
 from glt.motion.augment import augment, draw, fit, mask_tokens
 from glt.motion.disentangle import Motions
 from glt.motion.packed import Packed
-from glt.randomness import Purpose, generator
+from glt.randomness import RandomStream, generator
 from glt.recipe import AugmentConfig, ModelConfig
 
-Numbers = NDArray[np.int64]
+ClipIds = NDArray[np.int64]
 
 
-def shuffled(numbers: Numbers, seed: int, epoch: int, batch: int) -> list[Numbers]:
+def shuffled(clip_ids: ClipIds, seed: int, epoch: int, batch: int) -> list[ClipIds]:
     """The clips in a new order, in batches whose sizes differ by at most one clip and none above `batch`."""
-    order = generator(Purpose.ORDER, seed, epoch).permutation(numbers)
+    order = generator(RandomStream.ORDER, seed, epoch).permutation(clip_ids)
     return np.array_split(order, math.ceil(len(order) / batch))
 
 
 def training_batch(
     motions: Motions,
-    numbers: Numbers,
+    clip_ids: ClipIds,
     config: AugmentConfig,
     seed: int,
     epoch: int,
@@ -35,18 +35,18 @@ def training_batch(
     device: torch.device,
 ) -> tuple[Packed, Packed]:
     """An augmented batch twice: as it is, and with the tokens masked that `config` asks for."""
-    draws = draw(config, seed, epoch, numbers.tolist())
-    batch = motions.batch(numbers).to(device)
+    draws = draw(config, seed, epoch, clip_ids.tolist())
+    batch = motions.batch(clip_ids).to(device)
     whole = augment(batch, config, draws, model, motions.skeleton.up, motions.mirror)
     return whole, mask_tokens(whole, config.mask, draws)
 
 
 def evaluation_batches(
-    motions: Motions, numbers: Numbers, model: ModelConfig, device: torch.device, batch: int = 64
+    motions: Motions, clip_ids: ClipIds, model: ModelConfig, device: torch.device, batch: int = 64
 ) -> Iterator[Packed]:
     """The clips in the order given, unchanged but for what the model's T_max asks."""
-    for start in range(0, len(numbers), batch):
-        yield fit(motions.batch(numbers[start : start + batch]).to(device), model)
+    for start in range(0, len(clip_ids), batch):
+        yield fit(motions.batch(clip_ids[start : start + batch]).to(device), model)
 
 
 def device(accelerator: str) -> torch.device:

@@ -45,7 +45,7 @@ class Progress:
         steps: steps done in all; names the checkpoint.
         history: what is kept of each epoch done; JSON values.
         sums: what the epoch that runs has summed up so far.
-        numbers: the same, of what is no tensor.
+        scalars: the same, of what is no tensor.
     """
 
     epoch: int = 0
@@ -53,7 +53,7 @@ class Progress:
     steps: int = 0
     history: list[Any] = field(default_factory=list)
     sums: dict[str, Tensor] = field(default_factory=dict)
-    numbers: dict[str, float] = field(default_factory=dict)
+    scalars: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -124,7 +124,7 @@ class Checkpoint:
             tensors |= {f"optimizer.{number}.{name}": torch.as_tensor(value) for name, value in state.items()}
         tensors |= {f"sums.{name}": value for name, value in progress.sums.items()}
         info = {"identity": self.identity, "epoch": progress.epoch, "step": progress.step, "steps": progress.steps}
-        state = {"groups": optimized["param_groups"], "history": progress.history, "numbers": progress.numbers}
+        state = {"groups": optimized["param_groups"], "history": progress.history, "numbers": progress.scalars}
         try:
             with artifact.create(self.folder / f"{_NAME}{progress.steps:0{_DIGITS}d}", KIND, info) as draft:
                 write_weights(draft / "state.safetensors", tensors)

@@ -18,16 +18,16 @@ from glt import artifact
 from glt.errors import GltError
 from glt.model import GLTransformer
 from glt.motion.disentangle import Motions
-from glt.motion.packed import Packed, places
+from glt.motion.packed import Packed, frame_indices
 from glt.recipe import Pool, Recipe
-from glt.training.batches import Numbers, evaluation_batches
+from glt.training.batches import ClipIds, evaluation_batches
 from glt.training.encoder import encoder_config, encoder_from
 from glt.training.weights import write_weights
 
 Features = Literal["head", "blocks"]
 
 
-class Classifier(nn.Module):
+class ActionClassifier(nn.Module):
     """Frames -> encoder -> statistics over the frames of a clip -> standardise -> linear layer.
 
     Args:
@@ -103,7 +103,7 @@ def _in_parts(batch: Packed, parts: int) -> tuple[Tensor, Tensor]:
     length, number = batch.counts[:, None], torch.arange(parts, device=batch.tokens.device)
     first = number * length // parts  # B, parts
     last = -(-(number + 1) * length // parts)
-    part, place = places((last - first).flatten().tolist(), batch.tokens.device)
+    part, place = frame_indices((last - first).flatten().tolist(), batch.tokens.device)
     start = (batch.counts.cumsum(0) - batch.counts)[:, None] + first
     return start.flatten()[part] + place, part
 
@@ -114,26 +114,26 @@ def training_classes(motions: Motions) -> list[str]:
     Raises:
         GltError: there is one class only, or none.
     """
-    classes: list[str] = np.unique(motions.labels(motions.numbers("train", labelled=True))).tolist()
+    classes: list[str] = np.unique(motions.labels(motions.clip_ids("train", labelled=True))).tolist()
     if len(classes) < 2:
         raise GltError(f"{motions.path}: every labelled training clip is {classes[0]!r}; add clips of a second class")
     return classes
 
 
 @torch.no_grad()
-def predict(model: Classifier, motions: Motions, numbers: Numbers, device: torch.device) -> pd.DataFrame:
+def predict(model: ActionClassifier, motions: Motions, clip_ids: ClipIds, device: torch.device) -> pd.DataFrame:
     """A row a clip: name, label, predicted, clean, persons, confidence, and a column p_<class> for each class."""
     model.eval()
-    batches = evaluation_batches(motions, numbers, model.encoder.config, device)
+    batches = evaluation_batches(motions, clip_ids, model.encoder.config, device)
     logits = torch.cat([model(batch).cpu() for batch in batches])
-    return predictions(motions, numbers, logits.softmax(1).numpy(), model.classes)
+    return predictions(motions, clip_ids, logits.softmax(1).numpy(), model.classes)
 
 
 def predictions(
-    motions: Motions, numbers: Numbers, probability: NDArray[np.float32], classes: Sequence[str]
+    motions: Motions, clip_ids: ClipIds, probability: NDArray[np.float32], classes: Sequence[str]
 ) -> pd.DataFrame:
     """The table of `predict`, from class probabilities [n, classes]."""
-    table = motions.index.iloc[numbers][["name", "label", "clean", "persons"]].reset_index(drop=True)
+    table = motions.index.iloc[clip_ids][["name", "label", "clean", "persons"]].reset_index(drop=True)
     answer = answers(probability, classes)
     table.insert(2, "predicted", answer.pop("label"))
     return pd.concat([table, answer], axis=1)
@@ -166,7 +166,7 @@ FILES = frozenset(
 
 
 def save_classifier(
-    model: Classifier,
+    model: ActionClassifier,
     motions: Motions,
     recipe: Recipe,
     tables: Mapping[str, pd.DataFrame],
@@ -191,7 +191,7 @@ def save_classifier(
             table.to_parquet(folder / f"{name}.parquet", index=False)
 
 
-def load_classifier(path: Path) -> tuple[Classifier, dict[str, Any]]:
+def load_classifier(path: Path) -> tuple[ActionClassifier, dict[str, Any]]:
     """The classifier of such an artifact, verified, and its config: tensors and JSON, nothing that could run.
 
     Raises:
@@ -204,6 +204,6 @@ def load_classifier(path: Path) -> tuple[Classifier, dict[str, Any]]:
         config["encoder"],
         {name.removeprefix("encoder."): value for name, value in weights.items() if name.startswith("encoder.")},
     )
-    model = Classifier(encoder, config["classes"], **config["features"])
+    model = ActionClassifier(encoder, config["classes"], **config["features"])
     model.load_state_dict(weights)
     return model.eval(), config

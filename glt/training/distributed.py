@@ -124,7 +124,7 @@ def partition(weights: Sequence[int], parts: int) -> list[list[int]]:
         parts: how many; one is empty only if there are fewer things than parts.
 
     Returns:
-        The things' numbers by part, ascending.
+        The things' indices by part, ascending.
     """
     shares: list[list[int]] = [[] for _ in range(parts)]
     loads = [0] * parts

@@ -18,9 +18,9 @@ from glt.randomness import seed_dropout
 from glt.recipe import Recipe
 from glt.reporter import Reporter
 from glt.training import probe
-from glt.training.batches import Numbers, shuffled, training_batch
+from glt.training.batches import ClipIds, shuffled, training_batch
 from glt.training.checkpoint import Checkpoint
-from glt.training.classifier import Classifier, accuracy, predict, training_classes
+from glt.training.classifier import ActionClassifier, accuracy, predict, training_classes
 from glt.training.interruption import told_to_end
 
 
@@ -28,19 +28,19 @@ from glt.training.interruption import told_to_end
 class Finetuned:
     """The trained model, its predictions of the labelled test clips, its metrics, and the clips whose labels it saw."""
 
-    model: Classifier
+    model: ActionClassifier
     predictions: pd.DataFrame
     metrics: dict[str, float]
-    labelled: Numbers
+    labelled: ClipIds
 
 
-def draw_labelled(motions: Motions, fraction: float, seed: int) -> Numbers:
+def draw_labelled(motions: Motions, fraction: float, seed: int) -> ClipIds:
     """Row numbers of the training clips whose labels are used (`glt.data.labelled_fractions`).
 
     Raises:
         GltError: no labelled clip in the train split.
     """
-    motions.numbers("train", labelled=True)
+    motions.clip_ids("train", labelled=True)
     stored = labelled_fractions.read_list(motions.path, motions.index, fraction, seed)
     return labelled_fractions.draw(motions.index, fraction, seed) if stored is None else stored
 
@@ -62,10 +62,10 @@ def finetune(
         Interrupted: SIGTERM came; the state is saved.
     """
     config = recipe.finetune
-    labelled, test = draw_labelled(motions, fraction, seed), motions.numbers("test", labelled=True)
+    labelled, test = draw_labelled(motions, fraction, seed), motions.clip_ids("test", labelled=True)
     classes = training_classes(motions)
     torch.manual_seed(seed)
-    model = Classifier(encoder, classes, config.features, config.pool, config.parts).to(device)
+    model = ActionClassifier(encoder, classes, config.features, config.pool, config.parts).to(device)
     optimizer = torch.optim.AdamW(
         [
             {"params": model.encoder.parameters(), "peak": config.encoder_lr},
@@ -99,14 +99,14 @@ def finetune(
                     )
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
-                here.numbers = {"loss": here.numbers.get("loss", 0.0) + value * len(chosen)}
+                here.scalars = {"loss": here.scalars.get("loss", 0.0) + value * len(chosen)}
                 here.step, here.steps = here.step + 1, here.steps + 1
                 if ending.is_set() or checkpoint.due:
                     checkpoint.save(here, model, optimizer)
                 if ending.is_set():
                     raise Interrupted(f"fine-tuning was told to end (SIGTERM) at epoch {epoch + 1}, step {here.step}")
-            here.history.append(here.numbers["loss"] / len(labelled))
-            here.epoch, here.step, here.numbers = epoch + 1, 0, {}
+            here.history.append(here.scalars["loss"] / len(labelled))
+            here.epoch, here.step, here.scalars = epoch + 1, 0, {}
             reporter.metrics({"finetune/loss": here.history[-1]}, step=epoch + 1)
             reporter.progress(task, epoch + 1, config.epochs, f"loss {here.history[-1]:.3f}")
     table = predict(model, motions, test, device)

@@ -16,17 +16,17 @@ from glt.motion.displacement import targets
 from glt.randomness import seed_dropout
 from glt.recipe import PretrainConfig, Recipe
 from glt.reporter import Reporter
-from glt.training.batches import Numbers, shuffled, training_batch
+from glt.training.batches import ClipIds, shuffled, training_batch
 from glt.training.checkpoint import Checkpoint
 from glt.training.distributed import World
 from glt.training.encoder import build_encoder, copy_weights
 from glt.training.interruption import told_to_end
 from glt.training.mpdp import Pretrainer, Tally, counts, loss
 
-LOOK = {"cpu": 1, "cuda": 10}  # steps between two looks at the losses; on a GPU a look waits for it
+SYNC_EVERY = {"cpu": 1, "cuda": 10}  # steps between two looks at the losses; on a GPU a look waits for it
 
 
-def pretrain(
+def train_encoder(
     motions: Motions,
     recipe: Recipe,
     device: torch.device | World,
@@ -81,7 +81,7 @@ class _Run:
         self, motions: Motions, recipe: Recipe, world: World, checkpoint: Checkpoint, start: GLTransformer | None
     ) -> None:
         self.motions, self.recipe, self.world, self.checkpoint = motions, recipe, world, checkpoint
-        self.numbers, self.config = motions.numbers("train"), recipe.pretrain
+        self.numbers, self.config = motions.clip_ids("train"), recipe.pretrain
         refuse_slow(self.config, world.device)
         torch.manual_seed(recipe.seed)
         encoder = build_encoder(recipe.model, motions)
@@ -100,20 +100,20 @@ class _Run:
         if self.config.compile:
             compile_layers(self.model)
         self.parallel = world.parallel(self.model)
-        self.unseen: list[Tensor] = []  # losses since the last look
+        self.pending: list[Tensor] = []  # losses since the last look
 
-    def begin_epoch(self) -> list[Numbers]:
+    def begin_epoch(self) -> list[ClipIds]:
         """The epoch's batches; its sums go on where a checkpoint left them."""
         self.parallel.train()
         self.tally, done = Tally(self.motions.bins.intervals), self.progress
-        if done.numbers:
-            self.tally.batches, self.tally.clips = int(done.numbers["batches"]), int(done.numbers["clips"])
-            self.tally.started -= done.numbers["seconds"]
+        if done.scalars:
+            self.tally.batches, self.tally.clips = int(done.scalars["batches"]), int(done.scalars["clips"])
+            self.tally.started -= done.scalars["seconds"]
         for name, value in done.sums.items():  # of all processes; the first holds them from here on
             self.tally.sums[name] = value if self.world.first else torch.zeros_like(value)
         return shuffled(self.numbers, self.recipe.seed, done.epoch, self.config.batch)
 
-    def step(self, batches: list[Numbers], ending: bool) -> None:
+    def step(self, batches: list[ClipIds], ending: bool) -> None:
         """One step of the optimiser; then, if it is time or this process was told to end, a checkpoint."""
         here = self.progress
         rate = learning_rate(self.config, here.epoch + here.step / len(batches))
@@ -123,7 +123,7 @@ class _Run:
         seed_dropout(self.recipe.seed, here.epoch, here.step, self.world.rank)
         value = self._loss(batches[here.step])
         self.tally.clips += len(batches[here.step])
-        end, due = self._look(value, batches, ending)
+        end, due = self._sync_losses(value, batches, ending)
         (value * self.world.size).backward()  # type: ignore[no-untyped-call]  # processes' gradients are averaged
         if self.config.clip is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
@@ -143,7 +143,7 @@ class _Run:
         """The epoch's row of metrics, of all processes."""
         self.tally.sums = {name: self.world.total(value) for name, value in self.tally.sums.items()}
         metrics, here = self.tally.metrics(), self.progress
-        here.epoch, here.step, here.sums, here.numbers = here.epoch + 1, 0, {}, {}
+        here.epoch, here.step, here.sums, here.scalars = here.epoch + 1, 0, {}, {}
         row = {"epoch": here.epoch, **metrics}
         here.history.append(row)
         return row
@@ -155,7 +155,7 @@ class _Run:
         steps = math.ceil(len(self.numbers) / self.config.batch)
         reporter.metrics({**metrics, "pretrain/lr": learning_rate(self.config, epoch - 1 / steps)}, step=epoch)
 
-    def _loss(self, chosen: Numbers) -> Tensor:
+    def _loss(self, chosen: ClipIds) -> Tensor:
         """This process's part of the batch's loss; the parts add up."""
         frames = self.motions.index["length"].to_numpy()[chosen].clip(max=self.recipe.model.max_frames)
         share = chosen[self.world.share(frames.tolist())]
@@ -177,35 +177,35 @@ class _Run:
             direction, magnitude = self.parallel(seen.tokens, seen.present, seen.lengths)
         return loss((direction.float(), magnitude.float()), goal, self.config, total, self.tally)
 
-    def _look(self, value: Tensor, batches: list[Numbers], ending: bool) -> tuple[bool, bool]:
+    def _sync_losses(self, value: Tensor, batches: list[ClipIds], ending: bool) -> tuple[bool, bool]:
         """Whether any process was told to end, and whether a checkpoint is due; the same in all processes.
 
         Raises:
             SharedError: a loss since the last look is not finite.
         """
-        self.unseen.append(value.detach())
+        self.pending.append(value.detach())
         step = self.progress.step
-        if len(self.unseen) < LOOK[value.device.type] and step + 1 < len(batches):
+        if len(self.pending) < SYNC_EVERY[value.device.type] and step + 1 < len(batches):
             return False, False
         flags = value.new_tensor([ending, self.world.first and self.checkpoint.due])
-        *losses, end, due = self.world.total(torch.cat([torch.stack(self.unseen), flags])).tolist()
-        self.unseen = []
+        *losses, end, due = self.world.total(torch.cat([torch.stack(self.pending), flags])).tolist()
+        self.pending = []
         for number, seen in enumerate(losses, start=step + 1 - len(losses)):
             if not math.isfinite(seen):
                 raise self._diverged(f"the loss is {seen}", batches, number)
         return end > 0, due > 0
 
-    def _save(self, batches: list[Numbers]) -> None:
+    def _save(self, batches: list[ClipIds]) -> None:
         here, tally = self.progress, self.tally
         if not all(bool(value.isfinite().all()) for value in self.model.parameters()):
             raise self._diverged("a weight is not finite any more", batches, here.step - 1)
         here.sums = {name: self.world.total(value) for name, value in tally.sums.items()}
         seconds = time.perf_counter() - tally.started
-        here.numbers = {"batches": tally.batches, "clips": tally.clips, "seconds": seconds}
+        here.scalars = {"batches": tally.batches, "clips": tally.clips, "seconds": seconds}
         if self.world.first:
             self.checkpoint.save(here, self.model, self.optimizer)
 
-    def _diverged(self, what: str, batches: list[Numbers], step: int) -> SharedError:
+    def _diverged(self, what: str, batches: list[ClipIds], step: int) -> SharedError:
         here, names = self.progress, self.motions.index["name"].iloc[batches[step]].tolist()
         rate = learning_rate(self.config, here.epoch + step / len(batches))
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""

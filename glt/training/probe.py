@@ -25,8 +25,8 @@ from glt.motion.disentangle import Motions
 from glt.motion.packed import Packed
 from glt.recipe import ProbeConfig, Recipe
 from glt.reporter import Reporter
-from glt.training.batches import Numbers, evaluation_batches, training_batch
-from glt.training.classifier import Classifier, accuracy, predictions, training_classes
+from glt.training.batches import ClipIds, evaluation_batches, training_batch
+from glt.training.classifier import ActionClassifier, accuracy, predictions, training_classes
 from glt.training.encoder import build_encoder
 
 Floats = NDArray[np.float32]
@@ -45,7 +45,7 @@ class Probe:
         metrics: under their fixed keys.
     """
 
-    model: Classifier
+    model: ActionClassifier
     predictions: pd.DataFrame
     validation: pd.DataFrame
     metrics: dict[str, float]
@@ -65,7 +65,7 @@ class Linear:
         return ((x - self.mean) / self.scale @ self.weight.T + self.bias).astype(np.float32)
 
     def state(self) -> dict[str, torch.Tensor]:
-        """The parameters as a `Classifier` names them."""
+        """The parameters as a `ActionClassifier` names them."""
         named = {"mean": self.mean, "scale": self.scale, "linear.weight": self.weight, "linear.bias": self.bias}
         return {name: torch.from_numpy(value) for name, value in named.items()}
 
@@ -76,7 +76,7 @@ def probe(encoder: GLTransformer, motions: Motions, recipe: Recipe, device: torc
     Raises:
         GltError: no labelled clip in a split, or one class only.
     """
-    train, test = motions.numbers("train", labelled=True), motions.numbers("test", labelled=True)
+    train, test = motions.clip_ids("train", labelled=True), motions.clip_ids("test", labelled=True)
     labels, classes = motions.labels(train), training_classes(motions)
     names, y = np.array(classes), np.searchsorted(classes, labels)
     folds = validation_folds(motions, train)
@@ -85,10 +85,12 @@ def probe(encoder: GLTransformer, motions: Motions, recipe: Recipe, device: torc
     models, seen_in, tested, linear, held_out = {}, {}, {}, {}, {}
     config = recipe.probe
     for key, candidate in encoders.items():
-        model = models[key] = Classifier(candidate, classes, config.features, config.pool, config.parts).to(device)
-        tell = _counting(reporter, f"features, {key}", recipe, len(train), len(test))
-        seen_in[key] = _training_features(model, motions, train, recipe, device, tell)
-        tested[key] = _pooled(model, evaluation_batches(motions, test, recipe.model, device), tell)
+        model = models[key] = ActionClassifier(candidate, classes, config.features, config.pool, config.parts).to(
+            device
+        )
+        advance = _progress_callback(reporter, f"features, {key}", recipe, len(train), len(test))
+        seen_in[key] = _training_features(model, motions, train, recipe, device, advance)
+        tested[key] = _pooled(model, evaluation_batches(motions, test, recipe.model, device), advance)
         linear[key], held_out[key] = _fit_with_validation(seen_in[key], y, folds, config, recipe.seed, len(classes))
 
     table = predictions(motions, test, _softmax(linear["pretrained"].logits(tested["pretrained"])), classes)
@@ -113,7 +115,7 @@ def probe(encoder: GLTransformer, motions: Motions, recipe: Recipe, device: torc
     return Probe(model, table, validation, metrics)
 
 
-def validation_folds(motions: Motions, train: Numbers) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def validation_folds(motions: Motions, train: ClipIds) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """(fitted on, predicted) places within `train`: whole groups are left out, a clip seen in fitting is not predicted.
 
     At most FOLDS folds. With one group only, clips are left out instead.
@@ -131,7 +133,12 @@ def validation_folds(motions: Motions, train: Numbers) -> list[tuple[NDArray[np.
 
 
 def start(
-    model: Classifier, motions: Motions, labelled: Numbers, recipe: Recipe, device: torch.device, reporter: Reporter
+    model: ActionClassifier,
+    motions: Motions,
+    labelled: ClipIds,
+    recipe: Recipe,
+    device: torch.device,
+    reporter: Reporter,
 ) -> None:
     """Give a classifier on `labelled` training clips the linear layer that the probe would fit on them.
 
@@ -140,46 +147,53 @@ def start(
     classes = np.array(model.classes)
     y = np.searchsorted(classes, motions.labels(labelled))
     task = f"features, {len(labelled)} labels"
-    x = _training_features(model, motions, labelled, recipe, device, _counting(reporter, task, recipe, len(labelled)))
+    x = _training_features(
+        model, motions, labelled, recipe, device, _progress_callback(reporter, task, recipe, len(labelled))
+    )
     linear, _ = _fit_with_validation(x, y, validation_folds(motions, labelled), recipe.probe, recipe.seed, len(classes))
     model.load_state_dict(linear.state(), strict=False)
 
 
-Told = Callable[[int], None]
+ProgressCallback = Callable[[int], None]
 
 
-def _counting(reporter: Reporter, task: str, recipe: Recipe, clips: int, more: int = 0) -> Told:
+def _progress_callback(reporter: Reporter, task: str, recipe: Recipe, clips: int, more: int = 0) -> ProgressCallback:
     """Tells of each number of clips that were added."""
     done, total = 0, recipe.probe.copies * clips + more
 
-    def tell(count: int) -> None:
+    def advance(count: int) -> None:
         nonlocal done
         done += count
         reporter.progress(task, done, total)
 
-    return tell
+    return advance
 
 
 def _training_features(
-    model: Classifier, motions: Motions, train: Numbers, recipe: Recipe, device: torch.device, tell: Told
+    model: ActionClassifier,
+    motions: Motions,
+    train: ClipIds,
+    recipe: Recipe,
+    device: torch.device,
+    advance: ProgressCallback,
 ) -> Floats:
     """Of the clips as they are and of augmented copies, [copies, n, F]."""
     config, sizes = recipe.probe, recipe.model
-    copies = [_pooled(model, evaluation_batches(motions, train, sizes, device), tell)]
+    copies = [_pooled(model, evaluation_batches(motions, train, sizes, device), advance)]
     chunks = np.array_split(train, -(-len(train) // 64))
     for copy in range(1, config.copies):
         batches = (training_batch(motions, c, config.augment, recipe.seed, copy, sizes, device)[1] for c in chunks)
-        copies.append(_pooled(model, batches, tell))
+        copies.append(_pooled(model, batches, advance))
     return np.stack(copies)
 
 
 @torch.no_grad()
-def _pooled(model: Classifier, batches: Iterable[Packed], tell: Told) -> Floats:
+def _pooled(model: ActionClassifier, batches: Iterable[Packed], advance: ProgressCallback) -> Floats:
     model.eval()
     rows = []
     for batch in batches:
         rows.append(model.pooled(batch).cpu().numpy())
-        tell(len(rows[-1]))
+        advance(len(rows[-1]))
     return np.concatenate(rows)
 
 

@@ -123,12 +123,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def _answers(motions: Motions, split: str) -> pd.DataFrame:
     """Right but for every fourth clip."""
-    numbers = motions.numbers(split, labelled=True)
-    labels = motions.labels(numbers)
+    clip_ids = motions.clip_ids(split, labelled=True)
+    labels = motions.labels(clip_ids)
     classes = np.unique(labels)
     other = classes[(np.searchsorted(classes, labels) + 1) % len(classes)]
-    predicted = np.where(np.arange(len(numbers)) % 4 == 3, other, labels)
-    rows = motions.index.iloc[numbers]
+    predicted = np.where(np.arange(len(clip_ids)) % 4 == 3, other, labels)
+    rows = motions.index.iloc[clip_ids]
     return pd.DataFrame({"name": rows["name"], "label": labels, "predicted": predicted, "clean": rows["clean"]})
 
 

@@ -37,8 +37,8 @@ def test_figures_and_numbers(motions: Motions, tmp_path: Path) -> None:
         image = imread(out / f"{name}.png")
         assert min(image.shape[:2]) > 200
         assert image.std() > 0.05
-    numbers = motions.numbers("test")
-    batches = evaluation_batches(motions, numbers, ModelConfig(max_frames=16), torch.device("cpu"), len(numbers))
+    clip_ids = motions.clip_ids("test")
+    batches = evaluation_batches(motions, clip_ids, ModelConfig(max_frames=16), torch.device("cpu"), len(clip_ids))
     expected = average_maps(load_encoder(first), batches, frames=8)
     with np.load(out / "attention.npz", allow_pickle=False) as arrays:
         for name in ("spatial", "temporal", "distance"):
@@ -46,9 +46,9 @@ def test_figures_and_numbers(motions: Motions, tmp_path: Path) -> None:
         assert arrays["against_distance"].shape == (3, 3)
         assert arrays["against_temporal"].shape == (3, 3, 8, 8)
     told = json.loads((out / "attention.json").read_text())
-    assert told["clips"] == len(numbers)
-    assert told["temporal_clips"] == int((motions.index["length"][numbers] >= 8).sum())
-    assert 0 < told["spatial_frames"] < int(motions.index["length"][numbers].sum())
+    assert told["clips"] == len(clip_ids)
+    assert told["temporal_clips"] == int((motions.index["length"][clip_ids] >= 8).sum())
+    assert 0 < told["spatial_frames"] < int(motions.index["length"][clip_ids].sum())
     assert set(told["distance"]) == {"first", "second"}
     assert np.array(told["distance"]["first"]).mean(1) == pytest.approx(list(shown.values()))
     assert list(shown) == ["attended_distance/block_1", "attended_distance/block_2"]

@@ -148,12 +148,12 @@ def test_folders_that_do_not_belong_are_refused_and_nothing_is_written(run: Run,
 
 
 def test_examples_are_training_clips_of_different_classes_that_move_ever_less(run: Run) -> None:
-    numbers = examples.choose(run.motions)
-    rows = run.motions.index.iloc[numbers]
+    clip_ids = examples.choose(run.motions)
+    rows = run.motions.index.iloc[clip_ids]
     assert rows["label"].nunique() == 3
     assert set(rows["split"]) == {"train"}
     assert rows["label"].tolist() == ["drop trash", "pick up with two hands", "pick up with one hand"]
-    figure = examples.draw(run.clips, run.motions, run.recipe, numbers[0])
+    figure = examples.draw(run.clips, run.motions, run.recipe, clip_ids[0])
     assert figure.get_suptitle().startswith("drop trash (a03_")
 
 

@@ -38,7 +38,7 @@ from pathlib import Path
 from glt.logs import run_step
 from glt.steps import launch
 motions, recipe, out = sys.argv[1:]
-run_step(launch.pretrain, Path(motions), recipe, Path(out), "cpu", "", "c1", nodes=2)
+run_step(launch.launch_pretraining, Path(motions), recipe, Path(out), "cpu", "", "c1", nodes=2)
 """
 
 
@@ -137,7 +137,7 @@ def test_two_nodes_train_as_one_process_does(
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        two = launch.pretrain(motions.path, recipe, tmp_path / "two", "cpu", "", "c1", nodes=2)
+        two = launch.launch_pretraining(motions.path, recipe, tmp_path / "two", "cpu", "", "c1", nodes=2)
     finally:
         done.set()
         watcher.join()
@@ -166,7 +166,7 @@ def test_what_went_wrong_on_a_node_is_the_step_s_error(
     with pytest.raises(
         GltError, match=r"(?s)TrainJob glt-pretrain-\w+ failed on 2 nodes.*node-0: glt: error: .*loss is nan"
     ):
-        launch.pretrain(motions.path, recipe.to_json(), tmp_path / "out", "cpu", "", "c1", nodes=2)
+        launch.launch_pretraining(motions.path, recipe.to_json(), tmp_path / "out", "cpu", "", "c1", nodes=2)
     assert not (tmp_path / "out").exists()
     assert not nodes()
     assert not networks(podman)

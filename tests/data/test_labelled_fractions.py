@@ -118,7 +118,7 @@ def test_a_recipe_s_own_fractions_and_seeds_are_kept_too(tmp_path: Path) -> None
 def test_fine_tuning_uses_the_list_that_is_kept(motions: Motions, tmp_path: Path) -> None:
     """Were the lists drawn anew, an edited list would not be followed."""
     lists = pd.read_parquet(motions.path / "labelled.parquet")
-    train = set(motions.index["name"].iloc[motions.numbers("train", labelled=True)])
+    train = set(motions.index["name"].iloc[motions.clip_ids("train", labelled=True)])
     (tmp_path / "m").mkdir()
     for file in motions.path.iterdir():
         (tmp_path / "m" / file.name).write_bytes(file.read_bytes())
@@ -130,7 +130,7 @@ def test_fine_tuning_uses_the_list_that_is_kept(motions: Motions, tmp_path: Path
     assert draw_labelled(changed, 0.2, 0).tolist() == labelled_fractions.draw(motions.index, 0.2, 0).tolist()
     with pytest.raises(GltError, match=r"labelled\.parquet: changed"):
         Motions(tmp_path / "m")
-    tests = motions.index["name"].iloc[motions.numbers("test")[0]]
+    tests = motions.index["name"].iloc[motions.clip_ids("test")[0]]
     edited.assign(name=tests).to_parquet(tmp_path / "m" / "labelled.parquet")
     with pytest.raises(GltError, match=f"labelled.parquet: {tests} is no labelled training clip"):
         draw_labelled(changed, 0.05, 0)

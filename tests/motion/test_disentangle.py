@@ -118,12 +118,12 @@ def test_motions_hold_every_clip_disentangled(motions: Motions) -> None:
     clips = store()
     assert (motions.persons, motions.joints, motions.skeleton) == (2, 6, STICK)
     assert motions.info["data_version"] == "test"
-    numbers = np.array([5, 0, 7, 41])
-    batch = motions.batch(numbers)
-    assert batch.lengths == tuple(len(clips.clips[n][0]) for n in numbers)
-    expected = [disentangle(*clips.clips[n], STICK.centre) for n in numbers]
+    clip_ids = np.array([5, 0, 7, 41])
+    batch = motions.batch(clip_ids)
+    assert batch.lengths == tuple(len(clips.clips[n][0]) for n in clip_ids)
+    expected = [disentangle(*clips.clips[n], STICK.centre) for n in clip_ids]
     np.testing.assert_array_equal(batch.tokens.numpy(), np.concatenate(expected))
-    np.testing.assert_array_equal(batch.present.numpy(), np.concatenate([clips.clips[n][1] for n in numbers]))
+    np.testing.assert_array_equal(batch.present.numpy(), np.concatenate([clips.clips[n][1] for n in clip_ids]))
 
 
 def test_motions_know_sides_groups_and_leaks(motions: Motions) -> None:
@@ -132,9 +132,9 @@ def test_motions_know_sides_groups_and_leaks(motions: Motions) -> None:
     assert set(index["subject"][index["split"] == "train"]) == {1, 2, 4}
     assert index["group"].tolist() == index["subject"].tolist()
     assert index["name"][~index["clean"]].tolist() == ["clip03"]
-    train, labelled = motions.numbers("train"), motions.numbers("train", labelled=True)
+    train, labelled = motions.clip_ids("train"), motions.clip_ids("train", labelled=True)
     assert set(train) > set(labelled)
-    assert set(train) | set(motions.numbers("test")) == set(range(42))
+    assert set(train) | set(motions.clip_ids("test")) == set(range(42))
     assert motions.labels(labelled).tolist() == store().index["label"][labelled].tolist()
 
 
@@ -151,8 +151,8 @@ def test_an_unused_clip_stays_in_the_folder_and_is_learnt_from_by_nobody(motions
     write_motions(clips, small_recipe(data=data), tmp_path / "other", {}, Silent())  # type: ignore[arg-type]
     one, other = Motions(tmp_path / "one"), Motions(tmp_path / "other")
     assert one.index["name"].tolist() == motions.index["name"].tolist()
-    assert one.numbers("unused").tolist() == [1]
-    assert set(one.numbers("train")) == set(motions.numbers("train")) - {1}
+    assert one.clip_ids("unused").tolist() == [1]
+    assert set(one.clip_ids("train")) == set(motions.clip_ids("train")) - {1}
     assert one.index["clean"].all()
     assert one.bins.edges.tobytes() == other.bins.edges.tobytes()
     history = [
@@ -161,11 +161,11 @@ def test_an_unused_clip_stays_in_the_folder_and_is_learnt_from_by_nobody(motions
     ]
     assert history[0] == history[1]
     with pytest.raises(GltError, match="no clip in the unused split"):
-        motions.numbers("unused")
+        motions.clip_ids("unused")
 
 
 def test_bins_are_fitted_on_the_training_side_only(motions: Motions) -> None:
-    bins = fit_bins(motions.batch(motions.numbers("train")), small_recipe().motion)
+    bins = fit_bins(motions.batch(motions.clip_ids("train")), small_recipe().motion)
     assert motions.bins.edges.tobytes() == bins.edges.tobytes()
     assert motions.bins.dead_zone.tobytes() == bins.dead_zone.tobytes()
     everything = fit_bins(motions.batch(np.arange(42)), small_recipe().motion)
@@ -312,9 +312,9 @@ def test_a_split_without_labels_is_named(motions: Motions, tmp_path: Path) -> No
     unlabelled.index["label"] = None
     write_motions(unlabelled, small_recipe(), tmp_path / "motions", {}, Silent())  # type: ignore[arg-type]
     bare = Motions(tmp_path / "motions")
-    assert len(bare.numbers("train")) == len(motions.numbers("train"))
+    assert len(bare.clip_ids("train")) == len(motions.clip_ids("train"))
     with pytest.raises(GltError, match=r"motions: no labelled clip in the train split"):
-        bare.numbers("train", labelled=True)
+        bare.clip_ids("train", labelled=True)
 
 
 def test_damaged_motions_are_refused(motions: Motions, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from glt.errors import GltError
 from glt.motion.disentangle import Motions, write_motions
 from glt.reporter import Silent
-from glt.serving.model import Classifier
+from glt.serving.model import Predictor
 from glt.training.classifier import save_classifier
 from glt.training.encoder import build_encoder
 from glt.training.probe import probe
@@ -42,7 +42,7 @@ def test_it_reproduces_the_predictions_of_the_evaluation(folder: Path) -> None:
     numbers = [store().index["name"].tolist().index(name) for name in expected["name"]]
     clips = frames(*numbers)
     assert max(map(len, clips)) > 16
-    found = Classifier(folder).predict(clips, batch=5)
+    found = Predictor(folder).predict(clips, batch=5)
     assert found["label"].tolist() == expected["predicted"].tolist()
     assert list(found) == ["label", "confidence", *(f"p_{name}" for name in LABELS)]
     for column in found.columns[1:]:
@@ -50,7 +50,7 @@ def test_it_reproduces_the_predictions_of_the_evaluation(folder: Path) -> None:
 
 
 def test_it_says_what_it_expects(folder: Path) -> None:
-    classifier = Classifier(folder)
+    classifier = Predictor(folder)
     assert (classifier.classes, classifier.skeleton, classifier.persons) == (LABELS, STICK, 2)
 
 
@@ -58,7 +58,7 @@ def test_one_person_may_come_without_the_axis_and_as_plain_lists(folder: Path) -
     clip = frames(1)[0].copy()
     clip[:, 1] = 0
     forms = [clip, clip[:, :1], clip[:, 0], clip[:, 0].tolist()]
-    found = Classifier(folder).predict(forms)
+    found = Predictor(folder).predict(forms)
     for row in range(1, len(forms)):
         assert found["label"][row] == found["label"][0]
         np.testing.assert_allclose(found["confidence"][row], found["confidence"][0], atol=1e-5)
@@ -94,14 +94,14 @@ def spoilt(what: str) -> object:
 )  # fmt: skip
 def test_a_clip_it_cannot_read_is_named(folder: Path, what: str, words: str) -> None:
     with pytest.raises(GltError, match=words):
-        Classifier(folder).predict([frames(1)[0], spoilt(what)])
+        Predictor(folder).predict([frames(1)[0], spoilt(what)])
 
 
 def test_no_clip_is_an_error(folder: Path) -> None:
     with pytest.raises(GltError, match="no clip"):
-        Classifier(folder).predict([])
+        Predictor(folder).predict([])
 
 
 def test_a_folder_that_is_not_whole_is_refused(tmp_path: Path) -> None:
     with pytest.raises(GltError, match="not a finished classifier folder"):
-        Classifier(tmp_path)
+        Predictor(tmp_path)

@@ -22,7 +22,7 @@ from glt.lifecycle.gate import in_service
 from glt.lifecycle.tracking import Versions
 from glt.motion.disentangle import Motions
 from glt.reporter import Silent
-from glt.serving.model import Classifier
+from glt.serving.model import Predictor
 from glt.serving.pyfunc import _load_pyfunc
 from glt.training.classifier import save_classifier
 from glt.training.encoder import build_encoder
@@ -57,7 +57,7 @@ def model(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Py
 
 def test_it_answers_as_the_classifier_does(model: PyFuncModel, folder: Path) -> None:
     clips = [store().clips[number][0] for number in (0, 1, 2)]
-    expected = Classifier(folder).predict(clips)
+    expected = Predictor(folder).predict(clips)
     lists = [clip.tolist() for clip in clips]
     for form in (clips, lists, pd.DataFrame({"frames": clips}), pd.DataFrame({"frames": lists})):
         answer = model.predict(form)
@@ -103,7 +103,7 @@ def test_mlflow_s_model_server_answers_and_ends_when_it_is_told_to(
     process, address = served
     clip = store().clips[0][0]
     answer = requests.post(f"{address}/invocations", json={"inputs": [clip.tolist()]}, timeout=60)
-    ((expected,),) = [Classifier(folder).predict([clip]).to_dict("records")]
+    ((expected,),) = [Predictor(folder).predict([clip]).to_dict("records")]
     (given,) = answer.json()["predictions"]
     assert given["label"] == expected["label"]
     assert given["confidence"] == pytest.approx(expected["confidence"], abs=1e-6)

@@ -45,12 +45,12 @@ def test_told_to_end_it_passes_it_on_and_goes_on_later(
     thread = threading.Thread(target=strike)
     thread.start()
     with pytest.raises(Interrupted, match=r"pretrain was told to end \(SIGTERM\)"):
-        launch.pretrain(motions.path, recipe.to_json(), out, "auto", "", "c1")
+        launch.launch_pretraining(motions.path, recipe.to_json(), out, "auto", "", "c1")
     thread.join()
     assert "glt: error: pretraining was told to end (SIGTERM) at epoch" in seen()
     assert not out.exists()
 
-    metrics = launch.pretrain(motions.path, recipe.to_json(), out, "auto", "", "c1")
+    metrics = launch.launch_pretraining(motions.path, recipe.to_json(), out, "auto", "", "c1")
     assert "goes on from" in seen()
     assert 0 < metrics["pretrain/loss"] < 10
     assert "epoch" not in metrics
@@ -58,9 +58,11 @@ def test_told_to_end_it_passes_it_on_and_goes_on_later(
 
 def test_a_failure_is_one(motions: Motions, tmp_path: Path) -> None:
     with pytest.raises(GltError, match="pretrain failed in 2 processes; the lines above say why"):
-        launch.pretrain(tmp_path / "none", small_recipe().to_json(), tmp_path / "encoder", "auto", "", "c1")
+        launch.launch_pretraining(tmp_path / "none", small_recipe().to_json(), tmp_path / "encoder", "auto", "", "c1")
 
 
 def test_no_node_is_refused(motions: Motions, tmp_path: Path) -> None:
     with pytest.raises(GltError, match="nodes 0: give how many machines train together, 1 or more"):
-        launch.pretrain(motions.path, small_recipe().to_json(), tmp_path / "encoder", "cpu", "", "c1", nodes=0)
+        launch.launch_pretraining(
+            motions.path, small_recipe().to_json(), tmp_path / "encoder", "cpu", "", "c1", nodes=0
+        )

@@ -21,7 +21,7 @@ from glt.reporter import Reporter, Silent
 from glt.training import checkpoint as checkpoints
 from glt.training.distributed import world
 from glt.training.encoder import save_encoder
-from glt.training.pretrain import pretrain
+from glt.training.pretrain import train_encoder
 
 
 class Lines(Silent):
@@ -56,7 +56,7 @@ def train(motions: Path, recipe: str, out: Path, folder: str, reporter: Reporter
     identity = {"recipe": settings.model_dump(mode="json"), "data": data.digest}
     with world("cpu") as here:
         checkpoint = checkpoints.Checkpoint(Path(folder.format(rank=here.rank)), identity, every=0)
-        encoder, history = pretrain(data, settings, here, reporter if here.first else Silent(), checkpoint)
+        encoder, history = train_encoder(data, settings, here, reporter if here.first else Silent(), checkpoint)
         if here.first:
             save_encoder(encoder, history, out, {})
             print(f"done by {here.size}", flush=True)

@@ -18,14 +18,14 @@ CPU = torch.device("cpu")
 
 @given(st.integers(1, 60), st.integers(1, 20), st.integers(0, 3), st.integers(0, 3))
 def test_an_epoch_has_every_clip_once_in_even_batches(count: int, batch: int, seed: int, epoch: int) -> None:
-    numbers = np.arange(count) * 3
-    batches = shuffled(numbers, seed, epoch, batch)
-    assert sorted(np.concatenate(batches)) == numbers.tolist()
+    clip_ids = np.arange(count) * 3
+    batches = shuffled(clip_ids, seed, epoch, batch)
+    assert sorted(np.concatenate(batches)) == clip_ids.tolist()
     sizes = [len(part) for part in batches]
     assert max(sizes) <= batch
     assert max(sizes) - min(sizes) <= 1
     assert len(batches) == -(-count // batch)
-    again = shuffled(numbers, seed, epoch, batch)
+    again = shuffled(clip_ids, seed, epoch, batch)
     assert all(np.array_equal(a, b) for a, b in zip(batches, again, strict=True))
 
 
@@ -44,13 +44,13 @@ def test_masking_spares_what_targets_are_made_from(motions: Motions) -> None:
 
 
 def test_evaluation_is_in_order_and_only_shortens(motions: Motions) -> None:
-    numbers = np.array([9, 2, 30, 7, 11])
-    batches = list(evaluation_batches(motions, numbers, model=ModelConfig(max_frames=12), device=CPU, batch=2))
+    clip_ids = np.array([9, 2, 30, 7, 11])
+    batches = list(evaluation_batches(motions, clip_ids, model=ModelConfig(max_frames=12), device=CPU, batch=2))
     assert [len(batch.lengths) for batch in batches] == [2, 2, 1]
-    natural = motions.index["length"].to_numpy()[numbers]
+    natural = motions.index["length"].to_numpy()[clip_ids]
     assert natural.max() > 12
     assert [n for batch in batches for n in batch.lengths] == np.minimum(natural, 12).tolist()
-    short = motions.batch(numbers[3:4])
+    short = motions.batch(clip_ids[3:4])
     assert torch.equal(batches[1].tokens[-short.lengths[0] :], short.tokens)
 
 

@@ -69,7 +69,7 @@ def test_what_is_restored_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> 
     other, moments = trained(0)
     again = Checkpoint(tmp_path, IDENTITY).restore(other, moments)
     assert (again.epoch, again.step, again.steps) == (2, 5, 25)
-    assert (again.history, again.numbers) == (progress.history, progress.numbers)
+    assert (again.history, again.scalars) == (progress.history, progress.scalars)
     assert all(torch.equal(again.sums[name], value) for name, value in sums.items())
     assert moments.param_groups[0]["lr"] == 0.05
     torch.manual_seed(1)

@@ -16,7 +16,7 @@ from glt.motion.disentangle import Motions
 from glt.motion.packed import Packed
 from glt.recipe import ModelConfig, Pool
 from glt.training.classifier import (
-    Classifier,
+    ActionClassifier,
     Features,
     accuracy,
     load_classifier,
@@ -31,17 +31,17 @@ from tests.conftest import LABELS, small_recipe
 CPU = torch.device("cpu")
 
 
-def model(motions: Motions, features: Features = "head", pool: tuple[Pool, ...] = ("mean",)) -> Classifier:
+def model(motions: Motions, features: Features = "head", pool: tuple[Pool, ...] = ("mean",)) -> ActionClassifier:
     torch.manual_seed(0)
-    made = Classifier(build_encoder(small_recipe().model, motions), LABELS, features, pool)
+    made = ActionClassifier(build_encoder(small_recipe().model, motions), LABELS, features, pool)
     with torch.no_grad():
         for tensor in (*made.parameters(), made.mean):
             tensor += 0.1 * torch.randn_like(tensor)
     return made.eval()
 
 
-def clips(motions: Motions, numbers: list[int]) -> Packed:
-    return fit(motions.batch(np.array(numbers)), ModelConfig(max_frames=16))
+def clips(motions: Motions, clip_ids: list[int]) -> Packed:
+    return fit(motions.batch(np.array(clip_ids)), ModelConfig(max_frames=16))
 
 
 def test_pooling_is_by_clip() -> None:
@@ -74,27 +74,29 @@ def test_pooling_is_by_part_of_a_clip(parts: int) -> None:
 
 def test_the_features_of_parts_stand_beside_those_of_the_whole(motions: Motions) -> None:
     encoder, batch = model(motions).encoder, clips(motions, [1, 2])
-    whole = Classifier(encoder, LABELS, "head", ("mean", "max")).pooled(batch)
-    both = Classifier(encoder, LABELS, "head", ("mean", "max"), (1, 2))
+    whole = ActionClassifier(encoder, LABELS, "head", ("mean", "max")).pooled(batch)
+    both = ActionClassifier(encoder, LABELS, "head", ("mean", "max"), (1, 2))
     assert both.pooled(batch).shape == (2, 3 * whole.shape[1]) == (2, len(both.mean))
     torch.testing.assert_close(both.pooled(batch)[:, : whole.shape[1]], whole)
 
 
 @pytest.mark.parametrize("features", ["head", "blocks"])
 def test_features_do_not_depend_on_the_batch(motions: Motions, features: Features) -> None:
-    numbers, classifier = [1, 7, 2, 12, 3], model(motions, features, ("mean", "max", "std"))
-    together = classifier.pooled(clips(motions, numbers))
+    clip_ids, classifier = [1, 7, 2, 12, 3], model(motions, features, ("mean", "max", "std"))
+    together = classifier.pooled(clips(motions, clip_ids))
     assert together.shape == (5, 3 * classifier.encoder.width * (3 if features == "blocks" else 1))
-    for row, number in enumerate(numbers):
+    for row, number in enumerate(clip_ids):
         alone = classifier.pooled(clips(motions, [number]))[0]
         torch.testing.assert_close(alone, together[row], rtol=1e-5, atol=1e-5)
-    backwards = classifier.pooled(clips(motions, numbers[::-1]))
+    backwards = classifier.pooled(clips(motions, clip_ids[::-1]))
     torch.testing.assert_close(backwards.flip(0), together, rtol=1e-5, atol=1e-5)
 
 
 def test_head_features_are_the_last_of_the_blocks_features(motions: Motions) -> None:
     encoder, batch = model(motions).encoder, clips(motions, [1, 2])
-    head, blocks = (Classifier(encoder, LABELS, features, ("mean",)).pooled(batch) for features in ("head", "blocks"))
+    head, blocks = (
+        ActionClassifier(encoder, LABELS, features, ("mean",)).pooled(batch) for features in ("head", "blocks")
+    )
     torch.testing.assert_close(head, blocks[:, -head.shape[1] :])
 
 
@@ -108,12 +110,12 @@ def test_features_are_standardised_before_the_linear_layer(motions: Motions) -> 
 
 
 def test_predictions_are_a_row_a_clip(motions: Motions) -> None:
-    classifier, numbers = model(motions), motions.numbers("test", labelled=True)
-    table = predict(classifier, motions, numbers, CPU)
+    classifier, clip_ids = model(motions), motions.clip_ids("test", labelled=True)
+    table = predict(classifier, motions, clip_ids, CPU)
     fixed = ["name", "label", "predicted", "clean", "persons", "confidence"]
     assert list(table) == [*fixed, *(f"p_{name}" for name in LABELS)]
-    assert table["name"].tolist() == motions.index["name"].iloc[numbers].tolist()
-    assert table["label"].tolist() == motions.labels(numbers).tolist()
+    assert table["name"].tolist() == motions.index["name"].iloc[clip_ids].tolist()
+    assert table["label"].tolist() == motions.labels(clip_ids).tolist()
     probability = table[[f"p_{name}" for name in LABELS]].to_numpy()
     np.testing.assert_allclose(probability.sum(1), 1, atol=1e-6)
     np.testing.assert_array_equal(probability.max(1), table["confidence"])
@@ -136,14 +138,14 @@ def test_classes_are_those_of_labelled_training_clips(motions: Motions) -> None:
 @pytest.mark.parametrize("features", ["head", "blocks"])
 def test_a_classifier_comes_back_from_its_folder(motions: Motions, tmp_path: Path, features: Features) -> None:
     classifier = model(motions, features, ("mean", "std"))
-    numbers = motions.numbers("test", labelled=True)
-    table = predict(classifier, motions, numbers, CPU)
+    clip_ids = motions.clip_ids("test", labelled=True)
+    table = predict(classifier, motions, clip_ids, CPU)
     save_classifier(classifier, motions, small_recipe(), {"predictions": table}, {"a": 1.0}, tmp_path / "c", {})
     again, config = load_classifier(tmp_path / "c")
     assert not again.training
     assert again.classes == LABELS
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in classifier.state_dict().items())
-    pd.testing.assert_frame_equal(predict(again, motions, numbers, CPU), table)
+    pd.testing.assert_frame_equal(predict(again, motions, clip_ids, CPU), table)
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "c" / "predictions.parquet"), table)
     assert config["motion"] == small_recipe().motion.model_dump(mode="json")
     assert config["skeleton"] == motions.skeleton.to_dict() | {
@@ -169,7 +171,7 @@ def test_a_file_that_does_not_belong_there_is_refused(
 
 @pytest.mark.parametrize("file", ["model.safetensors", "config.json", "predictions.parquet"])
 def test_a_damaged_classifier_is_refused(motions: Motions, tmp_path: Path, file: str) -> None:
-    tables = {"predictions": predict(model(motions), motions, motions.numbers("test", labelled=True), CPU)}
+    tables = {"predictions": predict(model(motions), motions, motions.clip_ids("test", labelled=True), CPU)}
     save_classifier(model(motions), motions, small_recipe(), tables, {}, tmp_path / "c", {})
     (tmp_path / "c" / file).write_bytes((tmp_path / "c" / file).read_bytes()[:-1])
     with pytest.raises(GltError, match=f"{file}: changed"):

@@ -41,7 +41,7 @@ def run(
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_fraction_of_every_class_is_drawn(motions: Motions, fraction: float, seed: int) -> None:
     drawn = draw_labelled(motions, fraction, seed)
-    train = motions.numbers("train", labelled=True)
+    train = motions.clip_ids("train", labelled=True)
     assert set(drawn) <= set(train)
     assert len(set(drawn)) == len(drawn)
     for name in set(motions.labels(train)):
@@ -114,7 +114,7 @@ def test_encoder_and_classifier_are_trained_at_their_own_rates(motions: Motions)
 
 def test_it_measures_the_last_epoch_on_the_test_side(motions: Motions) -> None:
     result = run(motions)
-    test = motions.numbers("test", labelled=True)
+    test = motions.clip_ids("test", labelled=True)
     table = predict(result.model, motions, test, CPU)
     assert table["predicted"].tolist() == result.predictions["predicted"].tolist()
     assert result.metrics == {**accuracy(table), "labelled": len(result.labelled)}
@@ -155,7 +155,7 @@ def from_probe(**settings: object) -> Recipe:
 def test_a_classifier_may_start_from_the_probe_of_its_few_labels(motions: Motions) -> None:
     recipe = from_probe(epochs=0)
     result = run(motions, recipe)
-    train, drawn = motions.numbers("train", labelled=True), set(result.labelled)
+    train, drawn = motions.clip_ids("train", labelled=True), set(result.labelled)
     features = result.model.pooled(fit(motions.batch(result.labelled), recipe.model))
     assert accuracy(predict(result.model, motions, result.labelled, CPU))["top1"] > 0.9
     assert result.model.mean.abs().sum() > 0

@@ -27,7 +27,7 @@ from glt.training.batches import shuffled
 from glt.training.checkpoint import Checkpoint, Progress
 from glt.training.encoder import build_encoder, load_encoder, save_encoder
 from glt.training.mpdp import Pretrainer, Tally, loss
-from glt.training.pretrain import LOOK, learning_rate, pretrain
+from glt.training.pretrain import SYNC_EVERY, learning_rate, train_encoder
 from tests.conftest import small_recipe, store
 
 CPU = torch.device("cpu")
@@ -61,10 +61,10 @@ def test_targets_that_are_not_valid_carry_no_loss(motions: Motions) -> None:
     assert not goal.valid.all()
     logits = [torch.randn(*goal.direction.flatten(2).shape, n, requires_grad=True) for n in (27, motions.bins.classes)]
     loss((logits[0], logits[1]), goal, CONFIG).backward()
-    unseen = ~goal.valid[..., None].expand_as(goal.direction).flatten(2)
+    pending = ~goal.valid[..., None].expand_as(goal.direction).flatten(2)
     for scores in logits:
-        assert not scores.grad[unseen].any()
-        assert scores.grad[~unseen].any(dim=-1).all()
+        assert not scores.grad[pending].any()
+        assert scores.grad[~pending].any(dim=-1).all()
 
 
 @pytest.mark.parametrize("clip", [None, 0.01])
@@ -80,7 +80,9 @@ def test_a_gradient_longer_than_the_clip_is_scaled_down(
         return step(self, *given)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", noted)
-    pretrain(motions, small_recipe(pretrain={"epochs": 1, "batch": 16, "clip": clip}), CPU, Silent(), Checkpoint(None))
+    train_encoder(
+        motions, small_recipe(pretrain={"epochs": 1, "batch": 16, "clip": clip}), CPU, Silent(), Checkpoint(None)
+    )
     assert len(norms) > 1
     assert all(norm <= 0.0101 for norm in norms) == (clip is not None)
 
@@ -98,8 +100,8 @@ def test_a_batch_that_shows_nobody_has_no_loss(motions: Motions) -> None:
 def test_metrics_of_an_epoch(motions: Motions) -> None:
     """Two batches: losses are means over batches, accuracies and majorities over all valid targets."""
     model, tally, losses, counted = pretrainer(motions), Tally((1, 3)), [], []
-    for numbers in (CLIPS, np.array([4, 5])):
-        batch = motions.batch(numbers)
+    for clip_ids in (CLIPS, np.array([4, 5])):
+        batch = motions.batch(clip_ids)
         batch = Packed(batch.tokens, batch.present, batch.lengths)
         goal = targets(batch, motions.bins)
         direction, magnitude = model.heads(torch.randn(len(batch.tokens), model.encoder.width))
@@ -163,23 +165,23 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(motions: Motions, tmp_p
     model |= {"dropout": 0.2, "drop_path": 0.3} if regularised else {"dropout": 0.0, "drop_path": 0.0}
     augmented = {"epochs": 5, "batch": 8, "lr": 2e-3, "augment": {"mask": 0.1, "yaw": 30}}
     recipe = small_recipe(model=model, pretrain=augmented)
-    encoder, history = pretrain(motions, recipe, CPU, Silent(), Checkpoint(None))
+    encoder, history = train_encoder(motions, recipe, CPU, Silent(), Checkpoint(None))
     folder = tmp_path / "state"
 
     with pytest.raises(Interrupted, match=rf"at epoch 1, step 1 of 4; its state is in {folder}, run the same again"):
-        pretrain(motions, recipe, CPU, Stopping(0, kill=True), Checkpoint(folder))
+        train_encoder(motions, recipe, CPU, Stopping(0, kill=True), Checkpoint(folder))
     with pytest.raises(Interrupted, match="at epoch 3, step 1 of 4"):
-        pretrain(motions, recipe, CPU, Stopping(2, kill=True), Checkpoint(folder, every=0))
+        train_encoder(motions, recipe, CPU, Stopping(2, kill=True), Checkpoint(folder, every=0))
     with pytest.raises(LostPod):
-        pretrain(motions, recipe, CPU, Stopping(4), Checkpoint(folder, every=0))
+        train_encoder(motions, recipe, CPU, Stopping(4), Checkpoint(folder, every=0))
     assert states(folder) == ["step-00000015", "step-00000016"]
     torch.manual_seed(99)
     reporter = Stopping()
-    resumed, rows = pretrain(motions, recipe, CPU, reporter, Checkpoint(folder, every=0))
+    resumed, rows = train_encoder(motions, recipe, CPU, reporter, Checkpoint(folder, every=0))
     assert [done for _, done, _ in reporter.seen] == [3, 4, 5]  # what was done before is not trained again
     assert sorted(reporter.metric) == [1, 2, 3, 4, 5]  # but said again
     whole = Stopping()
-    pretrain(motions, recipe, CPU, whole, Checkpoint(None))
+    train_encoder(motions, recipe, CPU, whole, Checkpoint(None))
     assert reproducible([reporter.metric[n] for n in range(1, 6)]) == reproducible(
         [whole.metric[n] for n in range(1, 6)]
     )
@@ -193,11 +195,11 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
 ) -> None:
     caplog.set_level("INFO", logger="glt")
     recipe = small_recipe()
-    encoder, history = pretrain(motions, recipe, CPU, Silent(), Checkpoint(None))
+    encoder, history = train_encoder(motions, recipe, CPU, Silent(), Checkpoint(None))
     with pytest.raises(LostPod):
-        pretrain(motions, recipe, CPU, Stopping(3), Checkpoint(tmp_path, every=0))
+        train_encoder(motions, recipe, CPU, Stopping(3), Checkpoint(tmp_path, every=0))
     (tmp_path / "step-00000012" / "state.safetensors").write_bytes(b"half")
-    again, rows = pretrain(motions, recipe, CPU, Silent(), Checkpoint(tmp_path, every=0))
+    again, rows = train_encoder(motions, recipe, CPU, Silent(), Checkpoint(tmp_path, every=0))
     said = caplog.text
     assert "step-00000012 is damaged and deleted, the one before is taken" in said
     assert "goes on from" in said
@@ -211,16 +213,16 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_state(motion
     folder = tmp_path / "state"
     good = small_recipe()
     with pytest.raises(LostPod):
-        pretrain(motions, good, CPU, Stopping(3), Checkpoint(folder, every=0))
+        train_encoder(motions, good, CPU, Stopping(3), Checkpoint(folder, every=0))
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
     recipe = small_recipe(pretrain={"epochs": 4, "batch": 8, "lr": 1e30})
     with pytest.raises(GltError, match=r"pretraining: the loss is (nan|inf) at epoch 4, step 2 of 4") as caught:
-        pretrain(motions, recipe, CPU, Silent(), Checkpoint(folder))
+        train_encoder(motions, recipe, CPU, Silent(), Checkpoint(folder))
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
     message = str(caught.value)
     assert "learning rate 9.7e+29" in message
-    batch = shuffled(motions.numbers("train"), 0, 3, 8)[1]
+    batch = shuffled(motions.clip_ids("train"), 0, 3, 8)[1]
     names = motions.index["name"].iloc[batch].tolist()
     assert f"clips {', '.join(names[:5])} and {len(names) - 5} more; lower pretrain.lr (1e+30)" in message
 
@@ -229,17 +231,17 @@ def test_looking_at_the_losses_now_and_then_names_the_same_batch(
     motions: Motions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on a GPU: the batch of step 2 is named at the look after step 3, and nothing was saved after it."""
-    monkeypatch.setitem(LOOK, "cpu", 3)
+    monkeypatch.setitem(SYNC_EVERY, "cpu", 3)
     recipe = small_recipe(pretrain={"epochs": 4, "batch": 8, "lr": 1e30})
     with pytest.raises(GltError, match="at epoch 1, step 2 of 4"):
-        pretrain(motions, recipe, CPU, Silent(), Checkpoint(tmp_path, every=0))
+        train_encoder(motions, recipe, CPU, Silent(), Checkpoint(tmp_path, every=0))
     assert states(tmp_path) == []
 
     good = small_recipe()
     with pytest.raises(Interrupted, match="at epoch 2, step 3 of 4"):  # the first look of that epoch
-        pretrain(motions, good, CPU, Stopping(1, kill=True), Checkpoint(tmp_path))
-    resumed, rows = pretrain(motions, good, CPU, Silent(), Checkpoint(tmp_path))
-    encoder, history = pretrain(motions, good, CPU, Silent(), Checkpoint(None))
+        train_encoder(motions, good, CPU, Stopping(1, kill=True), Checkpoint(tmp_path))
+    resumed, rows = train_encoder(motions, good, CPU, Silent(), Checkpoint(tmp_path))
+    encoder, history = train_encoder(motions, good, CPU, Silent(), Checkpoint(None))
     assert equal(resumed, encoder)
     assert reproducible(rows) == reproducible(history)
 
@@ -254,7 +256,7 @@ def test_weights_that_are_not_finite_are_not_saved(motions: Motions, tmp_path: P
                 optimizer.state[next(model.parameters())]["exp_avg"].fill_(math.nan)
 
     with pytest.raises(GltError, match="a weight is not finite any more at epoch 1, step 2 of 4"):
-        pretrain(motions, small_recipe(), CPU, Silent(), Poisoned(tmp_path, every=0))
+        train_encoder(motions, small_recipe(), CPU, Silent(), Poisoned(tmp_path, every=0))
     assert states(tmp_path) == ["step-00000001"]
 
 
@@ -274,14 +276,14 @@ def changed_motions(folder: Path, what: str) -> Motions:
 def test_pretraining_looks_at_neither_labels_nor_test_clips(motions: Motions, tmp_path: Path, what: str) -> None:
     other = changed_motions(tmp_path / "motions", what)
     assert other.digest != motions.digest
-    encoders = [pretrain(m, BRIEF, CPU, Silent(), Checkpoint(None))[0] for m in (motions, other)]
+    encoders = [train_encoder(m, BRIEF, CPU, Silent(), Checkpoint(None))[0] for m in (motions, other)]
     assert equal(*encoders)
 
 
 def test_the_seed_decides(motions: Motions) -> None:
     def run(seed: int) -> GLTransformer:
         recipe: Recipe = BRIEF.model_copy(update={"seed": seed})
-        return pretrain(motions, recipe, CPU, Silent(), Checkpoint(None))[0]
+        return train_encoder(motions, recipe, CPU, Silent(), Checkpoint(None))[0]
 
     assert equal(run(0), run(0))
     assert not equal(run(0), run(1))
@@ -309,7 +311,7 @@ def test_the_classes_of_a_few_clips_can_be_learnt_by_heart(motions: Motions) -> 
 def test_every_epoch_is_reported(motions: Motions) -> None:
     recipe = small_recipe(pretrain={"epochs": 5, "batch": 8, "lr": 1e-2, "schedule": "cosine"})
     reporter = Stopping()
-    _, history = pretrain(motions, recipe, CPU, reporter, Checkpoint(None))
+    _, history = train_encoder(motions, recipe, CPU, reporter, Checkpoint(None))
     assert [row["epoch"] for row in history] == list(range(1, 6))
     losses = [row["pretrain/loss"] for row in history]
     assert losses[-1] < losses[0]
@@ -370,7 +372,7 @@ def test_a_damaged_encoder_is_refused(motions: Motions, tmp_path: Path, file: st
 def test_what_only_hurts_on_a_cpu_is_refused(motions: Motions, field: str, value: object) -> None:
     recipe = small_recipe(pretrain={"epochs": 1, "batch": 16, field: value})
     with pytest.raises(GltError, match=rf"pretrain\.{field}: .* or accelerator gpu"):
-        pretrain(motions, recipe, CPU, Silent(), Checkpoint(None))
+        train_encoder(motions, recipe, CPU, Silent(), Checkpoint(None))
 
 
 def test_half_precision_learns_the_same(motions: Motions, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -379,7 +381,7 @@ def test_half_precision_learns_the_same(motions: Motions, monkeypatch: pytest.Mo
     losses = {}
     for precision in ("float32", "bfloat16"):
         recipe = small_recipe(pretrain={"epochs": 4, "batch": 16, "lr": 2e-3, "precision": precision})
-        encoder, history = pretrain(motions, recipe, CPU, Silent(), Checkpoint(None))
+        encoder, history = train_encoder(motions, recipe, CPU, Silent(), Checkpoint(None))
         losses[precision] = [row["pretrain/loss"] for row in history]
         assert all(parameter.dtype == torch.float32 for parameter in encoder.parameters())
     np.testing.assert_allclose(losses["bfloat16"], losses["float32"], rtol=0.02)

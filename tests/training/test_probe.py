@@ -17,7 +17,7 @@ from glt.motion.disentangle import Motions, write_motions
 from glt.recipe import ModelConfig, Recipe
 from glt.reporter import Silent
 from glt.training.batches import evaluation_batches
-from glt.training.classifier import Classifier, predict
+from glt.training.classifier import ActionClassifier, predict
 from glt.training.encoder import build_encoder
 from glt.training.probe import Probe, probe, validation_folds
 from glt.training.probe import _nearest as nearest
@@ -55,14 +55,14 @@ def test_the_encoder_does_not_change(motions: Motions, recipe: Recipe) -> None:
 @pytest.mark.parametrize("recipe", [ADAM, LBFGS], ids=["adam", "lbfgs"])
 def test_the_model_it_returns_gives_the_predictions_it_returns(motions: Motions, recipe: Recipe) -> None:
     result = run(motions, recipe)
-    again = predict(result.model, motions, motions.numbers("test", labelled=True), CPU)
+    again = predict(result.model, motions, motions.clip_ids("test", labelled=True), CPU)
     assert again["predicted"].tolist() == result.predictions["predicted"].tolist()
     for column in ("confidence", *(f"p_{name}" for name in LABELS)):
         np.testing.assert_allclose(again[column], result.predictions[column], atol=1e-5)
 
 
 def test_validation_folds_hold_out_whole_groups_and_equal_clips(motions: Motions) -> None:
-    train = motions.numbers("train", labelled=True)
+    train = motions.clip_ids("train", labelled=True)
     index = motions.index.iloc[train]
     group, content = index["group"].to_numpy(), index["sha256"].to_numpy()
     folds = validation_folds(motions, train)
@@ -82,14 +82,14 @@ def test_more_groups_than_folds_are_shared_out(tmp_path: Path) -> None:
     train = clips.index["subject"].isin([1, 2, 4])
     clips.index.loc[train, "subject"] = np.resize([1, 2, 4, 5, 8, 9, 13, 14], train.sum())
     motions = written(tmp_path / "m", clips)
-    assert len(validation_folds(motions, motions.numbers("train", labelled=True))) == 5
+    assert len(validation_folds(motions, motions.clip_ids("train", labelled=True))) == 5
 
 
 def test_a_single_group_is_split_by_clips(tmp_path: Path) -> None:
     clips = store()
     clips.index.loc[clips.index["subject"].isin([2, 4]), "subject"] = 1
     motions = written(tmp_path / "m", clips)
-    train = motions.numbers("train", labelled=True)
+    train = motions.clip_ids("train", labelled=True)
     content = motions.index["sha256"].to_numpy()[train]
     folds = validation_folds(motions, train)
     assert len(folds) == 5
@@ -131,8 +131,8 @@ def test_lbfgs_is_logistic_regression_on_standardised_features(motions: Motions)
     result = run(motions, LBFGS)
     torch.manual_seed(5)
     encoder = build_encoder(LBFGS.model, motions).eval()
-    model = Classifier(encoder, LABELS, "blocks", ("mean", "std"))
-    train, test = motions.numbers("train", labelled=True), motions.numbers("test", labelled=True)
+    model = ActionClassifier(encoder, LABELS, "blocks", ("mean", "std"))
+    train, test = motions.clip_ids("train", labelled=True), motions.clip_ids("test", labelled=True)
     with torch.no_grad():
         x, y = (
             torch.cat([model.pooled(batch) for batch in evaluation_batches(motions, side, SIZES, CPU)]).double().numpy()
@@ -163,7 +163,7 @@ def test_two_classes(tmp_path: Path, solver: str) -> None:
     probe = {"solver": solver, "epochs": 100, "pool": ["mean", "std"], "regularisation": [1.0]}
     result = run(motions, small_recipe(probe=probe))
     assert result.model.classes == ("walk", "wave")
-    table = predict(result.model, motions, motions.numbers("train", labelled=True), CPU)
+    table = predict(result.model, motions, motions.clip_ids("train", labelled=True), CPU)
     assert (table["predicted"] == table["label"]).mean() > table["label"].value_counts(normalize=True).max()
 
 
@@ -204,7 +204,7 @@ def test_the_nearest_neighbour_is_by_cosine_about_the_training_mean() -> None:
 
 def test_the_nearest_neighbour_answers_with_its_label(motions: Motions) -> None:
     result = run(motions, ADAM)
-    train, test = motions.numbers("train", labelled=True), motions.numbers("test", labelled=True)
+    train, test = motions.clip_ids("train", labelled=True), motions.clip_ids("test", labelled=True)
     with torch.no_grad():
         a, b = (result.model.pooled(fit(motions.batch(side), SIZES)).numpy() for side in (train, test))
     right = motions.labels(train)[nearest(a, b)] == motions.labels(test)
