@@ -24,7 +24,7 @@ from glt.lifecycle import versions
 from glt.motion.disentangle import Motions, write_motions
 from glt.reporter import Silent
 from glt.training.checkpoint import Checkpoint
-from glt.training.pretrain import pretrain
+from glt.training.pretrain import train_encoder
 
 STARTS = ("sinusoidal", "zeros")
 
@@ -81,7 +81,7 @@ def first_losses(motions: Motions, base: recipe.Recipe, start: str, epochs: int)
     chosen = base.model_copy(update={"model": base.model.model_copy(update={"positional_start": start})})
     losses = Losses(epochs)
     with contextlib.suppress(Enough):
-        pretrain(motions, chosen, torch.device("cpu"), losses, Checkpoint(None))
+        train_encoder(motions, chosen, torch.device("cpu"), losses, Checkpoint(None))
     return losses.values
 
 

@@ -32,7 +32,7 @@ from glt.lifecycle.versions import content_md5
 from glt.motion.disentangle import Motions, write_motions
 from glt.reporter import ConsoleReporter, Silent
 from glt.training.checkpoint import Checkpoint
-from glt.training.pretrain import pretrain
+from glt.training.pretrain import train_encoder
 from glt.training.probe import probe
 
 NAMES = {"pretrained": "probe/top1", "untrained": "probe/untrained_top1"}
@@ -66,7 +66,7 @@ def main() -> None:
         for seed in given.seeds:
             chosen = base.model_copy(update={"seed": seed})
             started = time.perf_counter()
-            encoder, _ = pretrain(data, chosen, torch.device("cpu"), ConsoleReporter(), Checkpoint(None))
+            encoder, _ = train_encoder(data, chosen, torch.device("cpu"), ConsoleReporter(), Checkpoint(None))
             seconds[f"pretrain/{seed}"] = time.perf_counter() - started
             metrics = probe(encoder, data, chosen, torch.device("cpu"), Silent()).metrics
             rows.append({"seed": seed, **floors, **{name: metrics[key] for name, key in NAMES.items()}})

@@ -27,7 +27,7 @@ LONGEST = 6
 INTERVALS = (1, 3)
 GRID = 0.25  # coordinates are multiples of it, so that dead zones and edges are hit exactly
 MODULES = ("glt.model", "glt.motion.displacement", "glt.training.mpdp")
-SMALL = "glt.small_attention"
+SMALL, LAYERS, PACKED = "glt.small_attention", "glt.layers", "glt.motion.packed"
 
 
 @dataclass(frozen=True)
@@ -109,10 +109,11 @@ class Code:
 def code(module: str = "", old: str = "", new: str = "") -> Code:
     """The code as it is, or with one text in one module changed."""
     loaded = [changed(name, old, new) if name == module else importlib.import_module(name) for name in MODULES]
-    if module == SMALL:
-        loaded[0] = changed(MODEL)
-        loaded[0].small_attention = changed(SMALL, old, new)
-    if module in (MODEL, SMALL):
+    if module in (SMALL, LAYERS, PACKED):
+        helper, loaded[0] = changed(module, old, new), changed(MODEL)
+        name = {SMALL: "small_attention", LAYERS: "spatial_mask", PACKED: "BatchLayout"}[module]
+        setattr(loaded[0], name, helper if module == SMALL else getattr(helper, name))
+    if module in (MODEL, SMALL, LAYERS, PACKED):
         loaded[2] = types.SimpleNamespace(**vars(loaded[2]))
         loaded[2].Pretrainer = type("Pretrainer", (loaded[2].Pretrainer,), {"__init__": _with_heads(loaded[0])})
     return Code(*loaded)
@@ -235,30 +236,32 @@ def test_random_clips_too(seed: int) -> None:
 MODEL, TARGETS, LOSS = MODULES
 CHANGES = [
     ("Eq. 1, W_g", MODEL, "self.embed_global(tokens", "self.embed_local(tokens"),
-    ("Eq. 3, order", MODEL, "torch.cat([*embedded, self.embed_local(tokens[:, :, self.global_tokens :])]",
-     "torch.cat([self.embed_local(tokens[:, :, self.global_tokens :]), *embedded]"),
+    ("Eq. 3, order", MODEL, "torch.cat([self.embed_global(tokens[:, :, :1]), z], dim=2)",
+     "torch.cat([z, self.embed_global(tokens[:, :, :1])], dim=2)"),
     ("Eq. 4, M", MODEL, "            z = z + position\n        z = z + self._drop",
      "            pass\n        z = z + self._drop"),
     ("Eq. 4, residual", MODEL, "z = z + self._drop(self.spatial", "z = self._drop(self.spatial"),
-    ("Eq. 4, LN", MODEL, "self.spatial(self.norm_spatial(z), frames)", "self.spatial(z, frames)"),
+    ("Eq. 4, LN", MODEL, "self.spatial(self.norm_spatial(z), mask)", "self.spatial(z, mask)"),
     ("Eq. 5, spatial", SMALL, "q, k, v = rows\n        out", "v, k, q = rows\n        out"),
-    ("Eq. 5, temporal", MODEL, "q, k, v = self", "q, v, k = self"),
+    ("Eq. 5, temporal", MODEL, "q, k, v = qkv", "q, v, k = qkv"),
     ("Eq. 6, scale, spatial", SMALL, "rows[0] *= rows.shape[3] ** -0.5", "rows[0] *= 1.0"),
     ("Eq. 6, scale, temporal", MODEL, "attn_mask=mask,", "attn_mask=mask, scale=1.0,"),
     ("Eq. 6, absent persons", SMALL, "if mask is not None:", "if False:"),
+    ("Eq. 6, mask of absent persons", LAYERS, "~attended, dtype", "~attended & False, dtype"),
     ("Eq. 6, gradient", SMALL, "ds -= _sets(spread[part])", "pass"),
     ("Eq. 7", MODEL, "= config.heads, config.dropout, config.a", "= 1, config.dropout, config.a"),
-    ("Eq. 8", MODEL, "a = self.out(self.attend(self.qkv(z), frames.tokens))",
-     "a = self.attend(self.qkv(z), frames.tokens)"),
+    ("Eq. 8", MODEL, "self.out(self.attend(self.qkv(z), mask))",
+     "self.attend(self.qkv(z), mask)"),
     ("Eq. 9, M", MODEL, "            z = z + position\n        s = z", "            pass\n        s = z"),
     ("Eq. 9, residual", MODEL, "s = s + self._drop(self.temporal", "s = self._drop(self.temporal"),
-    ("Eq. 9, LN", MODEL, "self.temporal(self.norm_temporal(s), frames)", "self.temporal(s, frames)"),
-    ("Eq. 9, clips apart", MODEL, "for length, clips in sorted(Counter(lengths).items()))",
+    ("Eq. 9, LN", MODEL, "self.temporal(self.norm_temporal(s), layout)", "self.temporal(s, layout)"),
+    ("Eq. 9, clips apart", PACKED, "for length, clips in sorted(Counter(lengths).items()))",
      "for length, clips in [(sum(lengths), 1)])"),
-    ("Eq. 9, order of clips", MODEL, "outputs if back is None else", "outputs if True else"),
+    ("Eq. 9, order of clips", MODEL, "[layout.unsort(output) for", "[output for"),
+    ("Eq. 9, sorted lengths", PACKED, "frame_indices(sorted(lengths), device)", "frame_indices(lengths, device)"),
     ("Eq. 10, residual", MODEL, "s = s + self._drop(self.feed", "s = self._drop(self.feed"),
     ("Eq. 10, LN", MODEL, "self.feed(self.norm_feed(s))", "self.feed(s)"),
-    ("Eq. 10, GELU", MODEL, "F.gelu(self.up(z))", "F.relu(self.up(z))"),
+    ("Eq. 10, GELU", MODEL, "F.gelu(self.up(s))", "F.relu(self.up(s))"),
     ("Eq. 11", MODEL, "            nn.GELU(),\n            nn.LayerNorm(self.width),\n        )",
      "            nn.ReLU(),\n            nn.LayerNorm(self.width),\n        )"),
     ("Eq. 12", MODEL, "self.direction(representation)", "self.direction(representation.relu())"),

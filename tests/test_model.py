@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from glt.model import DIRECTIONS, DisplacementHeads, Frames, GLTransformer, dropout, windows
+from glt.layers import drop_path, dropout, spatial_mask
+from glt.model import DIRECTIONS, DisplacementHeads, GLTransformer
+from glt.motion.packed import BatchLayout, windows
 from glt.recipe import ModelConfig
 
 PERSONS, JOINTS = 2, 3
@@ -107,9 +109,9 @@ def test_an_absent_person_is_not_attended() -> None:
     z = torch.randn(4, PERSONS * JOINTS, model.config.width)
     other = z.clone()
     other[:, JOINTS:] += 1.0  # the absent person's tokens
-    frames = Frames.of((4,), model._mask(present, torch.float32), CPU)
-    torch.testing.assert_close(block(z, frames)[:, :JOINTS], block(other, frames)[:, :JOINTS])
-    everyone = Frames.of((4,), model._mask(torch.ones_like(present), torch.float32), CPU)
+    mask = spatial_mask(present, JOINTS, model.config, torch.float32)
+    torch.testing.assert_close(block(z, mask)[:, :JOINTS], block(other, mask)[:, :JOINTS])
+    everyone = spatial_mask(torch.ones_like(present), JOINTS, model.config, torch.float32)
     assert not torch.allclose(block(z, everyone)[:, :JOINTS], block(other, everyone)[:, :JOINTS])
 
 
@@ -165,10 +167,9 @@ def test_dropout_is_for_training_only(switch: dict[str, float]) -> None:
 
 
 def test_stochastic_depth_leaves_out_whole_clips_and_keeps_the_mean() -> None:
-    block = encoder(drop_path=0.5).blocks[1]
-    frames = Frames.of([2] * 10_000, None, CPU)
+    layout = BatchLayout.of([2] * 10_000, CPU)
     torch.manual_seed(0)
-    scale = block.train()._drop(torch.ones(20_000, 1), frames).view(10_000, 2)
+    scale = drop_path(torch.ones(20_000, 1), 0.5, layout, training=True).view(10_000, 2)
     assert set(scale.unique().tolist()) == {0.0, 2.0}
     assert (scale[:, 0] == scale[:, 1]).all()
     assert scale.mean() == pytest.approx(1.0, abs=0.03)

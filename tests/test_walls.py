@@ -22,6 +22,7 @@ ROOMS = (
         "randomness",
         "data",
         "motion",
+        "layers",
         "small_attention",
     ),
     *("model", "training", "analysis", "serving", "lifecycle", "steps", "cli", "__main__"),

@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from glt.errors import GltError
-from glt.model import Frames, GLTransformer, SpatialAttention, TemporalAttention, sorting
-from glt.motion.packed import Packed
+from glt.model import GLTransformer, SpatialAttention, TemporalAttention
+from glt.motion.packed import BatchLayout, Packed, length_order
 
 SpatialSeen = Callable[[int, Tensor], None]
 TemporalSeen = Callable[[int, list[Tensor]], None]
@@ -63,14 +63,14 @@ class Averages:
     whole_frames: int
 
 
-def spatial_map(attention: SpatialAttention, z: Tensor, frames: Frames) -> Tensor:
-    """The maps [S, heads, J, J] of the module's input z [S, J, D]."""
-    return _map(attention.qkv(z), attention.heads, frames.tokens)
+def spatial_map(attention: SpatialAttention, z: Tensor, mask: Tensor | None) -> Tensor:
+    """The maps [S, heads, J, J] for the module's inputs: z [S, J, D] and an additive mask."""
+    return _map(attention.qkv(z), attention.heads, mask)
 
 
-def temporal_maps(attention: TemporalAttention, s: Tensor, frames: Frames) -> list[Tensor]:
-    """The map [heads, T, T] of each clip of the module's input s [S, E], in the order the model has them in."""
-    clips = attention.qkv(s).split([length for clips, length in frames.groups for _ in range(clips)])
+def temporal_maps(attention: TemporalAttention, s: Tensor, layout: BatchLayout) -> list[Tensor]:
+    """The map [heads, T, T] of each clip for the module's inputs: s [S, E] and the layout of the sorted clips."""
+    clips = attention.qkv(s).split([length for clips, length in layout.groups for _ in range(clips)])
     return [_map(clip, attention.heads, None) for clip in clips]
 
 
@@ -79,13 +79,13 @@ def attention_maps(encoder: GLTransformer, batch: Packed) -> Maps:
     blocks = encoder.config.depth
     spatial: list[Tensor] = [torch.empty(0)] * blocks
     temporal: list[list[Tensor]] = [[]] * blocks
-    _, back = sorting(batch.lengths, batch.tokens.device)
+    _, inverse = length_order(batch.lengths, batch.tokens.device)
     with _watched(encoder, spatial.__setitem__, temporal.__setitem__):
         encoder(batch.tokens, batch.present, batch.lengths)
     clips = [torch.stack(clip) for clip in zip(*temporal, strict=True)]
     order = sorted(range(len(clips)), key=lambda clip: batch.lengths[clip])
     maps = torch.stack(spatial)
-    return Maps(maps if back is None else maps[:, back], tuple(clips[order.index(n)] for n in range(len(clips))))
+    return Maps(maps if inverse is None else maps[:, inverse], tuple(clips[order.index(n)] for n in range(len(clips))))
 
 
 def average_maps(encoder: GLTransformer, batches: Iterable[Packed], frames: int = 30) -> Averages:
@@ -105,7 +105,7 @@ def average_maps(encoder: GLTransformer, batches: Iterable[Packed], frames: int 
     )
     clips = long_clips = whole_frames = 0
     for batch in batches:
-        order, _ = sorting(batch.lengths, batch.tokens.device)
+        order, _ = length_order(batch.lengths, batch.tokens.device)
         everybody = batch.present.all(dim=1) if order is None else batch.present.all(dim=1)[order]  # S
         whole_frames += int(everybody.sum())
         clips += len(batch.lengths)
@@ -163,18 +163,18 @@ def _map(qkv: Tensor, heads: int, mask: Tensor | None) -> Tensor:
 def _watched(encoder: GLTransformer, spatial: SpatialSeen, temporal: TemporalSeen) -> Iterator[None]:
     """While the block runs, without gradient and in evaluation mode, the maps of every block are handed over."""
 
-    def see_spatial(number: int, module: SpatialAttention, inputs: tuple[Tensor, Frames], _: Any) -> None:
-        spatial(number, spatial_map(module, *inputs))
+    def see_spatial(block: int, module: SpatialAttention, inputs: tuple[Tensor, Tensor | None], _: Any) -> None:
+        spatial(block, spatial_map(module, *inputs))
 
-    def see_temporal(number: int, module: TemporalAttention, inputs: tuple[Tensor, Frames], _: Any) -> None:
-        temporal(number, temporal_maps(module, *inputs))
+    def see_temporal(block: int, module: TemporalAttention, inputs: tuple[Tensor, BatchLayout], _: Any) -> None:
+        temporal(block, temporal_maps(module, *inputs))
 
     modes = [(module, module.training) for module in encoder.modules()]
     handles = []
     try:
         for kind, see in ((SpatialAttention, see_spatial), (TemporalAttention, see_temporal)):
-            found = [module for module in encoder.modules() if isinstance(module, kind)]
-            handles += [module.register_forward_hook(partial(see, number)) for number, module in enumerate(found)]
+            modules = [module for module in encoder.modules() if isinstance(module, kind)]
+            handles += [module.register_forward_hook(partial(see, block)) for block, module in enumerate(modules)]
         encoder.eval()
         with torch.no_grad():
             yield

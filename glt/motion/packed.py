@@ -1,7 +1,8 @@
-"""A batch of motion clips, packed: the frames of one clip after those of the other, no padding."""
+"""Batches of motion clips: packed (the frames of all clips one after the other, no padding), resampled, cropped."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -11,11 +12,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Packed:
-    """Attributes:
-    tokens: float32 [S, P, K, 3]; of each person its global translation, if it is apart, then the joints; metres.
-    present: bool [S, P]; tokens of an absent person are zero.
-    lengths: frames of each clip, [B]; they sum to S.
-    global_tokens: tokens a person that are global translations: 1, or 0 if none is apart.
+    """A batch of B clips, S frames in all.
+
+    Attributes:
+        tokens: float32 [S, P, K, 3], metres; of each person the global translation, if it is a token, then the joints.
+        present: bool [S, P]; tokens of an absent person are zero.
+        lengths: frames of each clip, [B]; they sum to S.
+        global_tokens: tokens per person that are global translations, 1 or 0.
     """
 
     tokens: Tensor
@@ -29,11 +32,11 @@ class Packed:
         return torch.tensor(self.lengths, device=self.tokens.device)
 
     def clip(self) -> Tensor:
-        """Clip of each frame, [S]."""
+        """Index of the clip that each frame belongs to, [S]."""
         return self.frame_indices()[0]
 
     def frame_indices(self) -> tuple[Tensor, Tensor]:
-        """Clip of each frame and its place in that clip, [S] each."""
+        """See the function `frame_indices`."""
         return frame_indices(self.lengths, self.tokens.device)
 
     def to(self, device: torch.device) -> Packed:
@@ -42,17 +45,85 @@ class Packed:
 
 
 def frame_indices(lengths: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Clip of each packed frame and its place in that clip, int64 [S] each."""
+    """For each packed frame, the index of its clip and its index within that clip, int64 [S] each."""
     counts = torch.tensor(lengths, device=device)
     total = sum(lengths)
     clip = torch.repeat_interleave(torch.arange(len(lengths), device=device), counts, output_size=total)
     return clip, torch.arange(total, device=device) - (counts.cumsum(0) - counts)[clip]
 
 
-def resample(batch: Packed, lengths: tuple[int, ...]) -> Packed:
-    """Every clip at a new length, by linear interpolation in time between half-pixel centres.
+@dataclass(frozen=True)
+class BatchLayout:
+    """Which clip and time each packed frame has, once clips are sorted by length.
 
-    A frame between one that shows a person and one that does not shows nobody. Equal lengths change nothing.
+    Equally long clips are then adjacent and attend in time as one dense batch, without padding.
+
+    Attributes:
+        clips: B.
+        clip: index of the clip that each frame belongs to, [S].
+        time: index of each frame within its clip, [S].
+        groups: (clips, frames per clip) for each length, ascending.
+        order: frames of the batch in sorted order, [S]; None if the clips are sorted already.
+        inverse: the permutation that undoes `order`, [S].
+    """
+
+    clips: int
+    clip: Tensor
+    time: Tensor
+    groups: tuple[tuple[int, int], ...]
+    order: Tensor | None
+    inverse: Tensor | None
+
+    @staticmethod
+    def of(lengths: Sequence[int], device: torch.device) -> BatchLayout:
+        """The layout of clips with these lengths, in any order."""
+        order, inverse = length_order(lengths, device)
+        clip, time = frame_indices(sorted(lengths), device)
+        groups = tuple((clips, length) for length, clips in sorted(Counter(lengths).items()))
+        return BatchLayout(len(lengths), clip, time, groups, order, inverse)
+
+    def sort(self, x: Tensor) -> Tensor:
+        """Rows [S, ...] in the order of the batch -> sorted by the length of their clips."""
+        return x if self.order is None else x.index_select(0, self.order)
+
+    def unsort(self, x: Tensor) -> Tensor:
+        """The inverse of `sort`."""
+        return x if self.inverse is None else x.index_select(0, self.inverse)
+
+
+def length_order(lengths: Sequence[int], device: torch.device) -> tuple[Tensor | None, Tensor | None]:
+    """The permutation of packed frames that sorts clips by length (stable) and its inverse, int64 [S] each.
+
+    Both are None if the clips are sorted already.
+    """
+    clips = sorted(range(len(lengths)), key=lambda clip: lengths[clip])
+    if clips == list(range(len(lengths))):
+        return None, None
+    frames = torch.split(torch.arange(sum(lengths)), list(lengths))
+    order = torch.cat([frames[clip] for clip in clips])
+    inverse = torch.empty_like(order)
+    inverse[order] = torch.arange(len(order))
+    return order.to(device, non_blocking=True), inverse.to(device, non_blocking=True)
+
+
+def windows(lengths: Sequence[int], longest: int) -> list[int]:
+    """Lengths where clips above `longest` frames are cut into the fewest parts, which differ by at most one frame."""
+    parts = []
+    for length in lengths:
+        count = -(-length // longest)
+        parts += [(length + part) // count for part in range(count)]
+    return parts
+
+
+def resample(batch: Packed, lengths: tuple[int, ...]) -> Packed:
+    """Every clip at a new length, by linear interpolation in time between frame centres (as for pixels of an image).
+
+    A person is present in a new frame only if both frames that it lies between show the person. A clip whose length
+    stays the same does not change.
+
+    Args:
+        batch: B clips.
+        lengths: new length of each clip, [B], above 0.
     """
     if lengths == batch.lengths:
         return batch
@@ -60,21 +131,25 @@ def resample(batch: Packed, lengths: tuple[int, ...]) -> Packed:
     clip, time = frame_indices(lengths, device)
     old, new = batch.counts, torch.tensor(lengths, device=device)
     last = (old - 1)[clip]
-    place = ((time + 0.5) * (old / new)[clip] - 0.5).clamp(min=0).minimum(last)
-    place = torch.where((old == new)[clip], time, place)
-    before = place.long()
-    share = place - before
+    position = ((time + 0.5) * (old / new)[clip] - 0.5).clamp(min=0).minimum(last)  # S', in frames of the old clip
+    position = torch.where((old == new)[clip], time, position)
+    before = position.long()
+    weight = position - before  # of the frame after
     start = (old.cumsum(0) - old)[clip]
-    first, second = start + before, start + before + (share > 0)
+    first, second = start + before, start + before + (weight > 0)
     present = batch.present[first] & batch.present[second]  # S', P
-    rows = batch.tokens.flatten(1)
-    mixed = torch.lerp(rows.index_select(0, first), rows.index_select(0, second), share[:, None])
-    tokens = mixed.view(-1, *batch.tokens.shape[1:])
-    return replace(batch, tokens=_shown(tokens, present), present=present, lengths=lengths)
+    rows = batch.tokens.flatten(1)  # S, P K 3
+    weight = weight.to(rows.dtype)[:, None]
+    tokens = torch.lerp(rows.index_select(0, first), rows.index_select(0, second), weight)
+    tokens = tokens.view(-1, *batch.tokens.shape[1:])  # S', P, K, 3
+    return replace(batch, tokens=tokens.masked_fill(~present[:, :, None, None], 0), present=present, lengths=lengths)
 
 
 def crop(batch: Packed, starts: Sequence[int], lengths: tuple[int, ...]) -> Packed:
-    """Of every clip the `lengths` frames from `starts` on; global translation still counts from the clip's start."""
+    """Cut `lengths` frames out of every clip, from frame `starts` on.
+
+    Global translations stay relative to the first frame of the whole clip.
+    """
     if lengths == batch.lengths:
         return batch
     clip, time = frame_indices(lengths, batch.tokens.device)
@@ -82,8 +157,3 @@ def crop(batch: Packed, starts: Sequence[int], lengths: tuple[int, ...]) -> Pack
     offset = counts.cumsum(0) - counts + torch.tensor(starts, device=counts.device)
     rows = offset[clip] + time
     return replace(batch, tokens=batch.tokens[rows], present=batch.present[rows], lengths=lengths)
-
-
-def _shown(tokens: Tensor, present: Tensor) -> Tensor:
-    """The tokens, those of absent persons zero."""
-    return tokens.masked_fill(~present[:, :, None, None], 0)

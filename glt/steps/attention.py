@@ -70,7 +70,7 @@ def attention(
             model.config.max_frames, int(data.index["length"].max())
         )  # later places of a table were never used
         places = maps.indicated_places(model.persons, model.joints, longest)
-        tables = list(model.position) or [model.waves]
+        tables = list(model.position) or [model.sinusoids]
         for number, table in enumerate(tables, 1):
             tiles = [maps.positional_similarity(table[:longest], *place).cpu().numpy() for place in places]
             name = "positional" if len(tables) == 1 else f"positional-block{number}"

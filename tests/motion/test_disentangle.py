@@ -31,7 +31,7 @@ from glt.motion.displacement import fit_bins
 from glt.recipe import MotionConfig
 from glt.reporter import Silent
 from glt.training.checkpoint import Checkpoint
-from glt.training.pretrain import pretrain
+from glt.training.pretrain import train_encoder
 from tests.conftest import STICK, Store, small_recipe, store
 
 
@@ -156,7 +156,7 @@ def test_an_unused_clip_stays_in_the_folder_and_is_learnt_from_by_nobody(motions
     assert one.index["clean"].all()
     assert one.bins.edges.tobytes() == other.bins.edges.tobytes()
     history = [
-        pretrain(m, small_recipe(), torch.device("cpu"), Silent(), Checkpoint(None, ""))[1][-1]["pretrain/loss"]
+        train_encoder(m, small_recipe(), torch.device("cpu"), Silent(), Checkpoint(None, ""))[1][-1]["pretrain/loss"]
         for m in (one, other)
     ]
     assert history[0] == history[1]
@@ -287,7 +287,7 @@ def test_motions_know_what_became_of_the_translation(
     motions = Motions(tmp_path / "motions")
     assert (motions.joints, motions.global_tokens, motions.translation) == (joints, global_tokens, translation)
     assert motions.batch(np.array([1, 2])).global_tokens == global_tokens
-    encoder, history = pretrain(motions, recipe, torch.device("cpu"), Silent(), Checkpoint(None, ""))
+    encoder, history = train_encoder(motions, recipe, torch.device("cpu"), Silent(), Checkpoint(None, ""))
     assert hasattr(encoder, "embed_global") == bool(global_tokens)
     assert history[-1]["pretrain/loss"] < history[0]["pretrain/loss"]
 
