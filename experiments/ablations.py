@@ -20,6 +20,7 @@ from rich.console import Console
 
 from benchmarks.hardware import ROOT, commit, hardware
 from experiments import protocols
+from experiments.record_run import seconds
 from glt import artifact
 from glt.analysis.arms import Trained
 from glt.lifecycle import recordings as pinned
@@ -68,7 +69,7 @@ def measured(studied: Study, recordings: Path, arms: Sequence[Recipe]) -> Iterat
             {
                 **{"dataset": arm.data.dataset, "protocol": arm.data.protocol, "recipe": arm.name, "arm": arm.arm},
                 **{"task": "linear", "labelled_fraction": 1.0, "seed": arm.seed, **scores},
-                "seconds": round(sum(map(protocols.seconds, ran)), 1),
+                "seconds": round(sum(map(seconds, ran)), 1),
                 **{"data_version": tags["data.version"], "code_version": tags["code.version"]},
                 **{"recipe_sha256": protocols.sha256(arm), "commit": commit(), "hardware": hardware(threads)},
             },

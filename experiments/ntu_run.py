@@ -20,6 +20,7 @@ import torch
 
 from benchmarks.hardware import ROOT, commit, hardware
 from experiments import protocols
+from experiments.record_run import seconds
 from glt import artifact
 from glt.lifecycle import recordings as pinned
 from glt.lifecycle import tracking
@@ -58,7 +59,7 @@ def did(recordings: Path, name: str) -> dict[str, Any]:
         "steps": math.ceil(clips / recipe.pretrain.batch),
         "loss": run.metrics["pretrain/loss"],
         "loss_of_guessing": _guessing(recipe),
-        "seconds": {step: protocols.seconds(one) for step, one in sorted(steps.items())},
+        "seconds": {step: seconds(one) for step, one in sorted(steps.items())},
         "model_version": run.tags["model.version"],
     }
 

@@ -28,6 +28,7 @@ from rich.console import Console
 
 from benchmarks.hardware import ROOT, commit, hardware
 from experiments import by_hand
+from experiments.record_run import seconds
 from glt import artifact
 from glt.analysis.scores import ensemble, fraction_key
 from glt.errors import GltError
@@ -218,12 +219,6 @@ def steps(parent: str) -> dict[str, MlflowRun]:
             run = client.get_run(value)
             runs.setdefault(run.data.tags[tracking.STEP], run)
     return runs
-
-
-def seconds(run: MlflowRun) -> float:
-    """How long a step took."""
-    milliseconds: int = run.info.end_time - run.info.start_time
-    return round(milliseconds / 1000, 1)
 
 
 def _average(name: str, runs: Sequence[Run]) -> None:
