@@ -117,5 +117,5 @@ difficulty: setup ## Measure how hard the sample recordings are, 5 seeds; writes
 record: setup ## Write the scores of the newest run of RECIPE= to results/
 	@$(BIN)/python -m experiments.record_run "$(RECIPE)"
 
-clean: ## Delete what runs and tests made; data/ and .venv stay
-	rm -rf build runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean: ## Delete build/ and caches; runs/ (models, registry), data/ and .venv stay
+	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis

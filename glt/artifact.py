@@ -63,7 +63,7 @@ def link(source: str, target: str) -> str:
 
 @contextmanager
 def create(path: Path, kind: str, info: Mapping[str, Any], known: Mapping[str, str] | None = None) -> Iterator[Path]:
-    """A folder to fill; on leaving the block it becomes the artifact at `path`, replacing what was there.
+    """A folder to fill; on leaving the block it becomes the artifact at `path`, replacing one of the same kind.
 
     Args:
         path: final place of the folder.
@@ -75,17 +75,81 @@ def create(path: Path, kind: str, info: Mapping[str, Any], known: Mapping[str, s
     Nothing is left at `path` if the block raises (an artifact that was there before stays).
 
     Raises:
-        GltError: the disk is full.
+        GltError: the disk is full, or `path` holds anything else (`check_replaceable`).
     """
-    path = Path(path)
+    check_replaceable(path, kind)
+    path = real_path(path)
     with _full_disk_said(path), _draft(path) as draft:
         yield draft
         seal(draft, kind, info, known or {})
+        check_replaceable(path, kind)  # again: hours may have passed
         if path.exists():
             _replace(draft, path)
         else:
             draft.replace(path)
         _sync_folder(path.parent)
+
+
+def check_replaceable(path: Path, kind: str) -> None:
+    """Refuse a path at which an artifact would replace anything but a finished artifact of its kind or an empty folder.
+
+    An artifact that somebody has put other files into is refused, too.
+
+    Args:
+        path: where an artifact is to be written.
+        kind: its kind.
+
+    Raises:
+        GltError: names what is in the way and the remedy; nothing was changed.
+    """
+    path = Path(path)
+    check_parents(path)
+    if not path.exists():
+        return
+    try:
+        obstacle = _obstacle(path, kind)
+    except OSError as error:
+        obstacle = f"cannot be read ({error.strerror})"
+    if obstacle:
+        raise GltError(f"{path}: {obstacle}, so it is not replaced; give another path, or move it away")
+
+
+def check_parents(path: Path) -> None:
+    """Refuse a path below something that is not a folder."""
+    for parent in Path(path).absolute().parents:
+        if parent.exists():
+            if not parent.is_dir():
+                raise GltError(f"{path}: {parent} is not a folder; give another path")
+            return
+
+
+def real_path(path: Path) -> Path:
+    """The path itself, or the target of the symbolic link at it: what is written there leaves the link in place."""
+    path = Path(path)
+    return path.resolve() if path.is_symlink() else path
+
+
+def _obstacle(path: Path, kind: str) -> str:
+    """Why an artifact of `kind` may not replace what is at `path`; empty if it may."""
+    if not path.is_dir():
+        return "is a file"
+    if path.resolve() == Path.cwd():
+        return "is the working directory"
+    files = [file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_symlink() or not file.is_dir()]
+    if not files:
+        folders = next(path.iterdir(), None)
+        return f"has the folder {folders.name!r} in it" if folders else ""
+    if MANIFEST not in files:
+        return f"holds {len(files)} files that are not glt's, such as {min(files)!r}"
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        manifest_kind, listed = manifest["kind"], set(manifest["files"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return f"its {MANIFEST} is damaged"
+    if manifest_kind != kind:
+        return f"holds {manifest_kind!r}, another kind of artifact"
+    foreign = sorted(set(files) - listed - {MANIFEST})
+    return f"holds {foreign[0]!r}, which is not part of the {kind}" if foreign else ""
 
 
 def copy(source: Path, path: Path, kind: str) -> None:

@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from glt import artifact, logs, recipe, settings
+from glt import logs, recipe, settings
 from glt.analysis import summary
 from glt.errors import GltError
 from glt.lifecycle import lineage, registry, tracking
@@ -136,11 +136,13 @@ def classify(
     out: Path | None = typer.Option(None, help="a CSV file for the answers, instead of the screen"),  # noqa: B008
 ) -> None:
     """Say what recordings show: a row a clip with its label and confidence."""
+    if out is not None:
+        predict.PREDICTIONS.check(out)
     answers, rejected = predict.predict(recordings, model)
     for row in rejected.itertuples():
         print(f"glt: {row.source}: not used, {row.check}: {row.reason}", file=sys.stderr)
     if out is not None:
-        artifact.write_bytes(out, answers.to_csv(index=False).encode())
+        predict.PREDICTIONS.write(out, answers.to_csv(index=False).encode())
         return
     table = Table(*answers.columns, box=None)
     for row in answers.itertuples(index=False):

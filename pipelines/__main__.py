@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 import typer
-from kfp import compiler
 
 from glt import logs
 from glt.errors import GltError
 from glt.recipe import study as studies
-from pipelines.graphs import GRAPHS
+from pipelines.graphs import write_graphs
 from pipelines.profiles import PROFILES
 
 RECORDINGS = "path, s3://... or dvc+<git repository>@<revision>; none: what data.dvc pins"
@@ -74,10 +73,8 @@ def compile_graph(
     """Write the graphs as KFP's intermediate representation, to upload to a cluster: training.yaml, ..."""
     if profile not in PROFILES:
         raise GltError(f"accelerator profile {profile!r}: take one of {', '.join(PROFILES)}")
-    out.mkdir(parents=True, exist_ok=True)
-    for name, graph in GRAPHS.items():
-        compiler.Compiler().compile(graph(profile), str(out / f"{name}.yaml"))
-        print(out / f"{name}.yaml")
+    for file in write_graphs(profile, out):
+        print(file)
 
 
 @app.command()

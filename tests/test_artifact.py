@@ -87,11 +87,14 @@ def test_an_info_that_is_not_json_leaves_the_old_one(tmp_path: Path) -> None:
 
 def test_a_new_one_replaces_the_old_one_whole(tmp_path: Path) -> None:
     make(tmp_path / "thing", number=1)
-    (tmp_path / "thing" / "stray").write_text("left behind")
+    old = tmp_path / "thing" / "sub" / "data.txt"
+    old.rename(old.with_name("more.txt"))  # as if that version had another file
+    manifest = json.loads((tmp_path / "thing" / "manifest.json").read_text().replace("data.txt", "more.txt"))
+    artifact.write_json(tmp_path / "thing" / "manifest.json", manifest)
     make(tmp_path / "thing", number=2)
     assert artifact.open_artifact(tmp_path / "thing", "thing") == {"number": 2}
     assert [p.name for p in tmp_path.iterdir()] == ["thing"]
-    assert not (tmp_path / "thing" / "stray").exists()
+    assert not old.with_name("more.txt").exists()
 
 
 def test_a_replacement_that_fails_puts_the_old_one_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ ROOMS = (
         "file_lock",
         "recipe",
         "artifact",
+        "outputs",
         "reporter",
         "randomness",
         "data",

@@ -10,9 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from glt import artifact
 from glt.analysis import figures
-from glt.analysis.page import environment
+from glt.analysis.page import PAGE, environment
 from glt.analysis.scores import per_class
 from glt.recipe import flat
 
@@ -83,7 +82,7 @@ def write_comparison(out: Path, first: Model, second: Model) -> None:
             files=_files(first.files, second.files),
         )
     )
-    artifact.write_bytes(Path(out), page.encode())
+    PAGE.write(Path(out), page.encode())
 
 
 def _scores(models: Sequence[Model]) -> list[tuple[str, list[float | None]]]:

@@ -12,9 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from glt import artifact
 from glt.analysis import data_figures, figures
-from glt.analysis.page import environment
+from glt.analysis.page import PAGE, environment
 from glt.data import balance, drift, duplicates, splits
 from glt.data.clips import ClipStore
 from glt.data.drift import Summary
@@ -122,7 +121,7 @@ def write_data_report(out: Path, store: ClipStore, recipe: Recipe, look: Look) -
             warned=_warned(index),
         )
     )
-    artifact.write_bytes(Path(out), page.encode())
+    PAGE.write(Path(out), page.encode())
 
 
 def _split_sizes(look: Look) -> dict[str, int] | None:

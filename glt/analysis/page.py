@@ -7,6 +7,15 @@ from pathlib import Path
 
 import jinja2
 
+from glt.outputs import FileKind
+
+# Pages written before they named their generator are known by this policy.
+_POLICY = b"""content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">"""
+_HEAD = 4096  # bytes; both marks stand well within them
+PAGE = FileKind(
+    "page", lambda content: b'<meta name="generator" content="glt">' in content[:_HEAD] or _POLICY in content[:_HEAD]
+)
+
 
 def environment() -> jinja2.Environment:
     """Templates of this folder; what is put into them is escaped, what is missing is an error."""

@@ -17,7 +17,7 @@ import yaml
 
 from glt import artifact
 from glt.analysis import examples, figures
-from glt.analysis.page import environment
+from glt.analysis.page import PAGE, environment
 from glt.analysis.scores import Finetuned, Score, per_class, score, summary, wilson
 from glt.data.clips import ClipStore
 from glt.data.protocols import TEST, TRAIN
@@ -119,7 +119,7 @@ def write_report(
             versions=_versions(made, clips, motions, encoder, classifier),
         )
     )
-    artifact.write_bytes(Path(out), page.encode())
+    PAGE.write(Path(out), page.encode())
 
 
 def _finetuned(path: Path) -> Finetuned:

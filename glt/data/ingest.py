@@ -20,11 +20,13 @@ from glt.data.schema import checked_index
 from glt.data.segments import Part, SegmentCache, settings
 from glt.data.sources import Batch, batches
 from glt.errors import GltError
+from glt.outputs import FileKind
 from glt.recipe import DataConfig, Recipe
 from glt.reporter import Reporter
 
 REPEAT = "repeat"  # the check of a clip that came twice with the same content: it is no loss
 NO_LOSS = frozenset({REPEAT, MISSING_LIST})
+REJECT_LIST = FileKind("list of rejected files", lambda content: content.startswith(b"source,check,reason"))
 _CHUNK = 64  # files that a worker process reads at a time
 
 
@@ -114,7 +116,8 @@ def _ingest(
         write_rejected(store, rejected)
         artifact.write_json(store / "skeleton.json", skeleton)
     cache.hashes.save()
-    _reject_list(out).unlink(missing_ok=True)
+    REJECT_LIST.check(reject_list(out))
+    reject_list(out).unlink(missing_ok=True)
 
 
 def read_batch(
@@ -207,7 +210,7 @@ def _judge(recordings: Path, clips: int, rejected: list[dict[str, str]], recipe:
     share, allowed = len(lost) / max(clips + len(lost), 1), recipe.data.max_rejects
     if clips and share <= allowed:
         return
-    artifact.write_bytes(_reject_list(out), pd.DataFrame(rejected).to_csv(index=False).encode())
+    REJECT_LIST.write(reject_list(out), pd.DataFrame(rejected).to_csv(index=False).encode())
     worst = "; ".join(
         f"{count} x {check} (as {example.source}: {example.reason})"
         for check, count in lost["check"].value_counts().head(3).items()
@@ -215,9 +218,10 @@ def _judge(recordings: Path, clips: int, rejected: list[dict[str, str]], recipe:
     )
     raise GltError(
         f"recordings {recordings}: {len(lost)} of {clips + len(lost)} rejected ({share:.1%}, data.max_rejects allows "
-        f"{allowed:.1%}): {worst}. All are in {_reject_list(out)}; mend or remove them, or raise data.max_rejects"
+        f"{allowed:.1%}): {worst}. All are in {reject_list(out)}; mend or remove them, or raise data.max_rejects"
     )
 
 
-def _reject_list(out: Path) -> Path:
+def reject_list(out: Path) -> Path:
+    """The table of rejected files that is written beside `out` when there are too many of them."""
     return out.with_name(f"{out.name}.rejected.csv")

@@ -13,9 +13,21 @@ import numpy as np
 
 from glt.data.findings import Finding
 from glt.errors import GltError
+from glt.outputs import FileKind
 from glt.recipe import GateConfig
 
 _RESAMPLES = 10_000  # of the bootstrap
+
+
+def _is_verdict(content: bytes) -> bool:
+    try:
+        fields = json.loads(content)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(fields, dict) and {"passed", "reason", "p_value", "candidate_top1"} <= fields.keys()
+
+
+VERDICT = FileKind("verdict", _is_verdict)
 
 
 @dataclass(frozen=True)
@@ -103,6 +115,14 @@ class Verdict:
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
         return asdict(self)
+
+    def write(self, path: Path) -> None:
+        """To a file that `read` reads.
+
+        Raises:
+            GltError: `path` holds anything but a verdict.
+        """
+        VERDICT.write(path, (json.dumps(self.to_dict(), sort_keys=True, indent=1) + "\n").encode())
 
     @staticmethod
     def read(path: Path) -> Verdict:

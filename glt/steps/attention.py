@@ -46,6 +46,7 @@ def attention(
     Raises:
         GltError: an encoder is not for these motions, no test clip, or none that is long enough.
     """
+    artifact.check_replaceable(out, "attention")
     if clips < 1 or frames < 1:
         raise GltError(f"--clips {clips} --frames {frames}: give numbers above 0")
     data = Motions(motions)

@@ -7,12 +7,15 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from glt import artifact
 from glt.analysis import examples
 from glt.analysis.data_report import look, write_data_report
+from glt.analysis.page import PAGE
 from glt.data import duplicates, findings
 from glt.data.clips import ClipStore
 from glt.data.drift import Summary, summarise
 from glt.data.findings import Finding
+from glt.data.ingest import REJECT_LIST, reject_list
 from glt.data.ingest import ingest as ingest_recordings
 from glt.errors import GltError
 from glt.lifecycle import kept, registry, tracking, versions
@@ -46,6 +49,9 @@ def ingest(
         GltError: what is wrong with the recordings, and the remedy.
     """
     settings, page = load(recipe), page or Path(f"{out}.html")
+    artifact.check_replaceable(out, "clips")
+    PAGE.check(page)
+    REJECT_LIST.check(reject_list(Path(out)))
     found = versions.data_version(recordings)
     if data_version and found != data_version:
         raise GltError(f"{recordings}: is version {found}, not {data_version}; start a new run for the new recordings")
@@ -91,6 +97,7 @@ def inspect(clips: Path, recipe: str, out: Path, reference: str = "") -> dict[st
     Raises:
         GltError: either is not what it should be.
     """
+    PAGE.check(out)
     settings, store = load(recipe), ClipStore(clips)
     reporter = ConsoleReporter()
     other: Summary | None = None
@@ -149,6 +156,7 @@ def disentangle(
     Raises:
         GltError: the protocol leaves a split empty.
     """
+    artifact.check_replaceable(out, "motions")
     settings = load(recipe)
     store = ClipStore(clips)
     version = versions_of(store.info, data_version, code_version)

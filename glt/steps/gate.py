@@ -10,7 +10,7 @@ import pandas as pd
 from glt import artifact
 from glt.data.clips import ClipStore
 from glt.lifecycle import registry, tracking
-from glt.lifecycle.gate import Evidence, Verdict, decide, in_service
+from glt.lifecycle.gate import VERDICT, Evidence, Verdict, decide, in_service
 from glt.motion.disentangle import Motions, write_motions
 from glt.recipe import Recipe, load, parse
 from glt.reporter import Reporter
@@ -44,6 +44,7 @@ def gate(
     Raises:
         GltError: an artifact is incomplete, or the champion's files cannot be fetched.
     """
+    VERDICT.check(out)
     settings, info = load(recipe), artifact.open_artifact(classifier, "classifier")
     version = versions_of(info, data_version, code_version)
     with tracking.step(settings, version, "gate") as run:
@@ -76,7 +77,7 @@ def gate(
             )
             verdict = decide(evidence, settings.gate)
             _keep(both, verdict, run)
-        artifact.write_json(Path(out), verdict.to_dict())
+        verdict.write(out)
         run.metrics(
             {
                 "gate/passed": float(verdict.passed),

@@ -40,6 +40,7 @@ def launch_pretraining(
     Raises:
         GltError: as there; `nodes` is below 1; the job failed, or another process waits for one with these checkpoints.
     """
+    artifact.check_replaceable(out, "encoder")
     if nodes < 1:
         raise GltError(f"nodes {nodes}: give how many machines train together, 1 or more")
     gpus = 0 if accelerator == "cpu" else torch.cuda.device_count()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from glt.analysis.comparison import Model, write_comparison
+from glt.analysis.page import PAGE
 from glt.errors import GltError
 from glt.lifecycle import recordings, registry, repository, tracking
 from glt.settings import home
@@ -33,8 +34,9 @@ def compare_models(first: str, second: str, out: Path | None = None, root: Path 
     Raises:
         GltError: there is no such model, or its files cannot be had.
     """
-    models = [_model(name, Path(root)) for name in (first, second)]
     place = out or home() / "reports" / f"{first}-and-{second}.html".replace("/", "-")
+    PAGE.check(place)
+    models = [_model(name, Path(root)) for name in (first, second)]
     write_comparison(place, *models)
     return str(place)
 

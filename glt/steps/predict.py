@@ -11,9 +11,12 @@ from glt.data.clips import ClipStore
 from glt.data.ingest import ingest
 from glt.errors import GltError
 from glt.lifecycle import registry, versions
+from glt.outputs import FileKind
 from glt.recipe import changed, parse
 from glt.reporter import Silent
 from glt.serving.model import Predictor
+
+PREDICTIONS = FileKind("table of predictions", lambda content: content.startswith(b"clip,label,confidence"))
 
 
 def predict(recordings: str, model: str = "") -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from glt import artifact
 from glt.analysis import scores
+from glt.analysis.page import PAGE
 from glt.analysis.report import write_report
 from glt.data.clips import ClipStore
 from glt.lifecycle import tracking
@@ -22,7 +23,7 @@ def report(
     motions: Path,
     encoder: Path,
     classifier: Path,
-    finetuned: Sequence[Path],
+    finetuned: list[Path],
     verdict: Path,
     recipe: str,
     out: Path,
@@ -34,6 +35,7 @@ def report(
     Raises:
         GltError: an artifact is not whole.
     """
+    PAGE.check(out)
     settings, data = load(recipe), Motions(motions)
     version = versions_of(data.info, data_version, code_version)
     store = ClipStore(clips)

@@ -59,6 +59,7 @@ def pretrain(
         GltError: no training clip, no such accelerator, a loss that is not finite, or `checkpoints` holds another run.
         Interrupted: SIGTERM came; the state is saved.
     """
+    artifact.check_replaceable(out, "encoder")
     settings, data = load(recipe), Motions(motions)
     version = versions_of(data.info, data_version, code_version)
     checkpoint = pretraining_state(data, settings, version, checkpoints)
@@ -94,6 +95,7 @@ def linear_probe(
     Raises:
         GltError: no labelled clip in a split, or one class only.
     """
+    artifact.check_replaceable(out, "classifier")
     settings, data = load(recipe), Motions(motions)
     version = versions_of(data.info, data_version, code_version)
     with tracking.step(settings, version, "linear_probe") as run:
@@ -148,6 +150,7 @@ def finetune(
     """
     if not 0 < fraction <= 1:
         raise GltError(f"fraction {fraction}: give the labelled share as a number above 0 and at most 1")
+    artifact.check_replaceable(out, "classifier")
     settings, data = load(recipe), Motions(motions)
     version = versions_of(data.info, data_version, code_version)
     torch.set_num_threads(max(1, torch.get_num_threads() // tasks_at_once))
