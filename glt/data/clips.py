@@ -18,41 +18,25 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from glt import artifact
+from glt.data import clip_table
 from glt.data.layouts import Skeleton
 from glt.data.recording import Recording, Rejection
 from glt.data.rejects import write_example
 
-CLIPS = pa.schema(
-    [
-        pa.field("name", pa.string(), nullable=False),
-        pa.field("offset", pa.int64(), nullable=False),
-        pa.field("length", pa.int64(), nullable=False),
-        pa.field("label", pa.string()),
-        *(pa.field(number, pa.int64()) for number in ("subject", "camera", "setup", "replication")),
-        pa.field("splits", pa.string()),
-        pa.field("persons", pa.int64(), nullable=False),
-        pa.field("source", pa.string(), nullable=False),
-        pa.field("sha256", pa.string(), nullable=False),
-        pa.field("warnings", pa.string(), nullable=False),
-    ]
-)
 REJECTED = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("source", "check", "reason")])
 
 EXAMPLES = 3  # rejected recordings a check and segment that are kept to be drawn
-_NUMBERS = {"subject": "Int64", "camera": "Int64", "setup": "Int64", "replication": "Int64"}
 
 
 class ClipStore:
     """A finished folder of clips, read.
 
     Attributes:
-        index: a row a clip, sorted by name: name, segment, offset and length in its segment (frames), label (None if
-            unlabelled), subject, camera, setup, replication (whole numbers or NA), splits (names of the data
-            set's own splits that list it, ";" between them, or None), persons (how many are ever seen), source (the
-            recording's file), sha256 (of frames and presence), warnings ("; " between them).
-        rejected: a row a file that was not taken: source, check, reason. Check `repeat` is a clip that came twice.
-        skeleton: the joints' layout.
-        info: what the folder was made from.
+        index: one row per clip, sorted by name: the columns of `glt.data.clip_table` and ``segment``, the digest of
+            the clip's segment.
+        rejected: one row per rejected file: source, check, reason. Check ``repeat`` is a clip that came twice.
+        skeleton: layout of the joints.
+        info: the manifest's information on what the folder was made from.
         digest: equal for two stores with the same clips under the same names, however they were delivered.
     """
 
@@ -73,7 +57,7 @@ class ClipStore:
         segments = self.info["segments"]
         clips = [read_clips(self.path / "segments" / segment).assign(segment=segment) for segment in segments]
         index = in_order(pd.concat(clips, ignore_index=True)).drop_duplicates("name", ignore_index=True)
-        self.index = index[["name", "segment", *(column for column in CLIPS.names if column != "name")]]
+        self.index = index[["name", "segment", *(column for column in clip_table.NAMES if column != "name")]]
         pairs = zip(index["name"], index["sha256"], strict=True)
         self.digest = hashlib.sha256(json.dumps(list(pairs)).encode()).hexdigest()
         self._places = list(zip(index["segment"], index["offset"], index["length"], strict=True))
@@ -140,23 +124,22 @@ class SegmentWriter:
         frames = np.ascontiguousarray(clip.frames, np.float32)
         self._stream.write(frames.tobytes())
         self._present.append(clip.present)
-        self._clips.append(
-            {
-                "name": clip.name,
-                "offset": self._length,
-                "length": len(frames),
-                "label": clip.label,
-                "subject": clip.subject,
-                "camera": clip.camera,
-                "setup": clip.setup,
-                "replication": clip.replication,
-                "splits": ";".join(clip.splits) or None,
-                "persons": int(clip.present.any(axis=0).sum()),
-                "source": source,
-                "sha256": content_sha256(frames, clip.present),
-                "warnings": "; ".join(clip.warnings),
-            }
-        )
+        row = {
+            "name": clip.name,
+            "offset": self._length,
+            "length": len(frames),
+            "label": clip.label,
+            "subject": clip.subject,
+            "camera": clip.camera,
+            "setup": clip.setup,
+            "replication": clip.replication,
+            "splits": ";".join(clip.splits) or None,
+            "persons": int(clip.present.any(axis=0).sum()),
+            "source": source,
+            "sha256": content_sha256(frames, clip.present),
+            "warnings": "; ".join(clip.warnings),
+        }
+        self._clips.append(row)
         self._length += len(frames)
 
     def reject(self, source: str, rejection: Rejection) -> None:
@@ -171,7 +154,7 @@ class SegmentWriter:
         self._stream.seek(0)
         self._write_header()
         np.save(self._folder / "present.npy", np.concatenate(self._present))
-        pq.write_table(pa.Table.from_pylist(self._clips, CLIPS), self._folder / "clips.parquet")
+        pq.write_table(pa.Table.from_pylist(self._clips, clip_table.ARROW), self._folder / "clips.parquet")
         write_rejected(self._folder, self._rejected)
 
     def _write_header(self) -> None:
@@ -196,12 +179,8 @@ def in_order(clips: pd.DataFrame) -> pd.DataFrame:
 
 
 def read_clips(segment: Path) -> pd.DataFrame:
-    """The clips of a segment's folder, a row each; columns as `ClipStore.index` without `segment`."""
-    clips: pd.DataFrame = pq.read_table(segment / "clips.parquet").to_pandas(integer_object_nulls=True)
-    clips = clips.astype(_NUMBERS)
-    for column in ("label", "splits"):
-        clips[column] = clips[column].astype(object).where(clips[column].notna(), None)
-    return clips
+    """Read the clip table of a segment: one row per clip, columns as `glt.data.clip_table.COLUMNS`."""
+    return clip_table.from_arrow(pq.read_table(segment / "clips.parquet"))
 
 
 def write_rejected(folder: Path, rows: Iterable[Mapping[str, str]]) -> None:

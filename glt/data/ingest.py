@@ -11,12 +11,11 @@ import pandas as pd
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from glt import artifact
-from glt.data import splits
+from glt.data import clip_table, splits
 from glt.data.chunk_reader import MISSING_LIST, read_chunk
 from glt.data.clips import SegmentWriter, in_order, read_clips, write_rejected
 from glt.data.formats import FORMATS
 from glt.data.recording import Recording, Rejection
-from glt.data.schema import checked_index
 from glt.data.segments import Part, SegmentCache, settings
 from glt.data.sources import Batch, batches
 from glt.errors import GltError
@@ -100,7 +99,7 @@ def _ingest(
     clips = in_order(pd.concat([read_clips(folder) for folder in folders.values()], ignore_index=True))
     rejected = [*_rejected_of(folders), *_twice(clips), *repeats]
     _judge(recordings, clips["name"].nunique(), rejected, recipe, out)
-    checked_index(clips.drop_duplicates("name"))
+    clip_table.validate(clips.drop_duplicates("name"))
     made = [artifact.open_artifact(folder, "segment", verify=False) for folder in folders.values()]
     skeleton = _skeleton(made, recordings)
     lost = sorted({joint for info in made for joint in info["lost"]})
