@@ -21,6 +21,7 @@ BUILD_ARGS ?=
 WORKERS ?= logical
 ENGINE ?= $(shell command -v podman || command -v docker)
 BIN := .venv/bin
+PARALLEL = -n $(WORKERS) --dist loadgroup
 LOCK := $(BIN)/uv pip compile --quiet --no-config --python-version 3.11 --python-platform linux --constraint constraints.txt \
 	--generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 BUILD = "$(ENGINE)" build --file infra/image/Containerfile --build-arg BASE="$(BASE)" $(BUILD_ARGS) \
@@ -29,7 +30,7 @@ BUILD = "$(ENGINE)" build --file infra/image/Containerfile --build-arg BASE="$(B
 AS_IMAGE = $(if $(filter docker,$(RUNNER)),GLT_IMAGE="$$("$(ENGINE)" image inspect --format '{{index .RepoTags 0}}' "$(IMAGE)" 2>/dev/null || echo "$(IMAGE)")")
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run ui test test-stack test-k8s test-containers stack stack-down collect data compile retrain submit schedule image lock bench results ablate difficulty record clean
+.PHONY: help setup run ui test check-types check-tests coverage test-stack test-k8s test-containers stack stack-down collect data compile retrain submit schedule image lock bench results ablate difficulty record clean
 
 help: ## List every target
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -52,8 +53,17 @@ ui: setup ## Open the MLflow UI on the runs made here, http://127.0.0.1:5000
 test: setup ## Check style and types, then run the tests (GLT_REAL_DATA=folder adds those on real recordings)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	@$(MAKE) --no-print-directory --jobs 2 check-types check-tests
+
+check-types:
 	$(BIN)/mypy
-	$(BIN)/pytest -n $(WORKERS) --dist loadgroup
+
+check-tests:
+	$(BIN)/pytest $(PARALLEL)
+
+coverage: setup ## Run the tests and list what of glt no test executes: branch coverage, child processes too
+	rm -rf build/coverage && mkdir -p build/coverage
+	$(BIN)/pytest $(PARALLEL) --cov --cov-report=term
 
 test-stack: setup ## Run the slower tests: real servers, killed processes
 	$(BIN)/pytest -m stack

@@ -124,7 +124,11 @@ def test_a_text_cut_off_anywhere_is_rejected(end: str) -> None:
             b"\xff\xfe1\n",
             b"\0",
         ],
-        *[b"1\n1\n7 0 1 1 1 1 0 0 0 2\n-5\n", b"1\n1\n7 0 1 1 1 1 0 0 0 2\n99999999\n", gzip.compress(b"1\n0\n")],
+        *[
+            b"1\n1\n7 0 1 1 1 1 0 0 0 2\n-5\n",
+            b"1\n1\n7 0 1 1 1 1 0 0 0 2\n99999999\n",
+            gzip.compress(b"1\n0\n", mtime=0),
+        ],
         recorded.one_person(1, 2) + recorded.one_person(2, 2),
         recorded.one_person(1, 2).replace(b"\n", b"\n\n"),
     ],
