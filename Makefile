@@ -103,7 +103,7 @@ image: setup ## Build the steps' and the MLflow server's image (IMAGE=, MLFLOW_I
 	$(BUILD) --tag "$(MLFLOW_IMAGE)" --target mlflow .
 	$(BUILD) --tag "$(IMAGE)" --build-arg TORCH="$(TORCH)" --build-arg TORCH_INDEX_URL="$(TORCH_INDEX_URL)" \
 		--build-arg GLT_CODE_VERSION=$$( \
-		$(BIN)/python -c 'from glt.lifecycle.versions import code_version; print(code_version())') .
+		$(BIN)/python -c 'from glt.lifecycle.code_version import current_code_version; print(current_code_version())') .
 
 lock: setup ## Write the images' packages with their hashes to infra/image/locks/, by constraints.txt
 	echo "$(TORCH)" | $(LOCK) --extra pipeline --extra tracking --extra data --excludes infra/image/locks/cuda.txt \

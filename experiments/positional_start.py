@@ -20,7 +20,7 @@ from benchmarks.hardware import ROOT, commit, hardware
 from glt import artifact, recipe
 from glt.data.clips import ClipStore
 from glt.data.ingest import ingest
-from glt.lifecycle import versions
+from glt.lifecycle.dvc_hash import content_md5
 from glt.motion.disentangle import Motions, write_motions
 from glt.reporter import Silent
 from glt.training.checkpoint import Checkpoint
@@ -66,7 +66,7 @@ def main() -> None:
         "loss": losses,
         "seed": base.seed,
         "recipe": base.model_dump(mode="json"),
-        "data_version": versions.content_md5(given.recordings),
+        "data_version": content_md5(given.recordings),
         "commit": commit(),
         "hardware": hardware(torch.get_num_threads()),
     }

@@ -28,7 +28,7 @@ from glt import artifact, recipe
 from glt.data import sample
 from glt.data.clips import ClipStore
 from glt.data.ingest import ingest
-from glt.lifecycle.versions import content_md5
+from glt.lifecycle.dvc_hash import content_md5
 from glt.motion.disentangle import Motions, write_motions
 from glt.reporter import ConsoleReporter, Silent
 from glt.training.checkpoint import Checkpoint

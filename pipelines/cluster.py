@@ -21,7 +21,8 @@ from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from urllib3.exceptions import HTTPError
 
 from glt.errors import GltError, first_line
-from glt.lifecycle import versions
+from glt.lifecycle import sources
+from glt.lifecycle.code_version import current_code_version
 from glt.recipe import Section, load
 from pipelines.graphs import GRAPHS
 
@@ -76,11 +77,12 @@ def submit(graph: str, recordings: str, recipe: str, profile: str, nodes: int | 
     """
     settings = load(recipe)
     arguments: dict[str, Any] = {"recordings": recordings, "recipe": settings.to_json()}
-    arguments["code_version"] = versions.code_version()
+    arguments["code_version"] = current_code_version()
     if nodes is not None:
         arguments["nodes"] = nodes
     if graph == "training":
-        arguments["data_version"] = versions.data_version(recordings)
+        source = sources.resolve(recordings)
+        arguments |= {"recordings": source.address, "data_version": source.version}
     client = _client()
     with tempfile.TemporaryDirectory() as folder:
         package = _compiled(graph, profile, Path(folder))
@@ -116,7 +118,7 @@ def reconcile(schedules: dict[str, Schedule], *, dry: bool) -> list[Change]:
     client = _client()
     experiment = _asked(lambda: client.create_experiment(EXPERIMENT)).experiment_id
     there = {run.display_name: run for run in _recurring(client, experiment)}
-    code = versions.code_version()
+    code = current_code_version()
     changes = []
     with tempfile.TemporaryDirectory() as folder:
         for name in sorted({*there, *schedules}):

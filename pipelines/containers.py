@@ -19,7 +19,7 @@ from kfp.local.status import Status
 from components import IMAGE
 from glt import settings
 from glt.errors import GltError, first_line
-from glt.lifecycle import versions
+from glt.lifecycle.code_version import current_code_version
 
 _CODE = settings.CODE_VERSION
 _TAKEN = ("GLT_", "MLFLOW_", "AWS_", "OMP_")  # variables that steps read
@@ -136,6 +136,6 @@ def _check_image(client: DockerClient) -> None:
     if IMAGE not in image.tags:
         raise GltError(f"GLT_IMAGE={IMAGE}: the engine knows that image as {', '.join(image.tags)}; say it so")
     built = dict(pair.split("=", 1) for pair in image.attrs["Config"]["Env"] or ()).get(_CODE, "unknown")
-    here = versions.code_version()
+    here = current_code_version()
     if built != here:
         raise GltError(f"image {IMAGE} holds code {built}, this is code {here}; `make image` builds it anew")

@@ -22,8 +22,9 @@ from glt import settings
 from glt.analysis.scores import fraction_key
 from glt.errors import GltError
 from glt.file_lock import file_lock
-from glt.lifecycle import kept, registry, tracking, versions
+from glt.lifecycle import kept, registry, sources, tracking
 from glt.lifecycle import recordings as pinned
+from glt.lifecycle.code_version import current_code_version
 from glt.recipe import Recipe, load, names
 from glt.recipe.study import Study
 from pipelines.ablation import AT_ONCE, ablation_pipeline
@@ -156,9 +157,8 @@ def _execute(
     """
     if not recordings:
         recordings = str(pinned.prepare(Path.cwd()))
-    recordings = versions.located(recordings)
-    run_id = uuid.uuid4().hex
-    version = tracking.Versions(versions.data_version(recordings), versions.code_version())
+    source, run_id = sources.resolve(recordings), uuid.uuid4().hex
+    version = tracking.Versions(source.version, current_code_version())
     home = settings.home()
     os.environ |= {
         settings.HOME: str(home),
@@ -169,9 +169,12 @@ def _execute(
     }
     log = home / "logs" / f"{run_id}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    arguments = {"recordings": recordings, "recipe": chosen, "data_version": version.data, "code_version": version.code}
+    arguments = {
+        **{"recordings": source.address, "recipe": chosen},
+        **{"data_version": version.data, "code_version": version.code},
+    }
     in_processes = contextlib.nullcontext(kfp.local.SubprocessRunner(use_venv=False))
-    with docker_runner(recordings, run_id) if runner == "docker" else in_processes as steps:
+    with docker_runner(source.address, run_id) if runner == "docker" else in_processes as steps:
         parent = tracking.parent(recipe, version)
         made_from = f"recipe {recipe.name}, data {version.data[:12]}, code {version.code}"
         screen.print(f"[bold]{recipe.model_name}[/]  {made_from}")

@@ -126,7 +126,7 @@ def test_a_planted_violation_is_found(tmp_path: Path, place: str, text: str, wor
         ("glt/serving/pyfunc.py", "import mlflow"),
         ("glt/lifecycle/registry.py", "import mlflow\nfrom dvc.repo import Repo\nfrom glt.serving import model"),
         ("components/ingest.py", "from kfp import dsl\nfrom glt.steps import data"),
-        ("glt/lifecycle/versions.py", "import glt"),
+        ("glt/lifecycle/code_version.py", "import glt"),
         ("glt/cli.py", "x = 1\n" * 400),
     ],
 )

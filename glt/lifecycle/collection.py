@@ -23,8 +23,9 @@ from glt.data.delivery import InspectedFile
 from glt.data.sources import visible
 from glt.file_lock import file_lock
 from glt.lifecycle import landing, recordings
-from glt.lifecycle.landing import Object
-from glt.lifecycle.versions import DATA
+from glt.lifecycle.data_pin import DATA
+from glt.lifecycle.sources import bucket
+from glt.lifecycle.sources.bucket import Object
 from glt.recipe import DataConfig
 from glt.reporter import Reporter
 
@@ -88,7 +89,7 @@ def collect(root: Path, address: str, data: DataConfig, reporter: Reporter) -> C
 def _collect(root: Path, address: str, data: DataConfig, reporter: Reporter) -> CollectionResult:
     _clean_up(root)
     checks = hashlib.sha256(segments.settings(data).encode()).hexdigest()[:8]
-    objects = [one for one in landing.delivered(address) if visible(one.name)]
+    objects = [one for one in bucket.list_objects(address) if visible(one.name)]
     sidecars = [one for one in objects if delivery.is_sidecar(one.name, data)]
     collected = _collected_objects(root)
     known = landing.quarantined(address, (f"rejected-{checks}.json", f"refused-{checks}.json"))  # today's and former
@@ -103,7 +104,7 @@ def _collect(root: Path, address: str, data: DataConfig, reporter: Reporter) -> 
     late = _late_sidecars(address, sidecars, collected)
     if not new:
         return CollectionResult(version, late_sidecars=late)
-    folder = landing.download(address, [*sidecars, *new.values()], settings.home() / "landing")
+    folder = bucket.download(address, [*sidecars, *new.values()], settings.home() / "landing")
     inspected = list(delivery.inspect(folder, new, [one.name for one in sidecars], data, reporter))
     rejected = tuple(
         row for one in inspected if one.rejected for row in _quarantine(address, new[one.name], one, folder, checks)

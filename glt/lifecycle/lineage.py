@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from glt.errors import GltError
-from glt.lifecycle import collection, recordings, registry, repository, tracking
+from glt.lifecycle import collection, recordings, registry, repository, s3, tracking
 from glt.lifecycle.repository import Pinned
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _of(run: Run) -> str:
 def _holds(pin: Pinned, what: str, root: Path) -> bool:
     """Whether a commit pins a file, or a batch that a delivered object went into."""
     try:
-        if what.startswith("s3://"):
+        if what.startswith(s3.SCHEME):
             held = collection.ledgers(root, pin.commit).values()
             return any(what in ledger[part] for ledger in held for part in ("objects", "sidecars"))
         return any(what in (name, name.split("/")[0]) for name in recordings.pinned_files(root, pin.commit))

@@ -8,18 +8,19 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from glt import artifact, settings
 from glt.data import sample
 from glt.errors import GltError, first_line
-from glt.lifecycle import versions
-from glt.lifecycle.versions import DATA, PIN
+from glt.lifecycle import data_pin, dvc_hash
+from glt.lifecycle.data_pin import DATA, PIN, DataPin
 
 _SECONDS = 2.0  # how long a remote may take to answer
 
@@ -44,17 +45,17 @@ def prepare(root: Path) -> Path:
         return data
     reason = _pull(root)
     if data.is_dir() and any(data.iterdir()):
-        versions.check(data, pin["md5"], str(root / PIN))
+        dvc_hash.verify(data, pin.md5, str(root / PIN))
         return data
-    if pin["md5"] != sample_version():
+    if pin.md5 != sample_version():
         raise GltError(
-            f"{root / PIN} pins recordings ({pin['md5']}) that are not on this machine, and {reason}; "
+            f"{root / PIN} pins recordings ({pin.md5}) that are not on this machine, and {reason}; "
             "make the remote reachable (docs/operate.md, New recordings), or train on your own: "
             "`make data RECORDINGS=path`"
         )
-    with versions.draft(data) as draft:
+    with _draft(data) as draft:
         sample.write_sample(draft / DATA / sample.ARCHIVE)
-        versions.check(draft / DATA, pin["md5"], "the sample recordings generated here")
+        dvc_hash.verify(draft / DATA, pin.md5, "the sample recordings generated here")
         if data.is_dir():
             data.rmdir()
         (draft / DATA).rename(data)
@@ -101,7 +102,7 @@ def push(root: Path) -> Replaced:
             _dvc(root, "push", PIN)
         except GltError as error:
             reason = str(error)
-    return Replaced(_read_pin(root)["md5"], not reason, reason)
+    return Replaced(_read_pin(root).md5, not reason, reason)
 
 
 def add(root: Path, *batches: Path) -> Replaced:
@@ -130,7 +131,7 @@ def add(root: Path, *batches: Path) -> Replaced:
         if (data / name).exists() or name in there:
             raise GltError(f"recordings {batch}: {root / PIN} has a {name} already; give the new batch another name")
     data.mkdir(exist_ok=True)
-    with versions.draft(data) as draft:
+    with _draft(data) as draft:
         for name, batch in given.items():
             _link(batch, draft / name)
         for name in given:
@@ -146,12 +147,20 @@ def add(root: Path, *batches: Path) -> Replaced:
 
 def pinned_version(root: Path) -> str:
     """The content hash that root/data.dvc pins."""
-    return str(_read_pin(Path(root))["md5"])
+    return str(_read_pin(Path(root)).md5)
 
 
 def sample_version() -> str:
     """The content hash of a folder that holds the sample recordings and nothing else."""
-    return versions.listing_md5([(sample.ARCHIVE, sample.MD5)])
+    return dvc_hash.listing_md5([(sample.ARCHIVE, sample.MD5)])
+
+
+@contextmanager
+def _draft(path: Path) -> Iterator[Path]:
+    """A folder beside `path` for what becomes `path` when it is complete; deleted after the block."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        yield Path(folder)
 
 
 def _apart(data: Path, given: Iterable[Path]) -> None:
@@ -170,7 +179,7 @@ def _swap(root: Path, data: Path, recordings: Sequence[Path]) -> None:
             f"run `make data RECORDINGS={DATA}` to pin them, or move {data} away"
         )
     before = pin.read_bytes() if pin.is_file() else None
-    with versions.draft(data) as draft:
+    with _draft(data) as draft:
         (draft / DATA).mkdir()
         for path in recordings:
             _link(path, draft / DATA / path.name)
@@ -250,18 +259,18 @@ def _unreachable(root: Path) -> str:
     return "" if answers else f"the DVC remote {endpoint or url} does not answer"
 
 
-def _matches(root: Path, pin: dict[str, Any]) -> bool:
+def _matches(root: Path, pin: DataPin) -> bool:
     """Whether data/ is what is pinned; files are hashed again only if a size or time changed since the last look."""
     data, seen = root / DATA, root / ".dvc" / "tmp" / "glt-verified.json"
-    files = versions.files(data)
+    files = dvc_hash.list_files(data)
     stats = [file.stat() for file in files]
-    if sum(stat.st_size for stat in stats) != pin["size"] or len(files) != pin["nfiles"]:
+    if sum(stat.st_size for stat in stats) != pin.size or len(files) != pin.files:
         return False
     look = [[file.relative_to(data).as_posix(), s.st_size, s.st_mtime_ns] for file, s in zip(files, stats, strict=True)]
-    state = {"md5": pin["md5"], "files": look}
+    state = {"md5": pin.md5, "files": look}
     if seen.is_file() and json.loads(seen.read_text()) == state:
         return True
-    if versions.content_md5(data) != pin["md5"]:
+    if dvc_hash.content_md5(data) != pin.md5:
         return False
     artifact.write_json(seen, state)
     return True
@@ -331,12 +340,12 @@ def _is_part(root: Path) -> bool:
         return False
     data = root / DATA
     return all(
-        pinned.get(file.relative_to(data).as_posix()) == versions.file_md5(file) for file in versions.files(data)
+        pinned.get(file.relative_to(data).as_posix()) == dvc_hash.file_md5(file) for file in dvc_hash.list_files(data)
     )
 
 
-def _read_pin(root: Path) -> dict[str, Any]:
+def _read_pin(root: Path) -> DataPin:
     pin = root / PIN
     if not pin.is_file():
         raise GltError(f"{pin}: no such file; run `make data RECORDINGS=path` to pin the recordings to train on")
-    return versions.pinned(pin.read_text(encoding="utf-8"), str(pin))
+    return data_pin.parse(pin.read_text(encoding="utf-8"), str(pin))

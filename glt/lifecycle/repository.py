@@ -13,7 +13,9 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from glt.errors import GltError, first_line
-from glt.lifecycle.versions import PIN, authorised, pinned
+from glt.lifecycle import data_pin
+from glt.lifecycle.credentials import with_credentials
+from glt.lifecycle.data_pin import PIN
 
 T = TypeVar("T")
 
@@ -30,7 +32,7 @@ def clone(url: str, branch: str) -> Iterator[Path]:
     with TemporaryDirectory(prefix="glt-clone-") as folder:
         _asked(
             f"{url}: branch {branch} cannot be cloned",
-            lambda: porcelain.clone(authorised(url), folder, branch=branch, errstream=io.BytesIO()).close(),
+            lambda: porcelain.clone(with_credentials(url), folder, branch=branch, errstream=io.BytesIO()).close(),
         )
         yield Path(folder)
 
@@ -93,10 +95,10 @@ def history(root: Path) -> list[Pinned]:
                     _, held = objects[commit.tree].lookup_path(objects.__getitem__, PIN.encode())
                 except KeyError:  # the commit removed it
                     continue
-                pin = pinned(objects[held].data.decode(), f"{commit.id.decode()}:{PIN}")
+                pin = data_pin.parse(objects[held].data.decode(), f"{commit.id.decode()}:{PIN}")
                 when = dt.datetime.fromtimestamp(commit.commit_time, dt.UTC)
                 subject = commit.message.decode(errors="replace").split("\n")[0]
-                pins.append(Pinned(commit.id.decode(), when, subject, pin["md5"]))
+                pins.append(Pinned(commit.id.decode(), when, subject, pin.md5))
             return pins
 
     try:
@@ -147,9 +149,10 @@ def push(root: Path, url: str, branch: str) -> None:
     """
     from dulwich import porcelain
 
+    remote = with_credentials(url)
     _asked(
         f"{url}: branch {branch} cannot be pushed; if somebody else has pushed meanwhile, run again",
-        lambda: porcelain.push(str(root), authorised(url), branch, outstream=io.BytesIO(), errstream=io.BytesIO()),
+        lambda: porcelain.push(str(root), remote, branch, outstream=io.BytesIO(), errstream=io.BytesIO()),
     )
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from rich.console import Console
 
 from glt.errors import GltError
-from glt.lifecycle import collection, recordings, repository, versions
+from glt.lifecycle import collection, data_pin, recordings, repository
 from glt.lifecycle.collection import CollectionResult
+from glt.lifecycle.sources.address import repository_and_revision
 from glt.recipe import load
 from glt.reporter import ConsoleReporter
 
@@ -48,13 +49,13 @@ def collect(address: str, recipe: str, into: str = "", commit: bool = False) -> 
             )
         if url or commit:
             revision = repository.commit(root, f"Recordings from {address}: {result.batch or 'collected earlier'}")
-            _console().print(f"{versions.PIN} is committed: {revision[:10]}")
+            _console().print(f"{data_pin.PIN} is committed: {revision[:10]}")
         if url:
             repository.push(root, url, branch)
             return f"dvc+{url}@{revision}"
         if not commit:
-            print((root / versions.PIN).read_text(encoding="utf-8"), end="")
-            print(f"commit {versions.PIN}" + (f"; not pushed: {push_error}" if push_error else " and push it"))
+            print((root / data_pin.PIN).read_text(encoding="utf-8"), end="")
+            print(f"commit {data_pin.PIN}" + (f"; not pushed: {push_error}" if push_error else " and push it"))
     return result.version
 
 
@@ -64,7 +65,7 @@ def _working_tree(into: str) -> Iterator[tuple[Path, str, str]]:
     if not into:
         yield Path.cwd(), "", ""
         return
-    url, branch = versions.repository(into)
+    url, branch = repository_and_revision(into)
     with repository.clone(url, branch) as root:
         yield root, url, branch
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from glt import artifact
 from glt.analysis import examples
@@ -18,7 +20,10 @@ from glt.data.findings import Finding
 from glt.data.ingest import REJECT_LIST, reject_list
 from glt.data.ingest import ingest as ingest_recordings
 from glt.errors import GltError
-from glt.lifecycle import kept, registry, tracking, versions
+from glt.lifecycle import kept, registry, sources, tracking
+from glt.lifecycle.code_version import current_code_version
+from glt.lifecycle.sources import Source
+from glt.lifecycle.sources.local import ChangedRecordings
 from glt.motion.disentangle import Motions, write_motions
 from glt.recipe import Recipe, load
 from glt.reporter import ConsoleReporter
@@ -41,7 +46,8 @@ def ingest(
         recordings: a folder, an archive, a file, ``s3://bucket/prefix``, or ``dvc+<git repository>@<revision>``.
         recipe: name, path or text of the recipe.
         out: where the clips go.
-        data_version: DVC md5 that the recordings must have; computed if not given.
+        data_version: version that the recordings must have; computed if not given. Objects that arrived in a bucket
+            since it had that version are left to the next run.
         code_version: hash of the source tree; computed if not given.
         page: where the page goes; ``<out>.html`` if not given.
 
@@ -52,20 +58,21 @@ def ingest(
     artifact.check_replaceable(out, "clips")
     PAGE.check(page)
     REJECT_LIST.check(reject_list(Path(out)))
-    found = versions.data_version(recordings)
-    if data_version and found != data_version:
-        raise GltError(f"{recordings}: is version {found}, not {data_version}; start a new run for the new recordings")
-    version = tracking.Versions(found, code_version or versions.code_version())
+    source = sources.resolve(recordings, data_version)
+    if data_version and source.version != data_version:
+        raise GltError(
+            f"{recordings}: is version {source.version}, not {data_version}; start a new run for the new recordings"
+        )
+    version = tracking.Versions(source.version, code_version or current_code_version())
     with tracking.step(settings, version, "ingest") as run, tempfile.TemporaryDirectory() as folder:
-        source = versions.fetch(recordings, Path(folder))
         segments = home() / "segments"
-        ingest_recordings(source, settings, out, provenance(version, settings, run.run_id), run, segments)
+        _ingest(source, settings, out, provenance(version, settings, run.run_id), run, segments)
         clips = ClipStore(out, verify=False)
-        run.dataset(settings.data.dataset, found, recordings, "training")
+        run.dataset(settings.data.dataset, source.version, source.address, "training")
         if len(clips.rejected):
             run.file(clips.path / "rejected.parquet")
         cache = duplicates.cache_file(segments, settings.data.dataset)
-        looked = look(clips, settings, run, _reference(settings, found), cache)
+        looked = look(clips, settings, run, _reference(settings, source.version), cache)
         write_data_report(page, clips, settings, looked)
         looked.summary.write(Path(folder) / SUMMARY)
         run.file(page, "data")
@@ -83,6 +90,21 @@ def ingest(
         }
         run.metrics(metrics)
     return metrics
+
+
+def _ingest(
+    source: Source, recipe: Recipe, out: Path, info: Mapping[str, Any], run: tracking.StepRun, segments: Path
+) -> None:
+    """Ingest what was listed; if it changes meanwhile, no clips are left that claim to be made from it."""
+    written = False
+    try:
+        with sources.fetched(source) as recordings:
+            ingest_recordings(recordings, recipe, out, info, run, segments)
+            written = True
+    except ChangedRecordings:
+        if written:
+            shutil.rmtree(out)
+        raise
 
 
 def inspect(clips: Path, recipe: str, out: Path, reference: str = "") -> dict[str, float]:

@@ -10,7 +10,7 @@ import pandas as pd
 from glt.data.clips import ClipStore
 from glt.data.ingest import ingest
 from glt.errors import GltError
-from glt.lifecycle import registry, versions
+from glt.lifecycle import registry, sources
 from glt.outputs import FileKind
 from glt.recipe import changed, parse
 from glt.reporter import Silent
@@ -38,7 +38,8 @@ def predict(recordings: str, model: str = "") -> tuple[pd.DataFrame, pd.DataFram
     reading = changed(trained, {"data": {"max_rejects": 1, "missing_list": False}}, trained.name)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        ingest(versions.fetch(recordings, folder), reading, folder / "clips", {}, Silent(), folder / "segments")
+        with sources.fetched(sources.resolve(recordings)) as fetched:
+            ingest(fetched, reading, folder / "clips", {}, Silent(), folder / "segments")
         store = ClipStore(folder / "clips")
         if store.skeleton.joints != predictor.skeleton.joints:
             raise GltError(

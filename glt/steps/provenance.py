@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from glt import artifact
-from glt.lifecycle import versions
+from glt.lifecycle.code_version import current_code_version
 from glt.lifecycle.tracking import Versions
 from glt.recipe import Recipe
 
 
 def versions_of(info: Mapping[str, Any], data_version: str, code_version: str) -> Versions:
     """The versions a step works with: as told, else the data's from the artifact it reads and the code's own."""
-    return Versions(data_version or info["data_version"], code_version or versions.code_version())
+    return Versions(data_version or info["data_version"], code_version or current_code_version())
 
 
 def provenance(version: Versions, recipe: Recipe, run_id: str, **more: Any) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from glt.data.clips import ClipStore
 from glt.errors import GltError
-from glt.lifecycle import gate, registry, tracking, versions
+from glt.lifecycle import gate, registry, sources, tracking
+from glt.lifecycle.code_version import current_code_version
 from glt.model import GLTransformer
 from glt.recipe import Recipe, changed, load
 from glt.steps import data
@@ -46,8 +47,8 @@ def check_for_new_data(recordings: str, recipe: str, code_version: str = "") -> 
     Raises:
         GltError: the recordings cannot be found, or the champion's files cannot be had.
     """
-    settings, address = load(recipe), versions.fixed(versions.located(recordings))
-    version = tracking.Versions(versions.data_version(address), code_version or versions.code_version())
+    settings, source = load(recipe), sources.resolve(recordings)
+    version = tracking.Versions(source.version, code_version or current_code_version())
     with tracking.step(settings, version, "check_for_new_data") as run:
         champion = registry.champion(settings.model_name)
         trained = champion.tags.get("data.version", "") if champion else ""
@@ -60,12 +61,12 @@ def check_for_new_data(recordings: str, recipe: str, code_version: str = "") -> 
             settings, how = _start(settings, champion)
             decision = f"{how}: data {version.data} after {trained or 'unknown'} of champion v{champion.version}"
         run.tags({tracking.RETRAINING: decision})
-        run.dataset(settings.data.dataset, version.data, address, "training")
+        run.dataset(settings.data.dataset, version.data, source.address, "training")
         tracking.on_parent(
             settings, version, {"retraining/new_data": float(has_new_data)}, {tracking.RETRAINING: decision}
         )
     _LOG.info("retraining %s: %s", settings.model_name, decision)
-    return RetrainingPlan(address, version.data, settings.to_json(), has_new_data)
+    return RetrainingPlan(source.address, version.data, settings.to_json(), has_new_data)
 
 
 def admit(clips: Path, recipe: str, data_version: str = "", code_version: str = "") -> None:

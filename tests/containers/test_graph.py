@@ -14,7 +14,7 @@ import pytest
 from mlflow.entities import Run
 
 from glt.lifecycle import registry, tracking
-from glt.lifecycle.versions import code_version
+from glt.lifecycle.code_version import current_code_version
 from tests.containers.conftest import ROOT, Images
 from tests.containers.engine import USER, Engine
 from tests.pipelines.conftest import change, home, recordings
@@ -75,7 +75,7 @@ def test_graph_ends_with_a_champion(parent: Run) -> None:
     champion = registry.champion(MODEL)
     assert champion is not None
     assert champion.version == parent.data.tags["model.version"]
-    assert champion.tags["code.version"] == code_version()
+    assert champion.tags["code.version"] == current_code_version()
     assert champion.tags["data.version"] == parent.data.tags["data.version"]
 
 
@@ -107,7 +107,7 @@ def test_image_of_other_code_is_refused(runner: Runner, tmp_path: Path) -> None:
     done = runner(change(tmp_path), GLT_CODE_VERSION="0123456789ab")
     assert done.returncode == 1
     assert done.stdout == ""
-    assert f"holds code {code_version()}, this is code 0123456789ab; `make image`" in done.stderr
+    assert f"holds code {current_code_version()}, this is code 0123456789ab; `make image`" in done.stderr
     assert tracking.connect().get_model_version_by_alias(MODEL, "champion")
 
 

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from glt.lifecycle.versions import code_version
+from glt.lifecycle.code_version import current_code_version
 from tests.containers.conftest import ROOT, Images
 from tests.containers.engine import USER, Engine
 
@@ -32,7 +32,7 @@ def test_labels_say_the_commit_and_the_base(engine: Engine, image: str, base: st
 
 
 def test_pipeline_image_says_its_code(engine: Engine, images: Images) -> None:
-    assert engine.run(images.pipeline, "printenv", "GLT_CODE_VERSION") == code_version()
+    assert engine.run(images.pipeline, "printenv", "GLT_CODE_VERSION") == current_code_version()
 
 
 def test_no_compiler_is_in_it(engine: Engine, image: str) -> None:

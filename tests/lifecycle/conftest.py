@@ -195,6 +195,24 @@ def pushed(object_store: dict[str, str], tmp_path_factory: pytest.TempPathFactor
             )
 
 
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a project whose revision v1 pins `projects.RECORDINGS`, pushed to a remote beside it."""
+    base = tmp_path_factory.mktemp("template")
+    (base / "remote").mkdir()
+    projects.make(base / "project", str(base / "remote"), projects.RECORDINGS)
+    return base
+
+
+@pytest.fixture
+def project(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the template's project; the remote is shared."""
+    monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
+    monkeypatch.setenv("GLT_HOME", str(tmp_path / "home"))
+    return Path(shutil.copytree(template / "project", tmp_path / "project"))
+
+
 @pytest.fixture
 def origin(bucket: Any, pushed: Pushed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A bare repository whose main pins one recording, which DVC's remote, the same server, has."""

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from tests.data import recorded
 
+RECORDINGS = {"a.skeleton": b"one", "deep/b.skeleton": b"two"}
+
 
 def run(folder: Path, *command: str) -> str:
     return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout

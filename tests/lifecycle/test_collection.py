@@ -23,7 +23,8 @@ import pytest
 
 from glt.data.clips import ClipStore
 from glt.errors import GltError
-from glt.lifecycle import collection, landing, recordings, versions
+from glt.lifecycle import collection, recordings, sources
+from glt.lifecycle.sources.bucket import list_objects
 from glt.reporter import Silent
 from glt.steps.collect import collect
 from tests.data import recorded
@@ -230,7 +231,7 @@ def test_what_the_archive_gives_is_what_was_delivered(
     deliver(bucket, {**GOOD, "week.zip": packed({"in/S001C001P004R001A002.skeleton": recorded.one_person(4)})})
     done = collect_into(root)
     names = []
-    for place in (landing.fetch(ADDRESS, tmp_path / "as-delivered"), root / "data" / done.batch):
+    for place in (sources.resolve(ADDRESS).fetch(tmp_path / "as-delivered"), root / "data" / done.batch):
         ingest(place, RECIPE, tmp_path / "clips", {}, Silent(), tmp_path / "segments")
         names.append(ClipStore(tmp_path / "clips").index[["name", "sha256"]].sort_values("name").to_numpy().tolist())
     assert names[0] == names[1]
@@ -241,7 +242,7 @@ def test_more_objects_than_a_page_of_the_listing(bucket: Any) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda n: deliver(bucket, {f"{n:04}.skeleton": b"x"}), range(1003)))
     assert len(bucket.list_objects_v2(Bucket="landing")["Contents"]) == 1000
-    assert [found.name for found in landing.delivered(ADDRESS)] == [f"{n:04}.skeleton" for n in range(1003)]
+    assert [found.name for found in list_objects(ADDRESS)] == [f"{n:04}.skeleton" for n in range(1003)]
 
 
 MOMENTS: dict[str, Callable[[Path, Any], bool]] = {
@@ -327,12 +328,13 @@ def test_a_private_repository_is_asked_with_the_token_and_the_token_is_never_sai
     deliver(bucket, GOOD)
     found = collect(ADDRESS, RECIPE.to_json(), f"dvc+{over_http}@main")
     assert found.startswith(f"dvc+{over_http}@")
-    assert versions.fixed(f"dvc+{over_http}@main") == found
-    assert versions.data_version(found).endswith(".dir")
+    source = sources.resolve(f"dvc+{over_http}@main")
+    assert source.address == found
+    assert source.version.endswith(".dir")
     monkeypatch.setenv("GLT_GIT_TOKEN", "another/token")
     for ask in (
         lambda: collect(ADDRESS, RECIPE.to_json(), f"dvc+{over_http}@main"),
-        lambda: versions.fixed(f"dvc+{over_http}@main"),
+        lambda: sources.resolve(f"dvc+{over_http}@main"),
     ):
         with pytest.raises(GltError, match="check") as refused:
             ask()

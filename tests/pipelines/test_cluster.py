@@ -17,7 +17,7 @@ import yaml
 from kfp_server_api import ApiClient, V2beta1RecurringRun, V2beta1Run
 
 from glt.errors import GltError
-from glt.lifecycle import versions
+from glt.lifecycle.dvc_hash import content_md5
 from pipelines import cluster
 from pipelines.cluster import Schedule
 
@@ -127,7 +127,7 @@ def test_a_run_is_started_with_what_it_trains_on(stub: Stub, tmp_path: Path) -> 
     training, retraining = stub.runs
     given = training.runtime_config.parameters
     assert given.keys() == {"recordings", "recipe", "data_version", "code_version"}
-    assert given["data_version"] == versions.content_md5(tmp_path)
+    assert given["data_version"] == content_md5(tmp_path)
     assert json.loads(given["recipe"])["name"] == "sample"
     assert training.pipeline_spec["pipeline_spec"]["pipelineInfo"]["name"] == "glt-training"
     assert retraining.runtime_config.parameters.keys() == {"recordings", "recipe", "code_version", "nodes"}

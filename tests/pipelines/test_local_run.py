@@ -16,7 +16,8 @@ from mlflow.entities import Run
 
 from experiments import protocols
 from glt.errors import GltError
-from glt.lifecycle import registry, tracking, versions
+from glt.lifecycle import registry, sources, tracking
+from glt.lifecycle.code_version import current_code_version
 from glt.steps.predict import predict
 from pipelines import local
 from pipelines.training import training_pipeline
@@ -64,7 +65,7 @@ def test_first_run_makes_a_champion_and_tells_the_truth(
     champion = registry.champion(MODEL)
     assert champion is not None
     assert champion.tags["data.version"] == parent.data.tags["data.version"]
-    assert champion.tags["code.version"] == versions.code_version()
+    assert champion.tags["code.version"] == current_code_version()
 
 
 def test_champion_answers(first: Path, home: Path) -> None:
@@ -160,8 +161,8 @@ def test_compiled_graph_loaded_back_runs(
     loaded(
         recordings=str(recordings),
         recipe=recipe,
-        data_version=versions.data_version(str(recordings)),
-        code_version=versions.code_version(),
+        data_version=sources.resolve(str(recordings)).version,
+        code_version=current_code_version(),
         trials=[{"fraction": 0.5, "seed": 3}],
         accelerator="cpu",
     )

@@ -1,0 +1,189 @@
+"""The project's own recordings: data/ as data.dvc pins it, on real git and DVC repositories."""
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from glt.data import sample
+from glt.data.sample import recordings as generator
+from glt.errors import GltError
+from glt.lifecycle import dvc_hash, recordings, sources
+from tests.data.recorded import write_folder
+from tests.lifecycle.projects import dvc
+
+ROOT = Path(__file__).parents[2]
+
+
+def unreachable(project: Path) -> None:
+    config = project / ".dvc" / "config"
+    config.write_text(
+        "[core]\n    remote = storage\n['remote \"storage\"']\n    url = s3://b\n    endpointurl = http://127.0.0.1:9\n"
+    )
+
+
+def pin_sample(project: Path, md5: str = sample.MD5) -> str:
+    version = dvc_hash.listing_md5([(sample.ARCHIVE, md5)])
+    (project / "data.dvc").write_text(
+        f"outs:\n- md5: {version}\n  size: 33583443\n  nfiles: 1\n  hash: md5\n  path: data\n"
+    )
+    return version
+
+
+def pinned(project: Path) -> str:
+    return recordings._read_pin(project).md5
+
+
+def test_this_repository_pins_the_sample_or_the_users_recordings_readably():
+    assert recordings._read_pin(ROOT).md5.endswith(".dir")
+
+
+def test_content_md5_is_dvcs(project):
+    assert dvc_hash.content_md5(project / "data") == pinned(project)
+
+
+def test_prepare_leaves_matching_data_alone_and_is_quick(project):
+    recordings.prepare(project)
+    started = time.perf_counter()
+    assert recordings.prepare(project) == project / "data"
+    assert time.perf_counter() - started < 0.5
+    assert dvc_hash.content_md5(project / "data") == pinned(project)
+
+
+def test_prepare_does_not_hash_twice_what_did_not_change(project, monkeypatch):
+    recordings.prepare(project)
+    monkeypatch.setattr(dvc_hash, "content_md5", lambda path: pytest.fail("hashed again"))
+    recordings.prepare(project)
+
+
+def test_prepare_pulls_from_a_remote_that_is_there(project):
+    shutil.rmtree(project / "data")
+    shutil.rmtree(project / ".dvc" / "cache")
+    recordings.prepare(project)
+    assert dvc_hash.content_md5(project / "data") == pinned(project)
+
+
+@pytest.mark.parametrize("change", ["same size", "new file"])
+def test_prepare_never_touches_changed_data(project, change):
+    recordings.prepare(project)
+    data = project / "data"
+    if change == "same size":
+        (data / "a.skeleton").write_bytes(b"eno")
+        os.utime(data / "a.skeleton", ns=(1, 1))
+    else:
+        write_folder(data, {"mine.skeleton": b"mine"})
+    before = dvc_hash.content_md5(data)
+    with pytest.raises(GltError, match="make data RECORDINGS=data"):
+        recordings.prepare(project)
+    assert dvc_hash.content_md5(data) == before
+
+
+def test_prepare_generates_the_sample_when_the_remote_is_away(project):
+    shutil.rmtree(project / "data")
+    unreachable(project)
+    version = pin_sample(project)
+    started = time.perf_counter()
+    recordings.prepare(project)
+    assert time.perf_counter() - started < 60
+    assert dvc_hash.content_md5(project / "data") == version
+    assert "modified" not in dvc(project, "status", "data.dvc")
+    assert not list(project.glob(".data.*"))
+
+
+def test_a_batch_is_added_where_all_others_are_though_the_remote_is_away(project, tmp_path):
+    """As after a first `make run`: the recordings were generated, so no cache of DVC's has their listing."""
+    unreachable(project)
+    shutil.rmtree(project / ".dvc" / "cache", ignore_errors=True)
+    before = {path.name for path in dvc_hash.list_files(project / "data")}
+    done = recordings.add(project, write_folder(tmp_path / "new", {"week-47.zip": b"x"}) / "week-47.zip")
+    assert not done.pushed
+    assert done.version == dvc_hash.content_md5(project / "data") == sources.resolve(str(project / "data")).version
+    assert done.version in (project / "data.dvc").read_text()
+    assert {path.name for path in dvc_hash.list_files(project / "data")} == before | {"week-47.zip"}
+    with pytest.raises(GltError, match=r"has a week-47\.zip already"):
+        recordings.add(project, tmp_path / "new" / "week-47.zip")
+
+
+def test_prepare_says_when_the_generator_gives_other_bytes(project, monkeypatch):
+    shutil.rmtree(project / "data")
+    unreachable(project)
+    pin_sample(project)
+    monkeypatch.setattr(generator, "recordings", lambda: iter([("S001C001P001R001A121.skeleton", b"other")]))
+    with pytest.raises(GltError, match=r"generated here: content is .* expected"):
+        recordings.prepare(project)
+    assert not (project / "data").exists()
+
+
+def test_prepare_says_what_to_do_when_other_recordings_are_out_of_reach(project):
+    shutil.rmtree(project / "data")
+    unreachable(project)
+    started = time.perf_counter()
+    with pytest.raises(GltError, match=r"127\.0\.0\.1:9 does not answer.*make the remote reachable"):
+        recordings.prepare(project)
+    assert time.perf_counter() - started < 5
+
+
+def test_prepare_without_a_pin(tmp_path):
+    with pytest.raises(GltError, match=r"data\.dvc: no such file"):
+        recordings.prepare(tmp_path)
+
+
+def test_a_damaged_pin_is_named(project):
+    (project / "data.dvc").write_text("outs: []\n")
+    with pytest.raises(GltError, match=r"data\.dvc: not a file that `dvc add data` wrote"):
+        recordings.prepare(project)
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_replace_pins_and_pushes_the_users_recordings(project, template, tmp_path, kind):
+    mine = write_folder(tmp_path / "mine", {"x.skeleton": b"x", "y.skeleton": b"y"})
+    given = mine if kind == "folder" else mine / "x.skeleton"
+    result = recordings.replace(project, given)
+    assert result.pushed
+    assert result.version == pinned(project) == dvc_hash.content_md5(project / "data")
+    assert [p.name for p in (project / "data").iterdir()] == [given.name]
+    assert (mine / "x.skeleton").read_bytes() == b"x"
+    assert "up to date" in dvc(project, "status", "data.dvc")
+    listing = template / "remote" / "files" / "md5" / result.version[:2] / result.version[2:]
+    assert len(json.loads(listing.read_text())) == sum(p.is_file() for p in (project / "data").rglob("*"))
+    assert (project / ".gitignore").read_text() == "/data/\n"
+    assert not list(project.glob(".data.*"))
+
+
+def test_replace_works_without_the_remote_and_says_so(project, tmp_path):
+    unreachable(project)
+    result = recordings.replace(project, write_folder(tmp_path / "mine", {"x.skeleton": b"x"}))
+    assert not result.pushed
+    assert "does not answer" in result.reason
+    assert recordings.prepare(project) == project / "data"
+
+
+def test_replace_refuses_to_lose_unpinned_changes(project, tmp_path):
+    write_folder(project / "data", {"mine.skeleton": b"mine"})
+    with pytest.raises(GltError, match=r"changes that .* does not pin"):
+        recordings.replace(project, write_folder(tmp_path / "other", {"x.skeleton": b"x"}))
+    assert (project / "data" / "mine.skeleton").read_bytes() == b"mine"
+    first = pinned(project)
+    assert recordings.replace(project, project / "data").version != first
+    recordings.replace(project, tmp_path / "other")
+    assert (project / "data" / "other" / "x.skeleton").read_bytes() == b"x"
+
+
+def test_replace_that_fails_changes_nothing(project, tmp_path):
+    before, pin = dvc_hash.content_md5(project / "data"), (project / "data.dvc").read_bytes()
+    shutil.rmtree(project / ".git")
+    with pytest.raises(GltError, match="`dvc add data` failed"):
+        recordings.replace(project, write_folder(tmp_path / "mine", {"x.skeleton": b"x"}))
+    assert dvc_hash.content_md5(project / "data") == before
+    assert (project / "data.dvc").read_bytes() == pin
+    assert not list(project.glob(".data.*"))
+
+
+@pytest.mark.parametrize("given", ["missing", "project", "project/data/deep"])
+def test_replace_refuses_impossible_recordings(project, tmp_path, given):
+    with pytest.raises(GltError, match=given):
+        recordings.replace(project, tmp_path / given)
+    assert dvc_hash.content_md5(project / "data") == pinned(project)
