@@ -37,16 +37,17 @@ class _Line(logging.Formatter):
         return f"glt: {record.name}: {record.message}" if record.levelno < logging.INFO else f"glt: {record.message}"
 
 
-def to_stderr(verbosity: int = 0) -> None:
-    """Print messages from now on; for the entry of a program only.
-
-    Args:
-        verbosity: 0 for information, warnings and errors; above 0 details, too; below 0 warnings and errors only.
-    """
+def to_stderr() -> None:
+    """Print information, warnings and errors from now on; for the entry of a program only."""
     handler = _Stderr()
     handler.setFormatter(_Line())
     _LOGGER.handlers[:] = [handler]
     _LOGGER.propagate = False  # a runner may have set up the root logger in its own way
+    set_verbosity(0)
+
+
+def set_verbosity(verbosity: int) -> None:
+    """Print details, too (above 0), or warnings and errors only (below 0)."""
     _LOGGER.setLevel(logging.INFO if verbosity == 0 else logging.DEBUG if verbosity > 0 else logging.WARNING)
 
 

@@ -1,0 +1,129 @@
+"""Commands on registered models: the gate, versions, and which one is in service."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from glt.cli.options import (
+    Accelerator,
+    Classifier,
+    Clips,
+    CodeVersion,
+    DataVersion,
+    Json,
+    Model,
+    ModelName,
+    RecipeName,
+    Verdict,
+)
+from glt.cli.output import print_json, run
+from glt.errors import GltError
+
+PANEL = "Registry"
+app = typer.Typer()
+
+
+@app.command(rich_help_panel=PANEL)
+def gate(
+    clips: Clips,
+    classifier: Classifier,
+    recipe: RecipeName,
+    out: Annotated[Path, typer.Argument(help="JSON file for the verdict.")],
+    accelerator: Accelerator = "auto",
+    data_version: DataVersion = "",
+    code_version: CodeVersion = "",
+    as_json: Json = False,
+) -> None:
+    """Decide whether a classifier may replace the champion, by a paired test on the same clips."""
+    from glt.steps import gate
+
+    run(as_json, gate.gate, clips, classifier, recipe, out, accelerator, data_version, code_version)
+
+
+@app.command(rich_help_panel=PANEL)
+def register(
+    classifier: Classifier,
+    verdict: Verdict,
+    recipe: RecipeName,
+    data_version: DataVersion = "",
+    code_version: CodeVersion = "",
+    as_json: Json = False,
+) -> None:
+    """Register a classifier as challenger, with the gate's verdict; print its version."""
+    from glt.steps import release
+
+    run(as_json, release.register, classifier, verdict, recipe, data_version, code_version)
+
+
+@app.command(rich_help_panel=PANEL)
+def promote(
+    model: Model,
+    because: Annotated[str, typer.Option(help="The reason, kept in the history.")],
+    force: Annotated[
+        bool, typer.Option("--force", help="Promote even if the gate failed or the champion changed.")
+    ] = False,
+) -> None:
+    """Make a version the champion by hand; the pipeline does so when the gate passes."""
+    from glt.lifecycle import registry
+
+    version = registry.find(model)
+    over = version.tags.get("gate.over", "none").removeprefix("none")
+    if not force and version.tags.get("gate.passed") != "True":
+        raise GltError(f"{model}: the gate did not pass it (`make ui` says why); --force promotes it nevertheless")
+    registry.promote(version.name, version.version, f"by hand: {because}", over=None if force else over)
+    print(f"{version.name} v{version.version} is champion")
+
+
+@app.command(rich_help_panel=PANEL)
+def rollback(
+    name: ModelName, because: Annotated[str, typer.Option(help="The reason, kept in the history.")] = ""
+) -> None:
+    """Make the previous champion the champion again."""
+    from glt.lifecycle import registry
+
+    version = registry.rollback(name, because)
+    print(f"{name} v{version.version} is champion again")
+
+
+@app.command(rich_help_panel=PANEL)
+def history(name: ModelName, as_json: Json = False) -> None:
+    """List every change of the champion, oldest first: when, by whom and why."""
+    from dataclasses import asdict
+
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.padding import Padding
+
+    from glt.lifecycle import registry
+
+    events = registry.history(name)
+    if as_json:
+        print_json([asdict(event) for event in events])
+        return
+    console = Console(highlight=False)
+    for event in events:
+        at = event.at.partition("+")[0].replace("T", " ")
+        change = f"{f'v{event.over} → ' if event.over else ''}v{event.version} {event.what}"
+        console.print(f"{at} UTC  [bold]{change}[/bold] by {escape(event.by)}", soft_wrap=True)
+        console.print(Padding(escape(event.because), (0, 0, 0, 4)))
+
+
+@app.command("lineage", rich_help_panel=PANEL)
+def trace(
+    model: Annotated[str, typer.Argument(help="NAME/VERSION, NAME@ALIAS, or NAME for its champion.")] = "",
+    data: Annotated[
+        str, typer.Option(help="Instead: a data version, git revision, file in data/, or s3:// of a delivered object.")
+    ] = "",
+) -> None:
+    """Print where a model comes from, or which runs and models used given recordings."""
+    from rich.console import Console
+
+    from glt.lifecycle import lineage
+
+    if bool(model) == bool(data):
+        raise GltError("lineage: give a model, or --data, and not both")
+    tree = lineage.of_model(model, Path.cwd()) if model else lineage.of_data(data, Path.cwd())
+    Console().print(tree, highlight=False)

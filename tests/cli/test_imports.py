@@ -1,0 +1,41 @@
+"""What each entry imports: a ceiling on its start-up time that no noisy machine can blur."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {
+    *("torch", "sklearn", "scipy", "numba", "matplotlib", "pandas", "numpy", "pyarrow", "pandera"),
+    *("mlflow", "kfp", "dvc", "boto3", "botocore", "kubernetes", "docker"),
+}
+PRINT = "import sys; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+
+
+def imported(code: str) -> set[str]:
+    """The heavy packages that a fresh interpreter has imported after `code`."""
+    done = subprocess.run([sys.executable, "-c", f"{code}\n{PRINT}"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return HEAVY & set(done.stdout.splitlines()[-1].split())
+
+
+def command(*arguments: str) -> str:
+    """Python that runs `glt` with these arguments and goes on."""
+    return f"""
+import contextlib, sys
+sys.argv = ["glt", *{arguments!r}]
+from glt.cli import main
+with contextlib.suppress(SystemExit):
+    main()
+"""
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("history", "--help"), ("pretrain", "--help"), ("--version",)])
+def test_help_imports_nothing_heavy(arguments: tuple[str, ...]) -> None:
+    assert imported(command(*arguments)) == set()
+
+
+def test_recipes_are_listed_without_science() -> None:
+    assert imported(command("recipes")) == set()
