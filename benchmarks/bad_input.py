@@ -59,7 +59,7 @@ def main() -> None:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)
             data = DataConfig(dataset="bad", format=format, protocol=protocol, persons=2)
-            outcome, seconds, mib = _tried(file, Batch(Path(folder), (name,), beside=("skeleton.yaml",)), data)
+            outcome, seconds, mib = _tried(file, Batch(Path(folder), (name,), sidecar_names=("skeleton.yaml",)), data)
             file.unlink()
             if mib > MIB or outcome.startswith("!") or (outcome == TAKEN) != (wrong in _HARMLESS):
                 bad.append(f"{format}, {wrong}: {outcome}, {mib:.0f} MiB")

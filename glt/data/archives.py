@@ -1,7 +1,7 @@
-"""Archives of recordings: zip and tar, read where they lie. Nothing is unpacked to disk.
+"""Archives of recordings: zip and tar files, read in place. Nothing is unpacked to disk.
 
-An archive with a member that points outside of it, a link or a device is not what anybody meant to deliver, so it is
-refused as a whole; a member that is damaged or too large is one recording that is not taken.
+An archive with a link, a device or a member that points outside of it is an error; a member that is damaged or too
+large is one rejected recording.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from pathlib import Path
 from glt.data.recording import Rejection
 from glt.errors import GltError
 
-ZIP, TAR, STREAM = "zip", "tar", "stream"  # a stream is a compressed tar: it can only be read from its beginning
+ZIP, TAR, STREAM = "zip", "tar", "stream"  # a stream is a compressed tar, which can only be read from its beginning
 LARGEST = 256 << 20  # bytes of a recording's file
-LARGEST_PICKLE = 4 << 30  # a .pkl holds a whole data set
-_RATIO, _RATIO_FROM = 200, 16 << 20  # text packs 3 to 10 times; above this and this many bytes it is a bomb
+LARGEST_PICKLE = 4 << 30  # bytes; a .pkl holds a whole data set
+_RATIO, _RATIO_FROM = 200, 16 << 20  # text compresses 3 to 10 times; above this ratio and size it is a zip bomb
 _MEMBERS = 5_000_000
 _TAR_ENDS = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
 _DAMAGE = (
@@ -35,16 +35,16 @@ Read = Callable[[str], "bytes | Rejection"]
 
 
 def is_archive(name: str) -> bool:
-    """Whether a file's name is that of an archive."""
+    """True if the name has the ending of an archive."""
     return name.lower().endswith((".zip", *_TAR_ENDS))
 
 
 def members(path: Path) -> tuple[str, dict[str, tuple[int, int]]]:
-    """The kind of an archive, and its files: offset and size by name (the offset counts for a TAR only).
+    """The kind of an archive, and the offset and size of its files by name (the offset is that in a TAR).
 
     Raises:
-        GltError: not an archive, encrypted, or one that holds what no recording is: a path out of it, a link, a device,
-            a name twice, or much more than it could hold honestly.
+        GltError: not an archive, encrypted, or unsafe: a path that leads out of it, a link, a device, a name twice,
+            or a decompression bomb.
     """
     name = path.name.lower()
     if name.endswith(_TAR_ENDS):
@@ -52,26 +52,26 @@ def members(path: Path) -> tuple[str, dict[str, tuple[int, int]]]:
     return ZIP, _zip_members(path)
 
 
-def reader(path: Path, kind: str, places: Mapping[str, tuple[int, int]]) -> Iterator[Read]:
-    """One function that gives a member's content, of a ZIP or TAR; a generator, so that the archive is closed."""
+def reader(path: Path, kind: str, members: Mapping[str, tuple[int, int]]) -> Iterator[Read]:
+    """Yield one function that reads a member of a ZIP or TAR; a generator, so that the archive is closed."""
     if kind == ZIP:
         state = path.stat()
-        archive = _kept_zip(path, state.st_mtime_ns, state.st_size)
+        archive = _cached_zip(path, state.st_mtime_ns, state.st_size)
         yield lambda name: _zip_content(archive, name)
     else:
         with path.open("rb") as file:
 
             def content(name: str) -> bytes | Rejection:
-                offset, size = places[name]
+                offset, size = members[name]
                 file.seek(offset)
-                found = file.read(size)
-                return found if len(found) == size else Rejection("unreadable", "the archive is cut off")
+                data = file.read(size)
+                return data if len(data) == size else Rejection("unreadable", "the archive is cut off")
 
-            yield lambda name: too_large(name, places[name][1]) or content(name)
+            yield lambda name: too_large(name, members[name][1]) or content(name)
 
 
 def stream(path: Path) -> Iterator[tuple[str, bytes | Rejection]]:
-    """Name and content of each file of a compressed tar, in its order; after damage nothing more."""
+    """(name, content) of each file of a compressed tar, in its order, up to the first damage."""
     try:
         with tarfile.open(path, "r|*") as archive:
             for member in archive:
@@ -82,7 +82,7 @@ def stream(path: Path) -> Iterator[tuple[str, bytes | Rejection]]:
 
 
 def too_large(name: str, size: int) -> Rejection | None:
-    """Why a file of `size` bytes is not read, if it is not."""
+    """The rejection of a file of `size` bytes if that is too large, else None."""
     limit = LARGEST_PICKLE if name.lower().endswith(".pkl") else LARGEST
     return Rejection("too-large", f"{size} bytes, more than {limit >> 20} MiB") if size > limit else None
 
@@ -94,34 +94,36 @@ def _zip_members(path: Path) -> dict[str, tuple[int, int]]:
         raise GltError(f"recordings {path}: the archive is encrypted; make it again without a password")
     links = [info.filename for info in infos if stat.S_ISLNK(info.external_attr >> 16)]
     files = [info for info in infos if not info.filename.endswith("/")]
-    _trusted(path, [info.filename for info in files], links)
+    _check_members(path, [info.filename for info in files], links)
     return {info.filename: (info.header_offset, info.file_size) for info in files}
 
 
 def _tar_members(path: Path) -> dict[str, tuple[int, int]]:
-    found: dict[str, tuple[int, int]] = {}
+    members: dict[str, tuple[int, int]] = {}
     names: list[str] = []
     odd: list[str] = []
-    total, honest = 0, _RATIO * path.stat().st_size + _RATIO_FROM
+    total, limit = 0, _RATIO * path.stat().st_size + _RATIO_FROM
     try:
         with tarfile.open(path, "r:*") as archive:
             for member in archive:
                 total += member.size
-                if total > honest or len(names) > _MEMBERS:
-                    raise GltError(f"recordings {path}: unpacks to far more than an archive of its size holds; refused")
+                if total > limit or len(names) > _MEMBERS:
+                    raise GltError(
+                        f"recordings {path}: unpacks to far more than an archive of its size can hold; not read"
+                    )
                 if member.isfile() and not member.issparse():
                     names.append(member.name)
-                    found[member.name] = (member.offset_data, member.size)
+                    members[member.name] = (member.offset_data, member.size)
                 elif not member.isdir():
                     odd.append(member.name)
     except _DAMAGE as error:
         raise GltError(f"recordings {path}: not a readable tar archive ({error}); copy or download it again") from error
-    _trusted(path, names, odd)
-    return found
+    _check_members(path, names, odd)
+    return members
 
 
-def _trusted(path: Path, names: list[str], odd: list[str]) -> None:
-    """Refuse an archive that is more, or other, than a folder of files."""
+def _check_members(path: Path, names: list[str], odd: list[str]) -> None:
+    """Raise a GltError if the archive holds anything but distinct files below it; `odd` are its links and devices."""
     if odd:
         raise GltError(
             f"recordings {path}: member {odd[0]!r:.80} is a link or a device; pack the files "
@@ -135,13 +137,13 @@ def _trusted(path: Path, names: list[str], odd: list[str]) -> None:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise GltError(
-            f"recordings {path}: member {twice[0]!r:.80} stands in it {Counter(names)[twice[0]]} times; pack it again"
+            f"recordings {path}: member {twice[0]!r:.80} is in it {Counter(names)[twice[0]]} times; pack it again"
         )
 
 
 @functools.lru_cache(maxsize=1)
-def _kept_zip(path: Path, changed: int, size: int) -> zipfile.ZipFile:
-    """An archive that stays open for the next chunk: reading the list of its members takes longer than a chunk."""
+def _cached_zip(path: Path, changed: int, size: int) -> zipfile.ZipFile:
+    """An archive that stays open for the next chunk, since reading its list of members takes longer than a chunk."""
     return _open_zip(path)
 
 
@@ -155,12 +157,12 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
 def _zip_content(archive: zipfile.ZipFile, name: str) -> bytes | Rejection:
     try:
         info = archive.getinfo(name)
-        if refused := too_large(name, info.file_size):
-            return refused
+        if rejection := too_large(name, info.file_size):
+            return rejection
         if info.file_size > _RATIO_FROM and info.file_size > _RATIO * info.compress_size:
             return Rejection("too-large", f"{info.compress_size} bytes that unpack to {info.file_size}: a bomb")
         return archive.read(info)
-    except Exception as error:  # damage shows in many ways: CRC, zlib, lzma, struct, codec, end of file, ...
+    except Exception as error:  # damage raises many kinds of errors: CRC, zlib, lzma, struct, codec, end of file, ...
         return Rejection("unreadable", f"damaged in the archive: {error}")
 
 

@@ -93,10 +93,10 @@ def inspect(
         reason = f"the format {data.format} reads {' or '.join(reader.suffixes)}"
         yield _reject(name, "no-recording", reason)
         advance(1)
-    batch = Batch(folder, tuple(loose), beside=tuple(sorted(sidecars)))
+    batch = Batch(folder, tuple(loose), sidecar_names=tuple(sorted(sidecars)))
     for files in read_batch(batch, data):
         for file, recordings in files:
-            yield _inspect(file, batch.of((file,)), [(file, recordings)])
+            yield _inspect(file, batch.subset((file,)), [(file, recordings)])
         advance(len(files))
     for name in packed:
         try:
@@ -123,7 +123,7 @@ def _inspect(name: str, batch: Batch, files: Iterable[tuple[str, list[Recording 
         if good := sum(isinstance(one, Recording) for one in recordings):
             accepted.append(file)
             clips += good
-    sidecars = batch.beside if batch.is_archive else ()
+    sidecars = batch.sidecar_names if batch.is_archive else ()
     return InspectedFile(name, tuple(sorted(accepted)), sidecars, clips, tuple(rejected), batch)
 
 
@@ -131,7 +131,7 @@ def contents(inspected: InspectedFile, files: Iterable[str]) -> Iterator[tuple[s
     """Name and bytes of some of the files in a delivered one; unreadable files are skipped."""
     if inspected.batch is None:
         return
-    for chunk in inspected.batch.of(tuple(sorted(files))).chunks(1):
+    for chunk in inspected.batch.subset(tuple(sorted(files))).chunks(1):
         for name, content in chunk.files():
             if not isinstance(content, Rejection):
                 yield name, content

@@ -1,4 +1,4 @@
-"""Recordings -> a folder of clips. Segments that are finished are taken over, so only what is new is read."""
+"""Recordings -> a folder of clips. Finished segments are reused, so only new recordings are read."""
 
 from __future__ import annotations
 
@@ -23,10 +23,12 @@ from glt.outputs import FileKind
 from glt.recipe import DataConfig, Recipe
 from glt.reporter import Reporter
 
-REPEAT = "repeat"  # the check of a clip that came twice with the same content: it is no loss
+REPEAT = "repeat"  # check of a clip that came twice with the same content: rejecting it is no loss
 NO_LOSS = frozenset({REPEAT, MISSING_LIST})
 REJECT_LIST = FileKind("list of rejected files", lambda content: content.startswith(b"source,check,reason"))
 _CHUNK = 64  # files that a worker process reads at a time
+
+ProgressCallback = Callable[[int], None]  # takes the number of files read so far
 
 
 def ingest(
@@ -38,28 +40,28 @@ def ingest(
     segments: Path,
     processes: int | None = None,
 ) -> None:
-    """Read all recordings, check them, and seal the folder of clips at `out`.
+    """Read and check all recordings, and write the folder of clips at `out`.
 
     Args:
         recordings: a folder, an archive, a folder of archives, or one recording.
-        recipe: its data section says which reader, how many persons, and what is checked.
-        out: place of the folder. One that is there already is replaced.
-        info: what to store in the manifest (data version, code version, ...).
-        reporter: hears of progress.
-        segments: folder that keeps finished segments between ingests; the clips link to them. May be deleted any time.
-        processes: that read; all cores if not given.
+        recipe: its data section names the reader, the number of persons and the checks.
+        out: path of the folder; an existing one is replaced.
+        info: stored in the manifest (data version, code version, ...).
+        reporter: receives the progress.
+        segments: folder that caches finished segments between ingests; the clips link to them. It may be deleted.
+        processes: number of processes that read; one per core if not given.
 
     Raises:
         GltError: a missing path, an unreadable archive, no recordings of this format, no clip left, or more than
-            `data.max_rejects` rejected; ``<out>.rejected.csv`` then lists them. Nothing else is left behind but
-            finished segments.
+            `data.max_rejects` rejected; ``<out>.rejected.csv`` then lists them. Apart from it only finished segments
+            are left behind.
     """
     try:
         _ingest(Path(recordings), recipe, Path(out), info, reporter, SegmentCache(segments), processes)
     except OSError as error:
         raise GltError(
-            f"{error.filename or out}: {error.strerror or error}; free space on the disk or mend the permissions of "
-            f"{out} and {segments}, then run again: finished segments are taken over"
+            f"{error.filename or out}: {error.strerror or error}; free space on the disk or correct the permissions "
+            f"of {out} and {segments}, then run again: finished segments are reused"
         ) from error
 
 
@@ -74,37 +76,18 @@ def _ingest(
 ) -> None:
     data = recipe.data
     splits.protocol(data)
-    form, shaping = FORMATS[data.format], settings(data)
-    found = batches(recordings, form.suffixes, form.sidecars)
-    parts: dict[str, Part] = {}
-    repeats = []
-    done, total = 0, sum(len(batch.names) for batch in found)
-
-    def tell(files: int) -> None:
-        reporter.progress("ingest", done + files, total)
-
-    try:
-        for part in cache.parts(found, shaping):
-            if part.digest in parts:
-                repeats.append(_row(part.batch.path.name, REPEAT, "the same recordings as another batch"))
-            else:
-                parts[part.digest] = part
-                if not cache.has(part.digest):
-                    _write(part, data, shaping, cache.place(part.digest), tell, processes)
-            done += len(part.batch.names)
-            tell(0)
-    finally:
-        cache.hashes.save()
-    folders = {digest: cache.place(digest) for digest in parts}
+    folders, repeats = _read_segments(recordings, data, reporter, cache, processes)
     clips = in_order(pd.concat([read_clips(folder) for folder in folders.values()], ignore_index=True))
-    rejected = [*_rejected_of(folders), *_twice(clips), *repeats]
-    _judge(recordings, clips["name"].nunique(), rejected, recipe, out)
+    rejected = [*_rejected_files(folders), *_duplicate_names(clips), *repeats]
+    _check_rejects(recordings, clips["name"].nunique(), rejected, recipe, out)
     clip_table.validate(clips.drop_duplicates("name"))
-    made = [artifact.open_artifact(folder, "segment", verify=False) for folder in folders.values()]
-    skeleton = _skeleton(made, recordings)
-    lost = sorted({joint for info in made for joint in info["lost"]})
+    segments = [artifact.open_artifact(folder, "segment", verify=False) for folder in folders.values()]
+    skeleton = _common_skeleton(segments, recordings)
     contents = {
-        **{"format": data.format, "reader": form.version, "persons": data.persons, "lost": lost},
+        "format": data.format,
+        "reader": FORMATS[data.format].version,
+        "persons": data.persons,
+        "lost": sorted({joint for segment in segments for joint in segment["lost"]}),
         "segments": list(folders),
     }
     known: dict[str, str] = {}
@@ -119,10 +102,43 @@ def _ingest(
     reject_list(out).unlink(missing_ok=True)
 
 
+def _read_segments(
+    recordings: Path, data: DataConfig, reporter: Reporter, cache: SegmentCache, processes: int | None
+) -> tuple[dict[str, Path], list[dict[str, str]]]:
+    """Read the segments that the cache lacks.
+
+    Returns:
+        The folder of each segment by its digest, and a row of `write_rejected` for each batch that came before.
+    """
+    reader, shaping = FORMATS[data.format], settings(data)
+    found = batches(recordings, reader.suffixes, reader.sidecars)
+    folders: dict[str, Path] = {}
+    repeats = []
+    done, total = 0, sum(len(batch.names) for batch in found)
+
+    def advance(files: int) -> None:
+        """Report `files` of the present part as read."""
+        reporter.progress("ingest", done + files, total)
+
+    try:
+        for part in cache.parts(found, shaping):
+            if part.digest in folders:
+                repeats.append(_row(part.batch.path.name, REPEAT, "the same recordings as another batch"))
+            else:
+                folders[part.digest] = cache.folder(part.digest)
+                if not cache.has(part.digest):
+                    _write_segment(part, data, shaping, folders[part.digest], advance, processes)
+            done += len(part.batch.names)
+            advance(0)
+    finally:
+        cache.hashes.save()
+    return folders, repeats
+
+
 def read_batch(
     batch: Batch, data: DataConfig, processes: int | None = None
 ) -> Iterator[list[tuple[str, list[Recording | Rejection]]]]:
-    """The files of a batch with their clips and rejections, some at a time; in several processes if that pays.
+    """Read a batch, chunk by chunk, in several processes if it is large: results of `read_chunk`.
 
     Raises:
         GltError: a process was killed.
@@ -137,25 +153,25 @@ def read_batch(
         yield from pool(joblib.delayed(read_chunk)(chunk, data) for chunk in batch.chunks(_CHUNK))
     except TerminatedWorkerError as error:
         raise GltError(
-            f"recordings {batch.path}: a process that reads them was killed, probably for want of memory; "
-            "run again with more memory or fewer processes: finished segments are taken over"
+            f"recordings {batch.path}: a process that reads them was killed, probably for lack of memory; "
+            "run again with more memory or fewer processes: finished segments are reused"
         ) from error
 
 
-def _write(
-    part: Part, data: DataConfig, shaping: str, folder: Path, tell: Callable[[int], None], processes: int | None
+def _write_segment(
+    part: Part, data: DataConfig, shaping: str, folder: Path, advance: ProgressCallback, processes: int | None
 ) -> None:
-    """Read a part, and write its segment."""
+    """Read a part and write its segment."""
     info: dict[str, Any] = {"settings": shaping, "files": part.files, "skeleton": None}
     with artifact.create(folder, "segment", info) as draft:
         with SegmentWriter(draft, data.persons) as segment:
-            number = 0
+            done = 0
             for files in read_batch(part.batch, data, processes):
-                for source, found in files:
-                    for recording in found:
+                for source, results in files:
+                    for recording in results:
                         _add(segment, source, recording)
-                number += len(files)
-                tell(number)
+                done += len(files)
+                advance(done)
         info["skeleton"] = segment.skeleton.to_dict() if segment.skeleton else None
         info["lost"] = sorted(segment.lost)
 
@@ -169,42 +185,43 @@ def _add(segment: SegmentWriter, source: str, recording: Recording | Rejection) 
         segment.reject(source, rejection)
 
 
-def _skeleton(made: Iterable[Mapping[str, Any]], recordings: Path) -> dict[str, Any]:
-    """The layout of all segments."""
-    layouts = [info["skeleton"] for info in made if info["skeleton"] is not None]
+def _common_skeleton(segments: Iterable[Mapping[str, Any]], recordings: Path) -> dict[str, Any]:
+    """The layout of all segments, given their manifests; a GltError if they differ."""
+    layouts = [segment["skeleton"] for segment in segments if segment["skeleton"] is not None]
     for layout in layouts[1:]:
         if layout != layouts[0]:
             raise GltError(
                 f"recordings {recordings}: batches of different layouts ({layouts[0]['name']}, {layout['name']}); "
                 "set data.layout to one that all can be mapped to"
             )
-    found: dict[str, Any] = layouts[0]
-    return found
+    common: dict[str, Any] = layouts[0]
+    return common
 
 
 def _row(source: str, check: str, reason: str) -> dict[str, str]:
     return {"source": source, "check": check, "reason": reason}
 
 
-def _rejected_of(folders: Mapping[str, Path]) -> list[dict[str, str]]:
+def _rejected_files(folders: Mapping[str, Path]) -> list[dict[str, str]]:
+    """The files that the segments in these folders have rejected."""
     tables = [pd.read_parquet(folder / "rejected.parquet") for folder in folders.values()]
     return [_row(*row) for table in tables for row in table[["source", "check", "reason"]].to_numpy()]
 
 
-def _twice(clips: pd.DataFrame) -> list[dict[str, str]]:
-    """Clips whose name another one has that comes first in order: that one is kept."""
+def _duplicate_names(clips: pd.DataFrame) -> list[dict[str, str]]:
+    """Clips that have the name of an earlier one, which stays; they are rejected."""
     first, later = clips.drop_duplicates("name"), clips[clips.duplicated("name")]
     rows = []
-    for clip in later.merge(first, on="name", suffixes=("", "_kept")).to_dict("records"):
-        same = clip["sha256"] == clip["sha256_kept"]
+    for clip in later.merge(first, on="name", suffixes=("", "_first")).to_dict("records"):
+        same = clip["sha256"] == clip["sha256_first"]
         what = "with the same content" if same else "with another content: rename one of the two"
-        reason = f"{clip['source_kept']} gives the clip {clip['name']} too, {what}"
+        reason = f"{clip['source_first']} gives the clip {clip['name']} too, {what}"
         rows.append(_row(clip["source"], REPEAT if same else "duplicate", reason))
     return rows
 
 
-def _judge(recordings: Path, clips: int, rejected: list[dict[str, str]], recipe: Recipe, out: Path) -> None:
-    """Stop when too much was rejected, or nothing is left."""
+def _check_rejects(recordings: Path, clips: int, rejected: list[dict[str, str]], recipe: Recipe, out: Path) -> None:
+    """Raise a GltError if too many files were rejected or no clip is left."""
     lost = pd.DataFrame([row for row in rejected if row["check"] not in NO_LOSS], columns=["source", "check", "reason"])
     share, allowed = len(lost) / max(clips + len(lost), 1), recipe.data.max_rejects
     if clips and share <= allowed:
@@ -217,10 +234,10 @@ def _judge(recordings: Path, clips: int, rejected: list[dict[str, str]], recipe:
     )
     raise GltError(
         f"recordings {recordings}: {len(lost)} of {clips + len(lost)} rejected ({share:.1%}, data.max_rejects allows "
-        f"{allowed:.1%}): {worst}. All are in {reject_list(out)}; mend or remove them, or raise data.max_rejects"
+        f"{allowed:.1%}): {worst}. All are in {reject_list(out)}; correct or remove them, or raise data.max_rejects"
     )
 
 
 def reject_list(out: Path) -> Path:
-    """The table of rejected files that is written beside `out` when there are too many of them."""
+    """Path of the table of rejected files, written next to `out` if there are too many."""
     return out.with_name(f"{out.name}.rejected.csv")

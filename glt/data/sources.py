@@ -1,6 +1,7 @@
-"""Where recordings lie: a folder, an archive, or one file. All of them give named bytes.
+"""Sources of recordings: a folder, an archive, or one file. Each yields file names and bytes.
 
-A folder may hold archives (one a delivered batch) beside loose files. An archive equals the folder it was made from.
+A folder may hold archives (one per delivered batch) and loose files. An archive is equivalent to the folder that it was
+packed from.
 """
 
 from __future__ import annotations
@@ -21,105 +22,108 @@ FOLDER = "folder"
 
 @dataclass(frozen=True)
 class Batch:
-    """Some recordings that are read together.
+    """Recordings that are read together.
 
     Attributes:
-        path: the archive, or the folder that `names` start from.
+        path: the archive, or the folder that `names` are relative to.
         names: of the recordings, sorted, with forward slashes.
-        kind: FOLDER, or what kind of archive.
-        beside: names of the sidecars among its files.
-        places: offset and size of the members of a tar.
+        kind: FOLDER, or the kind of archive.
+        sidecar_names: names of the sidecars.
+        members: offset and size in bytes of the members of a tar, by name.
     """
 
     path: Path
     names: tuple[str, ...]
     kind: str = FOLDER
-    beside: tuple[str, ...] = ()
-    places: Mapping[str, tuple[int, int]] = field(default_factory=dict, repr=False)
+    sidecar_names: tuple[str, ...] = ()
+    members: Mapping[str, tuple[int, int]] = field(default_factory=dict, repr=False)
 
     @property
     def is_archive(self) -> bool:
-        """Whether one file holds them all."""
+        """True if one file holds all recordings."""
         return self.kind != FOLDER
 
     def parts(self, size: int) -> Iterator[Batch]:
-        """The batch in pieces of at most `size` files; a compressed tar is one piece."""
+        """Split the batch into parts of at most `size` files; a compressed tar is one part."""
         step = max(len(self.names), 1) if self.kind == archives.STREAM else size
         for start in range(0, len(self.names), step):
-            yield self.of(self.names[start : start + step])
+            yield self.subset(self.names[start : start + step])
 
-    def of(self, names: tuple[str, ...]) -> Batch:
-        """The batch of these of its recordings."""
-        places = {name: self.places[name] for name in (*names, *self.beside)} if self.kind == archives.TAR else {}
-        return replace(self, names=names, places=places)
+    def subset(self, names: tuple[str, ...]) -> Batch:
+        """The batch with these recordings only."""
+        wanted = (*names, *self.sidecar_names) if self.kind == archives.TAR else ()
+        return replace(self, names=names, members={name: self.members[name] for name in wanted})
 
     def chunks(self, size: int) -> Iterator[Chunk]:
-        """The batch in pieces that any process can read; those of a compressed tar come in its own order."""
+        """Split the batch into chunks that any process can read; a compressed tar in the order of its members."""
         if self.kind != archives.STREAM:
             for part in self.parts(size):
                 yield Chunk(part)
             return
-        wanted, beside = set(self.names), {}
-        if self.beside:
-            beside = {name: content for name, content in archives.stream(self.path) if name in self.beside}
+        wanted, sidecars = set(self.names), {}
+        if self.sidecar_names:
+            sidecars = {name: content for name, content in archives.stream(self.path) if name in self.sidecar_names}
         files = ((name, content) for name, content in archives.stream(self.path) if name in wanted)
-        while read := list(islice(files, size)):
-            wanted.difference_update(name for name, _ in read)
-            yield Chunk(self.of(tuple(name for name, _ in read)), tuple(read), beside)
+        while contents := tuple(islice(files, size)):
+            names = tuple(name for name, _ in contents)
+            wanted.difference_update(names)
+            yield Chunk(self.subset(names), contents, sidecars)
         if wanted:
             lost = Rejection("unreadable", "the archive is damaged or cut off before it")
-            yield Chunk(self.of(tuple(sorted(wanted))), tuple((name, lost) for name in sorted(wanted)), beside)
+            yield Chunk(self.subset(tuple(sorted(wanted))), tuple((name, lost) for name in sorted(wanted)), sidecars)
 
     def sidecars(self, name: str) -> dict[str, bytes]:
-        """The sidecars that say something of a recording, by file name: those in the nearest folder above it."""
+        """The sidecars that describe a recording, by file name: those in the nearest folder above it."""
         return Chunk(self).sidecars(name)
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """A piece of a batch that can be sent to another process.
+    """A part of a batch that can be sent to another process.
 
     Attributes:
-        batch: the piece.
-        read: names and contents, where they had to be read beforehand.
-        beside: contents of the sidecars, likewise.
+        batch: the part.
+        contents: names and contents of the files, if they had to be read beforehand; else None.
+        sidecar_contents: the same for the sidecars.
     """
 
     batch: Batch
-    read: tuple[tuple[str, bytes | Rejection], ...] | None = field(default=None, repr=False)
-    beside: Mapping[str, bytes | Rejection] = field(default_factory=dict, repr=False)
+    contents: tuple[tuple[str, bytes | Rejection], ...] | None = field(default=None, repr=False)
+    sidecar_contents: Mapping[str, bytes | Rejection] = field(default_factory=dict, repr=False)
 
     def files(self) -> Iterator[tuple[str, bytes | Rejection]]:
-        """(name, content) of each file; a Rejection in place of the content of one that cannot be read."""
-        if self.read is not None:
-            yield from self.read
+        """(name, content) of each file; the content of an unreadable file is a Rejection."""
+        if self.contents is not None:
+            yield from self.contents
             return
-        with _opened(self.batch) as content:
+        with _open(self.batch) as read:
             for name in self.batch.names:
-                yield name, content(name)
+                yield name, read(name)
 
     def sidecars(self, name: str) -> dict[str, bytes]:
-        """As `Batch.sidecars`.
+        """See `Batch.sidecars`.
 
         Raises:
             Rejection: a sidecar cannot be read.
         """
-        found: dict[str, bytes] = {}
-        for file in _nearest(self.batch.beside, PurePosixPath(name)):
-            content = self.beside[file] if file in self.beside else _content(self.batch, file)
+        contents: dict[str, bytes] = {}
+        for file in _nearest(self.batch.sidecar_names, PurePosixPath(name)):
+            known = file in self.sidecar_contents
+            content = self.sidecar_contents[file] if known else _sidecar_content(self.batch, file)
             if isinstance(content, Rejection):
                 raise Rejection("unreadable", f"its {PurePosixPath(file).name}: {content.reason}")
-            found[PurePosixPath(file).name.lower()] = content
-        return found
+            contents[PurePosixPath(file).name.lower()] = content
+        return contents
 
 
 def batches(recordings: Path, suffixes: tuple[str, ...], sidecars: tuple[str, ...] = ()) -> list[Batch]:
-    """The batches at a path: each archive is one, the loose files of a folder are another.
+    """Find the batches at a path: one per archive, and one of the loose files of a folder.
 
     Args:
         recordings: a folder, an archive, or one recording.
-        suffixes: how the names of recordings end, in lower case. Others, hidden ones and what macOS adds are skipped.
-        sidecars: names of files that say something of all recordings below their folder.
+        suffixes: endings of the names of recordings, in lower case. Other and hidden files, and those that macOS adds,
+            are ignored.
+        sidecars: names of files that describe all recordings below their folder.
 
     Raises:
         GltError: no such path, an archive that cannot be read or trusted, or no file that ends with one of `suffixes`.
@@ -129,13 +133,13 @@ def batches(recordings: Path, suffixes: tuple[str, ...], sidecars: tuple[str, ..
         raise GltError(
             f"recordings {recordings}: no such file or folder; give a folder, an archive, or one {suffixes[0]} file"
         )
-    found = [batch for batch in _search(recordings, suffixes, sidecars) if batch.names]
-    if not found:
+    nonempty = [batch for batch in _search(recordings, suffixes, sidecars) if batch.names]
+    if not nonempty:
         raise GltError(
             f"recordings {recordings}: no file that ends with {' or '.join(suffixes)}; "
             "give other recordings or change data.format"
         )
-    return found
+    return nonempty
 
 
 def _search(recordings: Path, suffixes: tuple[str, ...], sidecars: tuple[str, ...]) -> Iterator[Batch]:
@@ -144,79 +148,79 @@ def _search(recordings: Path, suffixes: tuple[str, ...], sidecars: tuple[str, ..
         for name in sorted(files):
             if archives.is_archive(name) and visible(name):
                 yield _archive(recordings / name, suffixes, sidecars)
-        yield Batch(recordings, _chosen(files, suffixes), beside=_chosen(files, sidecars, whole=True))
+        yield Batch(recordings, _select(files, suffixes), sidecar_names=_select(files, sidecars, whole=True))
     elif recordings.name.lower().endswith(suffixes) and not archives.is_archive(recordings.name):
-        there = [file.name for file in recordings.parent.iterdir() if file.name.lower() in sidecars and file.is_file()]
-        yield Batch(recordings.parent, (recordings.name,), beside=tuple(sorted(there)))
+        files = [file.name for file in recordings.parent.iterdir() if file.name.lower() in sidecars and file.is_file()]
+        yield Batch(recordings.parent, (recordings.name,), sidecar_names=tuple(sorted(files)))
     else:
         yield _archive(recordings, suffixes, sidecars)
 
 
 def _archive(path: Path, suffixes: tuple[str, ...], sidecars: tuple[str, ...]) -> Batch:
-    kind, places = archives.members(path)
-    names = list(places)
+    kind, members = archives.members(path)
+    names = list(members)
     return Batch(
         path,
-        _chosen(names, suffixes),
+        _select(names, suffixes),
         kind,
-        _chosen(names, sidecars, whole=True),
-        places if kind == archives.TAR else {},
+        _select(names, sidecars, whole=True),
+        members if kind == archives.TAR else {},
     )
 
 
-def _chosen(names: list[str], ends: tuple[str, ...], *, whole: bool = False) -> tuple[str, ...]:
-    """Visible names whose last part ends so, or is so."""
+def _select(names: list[str], ends: tuple[str, ...], *, whole: bool = False) -> tuple[str, ...]:
+    """The visible files whose name ends with one of `ends`, or, if `whole`, is one of them; sorted."""
     last = ((name, name.rpartition("/")[2].lower()) for name in names)
     return tuple(sorted(n for n, end in last if visible(n) and (end in ends if whole else end.endswith(ends))))
 
 
 def visible(name: str) -> bool:
-    """Whether a file, by its name from the folder given, is somebody's work: not hidden, and not what macOS adds."""
-    # By hand: as paths, the names of an archive of 50,000 recordings would take seconds.
+    """True unless a file, given by its relative path, is hidden or added by macOS."""
+    # Split by hand: as paths, the names in an archive of 50,000 recordings would take seconds.
     return not any(part.startswith((".", "__MACOSX")) and part != "." for part in name.split("/"))
 
 
-def _nearest(beside: tuple[str, ...], name: PurePosixPath) -> list[str]:
-    """Of the sidecars of each name the one in the nearest folder above a recording."""
+def _nearest(sidecars: tuple[str, ...], name: PurePosixPath) -> list[str]:
+    """For each file name of a sidecar, the one in the nearest folder above a recording."""
     near: dict[str, tuple[int, str]] = {}
-    for file in map(PurePosixPath, beside):
+    for file in map(PurePosixPath, sidecars):
         if file.parent in name.parents:
             depth = len(file.parts)
             near[file.name.lower()] = max(near.get(file.name.lower(), (0, "")), (depth, str(file)))
     return sorted(file for _, file in near.values())
 
 
-def _content(batch: Batch, name: str) -> bytes | Rejection:
-    """A sidecar's content; read once as long as it does not change."""
+def _sidecar_content(batch: Batch, name: str) -> bytes | Rejection:
+    """The content of a sidecar, cached until it changes."""
     state = (batch.path if batch.is_archive else batch.path / name).stat()
-    return _read(_Unhashed(batch), batch.path, name, state.st_mtime_ns, state.st_size)
+    return _read_cached(_Unhashed(batch), batch.path, name, state.st_mtime_ns, state.st_size)
 
 
 @dataclass(frozen=True)
 class _Unhashed:
-    """A batch that takes no part in the comparison of a cache's keys."""
+    """A batch that is ignored when keys of a cache are compared."""
 
     batch: Batch = field(compare=False)
 
 
 @functools.lru_cache(maxsize=64)
-def _read(of: _Unhashed, path: Path, name: str, changed: int, size: int) -> bytes | Rejection:
+def _read_cached(of: _Unhashed, path: Path, name: str, changed: int, size: int) -> bytes | Rejection:
     if of.batch.kind == archives.STREAM:
         lost = Rejection("unreadable", "damaged in the archive")
         return next((content for file, content in archives.stream(path) if file == name), lost)
-    with _opened(of.batch) as content:
-        return content(name)
+    with _open(of.batch) as read:
+        return read(name)
 
 
 @contextmanager
-def _opened(batch: Batch) -> Iterator[archives.Read]:
+def _open(batch: Batch) -> Iterator[archives.Read]:
     if batch.kind == FOLDER:
-        yield lambda name: _content_of_file(batch.path / name)
+        yield lambda name: _read_file(batch.path / name)
     else:
-        yield from archives.reader(batch.path, batch.kind, batch.places)
+        yield from archives.reader(batch.path, batch.kind, batch.members)
 
 
-def _content_of_file(path: Path) -> bytes | Rejection:
+def _read_file(path: Path) -> bytes | Rejection:
     try:
         return archives.too_large(path.name, path.stat().st_size) or path.read_bytes()
     except OSError as error:

@@ -109,13 +109,13 @@ def test_an_interrupted_ingest_goes_on_and_ends_with_the_same_bytes(
 def count_writes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Fills with the number of files of each segment that is written from now on."""
     written: list[int] = []
-    write = module._write
+    write = module._write_segment
 
     def counted(part: kept.Part, *rest: Any) -> None:
         written.append(len(part.batch.names))
         write(part, *rest)
 
-    monkeypatch.setattr(module, "_write", counted)
+    monkeypatch.setattr(module, "_write_segment", counted)
     return written
 
 
@@ -342,7 +342,7 @@ def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path) -> None:
 
     done = in_a_process(recordings, tmp_path / "clips", preexec_fn=full)
     assert done.returncode == 1
-    assert re.search(r"File too large; free space on the disk .* finished segments are taken over", done.stderr)
+    assert re.search(r"File too large; free space on the disk .* finished segments are reused", done.stderr)
     assert recorded.tree(tmp_path / "clips") == before
     assert len(store(recordings, tmp_path / "clips").index) == 9
 
@@ -350,7 +350,7 @@ def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     recordings = recorded.write_folder(tmp_path / "in", recorded.delivery(2))
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(GltError, match=r"(Not a directory|File exists); .* mend the permissions"):
+    with pytest.raises(GltError, match=r"(Not a directory|File exists); .* correct the permissions"):
         store(recordings, tmp_path / "file" / "clips")
 
 

@@ -146,7 +146,7 @@ def test_a_name_twice_in_an_archive_is_an_error(tmp_path: Path, kind: str) -> No
             archive.writestr("day/01.skeleton", b"other")
         else:
             archive.addfile(tarfile.TarInfo("day/01.skeleton"))
-    with pytest.raises(GltError, match=r"'day/01\.skeleton' stands in it 2 times"):
+    with pytest.raises(GltError, match=r"'day/01\.skeleton' is in it 2 times"):
         batches(path, ENDS)
 
 
