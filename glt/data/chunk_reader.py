@@ -40,7 +40,7 @@ def _read_file(
 def _to_clip(recording: Recording, data: DataConfig) -> Recording | Rejection:
     """The recording mapped to the recipe's layout, checked and repaired; or why it is rejected."""
     if data.missing_list and ntu.on_missing_list(recording.name):
-        return Rejection(MISSING_LIST, "on NTU's list of recordings with missing skeletons", name=recording.name)
+        return Rejection(MISSING_LIST, "NTU's list of recordings with missing skeletons has it", name=recording.name)
     if data.layout is not None:
         recording = to_layout(recording, declared(data.layout))
     try:

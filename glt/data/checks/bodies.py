@@ -1,4 +1,4 @@
-"""Which bodies of a recording are persons, and which of them are kept."""
+"""Bodies of a recording: tracks that belong to one person, ghosts, and the persons to keep."""
 
 from __future__ import annotations
 
@@ -11,57 +11,60 @@ from glt.data.layouts import Skeleton
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
-GHOST = 0.1  # a body seen in fewer frames than this share of the most-seen body's is the sensor's mistake
+GHOST = 0.1  # a body present in fewer frames than this share of the most present one's is a sensor error
 
 
 def handovers(
     frames: Floats, present: Bools, skeleton: Skeleton, seconds: float, metres: float
 ) -> list[tuple[int, int]]:
-    """(body, later body): one person whom the sensor lost and found again under another id.
+    """Pairs (body, later body) of one person whom the sensor lost and found again under another id.
 
-    The second begins within `seconds` after the end of the first, its middle within `metres` of where that ended; of
-    several the nearest. They are never seen together.
+    The later body begins within `seconds` after the end of the first, with its centroid within `metres` of where the
+    first one ended; of several candidates the nearest is chosen. The two are never present together.
     """
-    seen = [np.flatnonzero(present[:, body]) for body in range(present.shape[1])]
-    middle = frames.mean(axis=2)
+    times = [np.flatnonzero(present[:, body]) for body in range(present.shape[1])]
+    centroid = frames.mean(axis=2)
     near, gap = metres * scale(frames, present, skeleton), round(seconds * skeleton.rate)
     candidates = []
-    for first in range(len(seen)):
-        for later in range(len(seen)):
-            if first == later or not len(seen[first]) or not len(seen[later]):
+    for first in range(len(times)):
+        for later in range(len(times)):
+            if first == later or not len(times[first]) or not len(times[later]):
                 continue
-            end, begin = int(seen[first][-1]), int(seen[later][0])
+            end, begin = int(times[first][-1]), int(times[later][0])
             if 0 < begin - end <= gap + 1:
-                distance = float(np.linalg.norm(middle[begin, later] - middle[end, first]))
+                distance = float(np.linalg.norm(centroid[begin, later] - centroid[end, first]))
                 if distance <= near:
                     candidates.append((distance, first, later))
-    found: list[tuple[int, int]] = []
+    pairs: list[tuple[int, int]] = []
     for _, first, later in sorted(candidates):
-        if all(first != a and later != b for a, b in found):
-            found.append((first, later))
-    return found
+        if all(first != a and later != b for a, b in pairs):
+            pairs.append((first, later))
+    return pairs
 
 
-def joined(frames: Floats, present: Bools, pairs: list[tuple[int, int]]) -> tuple[Floats, Bools]:
-    """Each pair's later body in the slot of the first, of chains in the first of all; the freed slots are empty."""
+def join(frames: Floats, present: Bools, pairs: list[tuple[int, int]]) -> tuple[Floats, Bools]:
+    """Move each pair's later body into the slot of the first (of the very first in a chain); freed slots are empty."""
     frames, present = frames.copy(), present.copy()
-    home: dict[int, int] = {}
+    slots: dict[int, int] = {}
     for first, later in sorted(pairs, key=lambda pair: int(np.argmax(present[:, pair[1]]))):
-        place = home.get(first, first)
-        home[later] = place
-        there = present[:, later].copy()
-        frames[there, place], present[there, place] = frames[there, later], True
-        frames[there, later], present[there, later] = 0, False
+        slot = slots.get(first, first)
+        slots[later] = slot
+        times = present[:, later].copy()
+        frames[times, slot], present[times, slot] = frames[times, later], True
+        frames[times, later], present[times, later] = 0, False
     return frames, present
 
 
-def chosen(frames: Floats, present: Bools, persons: int, first: bool) -> tuple[list[int], list[str]]:
-    """Bodies to keep, the most active first (or as the file has them, if `first`), and what to warn of."""
+def select(frames: Floats, present: Bools, persons: int, first: bool) -> tuple[list[int], list[str]]:
+    """Indices of the bodies to keep, at most `persons`, and warnings.
+
+    The most active come first; if `first`, bodies are kept in the order of the file.
+    """
     counts = present.sum(axis=0)
     if first:
-        there = [int(body) for body in np.flatnonzero(counts > 0)]
-        more = [f"bodies: {len(there)} in the file, the first {persons} kept"] if len(there) > persons else []
-        return there[:persons], more
+        in_file = [int(body) for body in np.flatnonzero(counts > 0)]
+        surplus = [f"bodies: {len(in_file)} in the file, the first {persons} kept"] if len(in_file) > persons else []
+        return in_file[:persons], surplus
     real = [int(body) for body in np.flatnonzero(counts >= max(1, GHOST * counts.max()))]
     ranked = sorted(real, key=lambda body: -_activity(frames[present[:, body], body]))
     warnings = []
@@ -74,5 +77,5 @@ def chosen(frames: Floats, present: Bools, persons: int, first: bool) -> tuple[l
 
 
 def _activity(frames: Floats) -> float:
-    """How much a body [t, K, 3] moves: spread of its joints, times the frames it is seen in, so that a ghost loses."""
+    """Activity of a body [t, K, 3]: the spread of its joints times its number of frames, so that a ghost ranks low."""
     return float(frames.std(axis=0, dtype=np.float64).sum()) * len(frames)

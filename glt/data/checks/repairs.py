@@ -1,4 +1,4 @@
-"""What can be mended in a recording. They give new arrays."""
+"""Repairs of a recording. Each returns new arrays."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
 
-def interpolated(frames: Floats, present: Bools, where: Bools) -> Floats:
-    """The points at `where` [T, P, K] on a straight line in time between the joint's good points.
+def interpolate(frames: Floats, present: Bools, where: Bools) -> Floats:
+    """Replace the points at `where` [T, P, K] by linear interpolation in time between the joint's good points.
 
-    At the ends they stay where the nearest good point is. A joint without a good point is left as it is.
+    Beyond the first and last good point, that point is repeated. A joint without a good point does not change.
     """
-    mended = frames.copy()
+    repaired = frames.copy()
     for person, joint in np.argwhere(where.any(axis=0)):
         bad = where[:, person, joint]
         good = np.flatnonzero(present[:, person] & ~bad)
         if len(good):
             for axis in range(frames.shape[3]):
-                mended[bad, person, joint, axis] = np.interp(
+                repaired[bad, person, joint, axis] = np.interp(
                     np.flatnonzero(bad), good, frames[good, person, joint, axis]
                 )
-    return mended
+    return repaired
 
 
-def unswapped(frames: Floats, present: Bools, swaps: Sequence[tuple[int, int, int]]) -> tuple[Floats, Bools]:
-    """Tracks that changed places put back: (frame, person, person) each, from that frame on."""
+def unswap(frames: Floats, present: Bools, swaps: Sequence[tuple[int, int, int]]) -> tuple[Floats, Bools]:
+    """Undo swaps (frame, person, person): the two tracks are exchanged from that frame on."""
     frames, present = frames.copy(), present.copy()
     for frame, a, b in swaps:
         frames[frame:, [a, b]] = frames[frame:, [b, a]]

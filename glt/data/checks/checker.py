@@ -1,0 +1,181 @@
+"""Checks a recording, repairs it as the recipe says, and turns it into a clip."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glt.data.checks import bodies, faults, repairs
+from glt.data.recording import Recording, Rejection
+from glt.recipe import DataConfig
+
+VERSION = 2  # raise it when the same recording gives another clip: stored clips are then built again
+
+
+def accept(recording: Recording, data: DataConfig) -> Recording:
+    """The recording as a clip: frames [T, persons, K, 3], the most active person first.
+
+    A body whose joints are all at the origin counts as absent. Frames without anybody are cut off at both ends; in
+    between they stay. Absent persons are zeros.
+
+    Raises:
+        Rejection: wrong joints, no body at all, or a check whose policy is ``reject``.
+    """
+    checker = _Checker(recording, data)
+    checker.check_shape()
+    checker.check_values()
+    checker.check_tracks()
+    checker.check_motion()
+    return checker.clip()
+
+
+class _Checker:
+    """A recording on its way through the checks, each of which may change it.
+
+    Attributes:
+        frames: float32 [T, P, K, 3].
+        present: bool [T, P].
+        confidence: float32 [T, P', K] of the bodies in the file, or None.
+        warnings: of the reader and of the checks so far.
+    """
+
+    def __init__(self, recording: Recording, data: DataConfig) -> None:
+        self.recording, self.data, self.limits = recording, data, data.checks
+        self.frames, self.present, self.skeleton = recording.frames, recording.present, recording.skeleton
+        self.confidence = recording.confidence
+        self.warnings: list[str] = list(recording.warnings)
+
+    def check_shape(self) -> None:
+        """The joints are those of the layout, and somebody is present."""
+        if not self.present.any():
+            raise self._rejection("empty", "no body in any frame" if len(self.frames) else "no frames")
+        joints, dimensions = self.frames.shape[2:]
+        if (joints, dimensions) != (len(self.skeleton.joints), self.skeleton.dimensions):
+            expected = f"layout {self.skeleton.name} has {len(self.skeleton.joints)} of {self.skeleton.dimensions}"
+            raise Rejection("joints", f"{joints} joints of {dimensions} coordinates, {expected}")
+        self.present = self.present & (self.frames != 0).any(axis=(2, 3))
+        if not self.present.any():
+            raise self._rejection("empty", "no body in any frame")
+        self.frames = np.where(self.present[:, :, None, None], self.frames, np.float32(0))
+
+    def check_values(self) -> None:
+        """Coordinates are finite, within range, and trusted by the pose estimator."""
+        where = faults.not_finite(self.frames, self.present)
+        if where.any():
+            good = self.present[:, :, None] & ~where
+            hopeless = (where.any(axis=0) & ~good.any(axis=0)).any()
+            frames = int(where.any(axis=(1, 2)).sum())
+            if hopeless or self.limits.finite == "reject":
+                reason = f"NaN or infinite coordinates in {frames} of {len(where)} frames"
+                raise self._rejection("finite", reason + (", of a joint in all of them" if hopeless else ""), where)
+            self._interpolate("finite", where, "NaN or infinite")
+        where = faults.far(self.frames, self.present, self.limits.farthest)
+        if where.any():
+            worst = np.abs(self.frames).max()
+            self._report("range", self.limits.range, f"a coordinate of {worst:.4g}: damaged, or not in metres", where)
+        if self.confidence is not None:
+            where = (self.confidence < self.limits.least_confidence) & self.present[:, :, None]
+            if where.any() and self.limits.confidence == "repair":
+                self._interpolate("confidence", where, f"below {self.limits.least_confidence:g} in confidence")
+            elif where.any():
+                count = int(where.sum())
+                self._report("confidence", self.limits.confidence, f"{count} points below the least confidence", where)
+
+    def check_tracks(self) -> None:
+        """Join the tracks of lost persons, drop ghosts and surplus persons, and undo swaps of two persons."""
+        if self.present.shape[1] > 1 and self.limits.lost != "ignore":
+            limits = self.limits.lost_seconds, self.limits.lost_metres
+            pairs = bodies.handovers(self.frames, self.present, self.skeleton, *limits)
+            if pairs:
+                message = f"lost: {len(pairs)} times a body ends and another begins close by"
+                if self.limits.lost == "repair":
+                    self.frames, self.present = bodies.join(self.frames, self.present, pairs)
+                    message += ", joined to one person"
+                self.warnings.append(message)
+        persons, warnings = bodies.select(self.frames, self.present, self.data.persons, self.data.bodies == "first")
+        self.warnings += warnings
+        self.frames, self.present = self.frames[:, persons], self.present[:, persons]
+        swaps = faults.swaps(self.frames, self.present, self.skeleton, self.limits.swap_metres)
+        if swaps:
+            where = np.zeros(self.frames.shape[:3], bool)
+            for frame, a, b in swaps:
+                where[frame, [a, b]] = True
+            if self.limits.swapped == "repair":
+                self.frames, self.present = repairs.unswap(self.frames, self.present, swaps)
+                self.warnings.append(f"swapped: {len(swaps)} changes of places taken back")
+            else:
+                self._report("swapped", self.limits.swapped, f"two persons change places {len(swaps)} times", where)
+
+    def check_motion(self) -> None:
+        """Cut off the ends without anybody; then bones, speed, repeated and frozen frames, and length are plausible."""
+        occupied = np.flatnonzero(self.present.any(axis=1))
+        first, last = int(occupied[0]), int(occupied[-1]) + 1
+        cut = len(self.frames) - (last - first)
+        self.frames, self.present = self.frames[first:last], self.present[first:last]
+        if cut:
+            self.warnings.append(f"ends: {cut} frames without anybody cut off")
+        limits = self.limits
+        where, reason = faults.bones(self.frames, self.present, self.skeleton, limits.longest_bone, limits.bone_spread)
+        if where.any():
+            self._report("bone-length", limits.bone_length, reason, where)
+        where = faults.jumps(self.frames, self.present, self.skeleton, limits.fastest)
+        if where.any():
+            reason = f"faster than {limits.fastest:g} m/s there and back"
+            if limits.speed == "repair":
+                self._interpolate("speed", where, reason)
+            else:
+                self._report("speed", limits.speed, f"{reason}: {self._joint_names(where)}", where)
+        self._check_repeated()
+        where = faults.frozen(self.frames, self.present, self.skeleton, limits.frozen_seconds)
+        if where.any():
+            reason = f"no movement at all for {limits.frozen_seconds:g} s: {self._joint_names(where)}"
+            self._report("frozen", limits.frozen, reason, where)
+        if len(self.frames) < limits.least_frames:
+            reason = f"{len(self.frames)} frames, fewer than {limits.least_frames}"
+            self._report("short", limits.short, reason, np.zeros(self.frames.shape[:3], bool))
+
+    def _check_repeated(self) -> None:
+        """Not too many frames repeat the one before."""
+        repeats = faults.repeated(self.frames, self.present)
+        if repeats.sum() <= self.limits.repeated_share * len(repeats):
+            return
+        reason = f"{int(repeats.sum())} of {len(repeats)} frames repeat the one before"
+        if self.limits.repeated == "repair":
+            self.frames, self.present = self.frames[~repeats], self.present[~repeats]
+            self.warnings.append(f"repeated: {reason}, dropped")
+        else:
+            where = repeats[:, None, None] & self.present[:, :, None]
+            self._report("repeated", self.limits.repeated, reason, where)
+
+    def clip(self) -> Recording:
+        """The checked recording with a slot for each of `data.persons` persons."""
+        length, persons, joints, dimensions = self.frames.shape
+        frames = np.zeros((length, self.data.persons, joints, dimensions), np.float32)
+        present = np.zeros((length, self.data.persons), bool)
+        present[:, :persons], frames[:, :persons] = self.present, self.frames
+        frames[~present] = 0
+        return replace(self.recording, frames=frames, present=present, warnings=tuple(self.warnings), confidence=None)
+
+    def _interpolate(self, check: str, where: NDArray[np.bool_], what: str) -> None:
+        self.frames = repairs.interpolate(self.frames, self.present, where)
+        self.warnings.append(f"{check}: {int(where.sum())} points {what} interpolated")
+
+    def _report(self, check: str, policy: str, reason: str, where: NDArray[np.bool_]) -> None:
+        """Reject, warn or ignore, as the policy says."""
+        if policy == "reject":
+            raise self._rejection(check, reason, where)
+        if policy != "ignore":
+            self.warnings.append(f"{check}: {reason}")
+
+    def _rejection(self, check: str, reason: str, where: NDArray[np.bool_] | None = None) -> Rejection:
+        """A rejection with the recording as it is now; `where` [T, P, K] marks the points that failed."""
+        state = replace(self.recording, frames=self.frames, present=self.present, confidence=None)
+        return Rejection(check, reason, recording=state, where=where)
+
+    def _joint_names(self, where: NDArray[np.bool_]) -> str:
+        """Names of up to three of the joints concerned."""
+        joints = np.flatnonzero(where.any(axis=(0, 1)))
+        names = ", ".join(self.skeleton.joints[joint] for joint in joints[:3])
+        return names if len(joints) <= 3 else f"{names} and {len(joints) - 3} more joints"
