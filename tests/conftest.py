@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import inspect
 import os
+import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 from numpy.typing import NDArray
 
@@ -70,6 +73,21 @@ def _group(item: pytest.Item) -> str:
     if SERVERS & set(getattr(item, "fixturenames", ())):
         return "servers"
     return str(item.path.relative_to(Path(__file__).parent))
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that `make` fills once for all workers; who reads it must not change it."""
+    root = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    folder, draft = root / name, root / f"{name}.draft"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            shutil.rmtree(draft, ignore_errors=True)
+            draft.mkdir()
+            make(draft)
+            draft.rename(folder)
+    return folder
 
 
 STICK = Skeleton(

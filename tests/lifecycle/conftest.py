@@ -27,6 +27,7 @@ from glt import artifact
 from glt.lifecycle import tracking
 from glt.lifecycle.tracking import Versions
 from infra.local.stack import Stack
+from tests.conftest import made_once
 from tests.data import recorded
 from tests.lifecycle import projects
 
@@ -37,13 +38,15 @@ INJECTED = ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "GLT
 @pytest.fixture(scope="session")
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SQLite store without runs."""
-    folder = tmp_path_factory.mktemp("migrated")
-    with pytest.MonkeyPatch.context() as patch:
-        for name in INJECTED:
-            patch.delenv(name, raising=False)
-        patch.setenv("GLT_HOME", str(folder))
-        tracking.connect()
-    return folder / "mlflow.db"
+
+    def migrate(folder: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            for name in INJECTED:
+                patch.delenv(name, raising=False)
+            patch.setenv("GLT_HOME", str(folder))
+            tracking.connect()
+
+    return made_once(tmp_path_factory, "migrated", migrate) / "mlflow.db"
 
 
 @pytest.fixture

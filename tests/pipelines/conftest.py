@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from glt.data import sample
+from tests.conftest import made_once
 
 RECIPE = {
     "name": "tiny",
@@ -29,7 +30,7 @@ RECIPE = {
 
 @pytest.fixture(scope="session")
 def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return few_recordings(tmp_path_factory.mktemp("recordings"))
+    return made_once(tmp_path_factory, "recordings", few_recordings) / "few.zip"
 
 
 def few_recordings(folder: Path) -> Path:
