@@ -22,8 +22,8 @@ from glt import settings
 from glt.analysis.scores import fraction_key
 from glt.errors import GltError
 from glt.file_lock import file_lock
-from glt.lifecycle import kept, registry, sources, tracking
 from glt.lifecycle import recordings as pinned
+from glt.lifecycle import registry, run_artifacts, sources, tracking
 from glt.lifecycle.code_version import current_code_version
 from glt.recipe import Recipe, load, names
 from glt.recipe.study import Study
@@ -222,7 +222,7 @@ def _run_graph(graph: BaseComponent, steps: Steps, home: Path, log: Path, argume
 def _summary(screen: Console, recipe: Recipe, parent: str, report: Path, seconds: float) -> None:
     """The short table at the end."""
     run = tracking.connect().get_run(parent).data
-    kept.fetch_report(parent, report)
+    run_artifacts.download_report(parent, report)
     version = run.tags["model.version"]
     table = Table(title=f"{recipe.model_name}, {seconds:.0f} s", title_justify="left", show_header=False)
     table.add_column()

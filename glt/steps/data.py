@@ -20,7 +20,7 @@ from glt.data.findings import Finding
 from glt.data.ingest import REJECT_LIST, reject_list
 from glt.data.ingest import ingest as ingest_recordings
 from glt.errors import GltError
-from glt.lifecycle import kept, registry, sources, tracking
+from glt.lifecycle import registry, run_artifacts, sources, tracking
 from glt.lifecycle.code_version import current_code_version
 from glt.lifecycle.sources import Source
 from glt.lifecycle.sources.local import ChangedRecordings
@@ -139,7 +139,7 @@ def inspect(clips: Path, recipe: str, out: Path, reference: str = "") -> dict[st
 def found_in(recipe: Recipe, data_version: str) -> list[Finding] | None:
     """What `ingest` has found across the recordings of a data version; None if no run has kept it."""
     with tempfile.TemporaryDirectory() as folder:
-        file = kept.file_of_step(recipe, data_version, "ingest", f"data/{FINDINGS}", Path(folder))
+        file = run_artifacts.download_step_artifact(recipe, data_version, "ingest", f"data/{FINDINGS}", Path(folder))
         return findings.read(file) if file else None
 
 
@@ -150,7 +150,7 @@ def _reference(recipe: Recipe, data_version: str) -> Summary | None:
     if trained in ("", data_version):
         return None
     with tempfile.TemporaryDirectory() as folder:
-        file = kept.file_of_step(recipe, trained, "ingest", f"data/{SUMMARY}", Path(folder))
+        file = run_artifacts.download_step_artifact(recipe, trained, "ingest", f"data/{SUMMARY}", Path(folder))
         return Summary.read(file) if file else None
 
 

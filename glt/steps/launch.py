@@ -8,11 +8,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import FrameType
 
 import torch
 
@@ -25,6 +23,7 @@ from glt.settings import HOME, RUN_ID, TRACKING_RUN_ID, TRACKING_URI, image, run
 from glt.steps import training
 from glt.steps.provenance import versions_of
 from glt.training.checkpoint import Checkpoint
+from glt.training.interruption import catch_sigterm
 
 # What the nodes must know as this process does; secrets come to them from where this process has them.
 SHARED = (HOME, RUN_ID, TRACKING_URI, TRACKING_RUN_ID)
@@ -96,21 +95,13 @@ def _torchrun(processes: int, command: list[str]) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     group = subprocess.Popen([*torchrun, "-m", "glt", *command], env=environment)
-    told = False
-
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        nonlocal told
-        told = True
-        group.send_signal(number)
-
-    before = signal.signal(signal.SIGTERM, pass_on)
-    try:
-        code = group.wait()
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        if group.poll() is None:
-            group.terminate()
-    if told and code:
+    with catch_sigterm(group.terminate) as terminated:
+        try:
+            code = group.wait()
+        finally:
+            if group.poll() is None:
+                group.terminate()
+    if terminated.is_set() and code:
         raise Interrupted(f"{command[0]} was told to end (SIGTERM); run the same again to go on")
     if code:
         raise GltError(f"{command[0]} failed in {processes} processes; the lines above say why")

@@ -21,7 +21,7 @@ from glt.training import probe
 from glt.training.batches import ClipIds, shuffled, training_batch
 from glt.training.checkpoint import Checkpoint
 from glt.training.classifier import ActionClassifier, accuracy, predict, training_classes
-from glt.training.interruption import told_to_end
+from glt.training.interruption import catch_sigterm
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def finetune(
         probe.start(model, motions, labelled, recipe, device, reporter)
     here = checkpoint.restore(model, optimizer)
     task = f"finetune {fraction:.0%}"
-    with told_to_end() as ending:
+    with catch_sigterm() as terminated:
         reporter.progress(task, here.epoch, config.epochs)
         for epoch in range(here.epoch, config.epochs):
             model.train()
@@ -101,9 +101,9 @@ def finetune(
                 optimizer.step()
                 here.scalars = {"loss": here.scalars.get("loss", 0.0) + value * len(chosen)}
                 here.step, here.steps = here.step + 1, here.steps + 1
-                if ending.is_set() or checkpoint.due:
+                if terminated.is_set() or checkpoint.due:
                     checkpoint.save(here, model, optimizer)
-                if ending.is_set():
+                if terminated.is_set():
                     raise Interrupted(f"fine-tuning was told to end (SIGTERM) at epoch {epoch + 1}, step {here.step}")
             here.history.append(here.scalars["loss"] / len(labelled))
             here.epoch, here.step, here.scalars = epoch + 1, 0, {}

@@ -20,7 +20,7 @@ from glt.training.batches import ClipIds, shuffled, training_batch
 from glt.training.checkpoint import Checkpoint
 from glt.training.distributed import World
 from glt.training.encoder import build_encoder, copy_weights
-from glt.training.interruption import told_to_end
+from glt.training.interruption import catch_sigterm
 from glt.training.mpdp import Pretrainer, Tally, counts, loss
 
 SYNC_EVERY = {"cpu": 1, "cuda": 10}  # steps between two looks at the losses; on a GPU a look waits for it
@@ -59,14 +59,14 @@ def train_encoder(
     world = device if isinstance(device, World) else World(device)
     run = _Run(motions, recipe, world, checkpoint, start)
     config, progress = recipe.pretrain, run.progress
-    with told_to_end() as ending:
+    with catch_sigterm() as terminated:
         for row in progress.history:  # an interrupted process may not have delivered all it had to say
             run.report(row, reporter)
         reporter.progress("pretrain", progress.epoch, config.epochs)
         while progress.epoch < config.epochs:
             batches = run.begin_epoch()
             while progress.step < len(batches):
-                run.step(batches, ending.is_set())
+                run.step(batches, terminated.is_set())
             row = run.end_epoch()
             run.report(row, reporter)
             note = f"loss {row['pretrain/loss']:.3f}, {row['speed/clips_per_s']:.0f} clips/s"

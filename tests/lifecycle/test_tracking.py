@@ -18,7 +18,7 @@ from mlflow.entities import Run
 
 from glt import settings
 from glt.errors import GltError
-from glt.lifecycle import kept, outbox, tracking
+from glt.lifecycle import outbox, run_artifacts, tracking
 from glt.recipe import load
 from tests.lifecycle.conftest import VERSIONS, Server
 
@@ -126,7 +126,7 @@ def test_runs_recorded_under_a_former_step_name_are_found(home: Path, tmp_path: 
     (tmp_path / "verdict.json").write_text("{}")
     with tracking.step(RECIPE, VERSIONS, former) as run:
         run.file(tmp_path / "verdict.json", "gate")
-    found = kept.file_of_step(RECIPE, VERSIONS.data, step, "gate/verdict.json", tmp_path / "found")
+    found = run_artifacts.download_step_artifact(RECIPE, VERSIONS.data, step, "gate/verdict.json", tmp_path / "found")
     assert found is not None
     with tracking.step(RECIPE, VERSIONS, step) as again:
         assert again.run_id == run.run_id

@@ -12,7 +12,7 @@ import torch
 from glt.motion.disentangle import Motions
 from glt.randomness import seed_dropout
 from glt.recipe import Recipe
-from glt.training.interruption import told_to_end
+from glt.training.interruption import catch_sigterm
 from tests.conftest import small_recipe
 from tests.training.processes import Training, same
 
@@ -71,10 +71,10 @@ def test_told_to_end_it_saves_and_exits_with_143(motions: Motions, tmp_path: Pat
 
 def test_the_signal_is_noted_within_the_block_alone() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with told_to_end() as ending:
-        assert not ending.is_set()
+    with catch_sigterm() as terminated:
+        assert not terminated.is_set()
         signal.raise_signal(signal.SIGTERM)
-        assert ending.is_set()
+        assert terminated.is_set()
     assert signal.getsignal(signal.SIGTERM) is before
 
 
@@ -82,8 +82,8 @@ def test_another_thread_may_train() -> None:
     seen = []
 
     def train() -> None:
-        with told_to_end() as ending:
-            seen.append(ending.is_set())
+        with catch_sigterm() as terminated:
+            seen.append(terminated.is_set())
 
     thread = threading.Thread(target=train)
     thread.start()

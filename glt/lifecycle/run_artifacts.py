@@ -1,4 +1,4 @@
-"""Files that earlier steps have kept in MLflow, brought back."""
+"""Download files that earlier steps logged to MLflow."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from glt.lifecycle.tracking import STEP, children, connect, step_names
 from glt.recipe import Recipe
 
 
-def fetch_report(parent_id: str, place: Path) -> None:
-    """Copy the report of a pipeline run to `place`."""
+def download_report(parent_id: str, out: Path) -> None:
+    """Download the report of a pipeline run to the file `out`."""
     import mlflow
 
     client = connect()
@@ -20,18 +20,21 @@ def fetch_report(parent_id: str, place: Path) -> None:
     (name,) = (file.path for file in client.list_artifacts(run_id, "report"))
     with tempfile.TemporaryDirectory() as folder:
         page = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=name, dst_path=folder)
-        artifact.write_bytes(place, Path(page).read_bytes())
+        artifact.write_bytes(out, Path(page).read_bytes())
 
 
-def file_of_step(recipe: Recipe, data_version: str, step: str, path: str, folder: Path) -> Path | None:
-    """A file that a finished step kept in its MLflow run, downloaded to `folder`; None if no run has it.
+def download_step_artifact(recipe: Recipe, data_version: str, step: str, path: str, folder: Path) -> Path | None:
+    """Download a file that a finished step logged to its MLflow run, of the newest run that has it.
 
     Args:
-        recipe: says the experiment.
-        data_version: of the step's recordings.
-        step: its name.
-        path: of the file among the run's artifacts.
-        folder: where it goes.
+        recipe: names the experiment.
+        data_version: the data version of the run.
+        step: name of the step.
+        path: path of the file among the run's artifacts.
+        folder: folder to download to.
+
+    Returns:
+        The path of the download; None if no run has the file.
     """
     import mlflow
 
@@ -50,10 +53,10 @@ def file_of_step(recipe: Recipe, data_version: str, step: str, path: str, folder
         )
     )
     for run in runs:
-        place = path.rpartition("/")[0] or None
-        if any(file.path == path for file in client.list_artifacts(run.info.run_id, place)):
-            found = mlflow.artifacts.download_artifacts(
+        parent = path.rpartition("/")[0] or None
+        if any(file.path == path for file in client.list_artifacts(run.info.run_id, parent)):
+            download = mlflow.artifacts.download_artifacts(
                 run_id=run.info.run_id, artifact_path=path, dst_path=str(folder)
             )
-            return Path(found)
+            return Path(download)
     return None
