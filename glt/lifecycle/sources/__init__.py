@@ -51,7 +51,7 @@ def resolve(recordings: str, version: str = "") -> Source:
         return bucket.list_source(recordings, version)
     if recordings.startswith(address.DVC):
         return revision.find(recordings)
-    return local.list_source(Path(address.absolute(recordings)))
+    return local.list_source(address.local_path(recordings))
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from glt.errors import GltError
 from glt.lifecycle import s3
 
 DVC = "dvc+"
+_OTHER_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/.*")
 _REVISION = re.compile(r"dvc\+(?P<repository>.+)@(?P<revision>[^@:\s]+)")
 
 
@@ -17,6 +18,22 @@ def absolute(recordings: str) -> str:
     if recordings.startswith((s3.SCHEME, DVC)):
         return recordings
     return str(Path(recordings).expanduser().resolve())
+
+
+def local_path(recordings: str) -> Path:
+    """The absolute path that an address means if it is neither a bucket's nor a revision's.
+
+    Raises:
+        GltError: it is empty, or the address of something else.
+    """
+    if not recordings:
+        raise GltError("recordings: no address; give a path, s3://bucket/prefix or dvc+<git repository>@<revision>")
+    if _OTHER_SCHEME.fullmatch(recordings):
+        raise GltError(
+            f"recordings {recordings}: not an address that can be read; "
+            "give a path, s3://bucket/prefix or dvc+<git repository>@<revision>"
+        )
+    return Path(absolute(recordings))
 
 
 def repository_and_revision(recordings: str) -> tuple[str, str]:

@@ -78,12 +78,18 @@ def test_a_file_that_was_damaged_here_is_fetched_again(bucket: Any, tmp_path: Pa
     [
         ("s3://landing/nothing", "no objects there"),
         ("s3://nowhere/lab", "check the bucket"),
+        ("s3://nowhere", "NoSuchBucket.*check the bucket"),
+        ("s3://landing", "no objects there"),
+        ("s3://landing/", "no objects there"),
         ("s3://", r"write s3://bucket/prefix"),
+        ("s3://My_Bucket/lab", r"write s3://bucket/prefix"),
     ],
 )
 def test_what_is_not_there_is_said(bucket: Any, tmp_path: Path, address: str, why: str) -> None:
-    with pytest.raises(GltError, match=why):
+    with pytest.raises(GltError, match=why) as caught:
         fetch(address, tmp_path)
+    assert address in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_wrong_keys_are_said(bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,6 +93,15 @@ def test_a_change_while_they_are_hashed_is_noticed(folder: Path, monkeypatch: py
         source.version  # noqa: B018
 
 
+@pytest.mark.parametrize("recordings", ["", "s3:/bucket/x", "S3://bucket/x", "gs://bucket/x", "https://lab.org/x.git"])
+def test_what_is_no_address_of_ours_is_not_taken_for_a_path(recordings: str) -> None:
+    with pytest.raises(
+        GltError, match=r"give a path, s3://bucket/prefix or dvc\+<git repository>@<revision>"
+    ) as caught:
+        sources.resolve(recordings)
+    assert recordings in str(caught.value)
+
+
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(GltError, match=rf"recordings {tmp_path}/missing: no such file or folder"):
         sources.resolve(str(tmp_path / "missing"))
