@@ -99,9 +99,9 @@ def augment(
     whole = _slopes(draws, up) @ _rotations(draws.turn, up) * draws.size[:, None, None]
     whole[draws.mirrored, :, (up + 2) % 3] *= -1  # the axis that `motion.yaw` lays the shoulders along
     local = draws.shear @ whole
-    tokens = _transform(before, torch.tensor(local, dtype=torch.float32, device=device)[clip])
+    tokens = _transform(before, torch.tensor(local, dtype=before.dtype, device=device)[clip])
     if batch.global_tokens and not (config.shear_global or config.shear == 0):
-        matrix = torch.tensor(whole, dtype=torch.float32, device=device)[clip]
+        matrix = torch.tensor(whole, dtype=before.dtype, device=device)[clip]
         tokens[:, :, :1] = _transform(before[:, :, :1], matrix)
     return replace(batch, tokens=tokens)
 

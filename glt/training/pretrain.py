@@ -57,7 +57,7 @@ def train_encoder(
         Interrupted: SIGTERM came; the state is saved.
     """
     world = device if isinstance(device, World) else World(device)
-    run = _Run(motions, recipe, world, checkpoint, start)
+    run = PretrainingRun(motions, recipe, world, checkpoint, start)
     config, progress = recipe.pretrain, run.progress
     with catch_sigterm() as terminated:
         for row in progress.history:  # an interrupted process may not have delivered all it had to say
@@ -74,14 +74,14 @@ def train_encoder(
     return run.model.encoder, progress.history
 
 
-class _Run:
-    """A training between two steps: the model, the optimiser, and how far it is."""
+class PretrainingRun:
+    """A pretraining between two steps: the model, the optimiser, and the progress; arguments as `train_encoder`."""
 
     def __init__(
         self, motions: Motions, recipe: Recipe, world: World, checkpoint: Checkpoint, start: GLTransformer | None
     ) -> None:
         self.motions, self.recipe, self.world, self.checkpoint = motions, recipe, world, checkpoint
-        self.numbers, self.config = motions.clip_ids("train"), recipe.pretrain
+        self.clip_ids, self.config = motions.clip_ids("train"), recipe.pretrain
         refuse_slow(self.config, world.device)
         torch.manual_seed(recipe.seed)
         encoder = build_encoder(recipe.model, motions)
@@ -111,10 +111,18 @@ class _Run:
             self.tally.started -= done.scalars["seconds"]
         for name, value in done.sums.items():  # of all processes; the first holds them from here on
             self.tally.sums[name] = value if self.world.first else torch.zeros_like(value)
-        return shuffled(self.numbers, self.recipe.seed, done.epoch, self.config.batch)
+        return shuffled(self.clip_ids, self.recipe.seed, done.epoch, self.config.batch)
 
-    def step(self, batches: list[ClipIds], ending: bool) -> None:
-        """One step of the optimiser; then, if it is time or this process was told to end, a checkpoint."""
+    def step(self, batches: list[ClipIds], ending: bool) -> Tensor:
+        """One step of the optimiser; then a checkpoint, if one is due or this process has received SIGTERM (`ending`).
+
+        Returns:
+            The loss of this process's share of the batch, a scalar on the device.
+
+        Raises:
+            SharedError: the loss or a weight is not finite.
+            Interrupted: a process has received SIGTERM; the state is saved.
+        """
         here = self.progress
         rate = learning_rate(self.config, here.epoch + here.step / len(batches))
         for group in self.optimizer.param_groups:
@@ -133,11 +141,16 @@ class _Run:
         if end or due:
             self._save(batches)
         if end:
-            place = self.checkpoint.folder
+            folder = self.checkpoint.folder
             raise Interrupted(
                 f"pretraining was told to end (SIGTERM) at epoch {here.epoch + 1}, step {here.step} of {len(batches)}; "
-                + (f"its state is in {place}, run the same again to go on" if place else "no checkpoint was asked for")
+                + (
+                    f"its state is in {folder}, run the same again to go on"
+                    if folder
+                    else "no checkpoint was asked for"
+                )
             )
+        return value.detach()
 
     def end_epoch(self) -> dict[str, float]:
         """The epoch's row of metrics, of all processes."""
@@ -152,13 +165,13 @@ class _Run:
         """Tell an epoch's metrics, and the learning rate it ended with."""
         metrics, epoch = dict(row), int(row["epoch"])
         del metrics["epoch"]
-        steps = math.ceil(len(self.numbers) / self.config.batch)
+        steps = math.ceil(len(self.clip_ids) / self.config.batch)
         reporter.metrics({**metrics, "pretrain/lr": learning_rate(self.config, epoch - 1 / steps)}, step=epoch)
 
     def _loss(self, chosen: ClipIds) -> Tensor:
         """This process's part of the batch's loss; the parts add up."""
-        frames = self.motions.index["length"].to_numpy()[chosen].clip(max=self.recipe.model.max_frames)
-        share = chosen[self.world.share(frames.tolist())]
+        lengths = self.motions.index["length"].to_numpy()[chosen].clip(max=self.recipe.model.max_frames)
+        share = chosen[self.world.share(lengths.tolist())]
         whole, seen = training_batch(
             self.motions,
             share if len(share) else chosen[:1],
@@ -175,7 +188,9 @@ class _Run:
         half = self.config.precision == "bfloat16"
         with torch.autocast(self.world.device.type, torch.bfloat16, enabled=half):
             direction, magnitude = self.parallel(seen.tokens, seen.present, seen.lengths)
-        return loss((direction.float(), magnitude.float()), goal, self.config, total, self.tally)
+        if half:
+            direction, magnitude = direction.float(), magnitude.float()
+        return loss((direction, magnitude), goal, self.config, total, self.tally)
 
     def _sync_losses(self, value: Tensor, batches: list[ClipIds], ending: bool) -> tuple[bool, bool]:
         """Whether any process was told to end, and whether a checkpoint is due; the same in all processes.
