@@ -1,1 +1,1 @@
-"""What is measured, and how to measure it again; results go to results/, one JSON a measurement."""
+"""Performance benchmarks: speed, memory and scale. README.md lists them."""

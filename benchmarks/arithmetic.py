@@ -1,4 +1,4 @@
-"""How many floating-point operations a step needs, and how many a second this machine's matrix product does."""
+"""Floating-point operations of a training step, and the rate of this machine's matrix product."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bad recordings of every kind, read as an ingest reads them: what becomes of each, in what time, with what memory.
+"""Bad recordings of every kind, read as an ingest reads them: outcome, time and memory of each.
 
     python -m benchmarks.bad_input
 

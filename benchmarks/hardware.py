@@ -1,4 +1,4 @@
-"""What a measurement was made on, and of which commit."""
+"""The machine and the commit that a measurement belongs to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How fast NTU's text is read: the plain per-line reader that people write, and ours, a core each.
+"""Speed of reading NTU's text format on one core: our parser against a plain per-line reader.
 
     python -m benchmarks.ntu_text [FOLDER]
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import perturbed
+from benchmarks import recording_copies
 from benchmarks.hardware import ROOT, commit, hardware
 from benchmarks.timing import interleaved
 from glt import artifact
@@ -68,19 +68,19 @@ def main() -> None:
     arguments.add_argument("--rounds", type=int, default=15)
     given = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        contents = perturbed.originals(given.folder, Path(folder))[:FILES]
+        contents = recording_copies.originals(given.folder, Path(folder))[:FILES]
     for content in contents:
         expected, there = plain(content)
         found = ntu.read(NAME, content)
         assert (found.frames == expected).all()
         assert (found.present == there).all()
-    works = {
+    functions = {
         "plain": lambda: [plain(content) for content in contents],
         "glt": lambda: [ntu.read(NAME, content) for content in contents],
         "glt, parser alone": lambda: [ntu_text.parse(content) for content in contents],
         "one pass over the bytes": lambda: [content.count(b"\n") for content in contents],
     }
-    times = interleaved(works, given.rounds, ConsoleReporter(), "ntu text")
+    times = interleaved(functions, given.rounds, ConsoleReporter(), "ntu text")
     size, files = sum(map(len, contents)), len(contents)
     table = Table("reader", "ms a file", "MB/s", "times the plain one")
     rows = {}

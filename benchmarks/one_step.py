@@ -1,4 +1,4 @@
-"""One side's training step in a process of its own: its time and the memory of the whole process.
+"""Training steps of one implementation in a process of their own: their time, and the memory of the process.
 
 python -m benchmarks.one_step ours --recordings ntu --width 48        # prints JSON
 python -m benchmarks.one_step ours --recordings nwucla --width 8 --profile
@@ -19,7 +19,7 @@ import torch
 
 from benchmarks.clips import RECORDINGS
 from benchmarks.hardware import ROOT
-from benchmarks.sides import SIDES, Problem
+from benchmarks.training_step import IMPLEMENTATIONS, Problem
 
 TOP = 16  # operations in a profile
 
@@ -35,7 +35,7 @@ class OneStep(TypedDict):
 def main() -> None:
     """Do some steps; print their seconds, the peak memory (GB) before and after them, or a profile."""
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("side", choices=SIDES)
+    arguments.add_argument("implementation", choices=IMPLEMENTATIONS)
     arguments.add_argument("--recordings", choices=RECORDINGS, default="ntu")
     arguments.add_argument("--width", type=int, default=48, help="numbers a token")
     arguments.add_argument("--lengths", type=int, nargs="+", help="of the clips; else drawn as those of the recordings")
@@ -45,16 +45,16 @@ def main() -> None:
     given = arguments.parse_args()
     torch.set_num_threads(given.threads)
     before = peak()
-    side = SIDES[given.side](Problem.of(given.recordings, given.width, given.lengths))
+    implementation = IMPLEMENTATIONS[given.implementation](Problem.of(given.recordings, given.width, given.lengths))
     seconds = []
     for number in range(given.steps):
         if given.profile and number == given.steps - 1:
             with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-                side.step()
+                implementation.step()
             print(profile.key_averages().table(sort_by="self_cpu_time_total", row_limit=TOP, max_name_column_width=60))
             return
         started = time.perf_counter()
-        side.step()
+        implementation.step()
         seconds.append(time.perf_counter() - started)
     print(json.dumps({"seconds": seconds, "peak_gb": peak(), "imported_gb": before}))
 
@@ -69,10 +69,24 @@ def peak() -> float:
 
 
 def run_in_process(
-    side: str, recordings: str, width: int, lengths: Sequence[int] | None = None, steps: int = 2, threads: int = 1
+    implementation: str,
+    recordings: str,
+    width: int,
+    lengths: Sequence[int] | None = None,
+    steps: int = 2,
+    threads: int = 1,
 ) -> OneStep:
     """Run `main` in a new process; returns the values that it prints."""
-    command = [sys.executable, "-m", "benchmarks.one_step", side, "--recordings", recordings, "--width", str(width)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.one_step",
+        implementation,
+        "--recordings",
+        recordings,
+        "--width",
+        str(width),
+    ]
     command += ["--steps", str(steps), "--threads", str(threads)]
     command += ["--lengths", *map(str, lengths)] if lengths else []
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)

@@ -2,8 +2,8 @@
 
     python -m benchmarks.scale --clips 56578 --folder /somewhere/large --raw RAW --names NAMES.txt.gz
 
-Copies of few recordings whose low decimals differ (benchmarks/perturbed.py) stand in for the real ones: give the raw
-NTU recordings you have, or none for the generated sample set. Needs about 0.2 MB of disk a clip; 113,945 raw copies
+Copies of few recordings with other low decimals (benchmarks/recording_copies.py) stand in for the real ones: give the
+raw NTU recordings you have, or none for the generated sample set. Needs about 0.2 MB of disk a clip; 113,945 raw copies
 take about an hour on two cores. Writes results/scale/<clips>.json.
 """
 
@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from benchmarks import perturbed
+from benchmarks import recording_copies
 from benchmarks.hardware import ROOT, commit, hardware
 from glt import artifact
 from glt.reporter import ConsoleReporter, Silent
@@ -50,11 +50,11 @@ def main() -> None:
         return
     source, later = given.folder / "recordings", given.folder / "later"
     given.folder.mkdir(parents=True, exist_ok=True)
-    contents = perturbed.originals(given.raw, given.folder)
-    chosen = perturbed.names(given.names, given.clips)
+    contents = recording_copies.originals(given.raw, given.folder)
+    chosen = recording_copies.names(given.names, given.clips)
     fresh = max(1, round(NEW * given.clips))
-    perturbed.write(source, contents, chosen[:-fresh], ConsoleReporter())
-    perturbed.write(later, contents, chosen[-fresh:], ConsoleReporter(), first=given.clips - fresh)
+    recording_copies.write(source, contents, chosen[:-fresh], ConsoleReporter())
+    recording_copies.write(later, contents, chosen[-fresh:], ConsoleReporter(), first=given.clips - fresh)
     result: dict[str, Any] = {
         "clips": given.clips,
         "copied": "raw NTU recordings" if given.raw else "the sample set",

@@ -1,4 +1,4 @@
-"""Time and memory of a training step by the length of the clips and by their number: docs/speed.png.
+"""Time and memory of a training step by clip length and by batch size; draws docs/speed.png.
 
     python -m benchmarks.scaling
 
@@ -42,10 +42,13 @@ def main() -> None:
     for name, points in series.items():
         for value, lengths in points:
             row: dict[str, Any] = {name: value}
-            for side in COLOURS:
-                reporter.progress("scaling", done, total, f"{side}, {value} {name}")
-                result = run_in_process(side, "ntu", WIDTH, lengths, given.steps, given.threads)
-                row[side] = {"step_s": round(min(result["seconds"][1:]), 4), "peak_gb": round(result["peak_gb"], 3)}
+            for implementation in COLOURS:
+                reporter.progress("scaling", done, total, f"{implementation}, {value} {name}")
+                result = run_in_process(implementation, "ntu", WIDTH, lengths, given.steps, given.threads)
+                row[implementation] = {
+                    "step_s": round(min(result["seconds"][1:]), 4),
+                    "peak_gb": round(result["peak_gb"], 3),
+                }
                 done += 1
             rows[name].append(row)
     reporter.progress("scaling", done, total)
@@ -73,9 +76,9 @@ def draw(result: dict[str, Any]) -> None:
         values = [row[name] for row in result[name]]
         for line, (key, unit) in enumerate((("step_s", "time of a training step, s"), ("peak_gb", "peak memory, GB"))):
             axis = axes[line, column]
-            for side, colour in COLOURS.items():
-                measured = [row[side][key] for row in result[name]]
-                axis.plot(values, measured, "o-", color=colour, label=NAMES[side], linewidth=2)
+            for implementation, colour in COLOURS.items():
+                measured = [row[implementation][key] for row in result[name]]
+                axis.plot(values, measured, "o-", color=colour, label=NAMES[implementation], linewidth=2)
             axis.set(xscale="log", yscale="log")
             axis.set_xticks(values, [str(value) for value in values])
             axis.minorticks_off()

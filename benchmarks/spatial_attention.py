@@ -1,4 +1,4 @@
-"""Is our spatial attention worth its code? Forward and backward of it and of torch's fused attention, in turns.
+"""Our spatial attention against torch's fused attention: forward and backward, in turn.
 
     python -m benchmarks.spatial_attention
 
@@ -37,9 +37,9 @@ def main() -> None:
         for tokens, frames in FRAMES.items():
             for width in (1, 2, 6):
                 qkv = torch.randn(frames, tokens, 3 * HEADS * width)
-                works = {"torch": partial(both, fused, qkv), "ours": partial(both, ours, qkv)}
+                functions = {"torch": partial(both, fused, qkv), "ours": partial(both, ours, qkv)}
                 task = f"{tokens} tokens, {width} a head, threads {threads}"
-                times = interleaved(works, given.rounds, ConsoleReporter(), task)
+                times = interleaved(functions, given.rounds, ConsoleReporter(), task)
                 seconds = {name: round(time.best, 4) for name, time in times.items()}
                 rows.append({"threads": threads, "tokens": tokens, "width": width, **seconds})
     result = {"runs": rows, "heads": HEADS, "frames": FRAMES, "commit": commit(), "hardware": hardware(2)}

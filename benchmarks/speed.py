@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.hardware import ROOT, commit, hardware
-from benchmarks.works import WORKS, Options, Result
+from benchmarks.measurements import MEASUREMENTS, Options, Result
 from glt import artifact
 from glt.reporter import ConsoleReporter
 
@@ -42,12 +42,17 @@ TARGETS = {
 
 
 def main() -> None:
-    """Measure, write after every work, print the tables."""
+    """Run the measurements, write the file after each of them and print the tables."""
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument(
-        "--only", choices=WORKS, nargs="+", default=list(WORKS), metavar="KEY", help=", ".join(WORKS)
+        "--only",
+        choices=MEASUREMENTS,
+        nargs="+",
+        default=list(MEASUREMENTS),
+        metavar="KEY",
+        help=", ".join(MEASUREMENTS),
     )
-    arguments.add_argument("--rounds", type=int, default=2, help="at least; of short works as many as take 5 s")
+    arguments.add_argument("--rounds", type=int, default=2, help="at least; short functions run for 5 s")
     arguments.add_argument("--threads", type=int, nargs="+", default=sorted({1, min(2, os.cpu_count() or 1)}))
     given = arguments.parse_args()
     options = Options(given.rounds, tuple(given.threads))
@@ -56,7 +61,7 @@ def main() -> None:
     results: dict[str, Any] = {"commit": commit(), "hardware": hardware(max(given.threads)), "rounds": given.rounds}
     reporter, started = ConsoleReporter(), time.perf_counter()
     for key in given.only:
-        for name, result in WORKS[key](key, options, reporter).items():
+        for name, result in MEASUREMENTS[key](key, options, reporter).items():
             results[name] = result | judged(name, result["ratio"])
         results["seconds"] = round(time.perf_counter() - started, 1)
         artifact.write_json(path, results)
@@ -81,8 +86,10 @@ def judged(name: str, ratio: float) -> dict[str, object]:
 
 
 def figures(results: dict[str, Any]) -> Table:
-    """A row a figure: its worst run, and the targets."""
-    table = Table("work", "ours", "baseline", "GEMM", "unit", "ratio", "floor", "aim", "floor met", title="Figures")
+    """One row per figure: its worst run and its targets."""
+    table = Table(
+        "measurement", "ours", "baseline", "GEMM", "unit", "ratio", "floor", "aim", "floor met", title="Figures"
+    )
     for name in [name for name in TARGETS if name in results]:
         row = results[name]
         raw = [f"{row[key]:.4g}" if key in row else "" for key in ("ours", "baseline", "gemm")]
@@ -92,13 +99,13 @@ def figures(results: dict[str, Any]) -> Table:
 
 
 def runs(results: dict[str, Any]) -> Table:
-    """A row a run and side."""
+    """One row per run and implementation."""
     columns = (
-        "work",
+        "measurement",
         "threads / data",
         "ratio",
         "CPU ratio",
-        "side",
+        "implementation",
         "best s",
         "spread",
         "CPU s",
@@ -109,20 +116,22 @@ def runs(results: dict[str, Any]) -> Table:
     for name in [name for name in TARGETS if "runs" in results.get(name, {})]:
         for label, run in results[name]["runs"].items():
             head = (name, label, f"{run['ratio']:.2f}", f"{run['cpu_ratio']:.2f}")
-            for side in ("ours", "baseline"):
-                table.add_row(*(head if side == "ours" else ("",) * 4), side, *cells(run[side]))
+            for implementation in ("ours", "baseline"):
+                table.add_row(
+                    *(head if implementation == "ours" else ("",) * 4), implementation, *cells(run[implementation])
+                )
     return table
 
 
-def cells(side: Result) -> list[str]:
-    """Of a side: best, spread, CPU time, clips a second, GFLOP/s, share of GEMM, feeder."""
+def cells(run: Result) -> list[str]:
+    """Best round, spread, CPU time, clips/s, GFLOP/s, share of GEMM and feeder of one implementation."""
     formats = {"clips_per_s": ".3g", "gflops": ".3g", "gemm_share": ".0%", "feeder_s": ".4f"}
-    extra = [f"{side[key]:{form}}" if key in side else "" for key, form in formats.items()]
-    return [f"{side['best_s']:.4g}", f"{side['spread']:.0%}", f"{min(side['cpu_s']):.4g}", *extra]
+    extra = [f"{run[key]:{form}}" if key in run else "" for key, form in formats.items()]
+    return [f"{run['best_s']:.4g}", f"{run['spread']:.0%}", f"{min(run['cpu_s']):.4g}", *extra]
 
 
 def latency(rows: dict[Any, Any]) -> Table:
-    """A row a length."""
+    """One row per clip length."""
     table = Table(title="One clip, one thread, 48 a token: latency in ms (of so many clips)")
     for column in ("frames", "ours p50", "p99", "baseline p50", "p99"):
         table.add_column(column, justify="right")

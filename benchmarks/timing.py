@@ -1,4 +1,4 @@
-"""Wall and CPU time of works that take turns, so that what else the machine does hits all of them alike."""
+"""Time functions in turn, by wall clock and CPU time, so that other load on the machine affects them alike."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Timing:
 
 
 def interleaved(
-    works: Mapping[str, Callable[[], object]],
+    functions: Mapping[str, Callable[[], object]],
     rounds: int,
     reporter: Reporter,
     task: str,
@@ -40,30 +40,30 @@ def interleaved(
     seconds: float = 5.0,
     warm: bool = True,
 ) -> dict[str, Timing]:
-    """Time the works in turn: each once unmeasured (if `warm`), then `rounds` rounds, of short works up to 50 more.
+    """Time the functions in turn, in at least `rounds` rounds (up to 50 where they are short), after a warm-up.
 
     Args:
-        works: what to time, by name.
+        functions: what to time, by name.
         rounds: at least.
         reporter: gets progress.
         task: its name there.
-        seconds: short works are measured this long.
-        warm: whether to begin with an unmeasured round; without one, `rounds` is exact.
+        seconds: for how long short functions are measured.
+        warm: begin with an unmeasured round; without one there are exactly `rounds`.
     """
     if warm:
         started = time.perf_counter()
-        for done, work in enumerate(works.values()):
-            reporter.progress(f"{task}, warm-up", done, len(works))
-            work()
-        reporter.progress(f"{task}, warm-up", len(works), len(works))
+        for done, function in enumerate(functions.values()):
+            reporter.progress(f"{task}, warm-up", done, len(functions))
+            function()
+        reporter.progress(f"{task}, warm-up", len(functions), len(functions))
         rounds = max(rounds, min(50, int(seconds / (time.perf_counter() - started))))
-    times: dict[str, Timing] = {name: Timing([], []) for name in works}
+    times: dict[str, Timing] = {name: Timing([], []) for name in functions}
     for number in range(rounds):
-        for place, (name, work) in enumerate(works.items()):
-            reporter.progress(task, number * len(works) + place, rounds * len(works), name)
+        for place, (name, function) in enumerate(functions.items()):
+            reporter.progress(task, number * len(functions) + place, rounds * len(functions), name)
             wall, cpu = time.perf_counter(), time.process_time()
-            work()
+            function()
             times[name].cpu.append(time.process_time() - cpu)
             times[name].wall.append(time.perf_counter() - wall)
-    reporter.progress(task, rounds * len(works), rounds * len(works))
+    reporter.progress(task, rounds * len(functions), rounds * len(functions))
     return times

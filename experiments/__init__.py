@@ -1,1 +1,1 @@
-"""The scientific runs behind results/, one JSON per measured run, and how to repeat them."""
+"""The scientific runs behind results/, one JSON per measured run. README.md lists them."""

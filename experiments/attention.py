@@ -1,4 +1,4 @@
-"""The pictures of docs/attention.md: what encoders attend to, trained on real recordings (the paper's Fig. 4, 5, A-C).
+"""The pictures of docs/attention.md: attention of encoders trained on real recordings (the paper's Fig. 4, 5, A-C).
 
     python -m experiments.attention folder
 

@@ -1,4 +1,4 @@
-"""What a person would try without an encoder: logistic regression on positions, displacements, or statistics of them.
+"""Baselines without an encoder: logistic regression on positions, displacements, or statistics of them.
 
 The floors that a pretrained encoder must beat. The strength of regularisation is chosen on validation folds.
 """

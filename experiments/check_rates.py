@@ -1,4 +1,4 @@
-"""How often each check speaks on a set of recordings, and how long the checks of a clip take.
+"""How often each check warns or rejects in a set of recordings, and how long the checks of a clip take.
 
     python -m experiments.check_rates nw-ucla path/to/all_sqe.zip
     python -m experiments.check_rates sample data

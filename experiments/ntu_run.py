@@ -1,4 +1,4 @@
-"""The NTU recipe at the paper's full setting, end to end, for a few steps: what is missing is recordings and hours.
+"""The whole graph with the NTU recipe at the paper's full setting, for one epoch on few recordings.
 
     python -m experiments.ntu_run folder-of-raw-NTU-recordings
 

@@ -1,4 +1,4 @@
-"""How soon MPDP begins to learn, by what the positional table starts from.
+"""How soon MPDP begins to learn, by the initial value of the positional table.
 
     python -m experiments.positional_start --recipe nw-ucla --recordings path/to/all_sqe.zip
 

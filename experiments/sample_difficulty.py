@@ -1,4 +1,4 @@
-"""Is the sample set worth learning on? The probe on the pretrained encoder against two that have learned nothing.
+"""How hard the sample set is: the probe on the pretrained encoder against baselines that learn no representation.
 
     make difficulty
 

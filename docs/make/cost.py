@@ -1,4 +1,4 @@
-"""What pretraining with a recipe would cost on a GPU: from the FLOPs of its model, counted product by product.
+"""Estimated cost of pretraining with a recipe on a GPU, from the FLOPs of its model.
 
     python -m docs.make.cost
 

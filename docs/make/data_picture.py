@@ -1,4 +1,4 @@
-"""docs/data-report.png: what the data report shows of the sample recordings with two faults planted among them.
+"""Draws docs/data-report.png: figures of the data report on the sample recordings with two planted faults.
 
     python -m docs.make.data_picture
 

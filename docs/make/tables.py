@@ -1,4 +1,4 @@
-"""The tables of README.md and docs/results.md that come from results/: written anew between their marks.
+"""Rewrites the tables of README.md and docs/results.md, between their marks, from results/.
 
     python -m docs.make.tables
 

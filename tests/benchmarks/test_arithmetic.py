@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.arithmetic import forward_flops, step_flops
 from benchmarks.clips import NWUCLA_RECORDINGS, RECORDINGS, nwucla_length
-from benchmarks.sides import Baseline, Problem
+from benchmarks.training_step import Baseline, Problem
 
 
 def test_flops_are_those_of_a_step_without_padding() -> None:

@@ -1,4 +1,4 @@
-"""What `make bench` measures, a function a work: ours and the textbook baseline on the same clips."""
+"""What `make bench` measures, one function each: our implementation and the textbook baseline on the same clips."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks import frozen
+from benchmarks import frozen_encoder
 from benchmarks.arithmetic import Gemm, forward_flops, step_flops
 from benchmarks.one_step import run_in_process
-from benchmarks.sides import Baseline, Ours, Problem, Side
 from benchmarks.timing import Timing, interleaved
+from benchmarks.training_step import Baseline, Ours, Problem, TrainingStep
 from glt.reporter import Reporter
 
 PROBE_CLIPS, PROBE_BATCH, PROBE_EPOCHS = 256, 128, 300
@@ -47,17 +47,17 @@ def step(name: str, width: int) -> Measure:
         for threads in options.threads:
             torch.set_num_threads(threads)
             gemm = Gemm(sum(lengths), tokens * width)
-            works = {"ours": ours.step, "baseline": baseline.step, "gemm": gemm.step}
-            times = interleaved(works, options.rounds, reporter, f"{key}, threads {threads}")
+            functions = {"ours": ours.step, "baseline": baseline.step, "gemm": gemm.step}
+            times = interleaved(functions, options.rounds, reporter, f"{key}, threads {threads}")
             feeds = {"ours": ours.feed, "baseline": baseline.feed}
             fed = interleaved(feeds, options.rounds, reporter, f"{key}, feeder", seconds=1)
             run = compared(times, len(problem.clips))
             run["gemm_gflops"] = gemm.rate / 1e9
-            for side in ("ours", "baseline"):
+            for implementation in ("ours", "baseline"):
                 # Of the arithmetic that the clips need: what the baseline does to padding counts for nothing.
-                run[side]["gflops"] = flops / times[side].best / 1e9
-                run[side]["gemm_share"] = flops / times[side].best / gemm.rate
-                run[side]["feeder_s"] = fed[side].best
+                run[implementation]["gflops"] = flops / times[implementation].best / 1e9
+                run[implementation]["gemm_share"] = flops / times[implementation].best / gemm.rate
+                run[implementation]["feeder_s"] = fed[implementation].best
             runs[threads] = run
         result = {key: {**worst(runs, "s a step"), "frames": sum(lengths), "flops": flops}}
         if key == "ntu48_step":
@@ -85,8 +85,8 @@ def full_length(baseline: Baseline, options: Options, reporter: Reporter) -> Res
     tokens = sizes.persons * sizes.joints
     flops = step_flops(problem.model, tokens, lengths, len(problem.bins.intervals), problem.bins.classes)
     gemm = Gemm(sum(lengths), tokens * problem.model.width)
-    works = {"gemm": gemm.step, "baseline": baseline.step, "gemm again": gemm.step}
-    times = interleaved(works, 1, reporter, "baseline at full length", warm=False)
+    functions = {"gemm": gemm.step, "baseline": baseline.step, "gemm again": gemm.step}
+    times = interleaved(functions, 1, reporter, "baseline at full length", warm=False)
     rate = flops / times["baseline"].best
     figures = {"ratio": rate / gemm.rate, "baseline": rate / 1e9, "gemm": gemm.rate / 1e9, "unit": "GFLOP/s"}
     return {**figures, "threads": max(options.threads)}
@@ -98,20 +98,20 @@ def augment_targets(key: str, options: Options, reporter: Reporter) -> dict[str,
     runs = {}
     for name in ("ntu", "nwucla"):
         problem = Problem.of(name, 8)
-        sides: dict[str, Side] = {"ours": Ours(problem), "baseline": Baseline(problem)}
-        works = {side: sides[side].feed for side in sides}
-        runs[name] = compared(interleaved(works, options.rounds, reporter, f"{key}, {name}"), len(problem.clips))
+        implementations: dict[str, TrainingStep] = {"ours": Ours(problem), "baseline": Baseline(problem)}
+        functions = {label: one.feed for label, one in implementations.items()}
+        runs[name] = compared(interleaved(functions, options.rounds, reporter, f"{key}, {name}"), len(problem.clips))
     return {key: worst(runs, "s a batch")}
 
 
 def rss(key: str, options: Options, reporter: Reporter) -> dict[str, Result]:
     """Peak memory of a process that does two training steps, NTU, 48 a token."""
     peaks = {}
-    for done, side in enumerate(("ours", "baseline")):
-        reporter.progress(key, done, 2, side)
-        peaks[side] = run_in_process(side, "ntu", 48, threads=max(options.threads))
+    for done, implementation in enumerate(("ours", "baseline")):
+        reporter.progress(key, done, 2, implementation)
+        peaks[implementation] = run_in_process(implementation, "ntu", 48, threads=max(options.threads))
     reporter.progress(key, 2, 2)
-    ours, baseline = (peaks[side]["peak_gb"] for side in ("ours", "baseline"))
+    ours, baseline = (peaks[implementation]["peak_gb"] for implementation in ("ours", "baseline"))
     return {key: {"ratio": ours / baseline, "ours": ours, "baseline": baseline, "unit": "GB"}}
 
 
@@ -124,19 +124,19 @@ def probe(key: str, options: Options, reporter: Reporter) -> dict[str, Result]:
     clips = problem.recordings.clips(problem.recordings.lengths(PROBE_CLIPS))
     classes = 10
     answers = torch.arange(PROBE_CLIPS) % classes
-    ours, baseline = frozen.Ours(problem, classes), frozen.Baseline(problem, classes)
+    ours, baseline = frozen_encoder.Ours(problem, classes), frozen_encoder.Baseline(problem, classes)
     slices = [slice(n, n + PROBE_BATCH) for n in range(0, PROBE_CLIPS, PROBE_BATCH)]
     padded = [baseline.padded(clips[rows]) for rows in slices]
     runs = {}
 
     def cached() -> None:
-        features, fit = ours.features(clips, PROBE_BATCH), frozen.LinearFit(ours.width, answers)
+        features, fit = ours.features(clips, PROBE_BATCH), frozen_encoder.LinearFit(ours.width, answers)
         for _ in range(PROBE_EPOCHS):
             for rows in slices:
                 fit.step(features[rows], rows)
 
     def epoch() -> None:
-        fit = frozen.LinearFit(ours.width, answers)
+        fit = frozen_encoder.LinearFit(ours.width, answers)
         for rows, batch in zip(slices, padded, strict=True):
             fit.step(baseline.features(batch), rows)
 
@@ -153,19 +153,19 @@ def inference(key: str, options: Options, reporter: Reporter) -> dict[str, Resul
     torch.set_num_threads(1)
     problem = Problem.of("ntu", 48)
     sizes = problem.recordings
-    ours, baseline = frozen.Ours(problem, 60), frozen.Baseline(problem, 60)
+    ours, baseline = frozen_encoder.Ours(problem, 60), frozen_encoder.Baseline(problem, 60)
     padded = [baseline.padded([clip]) for clip in problem.clips]
-    works = {
+    functions = {
         "ours": lambda: [ours.classify(clip) for clip in problem.clips],
         "baseline": lambda: [baseline.classify(batch) for batch in padded],
     }
     count = len(problem.clips)
-    times = interleaved(works, options.rounds, reporter, key)
-    each = {side: Timing(*([x / count for x in part] for part in (t.wall, t.cpu))) for side, t in times.items()}
+    times = interleaved(functions, options.rounds, reporter, key)
+    each = {name: Timing(*([x / count for x in part] for part in (t.wall, t.cpu))) for name, t in times.items()}
     run = compared(each, 1)
     flops = forward_flops(problem.model, sizes.persons * sizes.joints, [len(tokens) for tokens, _ in problem.clips])
-    for side in run.keys() & each.keys():
-        run[side]["gflops"] = flops / times[side].best / 1e9
+    for implementation in run.keys() & each.keys():
+        run[implementation]["gflops"] = flops / times[implementation].best / 1e9
     table = {}
     for length in LATENCY_FRAMES:
         clip = sizes.clips([length])[0]
@@ -175,28 +175,29 @@ def inference(key: str, options: Options, reporter: Reporter) -> dict[str, Resul
             "baseline": partial(baseline.classify, batch),
         }
         row = {}
-        for side, work in one.items():
-            task = f"{key}, {length} frames, {side}"
-            wall = interleaved({side: work}, LATENCY_ROUNDS[side], reporter, task, seconds=0)[side].wall
+        for implementation, function in one.items():
+            task = f"{key}, {length} frames, {implementation}"
+            rounds = LATENCY_ROUNDS[implementation]
+            wall = interleaved({"it": function}, rounds, reporter, task, seconds=0)["it"].wall
             p50, p99 = np.percentile(wall, (50, 99)) * 1e3
-            row[side] = {"p50_ms": round(p50, 1), "p99_ms": round(p99, 1), "clips": len(wall)}
+            row[implementation] = {"p50_ms": round(p50, 1), "p99_ms": round(p99, 1), "clips": len(wall)}
         table[length] = row
     return {key: {**worst({1: run}, "s a clip"), "latency": table}}
 
 
 def compared(times: dict[str, Timing], clips: int) -> Result:
-    """Both sides' best rounds, and all of them."""
-    sides = {
-        side: {
-            "best_s": times[side].best,
-            "spread": times[side].spread,
-            "clips_per_s": clips / times[side].best,
-            **times[side].to_dict(),
+    """The ratio of both implementations' best rounds, and all rounds."""
+    implementations = {
+        implementation: {
+            "best_s": times[implementation].best,
+            "spread": times[implementation].spread,
+            "clips_per_s": clips / times[implementation].best,
+            **times[implementation].to_dict(),
         }
-        for side in ("ours", "baseline")
+        for implementation in ("ours", "baseline")
     }
     cpu = min(times["baseline"].cpu) / min(times["ours"].cpu)
-    return {"ratio": times["baseline"].best / times["ours"].best, "cpu_ratio": cpu, **sides}
+    return {"ratio": times["baseline"].best / times["ours"].best, "cpu_ratio": cpu, **implementations}
 
 
 def worst(runs: dict[Any, Result], unit: str) -> Result:
@@ -206,7 +207,7 @@ def worst(runs: dict[Any, Result], unit: str) -> Result:
     return {**figures, "unit": unit, "runs": {str(name): run for name, run in runs.items()}}
 
 
-WORKS: dict[str, Measure] = {
+MEASUREMENTS: dict[str, Measure] = {
     "augment_targets": augment_targets,
     "ntu8_step": step("ntu", 8),
     "nwucla8_step": step("nwucla", 8),

@@ -1,4 +1,4 @@
-"""Very many recordings from few: copies of `.skeleton` files whose low decimals are drawn anew, in zips by setup.
+"""Many recordings made from few: copies of `.skeleton` files with new random low decimals, in one zip per setup.
 
 A copy is as long and as hard to parse and to compress as its original, and no two hold the same numbers.
 """

@@ -1,4 +1,4 @@
-"""The two sides of a frozen encoder: features for the linear probe, and one clip classified."""
+"""A frozen encoder in both implementations: features for the linear probe, and the classification of one clip."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from benchmarks import baseline
 from benchmarks.clips import Clip, Recordings, pack
-from benchmarks.sides import Problem
+from benchmarks.training_step import Problem
 from glt.model import GLTransformer
 from glt.training.classifier import ActionClassifier
 

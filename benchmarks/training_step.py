@@ -1,4 +1,4 @@
-"""The two sides of a training step: ours and the textbook baseline, on the same clips and the same draws."""
+"""A training step in both implementations, ours and the textbook baseline, on the same clips and random draws."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from glt.training.mpdp import Pretrainer, loss
 
 @dataclass(frozen=True)
 class Problem:
-    """What both sides train on: sizes, clips, displacement classes, augmentation."""
+    """What both implementations train on: sizes, clips, displacement classes and augmentation."""
 
     recordings: Recordings
     model: ModelConfig
@@ -39,7 +39,7 @@ class Problem:
         return Problem(recordings, model, clips, fit_bins(pack(many), MotionConfig()), PretrainConfig(augment=changes))
 
 
-class Side(Protocol):
+class TrainingStep(Protocol):
     """One way to train."""
 
     def feed(self) -> object:
@@ -111,4 +111,4 @@ class Baseline:
         return result
 
 
-SIDES: dict[str, Callable[[Problem], Side]] = {"ours": Ours, "baseline": Baseline}
+IMPLEMENTATIONS: dict[str, Callable[[Problem], TrainingStep]] = {"ours": Ours, "baseline": Baseline}
