@@ -171,22 +171,22 @@ def _part_full(folder: Path) -> dict[str, Any]:
 
 def _part_look(folder: Path) -> dict[str, Any]:
     """Duplicates, balance and the summary for drift, as in the data report: of 99 %, then of 1 % more."""
-    from glt.analysis.data_report import look, write_data_report
+    from glt.analysis.data_report import analyse_clips, write_data_report
     from glt.data.clips import ClipStore
 
     cache = folder / "near-duplicates.npz"
-    first = _timed(lambda: look(ClipStore(folder / "clips", verify=False), _recipe(), Silent(), cache=cache))
+    first = _timed(lambda: analyse_clips(ClipStore(folder / "clips", verify=False), _recipe(), Silent(), cache=cache))
     store = ClipStore(folder / "grown", verify=False)
     started = time.perf_counter()
-    looked = look(store, _recipe(), Silent(), cache=cache)
+    analysis = analyse_clips(store, _recipe(), Silent(), cache=cache)
     seconds = time.perf_counter() - started
-    write_data_report(folder / "page.html", store, _recipe(), looked)
+    write_data_report(folder / "page.html", store, _recipe(), analysis)
     return {
         "seconds": round(first, 2),
         "one_percent_more_s": round(seconds, 2),
         "with_page_s": round(time.perf_counter() - started, 2),
         "page_bytes": (folder / "page.html").stat().st_size,
-        "near_duplicates": len(looked.pairs),
+        "near_duplicates": len(analysis.pairs),
     }
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from benchmarks.hardware import ROOT
 from glt.analysis import data_figures
-from glt.analysis.data_report import look
+from glt.analysis.data_report import analyse_clips
 from glt.data import sample
 from glt.data.clips import ClipStore
 from glt.data.ingest import ingest
@@ -34,11 +34,11 @@ def main() -> None:
         _plant(place / "recordings")
         ingest(place / "recordings", recipe, place / "clips", {"data_version": "x"}, Silent(), place / "segments")
         store = ClipStore(place / "clips")
-        looked = look(store, recipe, Silent())
+        analysis = analyse_clips(store, recipe, Silent())
         index, skeleton = store.index, store.skeleton
         drawn = []
         row = {name: number for number, name in enumerate(index["name"])}
-        first, second = looked.pairs[["first", "second"]].iloc[0]
+        first, second = analysis.pairs[["first", "second"]].iloc[0]
         for name, said in (
             (first, f"Alarm: {first} ..."),
             (second, f"... is {second}, in the other split"),

@@ -1,4 +1,4 @@
-"""The report of a set of recordings: one self-contained HTML page for those who bring them."""
+"""The data report: one self-contained HTML page about a set of recordings, for the people who recorded them."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ _ORDER = {"alarm": 0, "warning": 1, "note": 2}
 
 
 @dataclass(frozen=True)
-class Look:
-    """What was found in a store.
+class ClipAnalysis:
+    """Results of the checks across all clips of a store.
 
     Attributes:
-        findings: of all checks across recordings.
+        findings: of all checks.
         pairs: duplicates, as `glt.data.duplicates.near_duplicates` returns them.
-        summary: what was measured of the clips.
-        reference: the same of those they were compared with, if they were.
+        summary: measures of the clips.
+        reference: measures of the reference; None if there is none.
         splits: ``train``, ``test`` or ``unused`` for each clip; None if the protocol cannot split them.
-        unsplit: why not.
+        unsplit: the reason why they cannot be split; empty if they can.
     """
 
     findings: Sequence[Finding]
@@ -51,13 +51,13 @@ class Look:
     unsplit: str = ""
 
 
-def look(
+def analyse_clips(
     store: ClipStore,
     recipe: Recipe,
     reporter: Reporter,
     reference: Summary | None = None,
     cache: Path | None = None,
-) -> Look:
+) -> ClipAnalysis:
     """Run the checks across all clips of a store: duplicates and leaks, balance, and drift from a reference.
 
     With a `cache` (a file) only clips that are new since the last call are compared with the others.
@@ -69,20 +69,20 @@ def look(
         unsplit = str(error)
     pairs, summary = duplicates.near_duplicates(store, reporter, cache), drift.summarise(store, reporter)
     lost = tuple(store.info.get("lost", ()))
-    away = f"{len(lost)} joints of the recordings have no place in layout {store.skeleton.name}"
+    unmapped = f"{len(lost)} joints of the recordings are not in layout {store.skeleton.name}"
     findings = [
-        *([Finding("layout", "note", away, lost)] if lost else ()),
+        *([Finding("layout", "note", unmapped, lost)] if lost else ()),
         *duplicates.findings(pairs, store.index, assigned),
         *balance.findings(store.index, assigned, protocol(recipe.data).column),
         *(drift.drift(summary, reference) if reference is not None else ()),
     ]
-    return Look(findings, pairs, summary, reference, assigned, unsplit)
+    return ClipAnalysis(findings, pairs, summary, reference, assigned, unsplit)
 
 
-def write_data_report(out: Path, store: ClipStore, recipe: Recipe, look: Look) -> None:
-    """Write the page on `store` to `out`, atomically."""
+def write_data_report(out: Path, store: ClipStore, recipe: Recipe, analysis: ClipAnalysis) -> None:
+    """Write the page about `store` to `out`, atomically."""
     index, skeleton = store.index, store.skeleton
-    severities = [finding.severity for finding in look.findings]
+    severities = [finding.severity for finding in analysis.findings]
     page = (
         environment()
         .get_template("data_report.html")
@@ -99,20 +99,20 @@ def write_data_report(out: Path, store: ClipStore, recipe: Recipe, look: Look) -
             subjects=index["subject"].nunique(),
             alarms=severities.count("alarm"),
             warnings=severities.count("warning"),
-            findings=sorted(look.findings, key=lambda finding: _ORDER[finding.severity]),
-            reference=0 if look.reference is None else sum(look.reference.labels.values()),
-            splits=_split_sizes(look),
-            unsplit=look.unsplit,
-            **_duplicates(store, look),
+            findings=sorted(analysis.findings, key=lambda finding: _ORDER[finding.severity]),
+            reference=0 if analysis.reference is None else sum(analysis.reference.labels.values()),
+            splits=_split_sizes(analysis),
+            unsplit=analysis.unsplit,
+            **_duplicates(store, analysis),
             lengths=figures.svg(
-                data_figures.lengths(index["length"], look.splits, skeleton.rate),
+                data_figures.lengths(index["length"], analysis.splits, skeleton.rate),
                 "lengths",
                 "Histogram of clip lengths.",
             ),
             counts=list(_counts(index)),
-            measured=len(look.summary.measured["length"]),
+            measured=len(analysis.summary.measured["length"]),
             measures=figures.svg(
-                data_figures.measures(look.summary, skeleton, look.reference),
+                data_figures.measures(analysis.summary, skeleton, analysis.reference),
                 "measures",
                 "Bone lengths and joint speeds, median and spread over clips.",
             ),
@@ -124,30 +124,30 @@ def write_data_report(out: Path, store: ClipStore, recipe: Recipe, look: Look) -
     PAGE.write(Path(out), page.encode())
 
 
-def _split_sizes(look: Look) -> dict[str, int] | None:
+def _split_sizes(analysis: ClipAnalysis) -> dict[str, int] | None:
     """Clips per split; None if the clips cannot be split."""
-    if look.splits is None:
+    if analysis.splits is None:
         return None
-    return {split: int((look.splits == split).sum()) for split in (TRAIN, TEST, UNUSED)}
+    return {split: int((analysis.splits == split).sum()) for split in (TRAIN, TEST, UNUSED)}
 
 
 def _strip(
-    name: str, said: str, frames: Any, present: Any, skeleton: Any, where: NDArray[np.bool_] | None = None
+    name: str, alternative: str, frames: Any, present: Any, skeleton: Any, where: NDArray[np.bool_] | None = None
 ) -> str:
-    return figures.svg(data_figures.strip(frames, present, skeleton, where), name, said)
+    return figures.svg(data_figures.strip(frames, present, skeleton, where), name, alternative)
 
 
-def _duplicates(store: ClipStore, look: Look) -> dict[str, Any]:
-    """The pairs, those across the split first, and a few of them drawn."""
-    place = {name: row for row, name in enumerate(store.index["name"])}
+def _duplicates(store: ClipStore, analysis: ClipAnalysis) -> dict[str, Any]:
+    """Variables of the template: the pairs of duplicates, those across the splits first, and a few of them drawn."""
+    row_of = {name: row for row, name in enumerate(store.index["name"])}
     labels = store.index["label"]
 
     def split_of(name: str) -> str:
-        return "" if look.splits is None else str(look.splits[place[name]])
+        return "" if analysis.splits is None else str(analysis.splits[row_of[name]])
 
     rows = []
-    for pair in look.pairs.to_dict("records"):
-        one, other = place[pair["first"]], place[pair["second"]]
+    for pair in analysis.pairs.to_dict("records"):
+        one, other = row_of[pair["first"]], row_of[pair["second"]]
         pair_splits = split_of(pair["first"]), split_of(pair["second"])
         rows.append(
             {
@@ -162,10 +162,10 @@ def _duplicates(store: ClipStore, look: Look) -> dict[str, Any]:
     across = [row for row in rows if row["across"]]
     odd = [row for row in rows if row["label"] != row["other_label"] and not row["across"]]
     drawn = [*across[: PAIRS - 1], *odd[: PAIRS - 1], *(row for row in rows if row["kind"] == "near")][:PAIRS]
-    for number, row in enumerate(drawn):
+    for index, row in enumerate(drawn):
         for key, name in (("one", row["first"]), ("other", row["second"])):
-            frames, present = store.clip(place[name])
-            row[key] = _strip(f"duplicate{number}{key}", f"Poses of {name}.", frames, present, store.skeleton)
+            frames, present = store.clip(row_of[name])
+            row[key] = _strip(f"duplicate{index}{key}", f"Poses of {name}.", frames, present, store.skeleton)
     ordered = sorted(rows, key=lambda row: (not row["across"], row["kind"]))
     return {"duplicates": len(rows), "pairs": ordered[:LISTED], "across": len(across), "drawn": drawn}
 
@@ -173,19 +173,19 @@ def _duplicates(store: ClipStore, look: Look) -> dict[str, Any]:
 def _counts(index: pd.DataFrame) -> Iterable[tuple[str, str]]:
     for column in ("subject", "camera"):
         if (index["label"].notna() & index[column].notna()).any():
-            said = f"Labelled clips by class and {column}."
-            yield column, figures.svg(data_figures.counts(index, column), f"counts-{column}", said)
+            alternative = f"Labelled clips by class and {column}."
+            yield column, figures.svg(data_figures.counts(index, column), f"counts-{column}", alternative)
 
 
 def _examples(store: ClipStore) -> Iterable[tuple[str, str]]:
-    """One clip of each of the first classes, of middle length."""
+    """(caption, SVG) of one clip of median length for each of the first classes."""
     index = store.index
     label = index["label"].fillna("no label")
-    for number, (name, rows) in enumerate(list(index.groupby(label, sort=True))[:CLASSES]):
+    for position, (name, rows) in enumerate(list(index.groupby(label, sort=True))[:CLASSES]):
         row = int(rows["length"].sort_values().index[len(rows) // 2])
         frames, present = store.clip(row)
         caption = f"{name}: {index['name'][row]}, {len(frames)} frames"
-        yield caption, _strip(f"example{number}", f"Poses of {caption}.", frames, present, store.skeleton)
+        yield caption, _strip(f"example{position}", f"Poses of {caption}.", frames, present, store.skeleton)
 
 
 def _rejects(store: ClipStore) -> dict[str, Any]:
@@ -194,36 +194,41 @@ def _rejects(store: ClipStore) -> dict[str, Any]:
         {"check": check, "count": len(rows), "source": rows["source"].iloc[0], "reason": rows["reason"].iloc[0]}
         for check, rows in sorted(rejected.groupby("check"), key=lambda item: -len(item[1]))
     ]
-    kept = [
+    read = [
         e for segment in store.info["segments"] for e in read_examples(store.path / "segments" / segment / "rejected")
     ]
-    kept = [example for example in kept if example.present.any()]
-    first = list({example.check: example for example in reversed(kept)}.values())[::-1]  # one of every check, then more
-    chosen = [*first, *(example for example in kept if all(example is not one for one in first))][:REJECTS]
+    drawable = [example for example in read if example.present.any()]
+    first = list({example.check: example for example in reversed(drawable)}.values())[::-1]  # one per check, then more
+    chosen = [*first, *(example for example in drawable if all(example is not one for one in first))][:REJECTS]
     return {
         "rejects": len(rejected),
         "checks": checks,
         "listed": rejected.head(LISTED).to_dict("records"),
         "rejected": [
-            {"check": e.check, "reason": e.reason, "source": e.source, "picture": _drawn(number, e)}
-            for number, e in enumerate(chosen)
+            {"check": e.check, "reason": e.reason, "source": e.source, "picture": _draw_reject(index, e)}
+            for index, e in enumerate(chosen)
         ],
     }
 
 
-def _drawn(number: int, example: RejectedExample) -> str:
-    said = f"Poses of {example.source}; what failed is ringed."
-    shown = example.where & example.present[:, :, None]
-    return _strip(f"reject{number}", said, example.frames, example.present, example.skeleton, shown)
+def _draw_reject(index: int, example: RejectedExample) -> str:
+    alternative = f"Poses of {example.source}; what failed is ringed."
+    ringed = example.where & example.present[:, :, None]
+    return _strip(f"reject{index}", alternative, example.frames, example.present, example.skeleton, ringed)
 
 
 def _warned(index: pd.DataFrame) -> list[dict[str, Any]]:
-    """Warnings by check, the commonest first."""
+    """Warnings by check, the most frequent first."""
     texts = index.loc[index["warnings"] != "", ["name", "warnings"]]
     texts = texts.assign(text=texts["warnings"].str.split("; ")).explode("text")
     checks = texts["text"].str.split(":").str[0]
-    rows = [
-        {"check": check, "count": len(of), "name": of["name"].iloc[0], "text": of["text"].iloc[0].partition(": ")[2]}
-        for check, of in texts.groupby(checks)
+    warned = [
+        {
+            "check": check,
+            "count": len(rows),
+            "name": rows["name"].iloc[0],
+            "text": rows["text"].iloc[0].partition(": ")[2],
+        }
+        for check, rows in texts.groupby(checks)
     ]
-    return sorted(rows, key=lambda row: -row["count"])
+    return sorted(warned, key=lambda row: -row["count"])

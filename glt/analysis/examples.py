@@ -1,4 +1,4 @@
-"""Clips worth looking at, and their picture: for the report, and for MLflow."""
+"""Example clips and their figures, for the report and for MLflow."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from glt.recipe import Recipe
 
 
 def choose(motions: Motions, count: int = 3) -> list[int]:
-    """Row numbers of training clips with much, middling and little global translation, each of another class.
+    """Rows of `count` training clips with little to much global translation, each of another class.
 
-    Of a class the clip of median length is taken, among those with the most persons.
+    Each class is represented by the clip of median length among those with the most persons.
     """
     index = motions.index
     table = index[(index["split"] == "train") & (index["length"] > 1)]
@@ -26,35 +26,35 @@ def choose(motions: Motions, count: int = 3) -> list[int]:
     for _, rows in table.groupby(table["label"].fillna("unlabelled")):
         rows = rows[rows["persons"] == rows["persons"].max()].sort_values(["length", "name"])
         typical.append(int(rows.index[len(rows) // 2]))
-    ranked = sorted(typical, key=lambda number: -_way(motions, number))
-    places = np.linspace(0, len(ranked) - 1, min(count, len(ranked)))
-    return [ranked[round(place)] for place in places]
+    ranked = sorted(typical, key=lambda row: -_extent(motions, row))
+    ranks = np.linspace(0, len(ranked) - 1, min(count, len(ranked)))
+    return [ranked[round(rank)] for rank in ranks]
 
 
-def draw(clips: ClipStore, motions: Motions, recipe: Recipe, number: int, *, titled: bool = True) -> Figure:
-    """The clip in row `number` as recorded, its global translation and local motion, and as pretraining may see it."""
-    frames, present = clips.clip(number)
+def draw(clips: ClipStore, motions: Motions, recipe: Recipe, row: int, *, titled: bool = True) -> Figure:
+    """Draw the clip in a row as recorded, its global translation and local motion, and an augmented copy."""
+    frames, present = clips.clip(row)
     separate = recipe.motion.model_copy(update={"global_translation": "separate", "stream": "joint"})
     tokens = motion_tokens(frames, present, motions.skeleton, separate)
     config = recipe.pretrain.augment
     batch = Packed(torch.from_numpy(tokens), torch.from_numpy(present), (len(tokens),))
-    drawn = changes(config, recipe.seed, 0, [number])
+    drawn = changes(config, recipe.seed, 0, [row])
     seen = augment(batch, config, drawn, recipe.model, motions.skeleton.up, motions.mirror)
     augmented = entangle(seen.tokens.numpy(), seen.present.numpy(), motions.skeleton.centre)
-    title = caption(motions, number) if titled else ""
+    title = caption(motions, row) if titled else ""
     return decomposition(frames, present, tokens, augmented, motions.skeleton, title)
 
 
-def caption(motions: Motions, number: int) -> str:
+def caption(motions: Motions, row: int) -> str:
     """Class, name and length of a clip, for a caption."""
-    row = motions.index.iloc[number]
-    label = row["label"] if isinstance(row["label"], str) else "unlabelled"
-    return f"{label} ({row['name']}, {row['length']} frames)"
+    clip = motions.index.iloc[row]
+    label = clip["label"] if isinstance(clip["label"], str) else "unlabelled"
+    return f"{label} ({clip['name']}, {clip['length']} frames)"
 
 
-def _way(motions: Motions, number: int) -> float:
-    """The longest diagonal of the box a person's centre joint moves in, metres."""
-    clip = motions.batch(np.array([number]))
+def _extent(motions: Motions, row: int) -> float:
+    """The longest diagonal, in metres, of the box in which a person's centre joint moves."""
+    clip = motions.batch(np.array([row]))
     if motions.translation == "none":
         return 0.0
     positions = clip.tokens[:, :, 0 if clip.global_tokens else motions.skeleton.centre]  # T, P, 3

@@ -11,7 +11,7 @@ from typing import Any
 
 from glt import artifact
 from glt.analysis import examples
-from glt.analysis.data_report import look, write_data_report
+from glt.analysis.data_report import analyse_clips, write_data_report
 from glt.analysis.page import PAGE
 from glt.data import duplicates, findings
 from glt.data.clips import ClipStore
@@ -37,19 +37,19 @@ SUMMARY, FINDINGS = "summary.json", "findings.json"
 def ingest(
     recordings: str, recipe: str, out: Path, data_version: str = "", code_version: str = "", page: Path | None = None
 ) -> dict[str, float]:
-    """Read, check and store recordings: the ``clips`` artifact at `out`, and one HTML page on them.
+    """Read, check and store recordings: write the ``clips`` artifact to `out`, and an HTML page about them.
 
-    The page says what was rejected and why, what comes twice or leaks, and how the recordings differ from those that
-    the model in service was trained on.
+    The page shows rejected files with reasons, duplicates and leaks, and how the recordings differ from those that the
+    champion was trained on.
 
     Args:
         recordings: a folder, an archive, a file, ``s3://bucket/prefix``, or ``dvc+<git repository>@<revision>``.
         recipe: name, path or text of the recipe.
-        out: where the clips go.
+        out: path of the clips.
         data_version: version that the recordings must have; computed if not given. Objects that arrived in a bucket
             since it had that version are left to the next run.
         code_version: hash of the source tree; computed if not given.
-        page: where the page goes; ``<out>.html`` if not given.
+        page: path of the page; ``<out>.html`` if not given.
 
     Raises:
         GltError: what is wrong with the recordings, and the remedy.
@@ -72,21 +72,21 @@ def ingest(
         if len(clips.rejected):
             run.file(clips.path / "rejected.parquet")
         cache = duplicates.cache_file(segments, settings.data.dataset)
-        looked = look(clips, settings, run, _reference(settings, source.version), cache)
-        write_data_report(page, clips, settings, looked)
-        looked.summary.write(Path(folder) / SUMMARY)
+        analysis = analyse_clips(clips, settings, run, _reference(settings, source.version), cache)
+        write_data_report(page, clips, settings, analysis)
+        analysis.summary.write(Path(folder) / SUMMARY)
         run.file(page, "data")
         run.file(Path(folder) / SUMMARY, "data")
-        findings.write(Path(folder) / FINDINGS, looked.findings)
+        findings.write(Path(folder) / FINDINGS, analysis.findings)
         run.file(Path(folder) / FINDINGS, "data")
-        _say(looked.findings, page)
+        _log_findings(analysis.findings, page)
         metrics = {
             "data/clips": float(len(clips.index)),
             "data/frames": float(clips.index["length"].sum()),
             "data/labelled": float(clips.index["label"].notna().sum()),
             "data/rejected": float(len(clips.rejected)),
-            "data/near_duplicates": float(len(looked.pairs)),
-            **_counted(looked.findings),
+            "data/near_duplicates": float(len(analysis.pairs)),
+            **_severity_counts(analysis.findings),
         }
         run.metrics(metrics)
     return metrics
@@ -108,43 +108,43 @@ def _ingest(
 
 
 def inspect(clips: Path, recipe: str, out: Path, reference: str = "") -> dict[str, float]:
-    """Write the HTML page on a folder of clips again, compared with a reference if given.
+    """Write the HTML page about a folder of clips again, compared with a reference if one is given.
 
     Args:
         clips: the ``clips`` artifact.
-        recipe: name, path or text of the recipe: its protocol says what a leak is.
-        out: where the page goes.
-        reference: another ``clips`` artifact, or the summary.json that an ingest keeps in MLflow.
+        recipe: name, path or text of the recipe; its protocol defines what a leak is.
+        out: path of the page.
+        reference: another ``clips`` artifact, or a summary.json that `ingest` logged to MLflow.
 
     Raises:
-        GltError: either is not what it should be.
+        GltError: an artifact is incomplete, or the reference is neither.
     """
     PAGE.check(out)
     settings, store = load(recipe), ClipStore(clips)
     reporter = ConsoleReporter()
-    other: Summary | None = None
+    summary: Summary | None = None
     if reference:
-        place = Path(reference)
-        other = summarise(ClipStore(place), reporter) if place.is_dir() else Summary.read(place)
-    looked = look(store, settings, reporter, other)
-    write_data_report(Path(out), store, settings, looked)
-    _say(looked.findings, Path(out))
+        path = Path(reference)
+        summary = summarise(ClipStore(path), reporter) if path.is_dir() else Summary.read(path)
+    analysis = analyse_clips(store, settings, reporter, summary)
+    write_data_report(Path(out), store, settings, analysis)
+    _log_findings(analysis.findings, Path(out))
     return {
         "data/clips": float(len(store.index)),
-        "data/near_duplicates": float(len(looked.pairs)),
-        **_counted(looked.findings),
+        "data/near_duplicates": float(len(analysis.pairs)),
+        **_severity_counts(analysis.findings),
     }
 
 
-def found_in(recipe: Recipe, data_version: str) -> list[Finding] | None:
-    """What `ingest` has found across the recordings of a data version; None if no run has kept it."""
+def findings_of(recipe: Recipe, data_version: str) -> list[Finding] | None:
+    """The findings of `ingest` on the recordings of a data version; None if no run has stored them."""
     with tempfile.TemporaryDirectory() as folder:
         file = run_artifacts.download_step_artifact(recipe, data_version, "ingest", f"data/{FINDINGS}", Path(folder))
         return findings.read(file) if file else None
 
 
 def _reference(recipe: Recipe, data_version: str) -> Summary | None:
-    """What the model in service was trained on, if that were other recordings."""
+    """The summary of the recordings that the champion was trained on; None if they are the same, or unknown."""
     champion = registry.champion(recipe.model_name)
     trained = champion.tags.get("data.version", "") if champion else ""
     if trained in ("", data_version):
@@ -154,14 +154,14 @@ def _reference(recipe: Recipe, data_version: str) -> Summary | None:
         return Summary.read(file) if file else None
 
 
-def _counted(found: Sequence[Finding]) -> dict[str, float]:
-    severities = [finding.severity for finding in found]
+def _severity_counts(findings: Sequence[Finding]) -> dict[str, float]:
+    severities = [finding.severity for finding in findings]
     return {"data/alarms": float(severities.count("alarm")), "data/warnings": float(severities.count("warning"))}
 
 
-def _say(found: Sequence[Finding], page: Path) -> None:
-    """Alarms are read even by those who open no page."""
-    for finding in found:
+def _log_findings(findings: Sequence[Finding], page: Path) -> None:
+    """Log the alarms, for those who do not open the page, and where the page is."""
+    for finding in findings:
         if finding.severity == "alarm":
             _LOG.warning("alarm: %s", finding.text)
     _LOG.info("data report: %s", page)
@@ -170,10 +170,10 @@ def _say(found: Sequence[Finding], page: Path) -> None:
 def disentangle(
     clips: Path, recipe: str, out: Path, data_version: str = "", code_version: str = ""
 ) -> dict[str, float]:
-    """Split clips into global translation and local motion: the ``motions`` artifact at `out`.
+    """Disentangle clips into global translation and local motion: write the ``motions`` artifact to `out`.
 
-    Also splits them by the recipe's protocol, fits the displacement bins on the training split, and draws a clip as it
-    is, disentangled and augmented.
+    Also splits the clips by the recipe's protocol, fits the displacement bins on the training split, and draws some
+    clips as recorded, disentangled and augmented.
 
     Raises:
         GltError: the protocol leaves a split empty.
@@ -187,8 +187,8 @@ def disentangle(
         write_motions(store, settings, out, provenance(version, settings, run.run_id), run)
         motions = Motions(out, verify=False)
         index = motions.index
-        for number in examples.choose(motions):
-            run.figure(examples.draw(store, motions, settings, number), f"motion-{index['name'][number]}.png")
+        for row in examples.choose(motions):
+            run.figure(examples.draw(store, motions, settings, row), f"motion-{index['name'][row]}.png")
         split = index["split"]
         metrics = {
             "data/train": float((split == "train").sum()),

@@ -71,7 +71,7 @@ def gate(
                 against=f"champion v{champion.version}" if champion else "untrained encoder",
                 version=champion.version if champion else "",
                 latency=latency([Predictor(folder) for folder in folders]),
-                findings=data.found_in(settings, version.data),
+                findings=data.findings_of(settings, version.data),
                 comparisons=registry.comparisons(settings.model_name, version.data),
                 kept=f"runs:/{run.run_id}/{EVIDENCE}",
             )

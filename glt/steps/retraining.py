@@ -78,7 +78,7 @@ def admit(clips: Path, recipe: str, data_version: str = "", code_version: str = 
     settings, store = load(recipe), ClipStore(clips, verify=False)
     version = versions_of(store.info, data_version, code_version)
     with tracking.step(settings, version, "admit") as run:
-        check = gate.in_order(data.found_in(settings, version.data), settings.gate)
+        check = gate.in_order(data.findings_of(settings, version.data), settings.gate)
         run.tags({"data.check": check.said})
         if not check.passed and settings.retrain.on_alarm == "stop":
             raise GltError(

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from glt.analysis import data_figures
-from glt.analysis.data_report import look, write_data_report
+from glt.analysis.data_report import analyse_clips, write_data_report
 from glt.data.clips import ClipStore
 from glt.data.ingest import ingest
 from glt.data.layouts import COCO17, NTU25
@@ -46,7 +46,7 @@ def page(folder: Path, store: ClipStore, recipe: Recipe | None = None, reference
     from glt.data.drift import summarise
 
     other = summarise(reference, Silent()) if reference else None
-    write_data_report(folder / "page.html", store, recipe, look(store, recipe, Silent(), other))
+    write_data_report(folder / "page.html", store, recipe, analyse_clips(store, recipe, Silent(), other))
     return Text((folder / "page.html").read_text())
 
 
