@@ -25,11 +25,11 @@ from glt.data.rejects import write_example
 
 REJECTED = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("source", "check", "reason")])
 
-EXAMPLES = 3  # rejected recordings a check and segment that are kept to be drawn
+EXAMPLES = 3  # rejected recordings stored per check and segment, to be drawn
 
 
 class ClipStore:
-    """A finished folder of clips, read.
+    """Reads a finished folder of clips.
 
     Attributes:
         index: one row per clip, sorted by name: the columns of `glt.data.clip_table` and ``segment``, the digest of
@@ -45,7 +45,7 @@ class ClipStore:
 
         Args:
             path: the artifact's folder.
-            verify: compare all files with their hashes; of several processes one needs to.
+            verify: compare all files with their hashes; one of several processes is enough.
 
         Raises:
             GltError: not a finished folder of clips, or a file is missing or changed.
@@ -60,12 +60,12 @@ class ClipStore:
         self.index = index[["name", "segment", *(column for column in clip_table.NAMES if column != "name")]]
         pairs = zip(index["name"], index["sha256"], strict=True)
         self.digest = hashlib.sha256(json.dumps(list(pairs)).encode()).hexdigest()
-        self._places = list(zip(index["segment"], index["offset"], index["length"], strict=True))
-        self._segment = functools.lru_cache(maxsize=2)(self._map)  # what was read of a map stays in memory with it
+        self._spans = list(zip(index["segment"], index["offset"], index["length"], strict=True))
+        self._segment = functools.lru_cache(maxsize=2)(self._map)  # pages that were read stay in memory with their map
 
-    def clip(self, number: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """The clip in row `number` of the index: frames [T, P, K, 3], present [T, P]. Absent persons are zeros."""
-        segment, offset, length = self._places[number]
+    def clip(self, row: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Read the clip in a row of the index: frames [T, P, K, 3], zeros where a person is absent; present [T, P]."""
+        segment, offset, length = self._spans[row]
         frames, present = self._segment(segment)
         return np.array(frames[offset : offset + length]), present[offset : offset + length].copy()
 
@@ -75,15 +75,15 @@ class ClipStore:
 
 
 class SegmentWriter:
-    """Writes the files of one segment into a folder, a clip at a time; only the index stays in memory.
+    """Writes one segment, clip by clip; only the index stays in memory.
 
     Attributes:
         skeleton: layout of the clips, that of the first; None before there is one.
-        lost: joints of the recordings that this layout has no place for.
+        lost: joints of the recordings that are not in this layout.
     """
 
     def __init__(self, folder: Path, persons: int) -> None:
-        """Start the segment in the existing, empty `folder`; clips have `persons` slots."""
+        """Start a segment in an existing, empty folder; clips have `persons` slots."""
         self.skeleton: Skeleton | None = None
         self.lost: set[str] = set()
         self._folder = folder
@@ -95,13 +95,13 @@ class SegmentWriter:
         self._stream: BinaryIO = (folder / "frames.npy").open("wb")
 
     def __enter__(self) -> SegmentWriter:
-        """Leaving the block completes the files."""
+        """Complete the files on leaving the block."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Complete the files, unless an exception makes them worthless."""
+        """Complete the files, unless the block raised."""
         try:
             if kind is None:
                 self._complete()
@@ -109,10 +109,10 @@ class SegmentWriter:
             self._stream.close()
 
     def add(self, clip: Recording, source: str) -> None:
-        """Append a clip with frames [T, persons, K, 3] that came from the file `source`.
+        """Append a clip with frames [T, persons, K, 3], read from the file `source`.
 
         Raises:
-            Rejection: another layout than the clips before.
+            Rejection: its layout is not that of the clips before.
         """
         if self.skeleton is None:
             self.skeleton = clip.skeleton
@@ -143,12 +143,12 @@ class SegmentWriter:
         self._length += len(frames)
 
     def reject(self, source: str, rejection: Rejection) -> None:
-        """Note a recording that is not taken; of the first few a check what was read is kept, for the data report."""
-        place = f"{source}#{rejection.name}" if rejection.name not in ("", PurePosixPath(source).stem) else source
-        self._rejected.append({"source": place, "check": rejection.check, "reason": rejection.reason})
+        """Record a rejection; the first `EXAMPLES` recordings per check are stored for the data report."""
+        recording = f"{source}#{rejection.name}" if rejection.name not in ("", PurePosixPath(source).stem) else source
+        self._rejected.append({"source": recording, "check": rejection.check, "reason": rejection.reason})
         if rejection.recording is not None and self._examples[rejection.check] < EXAMPLES:
             self._examples[rejection.check] += 1
-            write_example(self._folder / "rejected", len(self._rejected), rejection, place)
+            write_example(self._folder / "rejected", len(self._rejected), rejection, recording)
 
     def _complete(self) -> None:
         self._stream.seek(0)
@@ -158,7 +158,7 @@ class SegmentWriter:
         write_rejected(self._folder, self._rejected)
 
     def _write_header(self) -> None:
-        # numpy leaves room in the header for a first axis that grows, so the header can be written again in place.
+        # numpy leaves room in the header for the first axis to grow, so the header can be overwritten.
         joints, dimensions = (len(self.skeleton.joints), self.skeleton.dimensions) if self.skeleton else (0, 0)
         shape = (self._length, self._present[0].shape[1], joints, dimensions)
         header = {"descr": "<f4", "fortran_order": False, "shape": shape}
@@ -166,7 +166,7 @@ class SegmentWriter:
 
 
 def content_sha256(frames: NDArray[np.float32], present: NDArray[np.bool_]) -> str:
-    """Hex SHA-256 of a clip's content: its shape, frames [T, P, K, 3] and presence [T, P]."""
+    """Hex SHA-256 of a clip: its shape, frames [T, P, K, 3] and presence [T, P]."""
     content = hashlib.sha256(json.dumps(frames.shape).encode())
     content.update(np.ascontiguousarray(frames, "<f4").tobytes())
     content.update(np.ascontiguousarray(present, bool).tobytes())
@@ -174,7 +174,7 @@ def content_sha256(frames: NDArray[np.float32], present: NDArray[np.bool_]) -> s
 
 
 def in_order(clips: pd.DataFrame) -> pd.DataFrame:
-    """Clips by name, and those of one name always in the same order, however they were delivered."""
+    """Sort clips by name, and those of one name in an order that does not depend on how they were delivered."""
     return clips.sort_values(["name", "source", "sha256"], ignore_index=True)
 
 
@@ -184,5 +184,5 @@ def read_clips(segment: Path) -> pd.DataFrame:
 
 
 def write_rejected(folder: Path, rows: Iterable[Mapping[str, str]]) -> None:
-    """Write ``rejected.parquet`` into a folder; a row has source, check and reason."""
+    """Write ``rejected.parquet`` into a folder; each row has source, check and reason."""
     pq.write_table(pa.Table.from_pylist([dict(row) for row in rows], REJECTED), folder / "rejected.parquet")

@@ -1,4 +1,4 @@
-"""Content hashes of files that are remembered, so that a file that did not change is not read again."""
+"""A cache of content hashes, so that a file that has not changed is not read again."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 
 from glt import artifact
 
-_FRESH = 2.0  # seconds: a file younger than this may change again within the same time stamp
+_FRESH = 2.0  # seconds; a file younger than this may change again within one time stamp
 
 
 class FileHashes:
-    """Hashes by path, size, time of change and inode, kept in a JSON file."""
+    """Hashes by path, size, modification time and inode, stored in a JSON file."""
 
     def __init__(self, path: Path, algorithm: str = "sha256") -> None:
-        """Open what is remembered at `path`; a file that is missing or damaged is an empty memory."""
+        """Open the cache at `path`; it is empty if the file is missing or damaged."""
         self._path, self._algorithm = Path(path), algorithm
         self._changed = False
         self._known: dict[str, list[int | str]] = {}
@@ -34,28 +34,30 @@ class FileHashes:
         Raises:
             OSError: it cannot be read.
         """
-        place, state = os.path.abspath(file), Path(file).stat()  # noqa: PTH100 - links keep their own names
+        absolute, state = os.path.abspath(file), Path(file).stat()  # noqa: PTH100 - links keep their own names
         stamp: list[int | str] = [state.st_size, state.st_mtime_ns, state.st_ino]
-        entry = self._known.get(place)
+        entry = self._known.get(absolute)
         if entry is not None and entry[:-1] == stamp:
             return str(entry[-1])
         with Path(file).open("rb") as stream:
-            found = hashlib.file_digest(stream, lambda: hashlib.new(self._algorithm, usedforsecurity=False)).hexdigest()
+            digest = hashlib.file_digest(
+                stream, lambda: hashlib.new(self._algorithm, usedforsecurity=False)
+            ).hexdigest()
         if time.time() - state.st_mtime > _FRESH:
-            self._known[place], self._changed = [*stamp, found], True
-        return found
+            self._known[absolute], self._changed = [*stamp, digest], True
+        return digest
 
-    def remember(self, file: Path, found: str) -> None:
-        """Take a file's hash from one who has just written or read it, and is the only one to write it."""
+    def remember(self, file: Path, digest: str) -> None:
+        """Store a hash that the caller knows, having just written or read the file; nobody else may write the file."""
         state = Path(file).stat()
         stamp: list[int | str] = [state.st_size, state.st_mtime_ns, state.st_ino]
-        place = os.path.abspath(file)  # noqa: PTH100 - links keep their own names
-        if self._known.get(place) != [*stamp, found]:
-            self._known[place], self._changed = [*stamp, found], True
+        absolute = os.path.abspath(file)  # noqa: PTH100 - links keep their own names
+        if self._known.get(absolute) != [*stamp, digest]:
+            self._known[absolute], self._changed = [*stamp, digest], True
 
     def save(self) -> None:
-        """Write the memory down, atomically, without the files that are gone."""
+        """Write the cache to its file, atomically, without the files that no longer exist."""
         if self._changed:
-            there = {place: entry for place, entry in self._known.items() if Path(place).exists()}
-            artifact.write_json(self._path, {"algorithm": self._algorithm, "files": there})
+            existing = {file: entry for file, entry in self._known.items() if Path(file).exists()}
+            artifact.write_json(self._path, {"algorithm": self._algorithm, "files": existing})
             self._changed = False

@@ -1,4 +1,4 @@
-"""What a reader makes of one file, or why it makes nothing of it."""
+"""A parsed recording, or the reason it was rejected."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from glt.data.layouts import Skeleton
 
 @dataclass(frozen=True)
 class Recording:
-    """One recording as a reader gives it.
+    """A recording as a reader returns it.
 
     Attributes:
-        name: the recording's own name, unique in a data set; it does not depend on the folder it lies in.
+        name: the recording's own name, unique in a data set; it does not depend on the folder of its file.
         frames: float32 [T, P', K, 3] in metres, y up; P' is the number of bodies in the file.
         present: bool [T, P'].
-        skeleton: what the K joints are.
-        label: class name, None if nobody said.
-        subject, camera, setup, replication: what the data set numbers, None where it does not.
+        skeleton: layout of the K joints.
+        label: class name, None if unlabelled.
+        subject, camera, setup, replication: numbers that the data set assigns, None if it does not.
         splits: names of the data set's own splits that list it, such as ("xsub_train", "xview_val").
-        confidence: float32 [T, P', K] in 0 to 1, of a pose estimator; None if the sensor gives none.
-        lost: joints of the file that the layout, another one than its own, has no place for.
-        warnings: what a person should know although the recording is taken.
+        confidence: float32 [T, P', K] in 0 to 1, of a pose estimator; None if there is none.
+        lost: joints of the file that are not in the layout to which it was mapped.
+        warnings: of the reader and the checks, for a person; the recording is accepted all the same.
     """
 
     name: str
@@ -43,13 +43,13 @@ class Recording:
 
 
 class Rejection(Exception):
-    """A recording that is not taken.
+    """Why a recording was rejected.
 
     Attributes:
-        check: the check it failed, one word; it groups rejections in the report.
+        check: name of the check that it failed, one word; it groups rejections in the report.
         reason: what is wrong, for a person.
-        name: of the recording, where a file holds several.
-        recording: what was read, where reading was not what failed; the data report draws it.
+        name: of the recording, if a file holds several.
+        recording: what was read, if it could be; the data report draws it.
         where: bool [T, P', K], the points of `recording` that failed.
     """
 
@@ -71,7 +71,7 @@ class Rejection(Exception):
         self.where = where
 
     def __reduce__(self) -> tuple[object, ...]:
-        """All of it travels between processes."""
+        """Pickle all attributes, so that a rejection can be sent between processes."""
         return _rejection, (self.check, self.reason, self.name, self.recording, self.where)
 
 

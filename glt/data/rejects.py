@@ -1,4 +1,4 @@
-"""Rejected recordings, kept with the place of the fault so that a person can see what was wrong."""
+"""Examples of rejected recordings, stored with the faulty points so that a person can see what is wrong."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from numpy.typing import NDArray
 from glt.data.layouts import Skeleton
 from glt.data.recording import Rejection
 
-FRAMES = 200  # kept of a recording, around the fault
+FRAMES = 200  # stored of a recording, around the fault
 
 
 @dataclass(frozen=True)
 class RejectedExample:
-    """What was read of a recording that was not taken.
+    """A rejected recording, as it was read.
 
     Attributes:
         source: its file.
-        check: that it failed.
-        reason: for a person.
-        frames: float32 [T, P', K, n] as read, NaN and all.
+        check: the check that it failed.
+        reason: what is wrong, for a person.
+        frames: float32 [T, P', K, n] as read, including NaN.
         present: bool [T, P'].
-        where: bool [T, P', K], the points that failed; none if the fault has no place.
-        skeleton: the layout.
-        start: the frame of the recording that `frames` starts with.
+        where: bool [T, P', K], the points that failed; all False if the fault concerns no particular points.
+        skeleton: layout of the joints.
+        start: index, in the recording, of the first of these frames.
     """
 
     source: str
@@ -40,8 +40,8 @@ class RejectedExample:
     start: int
 
 
-def write_example(folder: Path, number: int, rejection: Rejection, source: str) -> None:
-    """Keep what was read of a rejected recording as ``<number>.npz`` in `folder`, which is made."""
+def write_example(folder: Path, index: int, rejection: Rejection, source: str) -> None:
+    """Write what was read of a rejected recording to ``<index>.npz`` in `folder`, which is created."""
     recording = rejection.recording
     if recording is None:
         return
@@ -50,30 +50,34 @@ def write_example(folder: Path, number: int, rejection: Rejection, source: str) 
     faulty = np.flatnonzero(where.any(axis=(1, 2)))
     middle = int(faulty[0]) if len(faulty) else 0
     start = max(0, min(middle - FRAMES // 2, len(where) - FRAMES))
-    kept = slice(start, start + FRAMES)
-    said = {
+    window = slice(start, start + FRAMES)
+    description = {
         **{"source": source, "check": rejection.check, "reason": rejection.reason, "start": start},
         "skeleton": recording.skeleton.to_dict(),
     }
     np.savez_compressed(
-        folder / f"{number:06}.npz",
-        frames=recording.frames[kept],
-        present=recording.present[kept],
-        where=where[kept],
-        said=np.array(json.dumps(said)),
+        folder / f"{index:06}.npz",
+        frames=recording.frames[window],
+        present=recording.present[window],
+        where=where[window],
+        said=np.array(json.dumps(description)),
     )
 
 
 def read_examples(folder: Path) -> list[RejectedExample]:
-    """The examples in a folder, in the order in which they were written; none if there is no folder."""
+    """Read the examples in a folder, in the order in which they were written; none if there is no folder."""
     examples = []
     for file in sorted(Path(folder).glob("*.npz")):
-        with np.load(file, allow_pickle=False) as kept:
-            said = json.loads(str(kept["said"]))
-            skeleton = Skeleton.from_dict(said.pop("skeleton"))
+        with np.load(file, allow_pickle=False) as arrays:
+            description = json.loads(str(arrays["said"]))
+            skeleton = Skeleton.from_dict(description.pop("skeleton"))
             examples.append(
                 RejectedExample(
-                    frames=kept["frames"], present=kept["present"], where=kept["where"], skeleton=skeleton, **said
+                    frames=arrays["frames"],
+                    present=arrays["present"],
+                    where=arrays["where"],
+                    skeleton=skeleton,
+                    **description,
                 )
             )
     return examples
