@@ -238,9 +238,9 @@ def _confusion(predictions: pd.DataFrame, classes: Sequence[str]) -> str:
 
 
 def _paired(verdict: Mapping[str, Any]) -> str:
-    new, old, against = verdict["only_candidate"], verdict["only_reference"], verdict["against"]
-    said = f"{new} clips only the new model gets right, {old} only the {against}."
-    return figures.svg(figures.paired(new, old, against), "paired", said)
+    new, old, baseline = verdict["only_candidate"], verdict["only_reference"], verdict["baseline"]
+    said = f"{new} clips only the new model gets right, {old} only the {baseline}."
+    return figures.svg(figures.paired(new, old, baseline), "paired", said)
 
 
 def _versions(

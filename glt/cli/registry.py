@@ -70,10 +70,10 @@ def promote(
     from glt.lifecycle import registry
 
     version = registry.find(model)
-    over = version.tags.get("gate.over", "none").removeprefix("none")
     if not force and version.tags.get("gate.passed") != "True":
         raise GltError(f"{model}: the gate did not pass it (`make ui` says why); --force promotes it nevertheless")
-    registry.promote(version.name, version.version, f"by hand: {because}", over=None if force else over)
+    expected = None if force else version.compared_with
+    registry.promote(version.name, version.version, f"by hand: {because}", expected_champion=expected)
     print(f"{version.name} v{version.version} is champion")
 
 
@@ -106,9 +106,9 @@ def history(name: ModelName, as_json: Json = False) -> None:
     console = Console(highlight=False)
     for event in events:
         at = event.at.partition("+")[0].replace("T", " ")
-        change = f"{f'v{event.over} → ' if event.over else ''}v{event.version} {event.what}"
+        change = f"{f'v{event.replaced} → ' if event.replaced else ''}v{event.version} {event.action}"
         console.print(f"{at} UTC  [bold]{change}[/bold] by {escape(event.by)}", soft_wrap=True)
-        console.print(Padding(escape(event.because), (0, 0, 0, 4)))
+        console.print(Padding(escape(event.reason), (0, 0, 0, 4)))
 
 
 @app.command("lineage", rich_help_panel=PANEL)

@@ -1,4 +1,4 @@
-"""The promotion gate: may the candidate replace the model in service? Knows no registry."""
+"""The promotion gate: may the candidate replace the model in service? Independent of the registry."""
 
 from __future__ import annotations
 
@@ -30,46 +30,50 @@ def _is_verdict(content: bytes) -> bool:
 VERDICT = FileKind("verdict", _is_verdict)
 
 
+# Field names in verdicts that earlier versions wrote.
+_FORMER_FIELDS = {"against": "baseline", "over": "champion_version", "kept": "answers_uri", "said": "message"}
+
+
 @dataclass(frozen=True)
 class Check:
-    """One thing that must hold.
+    """The result of one check.
 
     Attributes:
         name: one word.
-        passed: whether it does.
-        said: why, for people.
+        passed: the check passed.
+        message: the reason, for people.
     """
 
     name: str
     passed: bool
-    said: str
+    message: str
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the gate looks at.
+    """The inputs of a decision.
 
     Attributes:
         labels: true classes of the clips of the gate's split.
-        candidate: the candidate's answers.
-        reference: those of what it must beat.
-        against: what that is, for the reasons.
-        version: the champion's version, if that is the reference.
-        latency: milliseconds a clip takes the candidate, and the reference if it is a champion.
-        findings: what the checks across the recordings have found; None if nobody has looked.
-        comparisons: decisions that these clips have seen before.
-        kept: where the answers are kept.
+        candidate: classes that the candidate predicts, one per clip.
+        reference: classes that the baseline predicts.
+        baseline: what the candidate is compared with, such as ``champion v3``.
+        champion_version: version of the champion that is the baseline; empty if there is none.
+        latency: milliseconds per clip of the candidate, and of the champion if that is the baseline.
+        findings: findings of the checks across recordings; None if they have not been run.
+        comparisons: number of earlier decisions on these clips.
+        answers_uri: where both models' predictions are stored.
     """
 
     labels: Sequence[str]
     candidate: Sequence[str]
     reference: Sequence[str]
-    against: str
-    version: str = ""
+    baseline: str
+    champion_version: str = ""
     latency: tuple[float, ...] = ()
     findings: Sequence[Finding] | None = ()
     comparisons: int = 0
-    kept: str = ""
+    answers_uri: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,27 +82,27 @@ class Verdict:
 
     Attributes:
         passed: the candidate may be promoted.
-        already: the candidate is what is in service.
+        already: the candidate is the model in service.
         reason: one sentence for people.
-        against: what it was compared with.
-        clips: validation clips that both answered.
-        candidate_top1: share that the candidate got right.
-        reference_top1: share that the reference got right.
-        only_candidate: clips the candidate alone got right (b of McNemar's test).
-        only_reference: clips the reference alone got right (c).
-        p_value: chance of at least b of b + c if neither were better.
-        alpha: the level it had to stay below.
-        interval: of the gain in top-1, 95 % by bootstrap over clips.
-        checks: everything that was asked, the paired test first.
-        comparisons: how many decisions these validation clips had seen before this one.
-        over: version of the champion that the reference is; empty if there was none.
-        kept: where the answers to each clip are kept.
+        baseline: what the candidate was compared with.
+        clips: number of validation clips that both models predicted.
+        candidate_top1: accuracy of the candidate.
+        reference_top1: accuracy of the baseline.
+        only_candidate: clips that only the candidate got right (b of McNemar's test).
+        only_reference: clips that only the baseline got right (c).
+        p_value: probability of at least b of b + c if neither model were better.
+        alpha: the level that the p-value must stay below.
+        interval: 95 % interval of the gain in top-1, by bootstrap over clips.
+        checks: all checks, the paired test first.
+        comparisons: number of earlier decisions on these validation clips.
+        champion_version: version of the champion that is the baseline; empty if there was none.
+        answers_uri: where both models' predictions are stored.
     """
 
     passed: bool
     already: bool
     reason: str
-    against: str
+    baseline: str
     clips: int
     candidate_top1: float
     reference_top1: float
@@ -109,15 +113,15 @@ class Verdict:
     comparisons: int
     interval: tuple[float, float] = (0.0, 0.0)
     checks: tuple[Check, ...] = ()
-    over: str = ""
-    kept: str = ""
+    champion_version: str = ""
+    answers_uri: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
         return asdict(self)
 
     def write(self, path: Path) -> None:
-        """To a file that `read` reads.
+        """Write a file that `read` reads.
 
         Raises:
             GltError: `path` holds anything but a verdict.
@@ -126,21 +130,26 @@ class Verdict:
 
     @staticmethod
     def read(path: Path) -> Verdict:
-        """From the file that the step `gate` wrote."""
+        """The verdict in a file that the step `gate` wrote."""
         return Verdict.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> Verdict:
-        """From `to_dict`."""
-        checks = tuple(Check(**check) for check in values["checks"])
-        return Verdict(**{**values, "checks": checks, "interval": tuple(values["interval"])})
+        """The verdict of JSON values from `to_dict`, of this version or an earlier one."""
+        fields = _rename(values)
+        checks = tuple(Check(**_rename(check)) for check in fields["checks"])
+        return Verdict(**{**fields, "checks": checks, "interval": tuple(fields["interval"])})
+
+
+def _rename(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {_FORMER_FIELDS.get(name, name): value for name, value in values.items()}
 
 
 def decide(evidence: Evidence, rules: GateConfig) -> Verdict:
-    """All checks of the gate; the candidate passes if all do.
+    """Run all checks; the candidate passes if all of them pass.
 
     Raises:
-        GltError: no clips, or not the same number of answers.
+        GltError: there are no clips, or the numbers of predictions differ.
     """
     labels, ours, theirs = evidence.labels, evidence.candidate, evidence.reference
     if not labels or not len(labels) == len(ours) == len(theirs):
@@ -155,31 +164,31 @@ def decide(evidence: Evidence, rules: GateConfig) -> Verdict:
     p_value = _mcnemar(gained, lost)
     interval = _interval(gained, lost, len(labels))
     better = p_value < rules.alpha
-    said = (
-        f"right on {gained} clips that the {evidence.against} got wrong, wrong on {lost} that it got right "
+    message = (
+        f"right on {gained} clips that the {evidence.baseline} got wrong, wrong on {lost} that it got right "
         f"(p = {p_value:.3g} {'<' if better else '>='} {rules.alpha:g}, gain {_points(interval)}, "
         f"{len(labels):,} validation clips)"
     )
     checks = (
-        Check("better", better, said),
-        _classes(evidence, right, right_before, rules),
-        _latency(evidence, rules),
-        in_order(evidence.findings, rules),
-        _leak(evidence),
+        Check("better", better, message),
+        _check_classes(evidence, right, right_before, rules),
+        _check_latency(evidence, rules),
+        check_data(evidence.findings, rules),
+        _check_leak(evidence),
     )
     failed = [check for check in checks if not check.passed]
     if not failed:
-        reason = f"better than the {evidence.against}: {said}"
+        reason = f"better than the {evidence.baseline}: {message}"
     elif not better:
-        reason = f"not promoted, no clear gain: {said}"
+        reason = f"not promoted, no clear gain: {message}"
     else:
-        others = "; ".join(f"{check.name}: {check.said}" for check in failed)
-        reason = f"not promoted, although better than the {evidence.against}: {others}"
+        others = "; ".join(f"{check.name}: {check.message}" for check in failed)
+        reason = f"not promoted, although better than the {evidence.baseline}: {others}"
     return Verdict(
         passed=not failed,
         already=False,
         reason=reason,
-        against=evidence.against,
+        baseline=evidence.baseline,
         clips=len(labels),
         candidate_top1=sum(right) / len(labels),
         reference_top1=sum(right_before) / len(labels),
@@ -190,20 +199,20 @@ def decide(evidence: Evidence, rules: GateConfig) -> Verdict:
         comparisons=evidence.comparisons,
         interval=interval,
         checks=checks,
-        over=evidence.version,
-        kept=evidence.kept,
+        champion_version=evidence.champion_version,
+        answers_uri=evidence.answers_uri,
     )
 
 
-def in_service(labels: Sequence[str], candidate: Sequence[str], *, version: str, rules: GateConfig) -> Verdict:
-    """The verdict on a candidate whose content is that of the champion: nothing to decide."""
+def already_in_service(labels: Sequence[str], candidate: Sequence[str], *, version: str, rules: GateConfig) -> Verdict:
+    """The verdict on a candidate with the same content as the champion: there is nothing to decide."""
     right = sum(answer == label for answer, label in zip(candidate, labels, strict=True)) / max(len(labels), 1)
-    against = f"champion v{version}"
+    baseline = f"champion v{version}"
     return Verdict(
         passed=False,
         already=True,
-        reason=f"already in service as {against}",
-        against=against,
+        reason=f"already in service as {baseline}",
+        baseline=baseline,
         clips=len(labels),
         candidate_top1=right,
         reference_top1=right,
@@ -212,7 +221,7 @@ def in_service(labels: Sequence[str], candidate: Sequence[str], *, version: str,
         p_value=1.0,
         alpha=rules.alpha,
         comparisons=0,
-        over=version,
+        champion_version=version,
     )
 
 
@@ -224,10 +233,10 @@ def _mcnemar(gained: int, lost: int) -> float:
 
 
 def _interval(gained: int, lost: int, clips: int) -> tuple[float, float]:
-    """95 % interval of the gain, by bootstrap over clips. Drawing clips is drawing how many of each kind there are."""
+    """95 % interval of the gain, by bootstrap over clips, which is a multinomial draw of the three counts."""
     shares = np.array([gained, lost, clips - gained - lost]) / clips
-    drawn = np.random.default_rng(0).multinomial(clips, shares, _RESAMPLES)
-    low, high = np.quantile((drawn[:, 0] - drawn[:, 1]) / clips, [0.025, 0.975])
+    counts = np.random.default_rng(0).multinomial(clips, shares, _RESAMPLES)
+    low, high = np.quantile((counts[:, 0] - counts[:, 1]) / clips, [0.025, 0.975])
     return float(low), float(high)
 
 
@@ -235,41 +244,41 @@ def _points(interval: tuple[float, float]) -> str:
     return f"{100 * interval[0]:+.1f} to {100 * interval[1]:+.1f} points"
 
 
-def _classes(evidence: Evidence, right: Sequence[bool], before: Sequence[bool], rules: GateConfig) -> Check:
-    """No class may pay for the others."""
+def _check_classes(evidence: Evidence, right: Sequence[bool], before: Sequence[bool], rules: GateConfig) -> Check:
+    """Reject if any class's recall drops too far."""
     counts = Counter(evidence.labels)
     enough = sorted(label for label, count in counts.items() if count >= rules.least_class)
     drops = {}
     for label in enough:
-        of = [number for number, known in enumerate(evidence.labels) if known == label]
-        drops[label] = (sum(before[n] for n in of) - sum(right[n] for n in of)) / len(of)
+        clips = [index for index, known in enumerate(evidence.labels) if known == label]
+        drops[label] = (sum(before[n] for n in clips) - sum(right[n] for n in clips)) / len(clips)
     worst = sorted((label for label in enough if drops[label] > rules.class_drop), key=lambda label: -drops[label])
     few = len(counts) - len(enough)
     if worst:
         named = ", ".join(f"{label} by {100 * drops[label]:.0f}" for label in worst[:3])
         return Check("classes", False, f"{named} points worse, {100 * rules.class_drop:g} are allowed")
-    said = f"none of {len(enough)} classes is more than {100 * rules.class_drop:g} points worse"
-    return Check("classes", True, said + (f"; {few} have fewer than {rules.least_class} clips" if few else ""))
+    message = f"none of {len(enough)} classes is more than {100 * rules.class_drop:g} points worse"
+    return Check("classes", True, message + (f"; {few} have fewer than {rules.least_class} clips" if few else ""))
 
 
-def _latency(evidence: Evidence, rules: GateConfig) -> Check:
-    """It must answer in time."""
+def _check_latency(evidence: Evidence, rules: GateConfig) -> Check:
+    """Reject if the candidate is slower than the limits allow."""
     if not evidence.latency:
         return Check("latency", rules.latency_ms is None, "not measured")
     ours, *theirs = evidence.latency
     bounds = [rules.latency_ms] if rules.latency_ms is not None else []
     bounds += [rules.latency_ratio * theirs[0]] if theirs else []
-    said = f"{ours:.1f} ms a clip" + (f", {theirs[0]:.1f} ms the {evidence.against}" if theirs else "")
+    message = f"{ours:.1f} ms a clip" + (f", {theirs[0]:.1f} ms the {evidence.baseline}" if theirs else "")
     if not bounds:
-        return Check("latency", True, f"{said}; nothing to compare it with")
+        return Check("latency", True, f"{message}; nothing to compare it with")
     bound = min(bounds)
-    return Check("latency", ours <= bound, f"{said}; {bound:.1f} ms are allowed")
+    return Check("latency", ours <= bound, f"{message}; {bound:.1f} ms are allowed")
 
 
-def in_order(findings: Sequence[Finding] | None, rules: GateConfig) -> Check:
-    """Nobody should rely on a model of recordings that look wrong."""
+def check_data(findings: Sequence[Finding] | None, rules: GateConfig) -> Check:
+    """Reject if the recordings raise an alarm that the recipe does not tolerate."""
     if findings is None:
-        return Check("data", False, "what the checks of the recordings found is not known; run ingest again")
+        return Check("data", False, "the findings of the checks across recordings are missing; run ingest again")
     alarms = [finding for finding in findings if finding.severity == "alarm"]
     stopping = [finding for finding in alarms if finding.check not in rules.tolerated]
     if stopping:
@@ -278,7 +287,7 @@ def in_order(findings: Sequence[Finding] | None, rules: GateConfig) -> Check:
     return Check("data", True, f"no alarm{f' but what gate.tolerated allows ({tolerated})' if alarms else ''}")
 
 
-def _leak(evidence: Evidence) -> Check:
-    """It decides nothing, for the gate does not look at the test split; but nobody should read test scores without."""
+def _check_leak(evidence: Evidence) -> Check:
+    """Report test clips that are also in training. It always passes, because the gate does not use the test split."""
     leaks = [finding.text for finding in evidence.findings or () if finding.check == "leak"]
-    return Check("leak", True, leaks[0] if leaks else "no test clip is known to stand in training, too")
+    return Check("leak", True, leaks[0] if leaks else "no test clip is known to be in training, too")

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
 _MODEL = re.compile(r"(?P<name>[^/@\s]+)(?:/v?(?P<number>\d+)|@(?P<alias>[^/@\s]+))?")
-_HISTORY = "history."  # a tag each event; none is ever written again
+_HISTORY = "history."  # prefix of the tags of a registered model that record events, one tag per event
+_FORMER_FIELDS = {"what": "action", "over": "replaced", "because": "reason"}  # of events that earlier versions wrote
 LOADER = "glt.serving.pyfunc"
 # What the loader needs beside glt itself, which comes with the image and is on no index.
 REQUIREMENTS = ("numpy", "pandas", "pyarrow", "pydantic", "pyyaml", "safetensors", "scipy", "torch")
@@ -43,11 +44,16 @@ class Version:
     tags: dict[str, str]
     run_id: str
 
+    @property
+    def compared_with(self) -> str:
+        """Version of the champion that the gate compared it with; empty if there was none."""
+        return self.tags.get("gate.champion_version", self.tags.get("gate.over", "none")).removeprefix("none")
+
     def folder(self) -> Path:
-        """Its classifier artifact on this machine, verified: it is what was registered, file by file.
+        """Download its classifier artifact; every file is verified to be what was registered.
 
         Raises:
-            GltError: it cannot be had, is damaged, or is not what was registered.
+            GltError: it cannot be downloaded, is damaged, or is not what was registered.
         """
         import mlflow
 
@@ -120,8 +126,8 @@ def trained_on(data_version: str) -> list[Version]:
 
 def aliases(name: str, version: str) -> list[str]:
     """The aliases of a version."""
-    held = connect().get_registered_model(name).aliases
-    return sorted(alias for alias, number in held.items() if str(number) == version)
+    known = connect().get_registered_model(name).aliases
+    return sorted(alias for alias, aliased in known.items() if str(aliased) == version)
 
 
 def comparisons(name: str, data_version: str) -> int:
@@ -130,9 +136,9 @@ def comparisons(name: str, data_version: str) -> int:
 
 
 def register(classifier: Path, recipe: Recipe, versions: Versions, verdict: Verdict, run_id: str) -> Version:
-    """A version of `recipe.model_name` that holds the classifier, with the alias `challenger` and the gate's reason.
+    """Register the classifier as a version of `recipe.model_name` with the alias `challenger` and the gate's reason.
 
-    The same content is registered once: a second call gives the version that is there.
+    The same content is registered once: a second call returns the existing version.
 
     Args:
         classifier: the artifact folder.
@@ -142,7 +148,7 @@ def register(classifier: Path, recipe: Recipe, versions: Versions, verdict: Verd
         run_id: MLflow run that the model belongs to.
     """
     client, name, digest = connect(), recipe.model_name, artifact.digest(classifier)
-    held = _aliased(client, name, CHAMPION)
+    current = _aliased(client, name, CHAMPION)
     known = [version for version in _versions(client, name) if version.tags.get("content.digest") == digest]
     if known:
         version = str(known[0].version)
@@ -153,19 +159,19 @@ def register(classifier: Path, recipe: Recipe, versions: Versions, verdict: Verd
             "code.version": versions.code,
             "recipe": recipe.name,
             "image": settings.image() or "none",
-            "parent.model": f"v{held.version}" if held else "none",
+            "parent.model": f"v{current.version}" if current else "none",
             "parent.run": client.get_run(run_id).data.tags.get(PARENT, run_id),
             "gate.passed": str(verdict.passed),
             "gate.p_value": f"{verdict.p_value:.4g}",
-            "gate.against": verdict.against,
+            "gate.baseline": verdict.baseline,
             "gate.clips": str(verdict.clips),
             "gate.comparisons": str(verdict.comparisons),
-            "gate.over": verdict.over or "none",
-            "gate.evidence": verdict.kept or "none",
-            **{f"gate.{one.name}": f"{'passed' if one.passed else 'failed'}: {one.said}" for one in verdict.checks},
+            "gate.champion_version": verdict.champion_version or "none",
+            "gate.answers_uri": verdict.answers_uri or "none",
+            **{f"gate.{one.name}": f"{'passed' if one.passed else 'failed'}: {one.message}" for one in verdict.checks},
         }
         version = _create_version(client, name, _log_model(client, classifier, run_id), tags, verdict.reason)
-    if held is None or held.version != version:
+    if current is None or current.version != version:
         client.set_registered_model_alias(name, CHALLENGER, version)
     return _version(client.get_model_version(name, version))
 
@@ -176,68 +182,75 @@ class Event:
 
     Attributes:
         at: when, UTC, ISO 8601.
-        what: promoted or rolled back.
+        action: promoted or rolled back.
         version: in service from then on.
-        over: version that was before; empty if none.
-        because: the reason.
-        by: whom.
+        replaced: version in service before; empty if there was none.
+        reason: why.
+        by: the user or pipeline run.
     """
 
     at: str
-    what: str
+    action: str
     version: str
-    over: str
-    because: str
+    replaced: str
+    reason: str
     by: str
 
+    @staticmethod
+    def from_json(text: str) -> Event:
+        """The event of a history tag, of this version or an earlier one."""
+        return Event(**{_FORMER_FIELDS.get(name, name): value for name, value in json.loads(text).items()})
 
-def promote(name: str, version: str, reason: str, over: str | None = None) -> None:
-    """`version` becomes champion, the champion becomes previous; why and when is written down.
+
+def promote(name: str, version: str, reason: str, expected_champion: str | None = None) -> None:
+    """Make `version` the champion and the champion the previous one, and record when and why.
 
     Args:
-        name: of the registered model.
-        version: to put in service.
-        reason: for people.
-        over: version of the champion that it was compared with, empty if there was none; not asked if not given.
+        name: name of the registered model.
+        version: version to put in service.
+        reason: the reason, for people.
+        expected_champion: version of the champion that it was compared with, empty if there was none; not checked if
+            None.
 
     Raises:
-        GltError: there is no such version, another champion is in service by now, or somebody else promotes.
+        GltError: there is no such version, the champion has changed, or another process promotes.
     """
     client = connect()
     if str(version) not in {str(known.version) for known in _versions(client, name)}:
         raise GltError(f"{name}: no version {version}; `make ui` lists those there are")
     with _aliases_lock(name) as ensure_held:
-        held = _aliased(client, name, CHAMPION)
-        now = held.version if held else ""
-        if over is not None and now not in (over, str(version)):
+        current = _aliased(client, name, CHAMPION)
+        in_service = current.version if current else ""
+        if expected_champion is not None and in_service not in (expected_champion, str(version)):
+            baseline = f"champion v{expected_champion}" if expected_champion else "the untrained encoder"
             raise GltError(
-                f"{name} v{version}: it was compared with {f'champion v{over}' if over else 'the untrained encoder'}, "
-                f"but v{now or 'none'} is in service now; compare again (start the run once more)"
+                f"{name} v{version}: it was compared with {baseline}, "
+                f"but v{in_service or 'none'} is in service now; compare again (start the run once more)"
             )
-        _serve(client, name, str(version), held, "promoted", reason, ensure_held)
+        _serve(client, name, str(version), current, "promoted", reason, ensure_held)
 
 
 def rollback(name: str, reason: str = "") -> Version:
-    """The previous champion becomes champion again, and the champion previous.
+    """Make the previous champion the champion again, and the champion the previous one.
 
     Raises:
-        GltError: there is no previous champion, or somebody else promotes.
+        GltError: there is no previous champion, or another process promotes.
     """
     client = connect()
     with _aliases_lock(name) as ensure_held:
-        before, held = _aliased(client, name, PREVIOUS), _aliased(client, name, CHAMPION)
-        if before is None or held is None or before.version == held.version:
+        previous, current = _aliased(client, name, PREVIOUS), _aliased(client, name, CHAMPION)
+        if previous is None or current is None or previous.version == current.version:
             raise GltError(f"{name}: no version has the alias `{PREVIOUS}`, so there is nothing to roll back to")
-        because = f"rolled back from v{held.version} by hand" + (f": {reason}" if reason else "")
-        _serve(client, name, before.version, held, "rolled back", because, ensure_held)
-    return _version(client.get_model_version(name, before.version))
+        full_reason = f"rolled back from v{current.version} by hand" + (f": {reason}" if reason else "")
+        _serve(client, name, previous.version, current, "rolled back", full_reason, ensure_held)
+    return _version(client.get_model_version(name, previous.version))
 
 
 def history(name: str) -> list[Event]:
     """Every change of the model in service, the oldest first.
 
     Raises:
-        GltError: no such model.
+        GltError: there is no such model.
     """
     from mlflow.exceptions import MlflowException
 
@@ -245,7 +258,7 @@ def history(name: str) -> list[Event]:
         tags = connect().get_registered_model(name).tags
     except MlflowException as error:
         raise GltError(f"{name}: no such registered model; `make ui` lists those there are") from error
-    return [Event(**json.loads(tags[key])) for key in sorted(tags) if key.startswith(_HISTORY)]
+    return [Event.from_json(tags[key]) for key in sorted(tags) if key.startswith(_HISTORY)]
 
 
 def _aliases_lock(name: str) -> AbstractContextManager[EnsureHeld]:
@@ -258,28 +271,28 @@ def _serve(
     name: str,
     version: str,
     old: Version | None,
-    what: str,
+    action: str,
     reason: str,
     ensure_held: EnsureHeld,
 ) -> None:
-    """Move the aliases. Killed anywhere, the champion is the old one or the new one, and the same call goes on.
+    """Move the aliases. If it is killed, the champion is the old one or the new one, and the same call completes it.
 
-    What an attempt that was killed has written into the history stands for this one.
+    An event that a killed attempt recorded is not recorded again.
     """
     if old is not None and old.version == version:
         return
     now = dt.datetime.now(dt.UTC)
-    event = Event(now.isoformat(timespec="seconds"), what, version, old.version if old else "", reason[:2000], _who())
+    event = Event(now.isoformat(timespec="seconds"), action, version, old.version if old else "", reason[:2000], _who())
     for tag, value in {
         "promoted.at": event.at,
-        "promoted.because": reason,
+        "promoted.reason": reason,
         "promoted.by": event.by,
-        "promoted.over": event.over or "none",
+        "promoted.replaced": event.replaced or "none",
     }.items():
         client.set_model_version_tag(name, version, tag, value)
     ensure_held()
     last = next(reversed(history(name)), None)
-    if last is None or (last.what, last.version, last.over) != (event.what, event.version, event.over):
+    if last is None or (last.action, last.version, last.replaced) != (event.action, event.version, event.replaced):
         client.set_registered_model_tag(name, f"{_HISTORY}{now:%Y%m%dT%H%M%S.%fZ}", json.dumps(asdict(event)))
     if old is not None:
         client.set_registered_model_alias(name, PREVIOUS, old.version)

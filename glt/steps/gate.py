@@ -10,7 +10,7 @@ import pandas as pd
 from glt import artifact
 from glt.data.clips import ClipStore
 from glt.lifecycle import registry, tracking
-from glt.lifecycle.gate import VERDICT, Evidence, Verdict, decide, in_service
+from glt.lifecycle.gate import VERDICT, Evidence, Verdict, already_in_service, decide
 from glt.motion.disentangle import Motions, write_motions
 from glt.recipe import Recipe, load, parse
 from glt.reporter import Reporter
@@ -52,7 +52,7 @@ def gate(
         champion = registry.champion(settings.model_name)
         if champion is not None and champion.tags.get("content.digest") == artifact.digest(classifier):
             labels, answers = candidate["label"].tolist(), candidate["predicted"].tolist()
-            verdict = in_service(labels, answers, version=champion.version, rules=settings.gate)
+            verdict = already_in_service(labels, answers, version=champion.version, rules=settings.gate)
         else:
             reference = candidate.assign(predicted=candidate["untrained"])
             folders = [Path(classifier)]
@@ -68,12 +68,12 @@ def gate(
                 labels=both["label"].tolist(),
                 candidate=both["predicted"].tolist(),
                 reference=both["reference"].tolist(),
-                against=f"champion v{champion.version}" if champion else "untrained encoder",
-                version=champion.version if champion else "",
+                baseline=f"champion v{champion.version}" if champion else "untrained encoder",
+                champion_version=champion.version if champion else "",
                 latency=latency([Predictor(folder) for folder in folders]),
                 findings=data.findings_of(settings, version.data),
                 comparisons=registry.comparisons(settings.model_name, version.data),
-                kept=f"runs:/{run.run_id}/{EVIDENCE}",
+                answers_uri=f"runs:/{run.run_id}/{EVIDENCE}",
             )
             verdict = decide(evidence, settings.gate)
             _keep(both, verdict, run)

@@ -35,4 +35,4 @@ def promote(version: str, verdict: Path, recipe: str, data_version: str = "", co
     if not decision.passed:
         raise GltError(f"{settings.model_name} v{version}: {decision.reason}; it stays challenger")
     with tracking.step(settings, tracking.Versions(data_version, code_version), "promote"):
-        registry.promote(settings.model_name, version, decision.reason, over=decision.over)
+        registry.promote(settings.model_name, version, decision.reason, expected_champion=decision.champion_version)

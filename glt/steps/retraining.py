@@ -78,11 +78,11 @@ def admit(clips: Path, recipe: str, data_version: str = "", code_version: str = 
     settings, store = load(recipe), ClipStore(clips, verify=False)
     version = versions_of(store.info, data_version, code_version)
     with tracking.step(settings, version, "admit") as run:
-        check = gate.in_order(data.findings_of(settings, version.data), settings.gate)
-        run.tags({"data.check": check.said})
+        check = gate.check_data(data.findings_of(settings, version.data), settings.gate)
+        run.tags({"data.check": check.message})
         if not check.passed and settings.retrain.on_alarm == "stop":
             raise GltError(
-                f"recordings {version.data}: {check.said}. Nothing was trained; mend the recordings (ingest's page "
+                f"recordings {version.data}: {check.message}. Nothing was trained; mend the recordings (ingest's page "
                 "shows them), or set retrain.on_alarm: train, or add the check to gate.tolerated"
             )
 

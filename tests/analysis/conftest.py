@@ -25,7 +25,7 @@ VERDICT = {
     "passed": True,
     "already": False,
     "reason": "better than the untrained encoder: <b>right</b> on 7 clips",
-    "against": "untrained encoder",
+    "baseline": "untrained encoder",
     "clips": 20,
     "candidate_top1": 0.9,
     "reference_top1": 0.6,
@@ -35,8 +35,8 @@ VERDICT = {
     "alpha": 0.05,
     "comparisons": 3,
     "checks": [
-        {"name": "better", "passed": True, "said": "right on 7 clips"},
-        {"name": "latency", "passed": False, "said": "19.0 ms a clip; 15.0 ms are <allowed>"},
+        {"name": "better", "passed": True, "message": "right on 7 clips"},
+        {"name": "latency", "passed": False, "message": "19.0 ms a clip; 15.0 ms are <allowed>"},
     ],
 }
 

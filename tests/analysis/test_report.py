@@ -98,7 +98,7 @@ def test_strings_from_outside_are_escaped_and_no_link_runs_a_script(run: Run, tm
         "bad": "javascript:alert(1)",
         "odd": " javascript:alert(1)",
     }
-    whole = page(tmp_path / "report.html", run, links=links, verdict={**VERDICT, "against": '"><script>x</script>'})
+    whole = page(tmp_path / "report.html", run, links=links, verdict={**VERDICT, "baseline": '"><script>x</script>'})
     assert [a["href"] for a in whole.named("a")] == ["https://host/#/runs/1?a=1&b=2"]
     assert HOSTILE in whole.text
     assert "MLflow <run>" in whole.text

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from glt.data.findings import Finding
 from glt.errors import GltError
 from glt.lifecycle import gate
-from glt.lifecycle.gate import Evidence, Verdict, in_service
+from glt.lifecycle.gate import Evidence, Verdict, already_in_service
 from glt.recipe import GateConfig
 
 
@@ -27,9 +27,9 @@ def answers(both: int, gained: int, lost: int, neither: int) -> tuple[list[str],
 
 
 def decide(
-    labels: list[str], candidate: list[str], reference: list[str], *, against: str, alpha: float, **more: Any
+    labels: list[str], candidate: list[str], reference: list[str], *, baseline: str, alpha: float, **more: Any
 ) -> Verdict:
-    return gate.decide(Evidence(labels, candidate, reference, against, **more), GateConfig(alpha=alpha))
+    return gate.decide(Evidence(labels, candidate, reference, baseline, **more), GateConfig(alpha=alpha))
 
 
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 30), st.integers(0, 30))
@@ -37,7 +37,7 @@ def test_it_is_the_exact_one_sided_mcnemar_test(both: int, gained: int, lost: in
     """Against the binomial tail summed by hand."""
     if both + gained + lost + neither == 0:
         return
-    verdict = decide(*answers(both, gained, lost, neither), against="champion v3", alpha=0.05)
+    verdict = decide(*answers(both, gained, lost, neither), baseline="champion v3", alpha=0.05)
     trials = gained + lost
     tail = sum(comb(trials, k) for k in range(gained, trials + 1)) / 2**trials
     assert verdict.p_value == pytest.approx(tail, rel=1e-9)
@@ -47,7 +47,7 @@ def test_it_is_the_exact_one_sided_mcnemar_test(both: int, gained: int, lost: in
 
 
 def test_a_better_candidate_passes_with_a_reason() -> None:
-    verdict = decide(*answers(900, 31, 10, 79), against="champion v3", alpha=0.05, comparisons=4)
+    verdict = decide(*answers(900, 31, 10, 79), baseline="champion v3", alpha=0.05, comparisons=4)
     assert verdict.passed
     assert not verdict.already
     assert verdict.reason == (
@@ -60,14 +60,14 @@ def test_a_better_candidate_passes_with_a_reason() -> None:
 @pytest.mark.parametrize(("gained", "lost"), [(0, 0), (4, 0), (12, 12), (14, 9), (10, 31)])
 def test_what_is_not_better_by_more_than_chance_does_not_pass(gained: int, lost: int) -> None:
     """Four clips more and none less is still chance (p = 0.0625)."""
-    verdict = decide(*answers(50, gained, lost, 5), against="untrained encoder", alpha=0.05)
+    verdict = decide(*answers(50, gained, lost, 5), baseline="untrained encoder", alpha=0.05)
     assert not verdict.passed
     assert verdict.reason.startswith("not promoted, no clear gain: ")
     assert ">= 0.05" in verdict.reason
 
 
 def test_five_clips_more_and_none_less_is_enough() -> None:
-    assert decide(*answers(50, 5, 0, 5), against="untrained encoder", alpha=0.05).passed
+    assert decide(*answers(50, 5, 0, 5), baseline="untrained encoder", alpha=0.05).passed
 
 
 @pytest.mark.parametrize(
@@ -75,26 +75,38 @@ def test_five_clips_more_and_none_less_is_enough() -> None:
 )
 def test_answers_to_other_clips_are_refused(labels: list[str], candidate: list[str], reference: list[str]) -> None:
     with pytest.raises(GltError, match="the same clips, at least one"):
-        decide(labels, candidate, reference, against="champion v1", alpha=0.05)
+        decide(labels, candidate, reference, baseline="champion v1", alpha=0.05)
 
 
 def test_the_champion_itself_is_already_in_service() -> None:
-    verdict = in_service(["a", "b"], ["a", "a"], version="2", rules=GateConfig())
+    verdict = already_in_service(["a", "b"], ["a", "a"], version="2", rules=GateConfig())
     assert (verdict.passed, verdict.already) == (False, True)
     assert verdict.reason == "already in service as champion v2"
     assert verdict.candidate_top1 == verdict.reference_top1 == 0.5
 
 
 def test_it_goes_through_json() -> None:
-    verdict = decide(*answers(9, 3, 1, 2), against="champion v1", alpha=0.05, version="1", kept="runs:/x/gate")
+    verdict = decide(
+        *answers(9, 3, 1, 2), baseline="champion v1", alpha=0.05, champion_version="1", answers_uri="runs:/x/gate"
+    )
     assert Verdict.from_dict(json.loads(json.dumps(verdict.to_dict()))) == verdict
-    assert (verdict.over, verdict.kept) == ("1", "runs:/x/gate")
+    assert (verdict.champion_version, verdict.answers_uri) == ("1", "runs:/x/gate")
+
+
+def test_a_verdict_of_an_earlier_version_is_read() -> None:
+    verdict = decide(*answers(9, 3, 1, 2), baseline="champion v1", alpha=0.05, champion_version="1", answers_uri="x")
+    written: dict[str, Any] = json.loads(json.dumps(verdict.to_dict()))
+    for former, name in (("against", "baseline"), ("over", "champion_version"), ("kept", "answers_uri")):
+        written[former] = written.pop(name)
+    for check in written["checks"]:
+        check["said"] = check.pop("message")
+    assert Verdict.from_dict(written) == verdict
 
 
 @pytest.mark.parametrize(("gained", "lost", "clips"), [(31, 10, 1020), (0, 0, 5), (3, 3, 6)])
 def test_the_interval_is_that_of_drawing_clips_one_by_one(gained: int, lost: int, clips: int) -> None:
     """Against the plain bootstrap."""
-    verdict = decide(*answers(clips - gained - lost, gained, lost, 0), against="x", alpha=0.05)
+    verdict = decide(*answers(clips - gained - lost, gained, lost, 0), baseline="x", alpha=0.05)
     changes = np.array([1] * gained + [-1] * lost + [0] * (clips - gained - lost))
     random = np.random.default_rng(1)
     means = [changes[random.integers(0, clips, clips)].mean() for _ in range(4000)]
@@ -120,7 +132,7 @@ def test_no_class_may_pay_for_the_others() -> None:
     )
     kept = gate.decide(Evidence(labels + few[0], candidate + few[1], reference + few[2], "champion v1"), rules)
     assert kept.passed
-    assert "1 have fewer than 20 clips" in {check.name: check.said for check in kept.checks}["classes"]
+    assert "1 have fewer than 20 clips" in {check.name: check.message for check in kept.checks}["classes"]
 
 
 @pytest.mark.parametrize(
@@ -152,14 +164,14 @@ def test_it_must_answer_in_time(latency: tuple[float, ...], rules: dict[str, Any
         (None, True),
     ],
 )
-def test_recordings_must_be_in_order(findings: list[Finding] | None, fails: bool) -> None:
+def test_recordings_must_be_check_data(findings: list[Finding] | None, fails: bool) -> None:
     verdict = gate.decide(Evidence(*BETTER, "champion v1", findings=findings), GateConfig())
     assert failed(verdict) == (["data"] if fails else [])
     leak = verdict.checks[-1]
     assert (leak.name, leak.passed) == ("leak", True)
-    assert leak.said == ("95 stand in training" if findings and findings[0].check == "leak" else leak.said)
+    assert leak.message == ("95 stand in training" if findings and findings[0].check == "leak" else leak.message)
 
 
 def test_what_is_no_better_is_not_promoted_whatever_else_holds() -> None:
-    verdict = decide(*answers(900, 10, 10, 30), against="champion v1", alpha=0.05, findings=[])
+    verdict = decide(*answers(900, 10, 10, 30), baseline="champion v1", alpha=0.05, findings=[])
     assert failed(verdict) == ["better"]

@@ -260,7 +260,7 @@ def test_the_job_of_an_attempt_that_was_killed_is_replaced_when_its_pods_are_gon
 
 
 def test_pods_that_do_not_end_are_named(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "_LEAVING", 0.2)
+    monkeypatch.setattr(jobs, "_GRACE_PERIOD", 0.2)
     cluster.grace = 10**6
     with pytest.raises(GltError, match="the nodes of the one before it do not end; delete their pods"):
         run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -27,7 +28,7 @@ VERDICT = Verdict(
     passed=True,
     already=False,
     reason="better than the untrained encoder: right on 31 clips",
-    against="untrained encoder",
+    baseline="untrained encoder",
     clips=120,
     candidate_top1=0.8,
     reference_top1=0.6,
@@ -37,7 +38,7 @@ VERDICT = Verdict(
     alpha=0.05,
     comparisons=0,
     checks=(Check("better", True, "right on 31 clips"),),
-    kept="runs:/r/gate",
+    answers_uri="runs:/r/gate",
 )
 
 
@@ -72,11 +73,11 @@ def test_a_version_carries_where_it_comes_from(
         "parent.run": tracking.parent(RECIPE, VERSIONS),
         "gate.passed": "True",
         "gate.p_value": "0.0001",
-        "gate.against": "untrained encoder",
+        "gate.baseline": "untrained encoder",
         "gate.clips": "120",
         "gate.comparisons": "0",
-        "gate.over": "none",
-        "gate.evidence": "runs:/r/gate",
+        "gate.champion_version": "none",
+        "gate.answers_uri": "runs:/r/gate",
         "gate.better": "passed: right on 31 clips",
     }
     assert held(client) == {"challenger": "1"}
@@ -137,8 +138,8 @@ def test_promotion_and_the_way_back(home: Path, tmp_path: Path) -> None:
     champion = registry.champion(NAME)
     assert champion is not None
     assert champion.version == "3"
-    assert champion.tags["promoted.because"] == "better than the champion v1"
-    assert champion.tags["promoted.over"] == "1"
+    assert champion.tags["promoted.reason"] == "better than the champion v1"
+    assert champion.tags["promoted.replaced"] == "1"
     assert champion.tags["promoted.by"] == "pipeline run pipeline-run-1"
     assert champion.tags["promoted.at"].endswith("+00:00")
     registry.promote(NAME, "3", "again")  # a task that is tried again
@@ -147,7 +148,7 @@ def test_promotion_and_the_way_back(home: Path, tmp_path: Path) -> None:
 
     back = registry.rollback(NAME)
     assert back.version == "1"
-    assert back.tags["promoted.because"] == "rolled back from v3 by hand"
+    assert back.tags["promoted.reason"] == "rolled back from v3 by hand"
     assert held(client) == {"champion": "1", "previous": "3", "challenger": "3"}
     assert registry.rollback(NAME).version == "3"
 
@@ -161,7 +162,7 @@ def test_history_has_every_change_and_keeps_it(home: Path, tmp_path: Path) -> No
     registry.promote(NAME, "2", "better")  # again: nothing changes
     registry.rollback(NAME, "falls are missed")
     events = registry.history(NAME)
-    assert [(e.what, e.version, e.over, e.because) for e in events] == [
+    assert [(e.action, e.version, e.replaced, e.reason) for e in events] == [
         ("promoted", "1", "", "first"),
         ("promoted", "2", "1", "better"),
         ("rolled back", "1", "2", "rolled back from v2 by hand: falls are missed"),
@@ -182,14 +183,30 @@ def test_history_has_every_change_and_keeps_it(home: Path, tmp_path: Path) -> No
 def test_a_champion_that_came_since_the_comparison_stops_a_promotion(home: Path, tmp_path: Path) -> None:
     for seed in (1, 2, 3):
         register(make_classifier(tmp_path / str(seed), seed))
-    registry.promote(NAME, "1", "better than untrained", over="")
-    registry.promote(NAME, "2", "better than v1", over="1")
+    registry.promote(NAME, "1", "better than untrained", expected_champion="")
+    registry.promote(NAME, "2", "better than v1", expected_champion="1")
     with pytest.raises(GltError, match="compared with champion v1, but v2 is in service now; compare again"):
-        registry.promote(NAME, "3", "better than v1", over="1")
+        registry.promote(NAME, "3", "better than v1", expected_champion="1")
     with pytest.raises(GltError, match="compared with the untrained encoder, but v2"):
-        registry.promote(NAME, "3", "better than untrained", over="")
-    registry.promote(NAME, "2", "better than v1", over="1")  # a task that is tried again
+        registry.promote(NAME, "3", "better than untrained", expected_champion="")
+    registry.promote(NAME, "2", "better than v1", expected_champion="1")  # a task that is tried again
     assert held(tracking.connect())["champion"] == "2"
+
+
+def test_tags_that_an_earlier_version_wrote_are_read(home: Path, tmp_path: Path) -> None:
+    register(make_classifier(tmp_path / "one", seed=1))
+    register(make_classifier(tmp_path / "two", seed=2))
+    client = tracking.connect()
+    assert registry.find(f"{NAME}/2").compared_with == ""
+    client.delete_model_version_tag(NAME, "2", "gate.champion_version")
+    client.set_model_version_tag(NAME, "2", "gate.over", "1")
+    assert registry.find(f"{NAME}/2").compared_with == "1"
+    client.set_model_version_tag(NAME, "2", "gate.over", "none")
+    assert registry.find(f"{NAME}/2").compared_with == ""
+    at = "2024-01-01T00:00:00+00:00"
+    written = {"at": at, "what": "promoted", "version": "1", "over": "", "because": "b", "by": "c"}
+    client.set_registered_model_tag(NAME, "history.20240101T000000.000000Z", json.dumps(written))
+    assert registry.history(NAME) == [registry.Event(at, "promoted", "1", "", "b", "c")]
 
 
 def test_of_two_promotions_at_once_one_wins(server: Callable[[str], Server], tmp_path: Path) -> None:
@@ -201,7 +218,7 @@ def test_of_two_promotions_at_once_one_wins(server: Callable[[str], Server], tmp
         with tracking.step(recipe, VERSIONS, "register") as run:
             name = registry.register(folder, recipe, VERSIONS, VERDICT, run.run_id).name
     registry.promote(name, "1", "first")
-    code = "import sys; from glt.lifecycle import registry; registry.promote(*sys.argv[1:3], 'better', over='1')"
+    code = "from sys import argv; from glt.lifecycle.registry import promote; promote(*argv[1:3], 'better', '1')"
     both = [
         subprocess.Popen([sys.executable, "-c", code, name, version], stderr=subprocess.PIPE, text=True)
         for version in ("2", "3")

@@ -149,7 +149,7 @@ def promote_and_be_killed(stack: Stack, name: str, allowed: int) -> int:
             left[0] -= 1
 
     wire = Wire(stack["mlflow"].port, heard)
-    code = "import sys; from glt.lifecycle import registry; registry.promote(sys.argv[1], '2', 'better', over='1')"
+    code = "from sys import argv; from glt.lifecycle.registry import promote; promote(argv[1], '2', 'better', '1')"
     process = subprocess.Popen(
         [sys.executable, "-c", code, name],
         env=os.environ | {"MLFLOW_TRACKING_URI": f"http://localhost:{wire.port}"},
@@ -174,7 +174,7 @@ def test_a_promotion_that_is_killed_at_any_request_leaves_a_champion_and_is_done
             break
         assert ended == -signal.SIGKILL
         assert champion.version in {"1", "2"}
-        registry.promote(name, "2", "better", over="1")
+        registry.promote(name, "2", "better", expected_champion="1")
         held = tracking.connect().get_registered_model(name).aliases
         assert held == {"champion": "2", "previous": "1", "challenger": "2"}
         assert [event.version for event in registry.history(name)] == ["1", "2"]
@@ -185,7 +185,7 @@ def test_a_promotion_that_is_killed_at_any_request_leaves_a_champion_and_is_done
 def test_of_two_promotions_in_two_pods_one_wins(stack: Stack, tmp_path: Path) -> None:
     """They share nothing but the bucket with the locks."""
     name = promoted(tmp_path, "two-pods", versions=3)
-    code = "import sys; from glt.lifecycle import registry; registry.promote(*sys.argv[1:3], 'better', over='1')"
+    code = "from sys import argv; from glt.lifecycle.registry import promote; promote(*argv[1:3], 'better', '1')"
     both = {
         version: subprocess.Popen(
             [sys.executable, "-c", code, name, version],

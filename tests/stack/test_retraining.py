@@ -66,7 +66,7 @@ def test_a_model_over_its_life(stack: Stack, recordings: Path, tmp_path: Path) -
     assert curve[0].value < before[0].value  # it goes on from what was learned
     newest = registry.find(f"{MODEL}@challenger")
     assert newest.version == "2"
-    assert newest.tags["gate.against"] == "champion v1"
+    assert newest.tags["gate.baseline"] == "champion v1"
     assert {"gate.better", "gate.classes", "gate.latency", "gate.data", "gate.leak"} <= newest.tags.keys()
 
     lost = without(recordings, tmp_path / "lost.zip", lambda name: "A129" in name and name[9:12] in TRAINING)
