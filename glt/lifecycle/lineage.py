@@ -12,7 +12,7 @@ from rich.tree import Tree
 
 from glt.errors import GltError
 from glt.lifecycle import collection, recordings, registry, repository, s3, tracking
-from glt.lifecycle.repository import Pinned
+from glt.lifecycle.repository import PinCommit
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -90,7 +90,7 @@ def _versions(what: str, root: Path) -> list[str]:
     return found
 
 
-def _begins(what: str, pin: Pinned) -> bool:
+def _begins(what: str, pin: PinCommit) -> bool:
     return pin.version.startswith(what) or pin.commit.startswith(what)
 
 
@@ -98,7 +98,7 @@ def _of(run: Run) -> str:
     return str(run.data.tags.get("data.version", ""))
 
 
-def _holds(pin: Pinned, what: str, root: Path) -> bool:
+def _holds(pin: PinCommit, what: str, root: Path) -> bool:
     """Whether a commit pins a file, or a batch that a delivered object went into."""
     try:
         if what.startswith(s3.SCHEME):
@@ -121,7 +121,7 @@ def _add_data(tree: Tree, data_version: str, root: Path, sources: Iterable[str])
     return branch
 
 
-def _add_batches(branch: Tree, pin: Pinned, root: Path) -> None:
+def _add_batches(branch: Tree, pin: PinCommit, root: Path) -> None:
     try:
         files, ledgers = recordings.pinned_files(root, pin.commit), collection.ledgers(root, pin.commit)
     except GltError as error:

@@ -26,13 +26,13 @@ _SECONDS = 2.0  # how long a remote may take to answer
 
 
 def prepare(root: Path) -> Path:
-    """The folder root/data as root/data.dvc pins it.
+    """Bring root/data to what root/data.dvc pins; returns its path.
 
-    It stays as it is if it matches; what is missing of it is pulled from the DVC remote where that is reachable, and
-    otherwise, if the sample recordings are pinned, generated again. A folder that somebody changed is never touched.
+    A folder that matches is left alone. Missing files are pulled from the DVC remote; if the remote cannot be reached
+    and the sample recordings are pinned, they are generated again. A folder with other changes is never touched.
 
     Raises:
-        GltError: data/ does not match, or what is pinned cannot be had.
+        GltError: data/ has other changes, or the pinned recordings are not available.
     """
     root = Path(root)
     pin, data = _read_pin(root), root / DATA
@@ -63,83 +63,89 @@ def prepare(root: Path) -> Path:
 
 
 @dataclass(frozen=True)
-class Replaced:
-    """What `replace` did: the new data version, whether DVC's remote has it, and if not, why."""
+class PinResult:
+    """The outcome of pinning recordings.
+
+    Attributes:
+        version: the data version that is pinned now.
+        pushed: whether the DVC remote has it.
+        reason: why not, if it does not.
+    """
 
     version: str
     pushed: bool
     reason: str
 
 
-def replace(root: Path, *recordings: Path) -> Replaced:
-    """Put the user's recordings in place of root/data, and pin them: ``dvc add``, and ``dvc push`` where it can.
+def replace(root: Path, *recordings: Path) -> PinResult:
+    """Replace the contents of root/data by the user's recordings, pin them (``dvc add``) and try to push them.
 
     Args:
         root: a git repository with DVC.
-        recordings: files or folders, which stand as data/<name> afterwards (hard-linked where possible, so that they
-            take no second place on the disk); or root/data itself, whose changes are then pinned.
+        recordings: files or folders that become data/<name>, hard-linked where possible so that they use no extra
+            disk space; or root/data itself, whose changes are then pinned.
 
     Raises:
-        GltError: no such recordings, or data/ holds changes that are pinned nowhere; all stays as it was.
+        GltError: there are no such recordings, or data/ has changes that are not pinned; nothing was changed.
     """
-    root, given = Path(root).resolve(), [Path(path).resolve() for path in recordings]
+    root, paths = Path(root).resolve(), [Path(path).resolve() for path in recordings]
     data = root / DATA
-    for path in given:
+    for path in paths:
         if not path.exists():
             raise GltError(f"recordings {path}: no such file or folder")
-    if given == [data]:
+    if paths == [data]:
         _dvc(root, "add", DATA)
     else:
-        _swap(root, data, given)
+        _swap(root, data, paths)
     return push(root)
 
 
-def push(root: Path) -> Replaced:
-    """What is pinned now, pushed if the remote can be reached."""
+def push(root: Path) -> PinResult:
+    """Push the pinned recordings, if the DVC remote can be reached."""
     reason = _unreachable(root)
     if not reason:
         try:
             _dvc(root, "push", PIN)
         except GltError as error:
             reason = str(error)
-    return Replaced(_read_pin(root).md5, not reason, reason)
+    return PinResult(_read_pin(root).md5, not reason, reason)
 
 
-def add(root: Path, *batches: Path) -> Replaced:
-    """Put new batches beside the recordings in root/data, and pin them.
+def add(root: Path, *batches: Path) -> PinResult:
+    """Add new batches to the recordings in root/data and pin them.
 
-    The recordings so far need not be on this machine.
+    The existing recordings need not be on this machine.
 
     Args:
-        root: a git repository with DVC, whose data.dvc pins the recordings so far.
-        batches: files or folders, which stand as data/<name> afterwards (hard-linked where possible).
+        root: a git repository with DVC, whose data.dvc pins the existing recordings.
+        batches: files or folders that become data/<name> (hard-linked where possible).
 
     Raises:
-        GltError: no such batch, or data.dvc has that name already; all stays as it was.
+        GltError: there is no such batch, or data.dvc already has its name; nothing was changed.
     """
     root = Path(root).resolve()
-    data, given = root / DATA, {batch.name: batch.resolve() for batch in map(Path, batches)}
+    data, paths = root / DATA, {batch.name: batch.resolve() for batch in map(Path, batches)}
     _read_pin(root)
-    for batch in given.values():
+    for batch in paths.values():
         if not batch.exists():
             raise GltError(f"recordings {batch}: no such file or folder")
-    _apart(data, given.values())
-    # With all of them here nothing need be asked of the remote, which may be away.
-    whole = data.is_dir() and _matches(root, _read_pin(root))
-    there = set() if whole else {name.split("/")[0] for name in pinned_files(root)}
-    for name, batch in given.items():
-        if (data / name).exists() or name in there:
+    _check_disjoint(data, paths.values())
+    # If all of them are here, the remote, which may be away, need not be asked.
+    complete = data.is_dir() and _matches(root, _read_pin(root))
+    names = set() if complete else {name.split("/")[0] for name in pinned_files(root)}
+    for name, batch in paths.items():
+        if (data / name).exists() or name in names:
             raise GltError(f"recordings {batch}: {root / PIN} has a {name} already; give the new batch another name")
     data.mkdir(exist_ok=True)
     with _draft(data) as draft:
-        for name, batch in given.items():
+        for name, batch in paths.items():
             _link(batch, draft / name)
-        for name in given:
+        for name in paths:
             (draft / name).rename(data / name)
     try:
-        _dvc(root, "add", *([DATA] if whole else [f"{DATA}/{name}" for name in given]))
+        _dvc(root, "add", *([DATA] if complete else [f"{DATA}/{name}" for name in paths]))
     except BaseException:
-        for name in given:
+        for name in paths:
             _remove(data / name)
         raise
     return push(root)
@@ -163,15 +169,15 @@ def _draft(path: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _apart(data: Path, given: Iterable[Path]) -> None:
-    for path in given:
+def _check_disjoint(data: Path, paths: Iterable[Path]) -> None:
+    for path in paths:
         if path.is_relative_to(data) or data.is_relative_to(path):
             raise GltError(f"recordings {path}: give a path that neither is in {data} nor contains it")
 
 
 def _swap(root: Path, data: Path, recordings: Sequence[Path]) -> None:
-    """Recordings in place of data/, added to DVC; if that fails, all as before."""
-    _apart(data, recordings)
+    """Replace data/ by recordings and add it to DVC; if that fails, restore it."""
+    _check_disjoint(data, recordings)
     pin = root / PIN
     if data.is_dir() and any(data.iterdir()) and not (pin.is_file() and _matches(root, _read_pin(root))):
         raise GltError(
@@ -209,7 +215,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _pull(root: Path) -> str:
-    """Try to pull data/; why it did not come, or an empty text."""
+    """Try to pull data/; returns why that failed, or an empty string."""
     if reason := _unreachable(root):
         return reason
     try:
@@ -230,7 +236,7 @@ def _dvc(root: Path, *command: str) -> None:
 
 
 def _unreachable(root: Path) -> str:
-    """Why the DVC remote cannot be asked, or an empty text; takes at most about two seconds."""
+    """Why the DVC remote cannot be reached, or an empty string; takes about two seconds at most."""
     config = configparser.RawConfigParser(strict=False)
     config.read([root / ".dvc" / "config", root / ".dvc" / "config.local"])
     name = config.get("core", "remote", fallback="")
@@ -260,7 +266,7 @@ def _unreachable(root: Path) -> str:
 
 
 def _matches(root: Path, pin: DataPin) -> bool:
-    """Whether data/ is what is pinned; files are hashed again only if a size or time changed since the last look."""
+    """Whether data/ is what is pinned; files are hashed again only if a size or time changed since the last call."""
     data, seen = root / DATA, root / ".dvc" / "tmp" / "glt-verified.json"
     files = dvc_hash.list_files(data)
     stats = [file.stat() for file in files]
@@ -277,14 +283,14 @@ def _matches(root: Path, pin: DataPin) -> bool:
 
 
 def pinned_files(root: Path, revision: str | None = None) -> dict[str, str]:
-    """MD5 of every file that data.dvc pins, by its path in data/; the files themselves may be elsewhere.
+    """The MD5 of each file that data.dvc pins, by its path in data/; the files need not be on this machine.
 
     Args:
         root: a git repository with DVC.
         revision: whose data.dvc; the working tree's if not given.
 
     Raises:
-        GltError: DVC's remote, which has the list, cannot be had.
+        GltError: the DVC remote, which has the list, cannot be read.
     """
     if revision is None and pinned_version(root) == sample_version():
         return {sample.ARCHIVE: sample.MD5}  # they are generated: no remote need have their list
@@ -305,7 +311,7 @@ def pinned_files(root: Path, revision: str | None = None) -> dict[str, str]:
 
 
 def contents(root: Path, names: Iterable[str], revision: str | None = None) -> dict[str, bytes]:
-    """The bytes of pinned files, by their paths in data/, from here, DVC's cache or its remote.
+    """The bytes of pinned files, by their paths in data/: from data/, DVC's cache or its remote.
 
     Args:
         root: a git repository with DVC.
@@ -313,7 +319,7 @@ def contents(root: Path, names: Iterable[str], revision: str | None = None) -> d
         revision: that pins them; the working tree if not given.
 
     Raises:
-        GltError: none of them has one of the files.
+        GltError: a file is in none of them.
     """
     names, here = list(names), root / DATA
     found = {name: (here / name).read_bytes() for name in names if revision is None and (here / name).is_file()}
@@ -333,7 +339,7 @@ def contents(root: Path, names: Iterable[str], revision: str | None = None) -> d
 
 
 def _is_part(root: Path) -> bool:
-    """Whether data/ holds some of what is pinned, unchanged, and nothing else: a batch was added without the others."""
+    """Whether data/ holds only some of the pinned files, unchanged, as after adding a batch without the others."""
     try:
         pinned = pinned_files(root)
     except GltError:

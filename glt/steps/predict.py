@@ -1,4 +1,4 @@
-"""Recordings -> what the model in service says they show."""
+"""Recordings -> predicted actions."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def predict(recordings: str, model: str = "") -> tuple[pd.DataFrame, pd.DataFram
 
     Args:
         recordings: a file, folder or archive in the recipe's format, ``s3://bucket/prefix`` or ``dvc+...``.
-        model: ``name/version``, ``name@alias`` or a name, whose champion it is; if not given, the only one there is.
+        model: ``name/version``, ``name@alias``, or a name for its champion; the only registered model if not given.
 
     Returns:
-        A row a clip: clip, label, confidence; and a row a recording that cannot be used: source, check, reason.
+        One row per clip (clip, label, confidence), and one row per rejected recording (source, check, reason).
 
     Raises:
-        GltError: no such model or recordings, or recordings of another layout.
+        GltError: there is no such model or no such recordings, or the recordings have another layout.
     """
     version = registry.find(model or registry.only())
     predictor = Predictor(version.folder())
