@@ -38,18 +38,18 @@ Steps = kfp.local.SubprocessRunner | kfp.local.DockerRunner
 
 
 def run(recordings: str, recipe_name: str, runner: Runner = "process") -> str:
-    """Ingest, train, measure, register and, where it is better, promote; end with a short table.
+    """Ingest, train, evaluate, register and, if the gate passes, promote a model; print a short table at the end.
 
     Args:
         recordings: a path, ``s3://bucket/prefix`` or ``dvc+<git repository>@<revision>``; empty for what data.dvc pins.
         recipe_name: name of a recipe, a path to a YAML file, or a recipe's text.
-        runner: of the steps: a process with this Python each, or a container each, with the image of `make image`.
+        runner: whether each step runs in a process, or in a container with the image that `make image` builds.
 
     Returns:
         The id of the parent run in MLflow, which holds all scores.
 
     Raises:
-        GltError: bad input, the tracking server away, or a step that failed; says what and how to mend it.
+        GltError: the input is not valid, the tracking server does not respond, or a step failed.
     """
     recipe = load(recipe_name)
     trials, chosen = _trials(recipe), _chosen(recipe_name, recipe)
@@ -63,17 +63,17 @@ def run(recordings: str, recipe_name: str, runner: Runner = "process") -> str:
 
 
 def retrain(recordings: str, recipe_name: str) -> str:
-    """As `run`, if the champion was not trained on these recordings; else say so and end.
+    """As `run`, unless the champion was already trained on these recordings.
 
     Args:
-        recordings: as of `run`; of ``dvc+<git repository>@<branch>`` the newest.
-        recipe_name: as of `run`; its section `retrain` says what pretraining starts from.
+        recordings: as for `run`; ``dvc+<git repository>@<branch>`` means the branch's newest commit.
+        recipe_name: as for `run`; its section `retrain` sets what pretraining starts from.
 
     Returns:
-        The id of the parent run in MLflow; its tag `retraining` says what was decided.
+        The id of the parent run in MLflow; its tag `retraining` holds the decision.
 
     Raises:
-        GltError: as `run`; or the recordings raise an alarm, or another retraining of this model runs here.
+        GltError: as for `run`; or the recordings raise an alarm, or another retraining of this model is running here.
     """
     recipe = load(recipe_name)
     screen, started = Console(), time.monotonic()
@@ -93,15 +93,15 @@ def ablate(recordings: str, studied: Study, arms: Sequence[Recipe]) -> str:
     """Train and compare the arms of a study; end with a short table.
 
     Args:
-        recordings: as of `run`.
-        studied: says the recipe that they start from.
+        recordings: as for `run`.
+        studied: has the recipe that the arms start from.
         arms: the recipe of each arm and seed, from `Study.recipes`.
 
     Returns:
         The id of the parent run in MLflow; the arms' scores are on the runs below it.
 
     Raises:
-        GltError: as `run`.
+        GltError: as for `run`.
     """
     base, screen, started = studied.base, Console(), time.monotonic()
     items = [{"recipe": arm.to_json()} for arm in arms]
@@ -124,12 +124,12 @@ def _trials(recipe: Recipe) -> list[dict[str, float]]:
 
 
 def _chosen(recipe_name: str, recipe: Recipe) -> str:
-    """The recipe as a graph gets it: its name, or its text."""
+    """The recipe as an argument of a graph: its name, or its text."""
     return recipe_name if recipe_name in names() else recipe.to_json()
 
 
 def threads_of_an_arm(arms: int) -> int:
-    """How many threads `ablate` gives to each of so many arms."""
+    """The number of threads that `ablate` gives to each arm."""
     return max(1, (os.cpu_count() or 1) // min(AT_ONCE, arms))
 
 
@@ -143,17 +143,17 @@ def _execute(
     runner: Runner = "process",
     **more: object,
 ) -> tuple[str, str]:
-    """Run a graph; the ids of its MLflow run and of itself.
+    """Run a graph; returns the id of its MLflow run and its own.
 
     Args:
         screen: where progress is shown.
         graph: what runs.
-        recordings: as of `run`.
+        recordings: as for `run`.
         recipe: of the run.
-        chosen: the recipe as the graph gets it: its name, or its text.
-        environment: what its steps need to know of this machine.
-        runner: as of `run`.
-        more: arguments of this graph alone.
+        chosen: the recipe as an argument of the graph: its name, or its text.
+        environment: additional environment variables of the steps.
+        runner: as for `run`.
+        more: arguments that only this graph takes.
     """
     if not recordings:
         recordings = str(pinned.prepare(Path.cwd()))
@@ -179,8 +179,8 @@ def _execute(
         made_from = f"recipe {recipe.name}, data {version.data[:12]}, code {version.code}"
         screen.print(f"[bold]{recipe.model_name}[/]  {made_from}")
         try:
-            taken = {name: arguments[name] for name in arguments if name in _inputs(graph)}
-            _run_graph(graph, steps, home, log, taken | more)
+            inputs = {name: value for name, value in arguments.items() if name in _inputs(graph)}
+            _run_graph(graph, steps, home, log, inputs | more)
         except RuntimeError as error:
             why = tracking.connect().get_run(parent).data.tags.get("error", str(error))
             raise GltError(f"{why}\nThe whole log: {log}") from error
