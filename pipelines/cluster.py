@@ -20,7 +20,7 @@ from kfp_server_api import ApiException, V2beta1RecurringRun
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from urllib3.exceptions import HTTPError
 
-from glt.errors import GltError, first_line
+from glt.errors import GltError, wrap_errors
 from glt.lifecycle import sources
 from glt.lifecycle.code_version import current_code_version
 from glt.recipe import Section, load
@@ -86,8 +86,8 @@ def submit(graph: str, recordings: str, recipe: str, profile: str, nodes: int | 
     client = _client()
     with tempfile.TemporaryDirectory() as folder:
         package = _compiled(graph, profile, Path(folder))
-        experiment = _asked(lambda: client.create_experiment(settings.experiment)).experiment_id
-        run = _asked(lambda: client.run_pipeline(experiment, settings.name, package, params=arguments))
+        experiment = _call(lambda: client.create_experiment(settings.experiment)).experiment_id
+        run = _call(lambda: client.run_pipeline(experiment, settings.name, package, params=arguments))
     return str(run.run_id)
 
 
@@ -116,7 +116,7 @@ def reconcile(schedules: dict[str, Schedule], *, dry: bool) -> list[Change]:
         GltError: the server refuses or does not answer. What was done until then stays; run again.
     """
     client = _client()
-    experiment = _asked(lambda: client.create_experiment(EXPERIMENT)).experiment_id
+    experiment = _call(lambda: client.create_experiment(EXPERIMENT)).experiment_id
     there = {run.display_name: run for run in _recurring(client, experiment)}
     code = current_code_version()
     changes = []
@@ -178,10 +178,10 @@ def _make(
     client: kfp.Client, experiment: str, name: str, wanted: _Wanted | None, held: V2beta1RecurringRun | None
 ) -> None:
     if held is not None:
-        _asked(lambda: client.delete_recurring_run(held.recurring_run_id))
+        _call(lambda: client.delete_recurring_run(held.recurring_run_id))
     if wanted is None:
         return
-    _asked(
+    _call(
         lambda: client.create_recurring_run(
             experiment,
             name,
@@ -200,7 +200,7 @@ def _recurring(client: kfp.Client, experiment: str) -> Iterator[V2beta1Recurring
     """The recurring runs of our experiment that we made."""
     token = ""
     while True:
-        page = _asked(partial(client.list_recurring_runs, token, page_size=_PAGE, experiment_id=experiment))
+        page = _call(partial(client.list_recurring_runs, token, page_size=_PAGE, experiment_id=experiment))
         yield from (run for run in page.recurring_runs or () if _OURS.match(run.description or ""))
         token = page.next_page_token or ""
         if not token:
@@ -220,15 +220,16 @@ def _client() -> kfp.Client:
         raise GltError("KF_PIPELINES_ENDPOINT: set it to the address of the Kubeflow Pipelines server")
     token = os.environ.get("KF_PIPELINES_TOKEN") or None
     namespace = os.environ.get("KF_PIPELINES_NAMESPACE", "kubeflow")
-    return _asked(lambda: kfp.Client(host=endpoint, existing_token=token, namespace=namespace))
+    return _call(lambda: kfp.Client(host=endpoint, existing_token=token, namespace=namespace))
 
 
-def _asked(question: Callable[[], T]) -> T:
-    """An answer of the server, or why there is none."""
-    try:
-        return question()
-    except (ApiException, HTTPError, RuntimeError) as error:
-        raise GltError(
-            f"Kubeflow Pipelines at {os.environ['KF_PIPELINES_ENDPOINT']}: {first_line(error)}; check "
-            "KF_PIPELINES_ENDPOINT, KF_PIPELINES_TOKEN and KF_PIPELINES_NAMESPACE"
-        ) from error
+def _call(action: Callable[[], T]) -> T:
+    """The result of a request to the server.
+
+    Raises:
+        GltError: the server rejects the request or does not respond.
+    """
+    description = f"Kubeflow Pipelines at {os.environ['KF_PIPELINES_ENDPOINT']}"
+    remedy = "check KF_PIPELINES_ENDPOINT, KF_PIPELINES_TOKEN and KF_PIPELINES_NAMESPACE"
+    with wrap_errors(description, remedy, ApiException, HTTPError, RuntimeError):
+        return action()

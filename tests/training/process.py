@@ -14,6 +14,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from glt import logs
 from glt.errors import GltError
 from glt.motion.disentangle import Motions
 from glt.recipe import load
@@ -64,6 +65,7 @@ def train(motions: Path, recipe: str, out: Path, folder: str, reporter: Reporter
 
 def main() -> None:
     """As the module says."""
+    logs.to_stderr()
     motions, recipe, out, folder, *more = sys.argv[1:]
     if more:
         die_while_saving(int(more[0].removeprefix("die=")))

@@ -7,7 +7,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from glt.errors import GltError, first_line
+from glt.errors import GltError, first_line, wrap_errors
 from glt.lifecycle import data_pin, dvc_hash
 from glt.lifecycle.credentials import with_credentials
 from glt.lifecycle.data_pin import DATA, PIN
@@ -47,15 +47,13 @@ class RevisionSource:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{DATA}.") as draft:
             downloaded = Path(draft) / DATA
-            try:
+            remedy = (
+                "check that the DVC remote of that revision is reachable, that `dvc push` was run there, and "
+                "AWS_ACCESS_KEY_ID/AWS_SECRET_ACCESS_KEY"
+            )
+            with wrap_errors(f"recordings {self.address}: cannot be downloaded", remedy):
                 repository = DVCFileSystem(url=with_credentials(self.repository), rev=self.commit)
                 repository.get(DATA, str(downloaded), recursive=True)
-            except Exception as error:  # s3fs, dvc and the network each raise their own
-                raise GltError(
-                    f"recordings {self.address}: cannot be downloaded ({first_line(error)}); check that the DVC remote "
-                    "of that revision is reachable, that `dvc push` was run there, and AWS_ACCESS_KEY_ID/"
-                    "AWS_SECRET_ACCESS_KEY"
-                ) from error
             dvc_hash.verify(downloaded, self.version, f"recordings {self.address}")
             if target.exists():
                 shutil.rmtree(target)
