@@ -1,4 +1,4 @@
-"""A container of the manifests as podman or docker runs it: its image, command, user, rights, limits and mounts."""
+"""The podman or docker command that runs a container of the manifests: image, user, rights, limits and mounts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ENGINES = ("podman", "docker")
 
 
 def engine() -> str | None:
-    """The program that runs containers: ENGINE, or the one on the PATH."""
+    """The program that runs containers: ENGINE, else the first of podman and docker on the PATH."""
     return os.environ.get("ENGINE") or next(filter(None, map(shutil.which, ENGINES)), None)
 
 
@@ -21,22 +21,22 @@ def run(
     image: str,
     pod: Document,
     container: Document,
-    words: list[str],
-    variables: Path,
+    command: list[str],
+    environment: Path,
     folders: Mapping[str, Path],
     ports: Mapping[int, int] | None,
 ) -> list[str]:
     """The command that runs a container in the foreground and removes it at its end.
 
     Args:
-        image: in place of the manifest's, or the same.
-        pod: the specification it is of.
-        container: its part of it.
-        words: its command, in place of the image's entry point, as in Kubernetes; none leaves the entry point.
-        variables: a file of its environment, NAME=value a line: a list of processes shows none, and the engine itself
-            takes none for its own.
-        folders: of this machine, by the path at which they are mounted.
-        ports: of this machine's loopback, by the container's; None gives it this machine's network.
+        image: the manifest's, or one in its place.
+        pod: specification of the container's pod.
+        container: specification of the container.
+        command: replaces the image's entry point, as in Kubernetes; an empty one keeps it.
+        environment: file of environment variables, one NAME=value per line: so they show in no list of processes, and
+            the engine does not take them for its own.
+        folders: folders of this machine by the path at which they are mounted.
+        ports: ports of this machine's loopback by the container's; None gives the container this machine's network.
     """
     program, secure = engine() or ENGINES[0], container["securityContext"]
     podman = Path(program).name == "podman"
@@ -51,15 +51,15 @@ def run(
         *(["--read-only-tmpfs=false"] if podman else []),
         *([] if secure["allowPrivilegeEscalation"] else ["--security-opt=no-new-privileges"]),
         *(f"--cap-drop={name}" for name in secure["capabilities"]["drop"]),
-        f"--env-file={variables}",
+        f"--env-file={environment}",
         *(f"--volume={folders[mount['mountPath']]}:{_mounted(mount)}" for mount in container.get("volumeMounts", ())),
-        *(f"--entrypoint={word}" for word in words[:1]),
-        *(image, *words[1:]),
+        *(f"--entrypoint={program}" for program in command[:1]),
+        *(image, *command[1:]),
     ]
 
 
 def owner(pod: Document) -> tuple[int, int]:
-    """Whose processes and files a pod's are here: the manifest's user if root starts it, else the one who does."""
+    """User and group of a pod on this machine: the manifest's if root starts it, else the user who starts it."""
     if os.geteuid():
         return os.geteuid(), os.getegid()
     return pod["securityContext"]["runAsUser"], pod["securityContext"]["runAsGroup"]

@@ -1,4 +1,4 @@
-"""The manifests of infra/k8s, as they stand in their files."""
+"""Reads the manifests of infra/k8s."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ Document = dict[str, Any]
 
 
 def documents(*folders: str) -> list[Document]:
-    """Those of folders of infra/k8s, in the order of their kustomizations."""
-    found: list[Document] = []
+    """The documents of folders of infra/k8s, in the order of their kustomizations."""
+    result: list[Document] = []
     for folder in folders:
-        place = K8S / folder
-        for name in yaml.safe_load((place / "kustomization.yaml").read_text())["resources"]:
-            found += yaml.safe_load_all((place / name).read_text())
-    return found
+        for name in yaml.safe_load((K8S / folder / "kustomization.yaml").read_text())["resources"]:
+            result += yaml.safe_load_all((K8S / folder / name).read_text())
+    return result
 
 
 def pod(workload: Document) -> Document:

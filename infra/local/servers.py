@@ -26,125 +26,125 @@ STARTS_WITHIN, STOPS_WITHIN = 300.0, 60.0  # seconds, as in the manifests
 
 
 class StackError(Exception):
-    """What is missing or does not run; says what mends it."""
+    """A program is missing or a server does not run; names the remedy."""
 
 
 class Server:
     """A server of the manifests, as a process of this machine and its children."""
 
     program, remedy = "mlflow", "make setup installs it"
-    last_word = signal.SIGTERM
+    stop_signal = signal.SIGTERM
 
     def __init__(self, stack: Stack, name: str) -> None:
-        """Use `Stack`."""
+        """A server of `stack`; starts nothing."""
         self.name, self.stack, self.port = name, stack, stack.ports[name]
         self.log = stack.folder / f"{name}.log"
-        self._kept = stack.folder / f"{name}.process"
+        self._process_file = stack.folder / f"{name}.process"
 
-    def is_here(self) -> bool:
-        """Whether this machine has its program."""
+    def is_installed(self) -> bool:
+        """Whether this machine has the server's program."""
         return find_program(self.program) is not None
 
     @property
     def process(self) -> psutil.Process | None:
-        """Its process, whoever started it; None if it does not run."""
-        if not self._kept.exists():
+        """The server's process, whoever started it; None if it is not running."""
+        if not self._process_file.exists():
             return None
-        number, born = json.loads(self._kept.read_text())
+        pid, created = json.loads(self._process_file.read_text())
         try:
-            found = psutil.Process(number)
-            alive = found.create_time() == born and found.status() != psutil.STATUS_ZOMBIE
+            process = psutil.Process(pid)
+            alive = process.create_time() == created and process.status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return None
-        return found if alive else None
+        return process if alive else None
 
     def start(self) -> None:
-        """Start it, and wait until it answers; nothing if it runs."""
+        """Start the server and wait until it responds; does nothing if it is running."""
         if self.process is not None:
             return
         pod = self.stack.pod(self.name)
         for container in pod.get("initContainers", ()):
             self.stack.run(self.name, container)
         (container,) = pod["containers"]
-        command, environment = self.started_by(*self.stack.command(self.name, container))
+        command, environment = self.start_command(*self.stack.command(self.name, container))
         with self.log.open("ab") as log:
-            made = subprocess.Popen(
+            started = subprocess.Popen(
                 command, env=environment, cwd=self.stack.folder, stdout=log, stderr=log, start_new_session=True
             )
-        write_private(self._kept, json.dumps([made.pid, psutil.Process(made.pid).create_time()]))
-        self._wait(made, container["startupProbe"])
+        write_private(self._process_file, json.dumps([started.pid, psutil.Process(started.pid).create_time()]))
+        self._wait_until_ready(started, container["startupProbe"])
 
-    def started_by(self, command: list[str], environment: dict[str, str]) -> tuple[list[str], dict[str, str]]:
-        """What is run; a server whose start is more than its manifest's command says it here."""
+    def start_command(self, command: list[str], environment: dict[str, str]) -> tuple[list[str], dict[str, str]]:
+        """The command that starts the server, and its environment; prepares what the command needs."""
         return command, environment
 
     def stop(self) -> None:
-        """Tell it to end, and wait for it; nothing if it does not run."""
+        """Stop the server and wait for its end; does nothing if it is not running."""
         if (process := self.process) is not None:
-            everything = [process, *process.children(recursive=True)]
-            process.send_signal(self.last_word)
-            _, alive = psutil.wait_procs(everything, timeout=STOPS_WITHIN)
+            processes = [process, *process.children(recursive=True)]
+            process.send_signal(self.stop_signal)
+            _, alive = psutil.wait_procs(processes, timeout=STOPS_WITHIN)
             for one in alive:
                 one.kill()
             psutil.wait_procs(alive, timeout=10)
-        self._kept.unlink(missing_ok=True)
+        self._process_file.unlink(missing_ok=True)
 
     def kill(self) -> None:
-        """End it at once, as a node that is lost does."""
+        """Kill the server, as the loss of its node would."""
         killed = self._signal(signal.SIGKILL)
         psutil.wait_procs(killed, timeout=10)
 
     def pause(self) -> None:
-        """Let it hang: it accepts connections and says nothing."""
+        """Suspend the server: it accepts connections and does not respond."""
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let it go on after `pause`."""
+        """Continue after `pause`."""
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals) -> list[psutil.Process]:
         process = self.process
         if process is None:
             raise StackError(f"{self.name} does not run")
-        everything = [process, *process.children(recursive=True)]
-        for one in everything:
+        processes = [process, *process.children(recursive=True)]
+        for one in processes:
             one.send_signal(number)
-        return everything
+        return processes
 
-    def _wait(self, started: subprocess.Popen[bytes], probe: Document) -> None:
+    def _wait_until_ready(self, started: subprocess.Popen[bytes], probe: Document) -> None:
         until = time.monotonic() + STARTS_WITHIN
         while time.monotonic() < until:
             if started.poll() is not None:
                 break
-            if self._answers(probe):
+            if self._is_ready(probe):
                 return
             time.sleep(0.2)
-        said = self.log.read_text(errors="replace")[-2000:]
-        raise StackError(f"{self.name} does not start; the end of {self.log}:\n{said}")
+        end_of_log = self.log.read_text(errors="replace")[-2000:]
+        raise StackError(f"{self.name} does not start; the end of {self.log}:\n{end_of_log}")
 
-    def _answers(self, probe: Document) -> bool:
+    def _is_ready(self, probe: Document) -> bool:
         if "exec" in probe:
-            return self._succeeds(probe["exec"]["command"])
+            return self._command_succeeds(probe["exec"]["command"])
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{probe['httpGet']['path']}", timeout=5):
                 return True
         except (urllib.error.URLError, OSError):
             return False
 
-    def _succeeds(self, command: list[str]) -> bool:
-        """Whether a command of the pod does, beside the server."""
+    def _command_succeeds(self, command: list[str]) -> bool:
+        """Whether a command of the pod, run beside the server, succeeds."""
         environment = {"PATH": search_path(), "PGPORT": str(self.port)}
         return subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 0
 
 
 class Database(Server):
-    """PostgreSQL, made as its image's entry point makes it."""
+    """PostgreSQL, set up as its image's entry point does."""
 
     program, remedy = "postgres", "install your system's package of PostgreSQL's server, or podman or docker"
-    last_word = signal.SIGINT  # it ends without waiting for those who are connected
+    stop_signal = signal.SIGINT  # it ends without waiting for clients to disconnect
 
-    def started_by(self, command: list[str], environment: dict[str, str]) -> tuple[list[str], dict[str, str]]:
-        """The server, on data that are made at its first start."""
+    def start_command(self, command: list[str], environment: dict[str, str]) -> tuple[list[str], dict[str, str]]:
+        """The server, on a database that is created at its first start."""
         data, user = Path(environment["PGDATA"]), environment["POSTGRES_USER"]
         # PostgreSQL refuses to run as root; so root is called nobody, and the files stay root's.
         other = ["unshare", "--user", "--map-user=65534", "--map-group=65534"] if os.geteuid() == 0 else []
@@ -171,21 +171,21 @@ class ObjectStore(Server):
 
 
 class Container(Server):
-    """A server as a container of its image; its process here is the engine's, which shows what the server says."""
+    """A server as a container of its image; its process here is the engine's client, which prints the server's log."""
 
     program, remedy = "podman or docker", "its files in this stack's folder were written by a container"
 
     def __init__(self, stack: Stack, name: str) -> None:
-        """Use `Stack`."""
+        """A server of `stack`; starts nothing."""
         super().__init__(stack, name)
         self.container = f"glt-stack-{name}-{self.port}"
 
-    def is_here(self) -> bool:
+    def is_installed(self) -> bool:
         """Whether this machine runs containers."""
         return containers.engine() is not None
 
-    def started_by(self, command: list[str], environment: dict[str, str]) -> tuple[list[str], dict[str, str]]:
-        """The engine's command, with a name; the image is pulled before, and a container that was left is removed."""
+    def start_command(self, command: list[str], environment: dict[str, str]) -> tuple[list[str], dict[str, str]]:
+        """The engine's command, with a name; pulls the image, and removes a container that was left behind."""
         image = self.stack.images[self.stack.image(self.name)]
         if self._engine("image", "inspect", image).returncode and (pulled := self._engine("pull", image)).returncode:
             said = pulled.stderr.strip()
@@ -195,7 +195,7 @@ class Container(Server):
         return [program, run, f"--name={self.container}", *options], environment
 
     def stop(self) -> None:
-        """Tell it to end, and wait for it; nothing if it does not run."""
+        """Stop the server and wait for its end; does nothing if it is not running."""
         stopped = self._engine("stop", f"--time={STOPS_WITHIN:.0f}", self.container).returncode == 0
         if stopped and (process := self.process) is not None:
             psutil.wait_procs([process], timeout=10)
@@ -208,7 +208,7 @@ class Container(Server):
             raise StackError(f"{self.name} does not run")
         return [process]
 
-    def _succeeds(self, command: list[str]) -> bool:
+    def _command_succeeds(self, command: list[str]) -> bool:
         return self._engine("exec", self.container, *command).returncode == 0
 
     def _engine(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -218,18 +218,18 @@ class Container(Server):
 
 
 def search_path() -> str:
-    """Where programs are: beside this Python, on the PATH, and where Debian puts PostgreSQL's."""
+    """Where programs are looked for: beside this Python, on the PATH, and where Debian installs PostgreSQL."""
     debian = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     return os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"], *map(str, debian)])
 
 
 def find_program(name: str) -> str | None:
-    """A program's path; None if this machine has not got it."""
+    """A program's path; None if it is not installed."""
     return shutil.which(name, path=search_path())
 
 
 def write_private(path: Path, text: str) -> None:
-    """Nobody else may read it."""
+    """Write a file that only its owner may read."""
     part = path.with_name(f"{path.name}.part")
     part.touch(mode=0o600)
     part.write_text(text)

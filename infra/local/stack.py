@@ -34,20 +34,21 @@ class Stack:
     """The servers, with their data, logs, Secrets and ports in one folder."""
 
     def __init__(self, folder: Path, images: Mapping[str, str] | None = None) -> None:
-        """Use the stack of a folder, or make one there; nothing is started yet.
+        """Open the stack of a folder, or create one there; starts nothing.
 
         Args:
             folder: of the stack.
-            images: what is a container here: the image to run, by the manifests'. None: PostgreSQL, if this machine
-                has no program of it, but podman or docker. The choice is kept: another could not read its files.
+            images: servers that run as containers: the image to run, by the image in the manifest. By default that is
+                PostgreSQL, if it is not installed here and podman or docker is. The choice is stored in the folder,
+                since a server could not read the files of another image.
         """
         self.folder = folder.resolve()
         self.folder.mkdir(parents=True, exist_ok=True)
         self._documents = documents("base", "pipelines", "restore")
-        self._secrets: Document = self._kept("secrets.json", _new_secrets)
-        self.ports: dict[str, int] = self._kept("ports.json", _free_ports)
-        self._chosen = self.folder / "images.json"
-        self.images = dict(images if images is not None else self._choice())
+        self._secrets: Document = self._load_or_create("secrets.json", _new_secrets)
+        self.ports: dict[str, int] = self._load_or_create("ports.json", _free_ports)
+        self._images_file = self.folder / "images.json"
+        self.images = dict(images if images is not None else self._choose_images())
         processes = {"database": Database, "object-store": ObjectStore}
         self.servers: dict[str, Server] = {
             name: (Container if self.image(name) in self.images else processes.get(name, Server))(self, name)
@@ -58,35 +59,35 @@ class Stack:
         """A server by its name: database, object-store or mlflow."""
         return self.servers[name]
 
-    def up(self, say: Callable[[str], object] = lambda name: None) -> None:
-        """Start those that do not run, one after another; `say` hears which.
+    def up(self, report: Callable[[str], object] = lambda name: None) -> None:
+        """Start the servers that are not running, one after another; `report` is called with the name of each.
 
         Raises:
-            StackError: a program is missing; says which. Or one does not start; with the end of its log.
+            StackError: a program is missing, or a server does not start; with the end of its log.
         """
-        if lacking := [server for server in self.servers.values() if not server.is_here()]:
-            raise StackError("; ".join(f"no {server.program} here: {server.remedy}" for server in lacking))
-        write_private(self._chosen, json.dumps(self.images))
+        if missing := [server for server in self.servers.values() if not server.is_installed()]:
+            raise StackError("; ".join(f"no {server.program} here: {server.remedy}" for server in missing))
+        write_private(self._images_file, json.dumps(self.images))
         for name, server in self.servers.items():
-            say(name)
+            report(name)
             server.start()
 
     def down(self) -> None:
-        """End all, the last first; what they stored stays."""
+        """Stop all servers in reverse order; their data stay."""
         for server in reversed(self.servers.values()):
             server.stop()
 
     def job(self, name: str) -> str:
-        """Run the containers of a Job or CronJob to their end, one after another; what they print.
+        """Run the containers of a Job or CronJob one after another; returns their output.
 
         Raises:
-            StackError: one failed; with what it said.
+            StackError: a container failed; with its output.
         """
         pod = self.pod(name)
         return "".join(self.run(name, container) for container in [*pod["initContainers"], *pod["containers"]])
 
     def run(self, workload: str, container: Document) -> str:
-        """Run one container's command to its end; what it prints. Raises as `job`."""
+        """Run one container's command to its end; returns its output. Raises as `job`."""
         command, environment = self.command(workload, container)
         done = subprocess.run(command, env=environment, cwd=self.folder, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -99,86 +100,91 @@ class Stack:
         return pod(found)
 
     def image(self, name: str) -> str:
-        """The image of a workload of one container, without those that prepare, as its manifest names it."""
+        """The image, in the manifest, of the one container of a workload; init containers do not count."""
         (container,) = self.pod(name)["containers"]
         return str(container["image"])
 
     def environment(self) -> dict[str, str]:
-        """What a pipeline's pod is given to reach the servers."""
+        """The environment variables by which a pipeline's pod reaches the servers."""
         addresses = self._config_map("glt-tracking")
-        here = {name: self._here(value, {}) for name, value in addresses.items()}
+        here = {name: self._localise(value, {}) for name, value in addresses.items()}
         return here | self.secret("glt-object-store") | self.secret("glt-mlflow")
 
     def secret(self, name: str) -> dict[str, str]:
         """A Secret's keys and values."""
-        return dict(self._keys(name))
+        return dict(self._secret_data(name))
 
     def change_secret(self, name: str, **values: str) -> None:
-        """Give keys of a Secret other values; a server reads them at its next start."""
-        self._keys(name).update(values)
+        """Change values of a Secret; a server reads them at its next start."""
+        self._secret_data(name).update(values)
         write_private(self.folder / "secrets.json", json.dumps(self._secrets))
 
     def command(self, workload: str, container: Document) -> tuple[list[str], dict[str, str]]:
-        """A container's command, and its environment, as they are on this machine."""
+        """The command that runs a container on this machine, as a process or by the engine, and its environment."""
         folders, image = self._folders(workload, container), self.images.get(container["image"])
-        told: dict[str, str] = {}
-        for source in container.get("envFrom", ()):
-            if "secretRef" in source:
-                told |= self.secret(source["secretRef"]["name"])
-            else:
-                told |= self._config_map(source["configMapRef"]["name"])
-        for entry in container.get("env", ()):
-            reference = entry.get("valueFrom", {}).get("secretKeyRef")
-            told[entry["name"]] = self.secret(reference["name"])[reference["key"]] if reference else entry["value"]
+        variables = self._variables(container)
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "AWS_"))}
         environment |= {"PATH": servers.search_path(), "NO_PROXY": "localhost,127.0.0.1"}
-        words = list(container.get("command", ()))
+        arguments = list(container.get("command", ()))
         if image is None:
             mounted = {"/opt": INFRA / "image", **folders}
-            words = [self._here(word, mounted) for word in words]
-            words += [f"-{server}.port={self.ports[server]}" for server in INNER.get(workload, ())]
-            return words, environment | {name: self._here(value, mounted) for name, value in told.items()}
+            arguments = [self._localise(argument, mounted) for argument in arguments]
+            arguments += [f"-{server}.port={self.ports[server]}" for server in INNER.get(workload, ())]
+            return arguments, environment | {name: self._localise(value, mounted) for name, value in variables.items()}
         ports = {PORTS[workload]: self.ports[workload]} if workload in STORES else None
-        if ports is None:  # it reaches the others as a process does
-            words = [self._here(word, {}) for word in words]
-            told = {name: self._here(value, {}) for name, value in told.items()}
-        variables = self.folder / f"{workload}-{container['name']}.env"
-        write_private(variables, "".join(f"{name}={value}\n" for name, value in told.items()))
-        return containers.run(image, self.pod(workload), container, words, variables, folders, ports), environment
+        if ports is None:  # it is on this machine's network, and reaches the others as a process does
+            arguments = [self._localise(argument, {}) for argument in arguments]
+            variables = {name: self._localise(value, {}) for name, value in variables.items()}
+        file = self.folder / f"{workload}-{container['name']}.env"
+        write_private(file, "".join(f"{name}={value}\n" for name, value in variables.items()))
+        return containers.run(image, self.pod(workload), container, arguments, file, folders, ports), environment
 
-    def _choice(self) -> dict[str, str]:
-        """The images as they were chosen at the first start, or as they would be now."""
-        if self._chosen.exists():
-            return dict(json.loads(self._chosen.read_text()))
+    def _variables(self, container: Document) -> dict[str, str]:
+        """The environment variables that a container's manifest gives it."""
+        variables: dict[str, str] = {}
+        for source in container.get("envFrom", ()):
+            if "secretRef" in source:
+                variables |= self.secret(source["secretRef"]["name"])
+            else:
+                variables |= self._config_map(source["configMapRef"]["name"])
+        for entry in container.get("env", ()):
+            reference = entry.get("valueFrom", {}).get("secretKeyRef")
+            value = self.secret(reference["name"])[reference["key"]] if reference else entry["value"]
+            variables[entry["name"]] = value
+        return variables
+
+    def _choose_images(self) -> dict[str, str]:
+        """The images chosen at the first start or, before that, those that would be chosen now."""
+        if self._images_file.exists():
+            return dict(json.loads(self._images_file.read_text()))
         if servers.find_program(Database.program) or not containers.engine():
             return {}
         return {self.image("database"): self.image("database")}
 
     def _folders(self, workload: str, container: Document) -> dict[str, Path]:
-        """The folder that stands for each mounted path, with the files of Secrets and ConfigMaps in it."""
+        """The folder of each mounted path, with the files of Secrets and ConfigMaps written into it."""
         volumes = {volume["name"]: volume for volume in self.pod(workload).get("volumes", ())}
-        found: dict[str, Path] = {}
+        folders: dict[str, Path] = {}
         for mount in container.get("volumeMounts", ()):
             volume = volumes.get(mount["name"], {})
-            place = self.folder / volume.get("persistentVolumeClaim", {}).get(
-                "claimName", f"{workload}-{mount['name']}"
-            )
-            place.mkdir(exist_ok=True)
+            claim = volume.get("persistentVolumeClaim", {}).get("claimName", f"{workload}-{mount['name']}")
+            folder = self.folder / claim
+            folder.mkdir(exist_ok=True)
             files: dict[str, str] = {}
             if "secret" in volume:
                 files = self.secret(volume["secret"]["secretName"])
             elif "configMap" in volume:
                 files = self._config_map(volume["configMap"]["name"])
             for file, text in files.items():
-                write_private(place / file, self._here(text, {}))
+                write_private(folder / file, self._localise(text, {}))
             if container["image"] in self.images and os.geteuid() == 0:
-                for path in (place, *map(place.joinpath, files)):
+                for path in (folder, *map(folder.joinpath, files)):
                     os.chown(path, *containers.owner(self.pod(workload)))
-            found[mount["mountPath"]] = place
-        return found
+            folders[mount["mountPath"]] = folder
+        return folders
 
-    def _here(self, text: str, mounted: Mapping[str, Path]) -> str:
-        """A text of the manifests, with this machine's paths, addresses and ports."""
+    def _localise(self, text: str, mounted: Mapping[str, Path]) -> str:
+        """Text of the manifests with this machine's paths, addresses and ports."""
         paths = "|".join(map(re.escape, mounted)) or "(?!)"
         text = re.sub(rf"(?<![\w./])({paths})(?=[/\"\s]|$)", lambda found: str(mounted[found[1]]), text)
         for name, port in PORTS.items():
@@ -186,7 +192,7 @@ class Stack:
             text = text.replace(f"port={port}", f"port={self.ports[name]}")
         return text.replace("--host=database", "--host=localhost").replace("0.0.0.0", "127.0.0.1")
 
-    def _keys(self, secret: str) -> dict[str, str]:
+    def _secret_data(self, secret: str) -> dict[str, str]:
         (found,) = (item["stringData"] for item in self._secrets["items"] if item["metadata"]["name"] == secret)
         return found  # type: ignore[no-any-return]
 
@@ -194,30 +200,30 @@ class Stack:
         (found,) = (item for item in self._documents if (item["kind"], item["metadata"]["name"]) == ("ConfigMap", name))
         return dict(found["data"])
 
-    def _kept(self, file: str, made: Callable[[], Document]) -> Document:
-        """What a file holds, made at its first use."""
+    def _load_or_create(self, file: str, create: Callable[[], Document]) -> Document:
+        """The content of a JSON file of the stack, created at its first use."""
         path = self.folder / file
         if not path.exists():
-            write_private(path, json.dumps(made()))
+            write_private(path, json.dumps(create()))
         return dict(json.loads(path.read_text()))
 
 
 def _new_secrets() -> Document:
-    made = subprocess.run([sys.executable, INFRA / "k8s" / "new_secrets.py"], capture_output=True, check=True)
-    return dict(json.loads(made.stdout))
+    run = subprocess.run([sys.executable, INFRA / "k8s" / "new_secrets.py"], capture_output=True, check=True)
+    return dict(json.loads(run.stdout))
 
 
 def _free_ports() -> dict[str, int]:
-    """A port a server: the manifests' if it is free, else any; SeaweedFS opens the ten thousandth above, too."""
-    wanted = PORTS | {"master": 9333, "volume": 8080, "filer": 8888}
-    found: dict[str, int] = {}
-    for name, number in wanted.items():
-        while number in found.values() or not (_is_free(number) and _is_free(number + 10000)):
-            with socket.socket() as any_port:
-                any_port.bind(("127.0.0.1", 0))
-                number = any_port.getsockname()[1] % 40000 + 10000
-        found[name] = number
-    return found
+    """One port per server: the manifest's if free, else any; SeaweedFS also opens each port plus 10000."""
+    preferred = PORTS | {"master": 9333, "volume": 8080, "filer": 8888}
+    ports: dict[str, int] = {}
+    for name, port in preferred.items():
+        while port in ports.values() or not (_is_free(port) and _is_free(port + 10000)):
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                port = free.getsockname()[1] % 40000 + 10000
+        ports[name] = port
+    return ports
 
 
 def _is_free(port: int) -> bool:
