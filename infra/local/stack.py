@@ -63,10 +63,15 @@ class Stack:
         """Start the servers that are not running, one after another; `report` is called with the name of each.
 
         Raises:
-            StackError: a program is missing, or a server does not start; with the end of its log.
+            StackError: a program is missing, a port is taken, or a server does not start; with the end of its log.
         """
         if missing := [server for server in self.servers.values() if not server.is_installed()]:
             raise StackError("; ".join(f"no {server.program} here: {server.remedy}" for server in missing))
+        if taken := [name for server in self.servers if self[server].process is None for name in self._taken(server)]:
+            raise StackError(
+                "; ".join(f"{name}: another program has port {self.ports[name]}" for name in taken)
+                + f"; stop it, or delete {self.folder / 'ports.json'} to start on other ports"
+            )
         write_private(self._images_file, json.dumps(self.images))
         for name, server in self.servers.items():
             report(name)
@@ -152,6 +157,10 @@ class Stack:
             value = self.secret(reference["name"])[reference["key"]] if reference else entry["value"]
             variables[entry["name"]] = value
         return variables
+
+    def _taken(self, server: str) -> list[str]:
+        """The ports of a server, by name, on which another program listens."""
+        return [name for name in (server, *INNER.get(server, ())) if not _is_free(self.ports[name])]
 
     def _choose_images(self) -> dict[str, str]:
         """The images chosen at the first start or, before that, those that would be chosen now."""

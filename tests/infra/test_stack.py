@@ -50,6 +50,20 @@ def test_a_port_that_is_taken_is_left_to_who_has_it(tmp_path: Path) -> None:
     assert len(set(ports.values())) == len(ports) == 6
 
 
+def test_a_server_of_another_stack_is_not_taken_for_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two stacks that were made one after the other share ports, and only one of them can run."""
+    monkeypatch.setattr(servers, "find_program", lambda name: name)
+    stack = Stack(tmp_path, images={})
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", stack.ports["master"]))
+        other.listen()
+        with pytest.raises(
+            StackError, match=rf"^master: another program has port {stack.ports['master']}; .*ports.json"
+        ):
+            stack.up()
+    assert not list(tmp_path.glob("*.process"))
+
+
 def test_what_is_missing_is_said_all_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(servers, "search_path", lambda: str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
