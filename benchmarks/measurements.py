@@ -105,7 +105,7 @@ def augment_targets(key: str, options: Options, reporter: Reporter) -> dict[str,
 
 
 def rss(key: str, options: Options, reporter: Reporter) -> dict[str, Result]:
-    """Peak memory of a process that does two training steps, NTU, 48 a token."""
+    """Peak memory of a process that does two training steps, NTU, 48 dims per token."""
     peaks = {}
     for done, implementation in enumerate(("ours", "baseline")):
         reporter.progress(key, done, 2, implementation)
@@ -116,7 +116,7 @@ def rss(key: str, options: Options, reporter: Reporter) -> dict[str, Result]:
 
 
 def probe(key: str, options: Options, reporter: Reporter) -> dict[str, Result]:
-    """The linear probe on NW-UCLA, 48 a token: features once and 300 epochs on them, against 300 through the encoder.
+    """Linear probe, NW-UCLA, 48 dims per token: features once and 300 epochs on them, against 300 through the encoder.
 
     One epoch through the encoder is measured and multiplied.
     """
@@ -149,7 +149,7 @@ def probe(key: str, options: Options, reporter: Reporter) -> dict[str, Result]:
 
 
 def inference(key: str, options: Options, reporter: Reporter) -> dict[str, Result]:
-    """One clip classified at a time, one thread, NTU, 48 a token; and the latency by the length of the clip."""
+    """One clip classified at a time, one thread, NTU, 48 dims per token; and the latency by the length of the clip."""
     torch.set_num_threads(1)
     problem = Problem.of("ntu", 48)
     sizes = problem.recordings

@@ -37,7 +37,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("implementation", choices=IMPLEMENTATIONS)
     arguments.add_argument("--recordings", choices=RECORDINGS, default="ntu")
-    arguments.add_argument("--width", type=int, default=48, help="numbers a token")
+    arguments.add_argument("--width", type=int, default=48, help="dims per token")
     arguments.add_argument("--lengths", type=int, nargs="+", help="of the clips; else drawn as those of the recordings")
     arguments.add_argument("--steps", type=int, default=2)
     arguments.add_argument("--threads", type=int, default=1)
@@ -47,8 +47,8 @@ def main() -> None:
     before = peak()
     implementation = IMPLEMENTATIONS[given.implementation](Problem.of(given.recordings, given.width, given.lengths))
     seconds = []
-    for number in range(given.steps):
-        if given.profile and number == given.steps - 1:
+    for index in range(given.steps):
+        if given.profile and index == given.steps - 1:
             with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
                 implementation.step()
             print(profile.key_averages().table(sort_by="self_cpu_time_total", row_limit=TOP, max_name_column_width=60))

@@ -2,7 +2,7 @@
 
     python -m benchmarks.scaling
 
-NTU's people (two of 25 joints, T_max 300), 8 numbers a token; every point is a process of its own, and ours and the
+NTU's people (two of 25 joints, T_max 300), 8 dims per token; every point is a process of its own, and ours and the
 textbook baseline take turns. Also writes results/scaling.json. About three minutes on two cores.
 """
 
@@ -96,7 +96,7 @@ def draw(result: dict[str, Any]) -> None:
             axis.minorticks_off()
     figure.legend(*axes[1, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     figure.suptitle(
-        f"A training step: NTU's sizes, {fixed['width']} numbers a token; {machine['processor']}, "
+        f"A training step: NTU's sizes, {fixed['width']} dims per token; {machine['processor']}, "
         f"threads: {machine['threads']}",
         fontsize=14,
     )

@@ -2,7 +2,7 @@
 
     python -m benchmarks.spatial_attention
 
-For the frames of a batch of NW-UCLA (20 tokens) and of NTU (50), 8 heads of 1, 2 and 6 numbers, one thread and two. The
+For the frames of a batch of NW-UCLA (20 tokens) and of NTU (50), 8 heads of 1, 2 and 6 dims, one thread and two. The
 best of the rounds counts. Writes results/spatial-attention.json.
 """
 
@@ -38,13 +38,13 @@ def main() -> None:
             for width in (1, 2, 6):
                 qkv = torch.randn(frames, tokens, 3 * HEADS * width)
                 functions = {"torch": partial(both, fused, qkv), "ours": partial(both, ours, qkv)}
-                task = f"{tokens} tokens, {width} a head, threads {threads}"
+                task = f"{tokens} tokens, {width} dims per head, threads {threads}"
                 times = interleaved(functions, given.rounds, ConsoleReporter(), task)
                 seconds = {name: round(time.best, 4) for name, time in times.items()}
                 rows.append({"threads": threads, "tokens": tokens, "width": width, **seconds})
     result = {"runs": rows, "heads": HEADS, "frames": FRAMES, "commit": commit(), "hardware": hardware(2)}
     artifact.write_json(ROOT / "results" / "spatial-attention.json", result)
-    print("| threads | tokens | numbers a head | torch, ms | ours, ms | ratio |\n| --- | --- | --- | --- | --- | --- |")
+    print("| threads | tokens | dims per head | torch, ms | ours, ms | ratio |\n| --- | --- | --- | --- | --- | --- |")
     for row in rows:
         a, b = 1e3 * row["torch"], 1e3 * row["ours"]
         print(f"| {row['threads']} | {row['tokens']} | {row['width']} | {a:.0f} | {b:.0f} | {a / b:.1f} |")

@@ -7,7 +7,7 @@ Ours and benchmarks/baseline.py take turns in one process; the best round counts
 the baseline's time divided by ours (memory: ours divided by the baseline's); of several runs (1 and 2 threads, both
 data sets) the worst is the figure. Lengths are NW-UCLA's own and NTU's as assumed in benchmarks/clips.py. FLOPs are
 counted by formula on real frames only (benchmarks/arithmetic.py); GEMM is this machine's own rate, measured between the
-steps on the shapes of the step. "48 a token": the paper's sizes; "8 a token": heads of width 1. Writes
+steps on the shapes of the step. "48 dims per token": the paper's sizes; "8 dims per token": heads of width 1. Writes
 build/bench.json.
 """
 
@@ -132,7 +132,7 @@ def cells(run: Result) -> list[str]:
 
 def latency(rows: dict[Any, Any]) -> Table:
     """One row per clip length."""
-    table = Table(title="One clip, one thread, 48 a token: latency in ms (of so many clips)")
+    table = Table(title="One clip, one thread, 48 dims per token: latency in ms (of so many clips)")
     for column in ("frames", "ours p50", "p99", "baseline p50", "p99"):
         table.add_column(column, justify="right")
     for frames, row in rows.items():

@@ -30,7 +30,7 @@ class Problem:
 
     @staticmethod
     def of(name: str, width: int, lengths: Sequence[int] | None = None, interpolate: float = 0.1) -> Problem:
-        """A batch of `name` (a key of RECORDINGS), `width` numbers a token; the paper's sizes but for that."""
+        """A batch of `name` (a key of RECORDINGS), `width` dims per token; the paper's sizes but for that."""
         recordings = RECORDINGS[name]
         model = ModelConfig(max_frames=recordings.max_frames, head_dim=width // 8)
         changes = AugmentConfig(shear=0.3, interpolate=interpolate, yaw=45)

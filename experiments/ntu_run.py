@@ -2,7 +2,7 @@
 
     python -m experiments.ntu_run folder-of-raw-NTU-recordings
 
-Runs the whole graph with the recipe ntu60-xsub-paper (48 numbers a token, 300 frames, batches of 128), one epoch of
+Runs the whole graph with the recipe ntu60-xsub-paper (48 dims per token, 300 frames, batches of 128), one epoch of
 pretraining and of fine-tuning, on the raw recordings given and on the sample set, which has NTU's format and layout.
 Writes results/ntu-run.json; takes a quarter of an hour on 2 cores.
 """

@@ -1,4 +1,4 @@
-"""Random numbers that depend on what they are for, and on nothing drawn before: so any of them can be drawn again."""
+"""Counter-based random numbers: each depends on its stream, seed, epoch and index only, never on earlier draws."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class RandomStream(IntEnum):
-    """What is drawn; no two streams share a stream."""
+    """Independent streams, one for each use."""
 
     AUGMENT = 1
     ORDER = 2
@@ -18,38 +18,41 @@ class RandomStream(IntEnum):
     DROPOUT = 5
 
 
-def generator(stream: RandomStream, seed: int, epoch: int = 0, number: int = 0) -> np.random.Generator:
-    """The stream of a stream, seed (below 2^32), epoch (below 2^32) and number (of a clip, a class; below 2^56)."""
-    return np.random.Generator(np.random.Philox(key=[(seed << 32) + epoch, (int(stream) << 56) + number]))
+def generator(stream: RandomStream, seed: int, epoch: int = 0, index: int = 0) -> np.random.Generator:
+    """A NumPy generator for seed and epoch (below 2^32 each) and index (below 2^56; of a clip, a class, a step)."""
+    return np.random.Generator(np.random.Philox(key=[(seed << 32) + epoch, (int(stream) << 56) + index]))
 
 
 def seed_dropout(seed: int, epoch: int, step: int, rank: int = 0) -> None:
-    """Begin a training step's dropout and drop path: torch's generators start anew, whatever was drawn before.
+    """Seed torch's generators for the dropout and stochastic depth of one training step.
 
     Args:
-        seed: of the training.
-        epoch: from 0.
+        seed: of the training, below 2^32.
+        epoch: from 0, below 2^32.
         step: within the epoch, from 0, below 2^40.
-        rank: of the process, below 2^16; each drops other units of its own clips.
+        rank: of the process, below 2^16; processes drop different units.
     """
-    stream = generator(RandomStream.DROPOUT, seed, epoch, (step << 16) + rank)
-    torch.manual_seed(int(stream.integers(2**63)))
+    random = generator(RandomStream.DROPOUT, seed, epoch, (step << 16) + rank)
+    torch.manual_seed(int(random.integers(2**63)))
 
 
-def uniform(stream: RandomStream, seed: int, epoch: int, *places: Tensor) -> Tensor:
-    """Float32 numbers in [0, 1), one for each place, on the places' device.
+def uniform(stream: RandomStream, seed: int, epoch: int, *indices: Tensor) -> Tensor:
+    """Uniform float32 numbers in [0, 1), one for each tuple of indices.
 
     Args:
-        stream: what they are for.
+        stream: which use.
         seed: below 2^32.
         epoch: below 2^32.
-        places: int64, broadcast against each other; what a number belongs to: its clip, its frame, ...
+        indices: int64 tensors that broadcast against each other: of the clip, the frame, ...
 
-    SplitMix64's mixing (Steele, Lea and Flood, 2014) over a counter: a whole batch in a few tensor operations.
+    The mixing function of SplitMix64 (Steele, Lea and Flood, 2014) over a counter: a few tensor operations per batch.
+
+    Returns:
+        Of the broadcast shape, on the device of the indices.
     """
-    bits = torch.tensor(generator(stream, seed, epoch).integers(-(2**63), 2**63), device=places[0].device)
-    for place in places:
-        bits = _mix((bits + _GOLDEN) ^ (place * _ODD))
+    bits = torch.tensor(generator(stream, seed, epoch).integers(-(2**63), 2**63), device=indices[0].device)
+    for index in indices:
+        bits = _mix((bits + _GOLDEN) ^ (index * _ODD))
     return ((bits >> 40) & 0xFFFFFF).float() * 2.0**-24
 
 
@@ -60,7 +63,7 @@ _SECOND = -7723592293110705685  # 0x94D049BB133111EB
 
 
 def _mix(bits: Tensor) -> Tensor:
-    """SplitMix64's finaliser; integers wrap, shifts are made logical by the mask."""
+    """Finaliser of SplitMix64; integers wrap around, masks make the shifts logical."""
     bits = (bits ^ ((bits >> 30) & (2**34 - 1))) * _FIRST
     bits = (bits ^ ((bits >> 27) & (2**37 - 1))) * _SECOND
     return bits ^ ((bits >> 31) & (2**33 - 1))

@@ -1,7 +1,7 @@
-"""Attention maps of an encoder, on request: softmax(Q K^T / sqrt(d)) of Eq. 6, for Fig. 4, 5, A, B and C of the paper.
+"""Attention maps of an encoder: softmax(Q K^T / sqrt(d)) of Eq. 6, for Fig. 4, 5, A, B and C of the paper.
 
-Training keeps no map: the model's attention is fused and never holds one. Forward hooks, there for the length of a call
-only, compute the maps again from the input of each attention module and its own weights.
+The model's fused attention never holds a map. Temporary forward hooks compute the maps again from the inputs of each
+attention module and its weights.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ TemporalSeen = Callable[[int, list[Tensor]], None]
 
 @dataclass(frozen=True)
 class Maps:
-    """The maps of a batch; a row is a query and sums to one over the keys.
+    """The maps of a batch; rows are queries, and sum to one over the keys.
 
     Attributes:
         spatial: [blocks, S, heads, J, J]; zero at the tokens of absent persons (a frame that shows nobody attends
             everywhere).
-        temporal: of each clip [blocks, heads, T, T].
+        temporal: for each clip [blocks, heads, T, T].
     """
 
     spatial: Tensor
@@ -75,7 +75,7 @@ def temporal_maps(attention: TemporalAttention, s: Tensor, layout: BatchLayout) 
 
 
 def attention_maps(encoder: GLTransformer, batch: Packed) -> Maps:
-    """All maps of a batch, with the encoder in evaluation mode."""
+    """All maps of a batch, from the encoder in evaluation mode."""
     blocks = encoder.config.depth
     spatial: list[Tensor] = [torch.empty(0)] * blocks
     temporal: list[list[Tensor]] = [[]] * blocks
@@ -92,7 +92,7 @@ def average_maps(encoder: GLTransformer, batches: Iterable[Packed], frames: int 
     """Averages over the clips of all batches; one batch's maps of one block are in memory at a time.
 
     Args:
-        encoder: stays in the mode it is in; its maps are those of evaluation mode.
+        encoder: evaluated in evaluation mode; its own mode is restored.
         batches: clips of any lengths.
         frames: n of `Averages.temporal`.
 
@@ -129,7 +129,7 @@ def average_maps(encoder: GLTransformer, batches: Iterable[Packed], frames: int 
 
 
 def attended_distance(maps: Tensor) -> Tensor:
-    """Temporal maps [..., T, T] -> how many frames away a query looks on average, [...]: 0 if at itself only."""
+    """Temporal maps [..., T, T] -> mean distance in frames of the attended keys from their query, [...]."""
     time = torch.arange(maps.shape[-1], device=maps.device)
     away = (time[:, None] - time).abs().to(maps.dtype)
     mean: Tensor = (maps * away).sum(-1).mean(-1)
@@ -141,9 +141,10 @@ def positional_similarity(table: Tensor, frame: int, token: int) -> Tensor:
     return F.cosine_similarity(table.detach(), table.detach()[frame, token], dim=-1)
 
 
-def indicated_places(persons: int, joints: int, frames: int) -> list[tuple[int, int]]:
-    """(frame, token) pairs worth a tile of Fig. A, token by token: early, middle and late; of every person its global
-    translation and a local joint from the middle of its list.
+def indicated_positions(persons: int, joints: int, frames: int) -> list[tuple[int, int]]:
+    """(frame, token) pairs for the tiles of Fig. A, token by token.
+
+    Frames early, in the middle and late; for every person, the global translation and the middle one of the joints.
     """
     tokens = [person * joints + joint for person in range(persons) for joint in sorted({0, joints // 2})]
     moments = sorted({frames // 6, frames // 2, frames - 1 - frames // 6})
@@ -161,7 +162,7 @@ def _map(qkv: Tensor, heads: int, mask: Tensor | None) -> Tensor:
 
 @contextmanager
 def _watched(encoder: GLTransformer, spatial: SpatialSeen, temporal: TemporalSeen) -> Iterator[None]:
-    """While the block runs, without gradient and in evaluation mode, the maps of every block are handed over."""
+    """Within the context, without gradients and in evaluation mode, call back with the maps of every block."""
 
     def see_spatial(block: int, module: SpatialAttention, inputs: tuple[Tensor, Tensor | None], _: Any) -> None:
         spatial(block, spatial_map(module, *inputs))

@@ -1,6 +1,6 @@
 """Figures of what an encoder attends to (paper, Fig. 4, 5, A, B, C), in the style of `glt.analysis.figures`.
 
-Yellow is large. Each map has its own range of colours, which stands above it: heads differ by more than a common one
+Yellow is large. Each map has a range of colours of its own, written above it: heads differ by more than a common range
 would show.
 """
 
@@ -25,7 +25,7 @@ COLOURS = "viridis"
 
 @styled
 def temporal_maps(maps: Numbers) -> Figure:
-    """Fig. 4 (left) and B: temporal maps [blocks, heads, n, n], a row a block, a column a head."""
+    """Fig. 4 (left) and B: temporal maps [blocks, heads, n, n]; one row per block, one column per head."""
     figure, axes = _grid(maps)
     for ax in axes.flat:
         ax.xaxis.set_major_locator(MaxNLocator(3, integer=True))
@@ -59,20 +59,20 @@ def spatial_maps(maps: Numbers, persons: int) -> Figure:
 def attended_distance(models: Mapping[str, Numbers]) -> Figure:
     """Fig. 4 (right): average attended frame distance [blocks, heads] of each model by its name.
 
-    A mark a head; a line joins the means over the heads of a block.
+    One mark per head; a line joins the means over the heads of a block.
     """
     figure = Figure(figsize=(5.6, 3.6), layout="constrained")
     ax = figure.subplots()
-    for number, (name, distance) in enumerate(models.items()):
+    for index, (name, distance) in enumerate(models.items()):
         blocks, heads = distance.shape
-        x = np.arange(1, blocks + 1) + 0.12 * (number - (len(models) - 1) / 2)
-        colour, marker = SERIES[number % len(SERIES)], MARKERS[number % len(MARKERS)]
+        x = np.arange(1, blocks + 1) + 0.12 * (index - (len(models) - 1) / 2)
+        colour, marker = SERIES[index % len(SERIES)], MARKERS[index % len(MARKERS)]
         dots: Any = {"color": colour, "marker": marker, "markersize": 6, "markeredgewidth": 0}
         ax.plot(np.repeat(x, heads), distance.ravel(), ls="", alpha=0.65, **dots)
         ax.plot(x, distance.mean(1), color=colour, lw=1.8, marker="_", markersize=18, markeredgewidth=1.8)
         ax.plot([], [], lw=1.8, label=name, **dots)
     ax.set_title("Average attended frame distance")
-    ax.set_xlabel("block (a mark a head, the line their mean)")
+    ax.set_xlabel("block (one mark per head, line: mean)")
     ax.set_ylabel("frames")
     ax.set_xticks(range(1, max(distance.shape[0] for distance in models.values()) + 1))
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
@@ -86,17 +86,17 @@ def attended_distance(models: Mapping[str, Numbers]) -> Figure:
 
 
 @styled
-def positional_similarity(tiles: Sequence[Numbers], places: Sequence[tuple[int, int]], persons: int) -> Figure:
-    """Fig. A: cosine similarities [T, J] of the vector at each (frame, token) of `places`, which is circled.
+def positional_similarity(tiles: Sequence[Numbers], positions: Sequence[tuple[int, int]], persons: int) -> Figure:
+    """Fig. A: cosine similarities [T, J] of the vector at each (frame, token) of `positions`, which is circled.
 
-    A row a token, a column a frame; in a tile frames run right, tokens down, dotted between persons.
+    One row per token, one column per frame; in a tile frames run right, tokens down, dotted between persons.
     """
-    frames, tokens = (list(dict.fromkeys(place[axis] for place in places)) for axis in (0, 1))
+    frames, tokens = (list(dict.fromkeys(position[axis] for position in positions)) for axis in (0, 1))
     width = tiles[0].shape[1]
     joints = width // persons
     figure = Figure(figsize=(3.1 * len(frames) + 1, 1.7 * len(tokens) + 0.5), layout="constrained")
     axes = figure.subplots(len(tokens), len(frames), squeeze=False, sharex=True, sharey=True)
-    for tile, (frame, token) in zip(tiles, places, strict=True):
+    for tile, (frame, token) in zip(tiles, positions, strict=True):
         ax = axes[tokens.index(token), frames.index(frame)]
         image = ax.imshow(tile.T, cmap=COLOURS, aspect="auto", interpolation="nearest", vmin=-1, vmax=1)
         ring: Any = {"markersize": 9, "markerfacecolor": "none", "markeredgewidth": 1.6, "clip_on": False, "zorder": 5}

@@ -1,6 +1,6 @@
-"""Random changes of training clips (paper, Sec. 4.2), for a whole batch at once on its device.
+"""Augmentation of training clips (paper, Sec. 4.2), for a whole batch at once on its device.
 
-What is drawn for a clip depends on (seed, epoch, clip) alone: neither on the batch it falls in nor on earlier draws.
+The random numbers of a clip depend on (seed, epoch, clip) only, not on the batch it is in or on earlier draws.
 """
 
 from __future__ import annotations
@@ -23,17 +23,18 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Draws:
-    """Random numbers of a batch of B clips.
+    """Random parameters of the augmentation of B clips.
 
     Attributes:
-        stretch: change of length as a share of it, [B].
-        turn: about the vertical, radians, [B].
-        shear: x' = R x, [B, 3, 3].
-        slope: about the horizontal axis that lies at the angle `slope_axis`, radians, [B] each.
-        size: factor of all lengths, [B].
-        mirrored: whether left and right change places, [B].
-        start: where a part of a longer clip starts, as a share of the room there is, [B].
-        seed, epoch, clips: what all of it comes from; clips [B] are numbers in the data set.
+        stretch: relative change of duration, [B].
+        turn: rotation about the vertical, radians, [B].
+        shear: matrices R of x' = R x, [B, 3, 3].
+        slope: rotation about the horizontal axis at the angle `slope_axis`, radians, [B] each.
+        size: scale factor, [B].
+        mirrored: whether left and right are exchanged, bool [B].
+        start: start of the crop of a longer clip, as a share of the frames to be cut, [B].
+        seed, epoch: that the above are drawn from.
+        clip_ids: indices of the clips in the data set, int64 [B].
     """
 
     stretch: Floats
@@ -46,13 +47,13 @@ class Draws:
     start: Floats
     seed: int
     epoch: int
-    clips: Tensor
+    clip_ids: Tensor
 
 
-def draw(config: AugmentConfig, seed: int, epoch: int, clips: Sequence[int]) -> Draws:
-    """The random numbers of `clips` (their numbers in the data set) at `epoch`."""
-    clip_ids = torch.tensor(clips)
-    drawn = uniform(RandomStream.AUGMENT, seed, epoch, clip_ids[:, None], torch.arange(13)).double().numpy()  # B, 13
+def draw(config: AugmentConfig, seed: int, epoch: int, clip_ids: Sequence[int]) -> Draws:
+    """The parameters for these clips (indices in the data set) at `epoch`."""
+    ids = torch.tensor(clip_ids)  # B
+    drawn = uniform(RandomStream.AUGMENT, seed, epoch, ids[:, None], torch.arange(13)).double().numpy()  # B, 13
     signed = 2 * drawn - 1
     shear = np.tile(np.eye(3), (len(drawn), 1, 1))
     shear[:, ~np.eye(3, dtype=bool)] = config.shear * signed[:, 2:8]
@@ -67,22 +68,22 @@ def draw(config: AugmentConfig, seed: int, epoch: int, clips: Sequence[int]) -> 
         start=drawn[:, 8],
         seed=seed,
         epoch=epoch,
-        clips=clip_ids,
+        clip_ids=ids,
     )
 
 
 def augment(
     batch: Packed, config: AugmentConfig, draws: Draws, model: ModelConfig, up: int = 1, mirror: Sequence[int] = ()
 ) -> Packed:
-    """Interpolate in time; mirror, turn, tilt and scale; shear the local motion. Coordinates only, nothing masked.
+    """Interpolate in time; mirror, rotate, tilt and scale; shear the local motion. Masking is `mask_tokens`.
 
     Args:
         batch: B clips.
-        config: which changes are on.
+        config: which augmentations are on, and their bounds.
         draws: from `draw`, for the same clips.
-        model: T_max, and what becomes of clips that are longer.
+        model: T_max, and how clips above it are shortened.
         up: index of the vertical axis.
-        mirror: for each of a person's tokens the one that takes its place where left and right change places.
+        mirror: for each token of a person, the index of its mirror image; see `Motions.mirror`.
     """
     lengths = tuple(
         max(1, round(length * (1 + stretch)))
@@ -91,7 +92,7 @@ def augment(
     batch = _limited(batch, lengths, model, draws.start.tolist())
     if config.yaw == config.shear == config.tilt == config.size == config.mirror == 0:
         return batch
-    clip, device = batch.clip(), batch.tokens.device
+    clip, device = batch.clip(), batch.tokens.device  # clip: S
     before = batch.tokens
     if draws.mirrored.any():
         swapped = torch.tensor(draws.mirrored, device=device)[clip].view(-1, 1, 1, 1)
@@ -107,24 +108,24 @@ def augment(
 
 
 def fit(batch: Packed, model: ModelConfig) -> Packed:
-    """Clips as the model takes them when nothing is random: a part of a longer clip is its middle."""
+    """Clips shortened to what the model takes, without randomness: a crop takes the middle of a longer clip."""
     return _limited(batch, batch.lengths, model, [0.5] * len(batch.lengths))
 
 
 def mask_tokens(batch: Packed, share: float, draws: Draws) -> Packed:
-    """A share of the tokens set to zero, drawn anew in every frame (paper, supplement D)."""
+    """Set a share of the tokens to zero, drawn independently for every frame (paper, supplement D)."""
     if share == 0:
         return batch
     device = batch.tokens.device
     clip, time = batch.frame_indices()
     token = torch.arange(batch.tokens.shape[1] * batch.tokens.shape[2], device=device)
-    frame = draws.clips.to(device)[clip] * 2**32 + time  # S
+    frame = draws.clip_ids.to(device)[clip] * 2**32 + time  # S
     drawn = uniform(RandomStream.MASK, draws.seed, draws.epoch, frame[:, None], token)  # S, J
     return replace(batch, tokens=batch.tokens * (drawn >= share).view(*batch.tokens.shape[:3], 1))
 
 
 def _limited(batch: Packed, lengths: tuple[int, ...], model: ModelConfig, starts: Sequence[float]) -> Packed:
-    """The clips at these lengths, none above T_max unless the model attends in windows."""
+    """Resample the clips to these lengths [B], shortened to T_max unless the model attends in windows."""
     if model.speed == "fixed":
         return resample(batch, (model.max_frames,) * len(lengths))
     shorter = tuple(min(length, model.max_frames) for length in lengths)
@@ -133,12 +134,12 @@ def _limited(batch: Packed, lengths: tuple[int, ...], model: ModelConfig, starts
     batch = resample(batch, lengths)
     if model.longer == "windows":
         return batch
-    first = [round(start * (n - kept)) for start, n, kept in zip(starts, lengths, shorter, strict=True)]
+    first = [round(start * (n - short)) for start, n, short in zip(starts, lengths, shorter, strict=True)]
     return crop(batch, first, shorter)
 
 
 def _rotations(angle: Floats, up: int) -> Floats:
-    """Rotation matrices [B, 3, 3] about axis `up`."""
+    """Rotation matrices [B, 3, 3] about axis `up` by angles [B] in radians."""
     a, b = (up + 1) % 3, (up + 2) % 3
     matrix = np.zeros((len(angle), 3, 3))
     matrix[:, up, up] = 1
@@ -149,7 +150,7 @@ def _rotations(angle: Floats, up: int) -> Floats:
 
 
 def _slopes(draws: Draws, up: int) -> Floats:
-    """Rotation matrices [B, 3, 3] about horizontal axes: to the axis at `slope_axis`, about it, and back."""
+    """Rotation matrices [B, 3, 3] by `slope` about the horizontal axis at angle `slope_axis`."""
     a = (up + 1) % 3
     there, back = _rotations(draws.slope_axis, up), _rotations(-draws.slope_axis, up)
     result: Floats = there @ _rotations(draws.slope, a) @ back
@@ -157,5 +158,5 @@ def _slopes(draws: Draws, up: int) -> Floats:
 
 
 def _transform(tokens: Tensor, matrix: Tensor) -> Tensor:
-    """x' = R x for tokens [S, P, n, 3] and a matrix a frame [S, 3, 3]."""
-    return torch.bmm(tokens.flatten(1, 2), matrix.transpose(1, 2)).view_as(tokens)
+    """x' = R x for tokens [S, P, n, 3] and one matrix per frame [S, 3, 3]."""
+    return torch.bmm(tokens.flatten(1, 2), matrix.transpose(1, 2)).view_as(tokens)  # S, P n, 3 -> S, P, n, 3

@@ -29,7 +29,7 @@ Bools = NDArray[np.bool_]
 
 
 def motion_tokens(frames: Floats, present: Bools, skeleton: Skeleton, config: MotionConfig) -> Floats:
-    """Positions [T, P, K, 3] -> tokens [T, P, K, 3] as the recipe wants them; [T, P, K - 1, 3] without translation.
+    """Joint positions [T, P, K, 3] -> tokens [T, P, K, 3], or [T, P, K - 1, 3] if `global_translation` is `none`.
 
     Where the global translation is `mixed` in, a token is a joint's position from where the person's centre joint
     started (Table 1, experiment 1). Of the stream `bone`, a local token is a joint's position from the next joint on
@@ -62,22 +62,22 @@ def disentangle(frames: Floats, present: Bools, centre: int) -> Floats:
 
 
 def entangle(tokens: Floats, present: Bools, centre: int) -> Floats:
-    """The inverse of `disentangle` up to each person's starting point, which is the origin."""
+    """The inverse of `disentangle`, except that each person's centre joint starts at the origin."""
     middle = tokens[:, :, :1]
     joints: Floats = np.insert(tokens[:, :, 1:] + middle, centre, middle[:, :, 0], axis=2)
     return joints * present[:, :, None, None]
 
 
 def face_forward(frames: Floats, present: Bools, skeleton: Skeleton) -> Floats:
-    """The clip turned about the vertical so that the first person's shoulders lie along an axis when first seen.
+    """Rotate the clip about the vertical so that the first person's shoulders, when first seen, lie along an axis.
 
-    One turn for all frames and persons: how they turn, and how they stand to each other, stays.
+    All frames and persons are rotated alike, which keeps their motion and their relative positions.
     """
     return _turned(frames, *_bearing(frames, present, skeleton, "first-frame"), skeleton.up)
 
 
 def _changes(tokens: Floats, present: Bools) -> Floats:
-    """Of each token since the frame before, where both frames show the person."""
+    """Change of each token since the previous frame; zero unless both frames show the person."""
     changes = np.zeros_like(tokens)
     both = present[1:] & present[:-1]
     changes[1:] = (tokens[1:] - tokens[:-1]) * both[:, :, None, None]
@@ -85,14 +85,14 @@ def _changes(tokens: Floats, present: Bools) -> Floats:
 
 
 def _start(frames: Floats, present: Bools, centre: int) -> Floats:
-    """Where each person's centre joint is when first seen, [P, 1, 3]; at frame 0 for one who never comes."""
+    """Position of each person's centre joint when first seen, [P, 1, 3]; of absent persons, at frame 0."""
     first = np.argmax(present, axis=0)
     start: Floats = frames[first, np.arange(frames.shape[1]), centre][:, None]
     return start
 
 
 def _bearing(frames: Floats, present: Bools, skeleton: Skeleton, yaw: str) -> tuple[Floats, Floats]:
-    """Cosine and sine of the turn that lays the shoulders along an axis, [T, P] if `per-frame`, else one for all."""
+    """Cosine and sine of the rotation that aligns the shoulders with an axis: [T, P] if `per-frame`, else scalars."""
     left, right = skeleton.shoulders
     line = frames[:, :, left] - frames[:, :, right]  # T, P, 3
     if yaw != "per-frame":
@@ -107,7 +107,7 @@ def _bearing(frames: Floats, present: Bools, skeleton: Skeleton, yaw: str) -> tu
 
 
 def _turned(points: Floats, cos: Floats, sin: Floats, up: int) -> Floats:
-    """Points [T, P, n, 3] turned about axis `up`."""
+    """Points [T, P, n, 3] rotated about axis `up`."""
     a, b = (up + 1) % 3, (up + 2) % 3
     cos, sin = cos[..., None], sin[..., None]
     turned = points.copy()
@@ -137,9 +137,9 @@ def write_motions(clips: ClipStore, recipe: Recipe, out: Path, info: Mapping[str
 
 
 def _write_tokens(path: Path, clips: ClipStore, index: pd.DataFrame, recipe: Recipe, reporter: Reporter) -> Bools:
-    """Write the tokens of all clips, one after the other; give who is present in which frame, [frames, P].
+    """Write the tokens of all clips, packed [S, P, K, 3]; returns present [S, P].
 
-    Written as a stream, because the pages of a memory map that is written to stay in memory.
+    As a stream: pages that are written through a memory map would stay in memory.
     """
     frames, persons = int(index["length"].sum()), recipe.data.persons
     joints = len(clips.skeleton.joints) - (recipe.motion.global_translation == "none")
@@ -147,17 +147,17 @@ def _write_tokens(path: Path, clips: ClipStore, index: pd.DataFrame, recipe: Rec
     with path.open("wb") as stream:
         header = {"descr": "<f4", "fortran_order": False, "shape": (frames, persons, joints, 3)}
         np.lib.format.write_array_header_1_0(stream, header)
-        for number, (offset, length) in enumerate(zip(index["offset"], index["length"], strict=True)):
-            positions, seen = clips.clip(number)
+        for clip_id, (offset, length) in enumerate(zip(index["offset"], index["length"], strict=True)):
+            positions, seen = clips.clip(clip_id)
             tokens = motion_tokens(positions, seen, clips.skeleton, recipe.motion)
             stream.write(np.ascontiguousarray(tokens, "<f4").tobytes())
             present[offset : offset + length] = seen
-            reporter.progress("disentangle", number + 1, len(index))
+            reporter.progress("disentangle", clip_id + 1, len(index))
     return present
 
 
 def _fit(path: Path, present: Bools, train: pd.DataFrame, config: MotionConfig) -> Bins:
-    """Bins of the training clips; of very many, of an even selection of them."""
+    """Bins fitted to the training clips; above 4,000 clips, to a regular subset of them."""
     chosen = train.iloc[:: max(1, len(train) // 4000)]
     global_tokens = int(config.global_translation == "separate")
 
@@ -172,13 +172,13 @@ def _fit(path: Path, present: Bools, train: pd.DataFrame, config: MotionConfig) 
 
 
 class Motions:
-    """A folder of motions, read.
+    """A `motions` artifact, opened for reading.
 
     Attributes:
-        index: a row a clip: name, offset, length, label (or None), split, group, clean, ...
-        skeleton: the joints' layout.
-        bins: displacement classes.
-        info: what the folder was made from.
+        index: one row per clip: name, offset, length, label (or None), split, group, clean, ...
+        skeleton: the skeleton layout.
+        bins: boundaries of the displacement classes.
+        info: provenance, from the manifest.
         digest: content hash of the folder.
     """
 
@@ -202,22 +202,22 @@ class Motions:
 
     @property
     def joints(self) -> int:
-        """K, tokens a person."""
+        """K, tokens per person."""
         return int(self._tokens.shape[2])
 
     @property
     def translation(self) -> str:
-        """What became of the global translation; see `MotionConfig.global_translation`."""
+        """`separate`, `none` or `mixed`; see `MotionConfig.global_translation`."""
         return str(self.info["recipe"]["motion"]["global_translation"])
 
     @property
     def global_tokens(self) -> int:
-        """Tokens a person that are global translations, 0 or 1."""
+        """Tokens per person that are global translations, 1 or 0."""
         return int(self.translation == "separate")
 
     @property
     def mirror(self) -> tuple[int, ...]:
-        """For each of a person's tokens the one that takes its place where left and right change places."""
+        """For each of the K tokens of a person, the index of its mirror image (left and right exchanged)."""
         joints = list(range(len(self.skeleton.joints)))
         for left, right in self.skeleton.pairs:
             joints[left], joints[right] = right, left
@@ -227,7 +227,7 @@ class Motions:
         return (*range(self.global_tokens), *(self.global_tokens + order.index(joints[joint]) for joint in order))
 
     def clip_ids(self, split: str, *, labelled: bool = False) -> NDArray[np.int64]:
-        """Row numbers of the clips of a split (``train``, ``test`` or ``unused``), of the labelled ones if asked.
+        """Indices of the clips of a split (``train``, ``test`` or ``unused``) in `index`; of labelled ones if asked.
 
         Raises:
             GltError: there are none.
@@ -242,11 +242,11 @@ class Motions:
         return clip_ids
 
     def labels(self, clip_ids: NDArray[np.int64]) -> NDArray[np.str_]:
-        """Class names of labelled clips."""
+        """Class names of labelled clips, [n]."""
         return self.index["label"].to_numpy()[clip_ids].astype(str)
 
     def batch(self, clip_ids: NDArray[np.int64]) -> Packed:
-        """The clips with these row numbers, at their natural length."""
+        """The clips with these indices, at their natural length."""
         rows = [slice(o, o + n) for o, n in self._spans[clip_ids]]
         tokens = np.concatenate([self._tokens.read(r.start, r.stop) for r in rows])
         present = np.concatenate([self._present[r] for r in rows])

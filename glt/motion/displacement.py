@@ -18,16 +18,16 @@ from torch import Tensor
 from glt.motion.packed import Packed
 from glt.recipe import MotionConfig
 
-_SAMPLE = 2_000_000  # displacements looked at for one quantile: enough for three digits
+_SAMPLE = 2_000_000  # displacements per quantile: enough for three digits
 
 
 @dataclass(frozen=True)
 class Bins:
-    """Class boundaries, in metres, a row an interval; column 0 for the global translation, 1 for joints.
+    """Class boundaries in metres: one row per interval; column 0 for the global translation, 1 for joints.
 
     Attributes:
         intervals: frames.
-        dead_zone: [intervals, 2]; a displacement on an axis of at most this is `no movement`.
+        dead_zone: [intervals, 2]; a displacement along an axis of at most this counts as `no movement`.
         edges: [intervals, 2, n]; a magnitude's class is the number of edges it reaches.
         edge: displacement where there is no frame t - n; see `MotionConfig.edge`.
         absent: targets of an absent person; see `MotionConfig.absent`.
@@ -45,7 +45,7 @@ class Bins:
         return int(self.edges.shape[2]) + 1 + (self.absent == "own-class")
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values; `from_dict` gives the same bins back, bit for bit."""
+        """As JSON values; `from_dict` restores the same bins exactly."""
         return {
             "intervals": list(self.intervals),
             "dead_zone": self.dead_zone.tolist(),
@@ -72,8 +72,8 @@ class Targets:
 
     Attributes:
         direction, magnitude: int64 [S, intervals, P, K].
-        valid: which carry loss, bool [S, intervals, P].
-        global_tokens: tokens a person that are global translations, 0 or 1.
+        valid: which targets carry loss, bool [S, intervals, P].
+        global_tokens: tokens per person that are global translations, 1 or 0.
     """
 
     direction: Tensor
@@ -90,7 +90,7 @@ def displacement(batch: Packed, interval: int, edge: str = "zero") -> tuple[Tens
 
 
 def _moved(tokens: Tensor, time: Tensor, intervals: Sequence[int], edge: str) -> Tensor:
-    """Displacements [I, ..., S] of tokens [..., S], whose place in their clip is time [S]."""
+    """Displacements [I, ..., S] over I intervals of tokens [..., S]; time [S] is the index of a frame in its clip."""
     moved = tokens.new_empty(len(intervals), *tokens.shape)
     for interval, result in zip(intervals, moved, strict=True):
         torch.sub(tokens[..., interval:], tokens[..., :-interval], out=result[..., interval:])
@@ -104,13 +104,13 @@ def _moved(tokens: Tensor, time: Tensor, intervals: Sequence[int], edge: str) ->
 
 
 def _earlier(time: Tensor, interval: int, edge: str) -> Tensor:
-    """The frame a displacement is since: t - n; where there is none t itself, or the clip's first frame."""
+    """Index of the earlier frame of each displacement, [S]: t - n; where there is none, t itself or the first frame."""
     without = time if edge == "first-frame" else torch.zeros_like(time)
     return torch.arange(len(time), device=time.device) - torch.where(time < interval, without, interval)
 
 
 def targets(batch: Packed, bins: Bins) -> Targets:
-    """Direction and magnitude classes of every token, frame and interval."""
+    """Direction and magnitude classes of every token, frame and interval (Eq. 13-14)."""
     device, global_tokens = batch.tokens.device, batch.global_tokens
     kinds = [0] * global_tokens + [1] * (batch.tokens.shape[2] - global_tokens)
     zone = torch.from_numpy(bins.dead_zone[:, kinds]).to(device)[:, None, None, :, None]  # I, 1, 1, K, 1
@@ -140,19 +140,19 @@ def _by_frame(classes: Tensor) -> Tensor:
 
 
 def fit_bins(batch: Packed, config: MotionConfig) -> Bins:
-    """Bins from the training split's displacements: equally filled magnitude classes and the dead zone's quantile.
+    """Fit bins to the displacements of the training split: quantiles, so that magnitude classes are equally full.
 
-    The first `interval` frames of a clip are left out: they have no displacement of their own.
+    The first `interval` frames of a clip are left out: there is no frame t - n.
     """
     return fit_bins_in_parts(lambda: [batch], config)
 
 
 def fit_bins_in_parts(parts: Callable[[], Iterable[Packed]], config: MotionConfig) -> Bins:
-    """As `fit_bins` of all parts in one batch, bit for bit, with one part in memory at a time.
+    """`fit_bins` for data that do not fit in memory: exactly the bins of all parts in one batch.
 
     Args:
-        parts: gives the same batches each time it is called, several times.
-        config: which bins.
+        parts: returns the same batches on every call; is called several times.
+        config: intervals, and the kind of bins.
     """
     if config.bins == "fixed":
         return _fixed(config)
@@ -160,10 +160,10 @@ def fit_bins_in_parts(parts: Callable[[], Iterable[Packed]], config: MotionConfi
     shares = np.arange(1, config.magnitude_classes) / config.magnitude_classes
     for interval in config.intervals:
         zone_row, edge_row = [], []
-        for some in _some(parts, interval, config.edge):
-            zone_row.append(np.quantile(np.abs(some), config.dead_zone) if len(some) and config.dead_zone else 0.0)
-            distance = np.sqrt((some**2).sum(-1))
-            edge_row.append(np.quantile(distance, shares) if len(some) else np.arange(1.0, config.magnitude_classes))
+        for sample in _sample(parts, interval, config.edge):
+            zone_row.append(np.quantile(np.abs(sample), config.dead_zone) if len(sample) and config.dead_zone else 0.0)
+            distance = np.sqrt((sample**2).sum(-1))
+            edge_row.append(np.quantile(distance, shares) if len(sample) else np.arange(1.0, config.magnitude_classes))
         zones.append(zone_row)
         edges.append(edge_row)
     return Bins(
@@ -171,10 +171,10 @@ def fit_bins_in_parts(parts: Callable[[], Iterable[Packed]], config: MotionConfi
     )
 
 
-def _some(parts: Callable[[], Iterable[Packed]], interval: int, edge: str) -> list[NDArray[np.float32]]:
-    """Displacements [n, 3] of the global translation, and of the joints: all, or _SAMPLE of them drawn at random.
+def _sample(parts: Callable[[], Iterable[Packed]], interval: int, edge: str) -> list[NDArray[np.float32]]:
+    """Displacements [n, 3] of global translations and of joints: all of them, or a random sample of _SAMPLE.
 
-    Even steps would meet the same joint again and again.
+    A regular stride would select the same joint again and again.
     """
     totals = np.zeros(2, np.int64)
     for batch in parts():
@@ -185,31 +185,31 @@ def _some(parts: Callable[[], Iterable[Packed]], interval: int, edge: str) -> li
         else np.sort(np.random.Generator(np.random.Philox(0)).integers(total, size=_SAMPLE))
         for total in totals
     ]
-    found: list[list[NDArray[np.float32]]] = [[], []]
+    samples: list[list[NDArray[np.float32]]] = [[], []]
     first = np.zeros(2, np.int64)
     for batch in parts():
         moved = displacement(batch, interval, edge)[0][_counted(batch, interval, edge)]  # n, K, 3
         for kind, tokens in enumerate(torch.split(moved, _kinds(batch), dim=1)):
             rows = tokens.reshape(-1, 3)
             low, high = np.searchsorted(drawn[kind], [first[kind], first[kind] + len(rows)])
-            found[kind].append(rows[torch.from_numpy(drawn[kind][low:high] - first[kind])].numpy())
+            samples[kind].append(rows[torch.from_numpy(drawn[kind][low:high] - first[kind])].numpy())
             first[kind] += len(rows)
-    return [np.concatenate(some) for some in found]
+    return [np.concatenate(sample) for sample in samples]
 
 
 def _counted(batch: Packed, interval: int, edge: str) -> Tensor:
-    """Where a displacement is the person's own, [S, P]: both frames show the person, and neither is made up."""
+    """Which displacements are fitted to, bool [S, P]: both frames exist and show the person."""
     _, time = batch.frame_indices()
     return batch.present & batch.present[_earlier(time, interval, edge)] & (time >= interval)[:, None]
 
 
 def _kinds(batch: Packed) -> list[int]:
-    """Tokens a person that are global translations, and that are not."""
+    """Number of tokens per person that are global translations, and of those that are not."""
     return [batch.global_tokens, batch.tokens.shape[2] - batch.global_tokens]
 
 
 def _fixed(config: MotionConfig) -> Bins:
-    """The authors' bins: exactly zero, 13 steps of 1 cm, all above."""
+    """The authors' bins: exactly zero, 13 steps of 1 cm, and everything above."""
     steps = np.concatenate([[np.nextafter(np.float32(0), np.float32(1))], np.arange(1, 14) * 0.01]).astype(np.float32)
     rows = len(config.intervals)
     edges = np.broadcast_to(steps, (rows, 2, len(steps))).copy()

@@ -69,7 +69,7 @@ class ModelConfig(Section):
         validation_alias=AliasChoices("max_frames", "frames"),  # the former name, in stored recipes
         description="T_max, the longest clip",
     )
-    head_dim: int = Field(6, ge=1, description="width of a head per joint; the token is heads x head_dim wide")
+    head_dim: int = Field(6, ge=1, description="dimensions of a head per joint; a token has heads x head_dim")
     heads: int = Field(8, ge=1)
     depth: int = Field(4, ge=1, description="N blocks")
     ff_ratio: int = Field(2, ge=1)
@@ -86,7 +86,7 @@ class ModelConfig(Section):
         "shared", description="tight only: one table M for all blocks (the paper) or one a block (the authors' code)"
     )
     positional_start: Literal["sinusoidal", "zeros"] = Field(
-        "sinusoidal", description="what the learned table starts from; from zeros (the authors' code) learning stalls"
+        "sinusoidal", description="initial values of the learned table; from zeros (the authors' code) learning stalls"
     )
     person_attention: bool = Field(True, description="whether the spatial attention crosses persons (Table 2)")
     attend_absent: bool = Field(False, description="whether tokens of absent persons are attended (the authors' code)")
@@ -105,7 +105,7 @@ class ModelConfig(Section):
 
     @property
     def width(self) -> int:
-        """D, the width of a token."""
+        """D, dimensions per token."""
         return self.heads * self.head_dim
 
 

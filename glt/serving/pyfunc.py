@@ -1,4 +1,4 @@
-"""The registered model's face to MLflow: `mlflow.pyfunc.load_model` calls `_load_pyfunc` on the artifact's folder."""
+"""The model that MLflow loads: `mlflow.pyfunc.load_model` calls `_load_pyfunc` with the artifact's folder."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from glt.serving.model import Predictor
 
 
 class PyfuncPredictor:
-    """Answers for clips, the way MLflow asks."""
+    """A `Predictor` with the interface of MLflow's Python function models."""
 
     def __init__(self, path: Path) -> None:
-        """Open the classifier at `path`; one that is not whole is a GltError."""
+        """Open the classifier at `path`; an incomplete or damaged one raises GltError."""
         self._predictor = Predictor(path)
 
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:
@@ -27,19 +27,19 @@ class PyfuncPredictor:
             params: none are known.
 
         Raises:
-            GltError: there is no such column, or a clip is not such an array.
+            GltError: there is no column `frames`, or a clip is not such an array.
         """
         if isinstance(model_input, pd.DataFrame):
             if "frames" not in model_input:
                 raise GltError(f"predict: the table has {list(model_input)}; give the clips in a column `frames`")
             model_input = model_input["frames"]
         clips = []
-        for number, clip in enumerate(model_input):
+        for index, clip in enumerate(model_input):
             try:
                 clips.append(np.asarray(clip, np.float32))
             except (ValueError, TypeError) as error:
                 raise GltError(
-                    f"predict: clip {number} is ragged or holds something other than numbers ({error})"
+                    f"predict: clip {index} is ragged or holds something other than numbers ({error})"
                 ) from error
         return self._predictor.predict(clips)[["label", "confidence"]]
 

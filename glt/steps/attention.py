@@ -70,12 +70,12 @@ def attention(
         longest = min(
             model.config.max_frames, int(data.index["length"].max())
         )  # later places of a table were never used
-        places = maps.indicated_places(model.persons, model.joints, longest)
+        positions = maps.indicated_positions(model.persons, model.joints, longest)
         tables = list(model.position) or [model.sinusoids]
-        for number, table in enumerate(tables, 1):
-            tiles = [maps.positional_similarity(table[:longest], *place).cpu().numpy() for place in places]
-            name = "positional" if len(tables) == 1 else f"positional-block{number}"
-            drawn[name] = figures.positional_similarity(tiles, places, model.persons)
+        for block, table in enumerate(tables, 1):
+            tiles = [maps.positional_similarity(table[:longest], *position).cpu().numpy() for position in positions]
+            name = "positional" if len(tables) == 1 else f"positional-block{block}"
+            drawn[name] = figures.positional_similarity(tiles, positions, model.persons)
         for name, figure in drawn.items():
             figure.savefig(folder / f"{name}.png", dpi=150)
         arrays = {

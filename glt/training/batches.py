@@ -1,4 +1,4 @@
-"""Order and batches: what a protocol feeds the model; of (seed, epoch) alone, so a resumed run sees the same."""
+"""Batches of clips. Order and augmentation depend on (seed, epoch) only, so a resumed run sees the same batches."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ClipIds = NDArray[np.int64]
 
 
 def shuffled(clip_ids: ClipIds, seed: int, epoch: int, batch: int) -> list[ClipIds]:
-    """The clips in a new order, in batches whose sizes differ by at most one clip and none above `batch`."""
+    """Shuffle clips into batches of at most `batch` clips, whose sizes differ by at most one."""
     order = generator(RandomStream.ORDER, seed, epoch).permutation(clip_ids)
     return np.array_split(order, math.ceil(len(order) / batch))
 
@@ -34,7 +34,7 @@ def training_batch(
     model: ModelConfig,
     device: torch.device,
 ) -> tuple[Packed, Packed]:
-    """An augmented batch twice: as it is, and with the tokens masked that `config` asks for."""
+    """An augmented batch, for the targets, and the same with `config.mask` of its tokens set to zero, for the input."""
     draws = draw(config, seed, epoch, clip_ids.tolist())
     batch = motions.batch(clip_ids).to(device)
     whole = augment(batch, config, draws, model, motions.skeleton.up, motions.mirror)
@@ -44,7 +44,7 @@ def training_batch(
 def evaluation_batches(
     motions: Motions, clip_ids: ClipIds, model: ModelConfig, device: torch.device, batch: int = 64
 ) -> Iterator[Packed]:
-    """The clips in the order given, unchanged but for what the model's T_max asks."""
+    """Batches of clips in the given order, without augmentation, shortened to the model's T_max."""
     for start in range(0, len(clip_ids), batch):
         yield fit(motions.batch(clip_ids[start : start + batch]).to(device), model)
 

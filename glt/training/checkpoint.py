@@ -37,15 +37,15 @@ _LOCK = ".lock"
 
 @dataclass
 class Progress:
-    """How far a training is.
+    """The progress of a training.
 
     Attributes:
         epoch: epochs done.
         step: steps done of the epoch after those.
-        steps: steps done in all; names the checkpoint.
-        history: what is kept of each epoch done; JSON values.
-        sums: what the epoch that runs has summed up so far.
-        scalars: the same, of what is no tensor.
+        steps: steps done in total; part of the name of a checkpoint.
+        history: results of the epochs done; JSON values.
+        sums: tensors summed over the steps of the current epoch.
+        scalars: numbers summed over the steps of the current epoch.
     """
 
     epoch: int = 0
@@ -75,12 +75,12 @@ class Checkpoint:
 
     @property
     def due(self) -> bool:
-        """Whether the last state is old enough for a new one."""
+        """Whether `every` seconds have passed since the last state."""
         return self.folder is not None and time.monotonic() - self._saved >= self.every
 
     @property
     def any(self) -> bool:
-        """Whether there is a state to go on from."""
+        """Whether there is a state to resume from."""
         return self.folder is not None and self.folder.exists() and bool(self._states())
 
     @contextmanager
@@ -111,17 +111,17 @@ class Checkpoint:
                 self._leave_no_empty_folder()
 
     def save(self, progress: Progress, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Add a state; the oldest above `kept` go.
+        """Write a state, then delete all but the newest `kept`.
 
         Raises:
-            GltError: the folder cannot be written; the states before stay.
+            GltError: the folder cannot be written; earlier states stay.
         """
         if self.folder is None:
             return
         optimized = optimizer.state_dict()
         tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
-        for number, state in optimized["state"].items():
-            tensors |= {f"optimizer.{number}.{name}": torch.as_tensor(value) for name, value in state.items()}
+        for index, state in optimized["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
         tensors |= {f"sums.{name}": value for name, value in progress.sums.items()}
         info = {"identity": self.identity, "epoch": progress.epoch, "step": progress.step, "steps": progress.steps}
         state = {"groups": optimized["param_groups"], "history": progress.history, "numbers": progress.scalars}
@@ -139,7 +139,7 @@ class Checkpoint:
         self._saved = time.monotonic()
 
     def sweep(self) -> None:
-        """Delete what cannot be used: what a killed process had half written, and newest states that are damaged."""
+        """Delete unfinished states of killed processes, and damaged states newer than the last good one."""
         if self.folder is None or not self.folder.exists():
             return
         for draft in self.folder.glob(f".{_NAME}*"):
@@ -173,8 +173,8 @@ class Checkpoint:
         model.load_state_dict(_part(tensors, "model."))
         moments: dict[int, dict[str, Tensor]] = {}
         for name, value in _part(tensors, "optimizer.").items():
-            number, key = name.split(".", 1)
-            moments.setdefault(int(number), {})[key] = value
+            index, key = name.split(".", 1)
+            moments.setdefault(int(index), {})[key] = value
         optimizer.load_state_dict({"state": moments, "param_groups": state["groups"]})
         device = next(model.parameters()).device
         sums = {name: value.to(device) for name, value in _part(tensors, "sums.").items()}
@@ -183,7 +183,7 @@ class Checkpoint:
         return Progress(info["epoch"], info["step"], info["steps"], state["history"], sums, state["numbers"])
 
     def drop(self) -> None:
-        """Delete all states: the run is done. What else stands in the folder stays."""
+        """Delete all states, once the run is done; other files in the folder stay."""
         if self.folder is None or not self.folder.exists():
             return
         for state in self._states():
@@ -216,7 +216,7 @@ class Checkpoint:
 
 
 def fingerprint(identity: Mapping[str, Any]) -> str:
-    """One hash of all that a run depends on."""
+    """16 hex digits that identify a run: the hash of everything it depends on."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -1,4 +1,4 @@
-"""The encoder with a linear classifier on top: fitted by the probe, trained by fine-tuning, kept and served."""
+"""The action classifier (encoder and linear layer) that the probe fits and fine-tuning trains, and its artifact."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ Features = Literal["head", "blocks"]
 
 
 class ActionClassifier(nn.Module):
-    """Frames -> encoder -> statistics over the frames of a clip -> standardise -> linear layer.
+    """Encoder, pooling over the frames of a clip, standardisation, linear layer.
 
     Args:
-        encoder: pretrained or not.
-        classes: their names, in the order of the logits.
+        encoder: with any weights.
+        classes: names, in the order of the logits.
         features: F of Eq. 11 (``head``), or the outputs of all blocks and F (``blocks``).
-        pool: statistics over the frames of a clip; the paper has the mean.
-        parts: over how many equal parts of a clip they are taken, one after the other: 1 is the whole clip.
+        pool: statistics over the frames of a clip; the mean in the paper.
+        parts: numbers of equal parts of a clip that the statistics are taken over: 1 is the whole clip, 2 its halves.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class ActionClassifier(nn.Module):
         self.linear = nn.Linear(width, len(self.classes))
 
     def pooled(self, batch: Packed) -> Tensor:
-        """One vector a clip, [B, width]."""
+        """Pooled features, one vector per clip, [B, width]."""
         layers = self.encoder.layers(batch.tokens, batch.present, batch.lengths)
         chosen = layers if self.features == "blocks" else layers[-1:]
         return torch.cat([pool_frames(layer, batch, self.pool, n) for layer in chosen for n in self.parts], dim=1)
@@ -69,50 +69,50 @@ class ActionClassifier(nn.Module):
         return logits
 
 
-def pool_frames(frames: Tensor, batch: Packed, pool: Sequence[Pool], parts: int = 1) -> Tensor:
-    """Statistics over the frames of each of `parts` equal parts of each clip: [S, E] -> [B, parts * len(pool) * E].
+def pool_frames(features: Tensor, batch: Packed, pool: Sequence[Pool], parts: int = 1) -> Tensor:
+    """Statistics of features [S, E] over each of `parts` equal parts of each clip, [B, parts * len(pool) * E].
 
-    Where parts do not meet between two frames, the frame counts for both; so no part is without any.
+    A frame that lies in two parts counts for both, so that no part is empty.
     """
-    row, part = _in_parts(batch, parts)  # a row of `frames`, and the part it counts for
+    row, part = _frames_of_parts(batch, parts)  # S' each: row of `features`, and the part it counts for
     if parts > 1:
-        frames = frames.index_select(0, row)
+        features = features.index_select(0, row)
     count = len(batch.lengths) * parts
     counts = torch.bincount(part, minlength=count)[:, None]
-    mean = frames.new_zeros(count, frames.shape[1]).index_add(0, part, frames) / counts
+    mean = features.new_zeros(count, features.shape[1]).index_add(0, part, features) / counts
     statistics: dict[Pool, Tensor] = {"mean": mean}
     if "max" in pool:
-        statistics["max"] = _highest(frames, part, count)
+        statistics["max"] = _maximum(features, part, count)
     if "min" in pool:
-        statistics["min"] = -_highest(-frames, part, count)
+        statistics["min"] = -_maximum(-features, part, count)
     if "std" in pool:
-        square = torch.zeros_like(mean).index_add(0, part, (frames - mean[part]).square())
+        square = torch.zeros_like(mean).index_add(0, part, (features - mean[part]).square())
         statistics["std"] = (square / counts + 1e-12).sqrt()
     pooled = torch.cat([statistics[name] for name in pool], dim=1)  # B * parts, len(pool) * E
-    return pooled.view(len(batch.lengths), -1)
+    return pooled.view(len(batch.lengths), -1)  # B, parts * len(pool) * E
 
 
-def _highest(frames: Tensor, part: Tensor, count: int) -> Tensor:
-    """The maximum of each part's frames, [count, E]."""
-    lowest = frames.new_full((count, frames.shape[1]), float("-inf"))
-    return lowest.scatter_reduce(0, part[:, None].expand_as(frames), frames, "amax")
+def _maximum(features: Tensor, part: Tensor, count: int) -> Tensor:
+    """The maximum over the frames of each part, [count, E]."""
+    lowest = features.new_full((count, features.shape[1]), float("-inf"))
+    return lowest.scatter_reduce(0, part[:, None].expand_as(features), features, "amax")
 
 
-def _in_parts(batch: Packed, parts: int) -> tuple[Tensor, Tensor]:
-    """Rows of packed frames by the parts that they count for, and those parts (clip * parts + part), [S'] each."""
-    length, number = batch.counts[:, None], torch.arange(parts, device=batch.tokens.device)
-    first = number * length // parts  # B, parts
-    last = -(-(number + 1) * length // parts)
-    part, place = frame_indices((last - first).flatten().tolist(), batch.tokens.device)
+def _frames_of_parts(batch: Packed, parts: int) -> tuple[Tensor, Tensor]:
+    """Packed frames in the order of the parts that they count for, and these parts (clip * parts + part), [S'] each."""
+    length, index = batch.counts[:, None], torch.arange(parts, device=batch.tokens.device)
+    first = index * length // parts  # B, parts
+    last = -(-(index + 1) * length // parts)
+    part, time = frame_indices((last - first).flatten().tolist(), batch.tokens.device)
     start = (batch.counts.cumsum(0) - batch.counts)[:, None] + first
-    return start.flatten()[part] + place, part
+    return start.flatten()[part] + time, part
 
 
 def training_classes(motions: Motions) -> list[str]:
-    """The names of the classes that have labelled training clips, sorted.
+    """Sorted names of the classes of the labelled training clips.
 
     Raises:
-        GltError: there is one class only, or none.
+        GltError: there are fewer than two classes.
     """
     classes: list[str] = np.unique(motions.labels(motions.clip_ids("train", labelled=True))).tolist()
     if len(classes) < 2:
@@ -122,7 +122,7 @@ def training_classes(motions: Motions) -> list[str]:
 
 @torch.no_grad()
 def predict(model: ActionClassifier, motions: Motions, clip_ids: ClipIds, device: torch.device) -> pd.DataFrame:
-    """A row a clip: name, label, predicted, clean, persons, confidence, and a column p_<class> for each class."""
+    """One row per clip: name, label, predicted, clean, persons, confidence, and p_<class> for each class."""
     model.eval()
     batches = evaluation_batches(motions, clip_ids, model.encoder.config, device)
     logits = torch.cat([model(batch).cpu() for batch in batches])
@@ -140,17 +140,16 @@ def predictions(
 
 
 def answers(probability: NDArray[np.float32], classes: Sequence[str]) -> pd.DataFrame:
-    """A row a clip: label, confidence, and a column p_<class> for each class; from probabilities [n, classes]."""
+    """One row per clip: label, confidence, and p_<class> for each class; from probabilities [n, classes]."""
     best = {"label": np.asarray(classes)[probability.argmax(1)], "confidence": probability.max(1)}
-    return pd.DataFrame(best | {f"p_{name}": probability[:, number] for number, name in enumerate(classes)})
+    return pd.DataFrame(best | {f"p_{name}": probability[:, index] for index, name in enumerate(classes)})
 
 
 def accuracy(table: pd.DataFrame, key: str = "top1") -> dict[str, float]:
-    """``<key>`` over all clips of a table of predictions, ``<key>_clean`` over those without a duplicate in training.
+    """Accuracy over all clips of a table of predictions (``<key>``), and without duplicates of training clips.
 
-    Where clips show different numbers of persons, ``<key>_persons_<n>`` over those of n.
-
-    What has no clip is left out.
+    The latter is ``<key>_clean``. If the number of persons varies, also over clips of n persons
+    (``<key>_persons_<n>``). A metric over no clip is left out.
     """
     right = table["label"] == table["predicted"]
     shares = {key: right, f"{key}_clean": right[table["clean"]]}
@@ -174,7 +173,7 @@ def save_classifier(
     out: Path,
     info: Mapping[str, Any],
 ) -> None:
-    """The ``classifier`` artifact: all that serving needs, and the predictions that the gate and the report read."""
+    """Write a ``classifier`` artifact: what serving needs, and the predictions that the gate and the report read."""
     config = {
         "encoder": encoder_config(model.encoder),
         "classes": list(model.classes),
@@ -192,10 +191,10 @@ def save_classifier(
 
 
 def load_classifier(path: Path) -> tuple[ActionClassifier, dict[str, Any]]:
-    """The classifier of such an artifact, verified, and its config: tensors and JSON, nothing that could run.
+    """Load a verified ``classifier`` artifact: the network in evaluation mode, and config.json. Nothing is unpickled.
 
     Raises:
-        GltError: the folder is not whole, or holds another file than a classifier has.
+        GltError: the folder is incomplete or damaged, or holds a file that is no part of a classifier.
     """
     artifact.open_artifact(path, "classifier", only=FILES)
     config: dict[str, Any] = json.loads((Path(path) / "config.json").read_text(encoding="utf-8"))

@@ -1,7 +1,7 @@
-"""The processes that train one model together: those torchrun started, or this one alone, which is a world of one.
+"""Data-parallel training: the processes that torchrun started, or this process alone.
 
-Every process holds the whole model and takes a share of every batch. On CPUs they talk through gloo, on GPUs (one a
-process) through NCCL. The GPU side has not been run: no GPU was at hand.
+Every process holds the whole model and trains on a share of every batch. Processes communicate through gloo on CPUs
+and through NCCL on GPUs, one GPU per process. NCCL has not been tested: no machine with several GPUs was available.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from glt.training.batches import device as device_of
 
 @dataclass(frozen=True)
 class World:
-    """This process's place among those that train together.
+    """The rank of this process among those that train together.
 
     Attributes:
-        device: where this process computes.
-        rank: its number; 0 is the one that speaks, measures time and writes.
-        size: how many there are.
+        device: of this process.
+        rank: index of this process; 0 reports, measures time and writes.
+        size: number of processes.
     """
 
     device: torch.device
@@ -54,14 +54,14 @@ class World:
         return value
 
     def share(self, weights: Sequence[int]) -> list[int]:
-        """Which things of these weights are this process's, in their order; see `partition`."""
+        """Indices of this process's share of items with these weights; see `partition`."""
         return partition(weights, self.size)[self.rank]
 
     def agree(self, what: str, *values: int) -> None:
-        """Go on if all processes hold the same values.
+        """Check that all processes hold the same values.
 
         Raises:
-            SharedError: they do not.
+            SharedError: the values differ.
         """
         here = torch.tensor(values, device=self.device)
         table = here.new_zeros(self.size, len(values))
@@ -71,40 +71,41 @@ class World:
             raise SharedError(f"the processes disagree on {what}: {table.tolist()} by rank; give all the same files")
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Wait for all processes."""
         if self.size > 1:
             dist.barrier()
 
 
 @contextmanager
 def world(accelerator: str) -> Iterator[World]:
-    """The world torchrun describes in RANK, WORLD_SIZE and LOCAL_RANK; without these a world of one.
+    """The processes that torchrun describes in RANK, WORLD_SIZE and LOCAL_RANK; without these, this process alone.
 
-    A block that ends well, or by a SharedError, ends when every process's does: torchrun stops all when one has failed.
+    A block that ends without error or with a SharedError waits for the other processes: torchrun stops all of them as
+    soon as one fails.
 
     Args:
-        accelerator: cpu, gpu or auto; a process on a GPU takes that of its LOCAL_RANK.
+        accelerator: cpu, gpu or auto; on GPUs a process takes the one of its LOCAL_RANK.
 
     Raises:
         GltError: no such accelerator, fewer GPUs than processes on this node, or WORLD_SIZE without the rest.
     """
-    place, size = device_of(accelerator), int(os.environ.get("WORLD_SIZE", "1"))
+    device, size = device_of(accelerator), int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
-        yield World(place)
+        yield World(device)
         return
     if missing := [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]:
         raise GltError(f"WORLD_SIZE is {size}, but {', '.join(missing)} not set: start through torchrun, or unset it")
-    if place.type == "cuda":
+    if device.type == "cuda":
         local = int(os.environ["LOCAL_RANK"])
         if local >= torch.cuda.device_count():
             raise GltError(
                 f"process {local} of this node has no GPU, there are {torch.cuda.device_count()}; "
                 "lower torchrun's --nproc-per-node, or take --accelerator cpu"
             )
-        place = torch.device("cuda", local)
-        torch.cuda.set_device(place)
-    dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
-    here = World(place, dist.get_rank(), size)
+        device = torch.device("cuda", local)
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    here = World(device, dist.get_rank(), size)
     try:
         try:
             yield here
@@ -117,19 +118,19 @@ def world(accelerator: str) -> Iterator[World]:
 
 
 def partition(weights: Sequence[int], parts: int) -> list[list[int]]:
-    """Split things into parts of about equal weight: the heaviest first, each to the lightest part.
+    """Split items into parts of about equal weight, greedily: the heaviest item first, to the lightest part.
 
     Args:
-        weights: of each thing, above 0; clips weigh their frames.
-        parts: how many; one is empty only if there are fewer things than parts.
+        weights: of each item, above 0; the weight of a clip is its number of frames.
+        parts: number of parts; one is empty only if there are fewer items than parts.
 
     Returns:
-        The things' indices by part, ascending.
+        The indices of the items of each part, ascending.
     """
     shares: list[list[int]] = [[] for _ in range(parts)]
     loads = [0] * parts
-    for number in sorted(range(len(weights)), key=lambda n: (-weights[n], n)):
+    for index in sorted(range(len(weights)), key=lambda n: (-weights[n], n)):
         lightest = loads.index(min(loads))
-        shares[lightest].append(number)
-        loads[lightest] += weights[number]
+        shares[lightest].append(index)
+        loads[lightest] += weights[index]
     return [sorted(share) for share in shares]

@@ -19,12 +19,12 @@ from glt.training.weights import write_weights
 
 
 def build_encoder(config: ModelConfig, motions: Motions) -> GLTransformer:
-    """An untrained encoder for these motions."""
+    """An encoder with random weights, for the persons and tokens of these motions."""
     return GLTransformer(config, motions.persons, motions.joints, motions.global_tokens)
 
 
 def copy_weights(source: GLTransformer, target: GLTransformer) -> None:
-    """Give one encoder the weights of another.
+    """Copy the weights of one encoder to another.
 
     Raises:
         SharedError: their sizes differ.
@@ -39,7 +39,7 @@ def copy_weights(source: GLTransformer, target: GLTransformer) -> None:
 
 
 def save_encoder(encoder: GLTransformer, history: list[dict[str, float]], out: Path, info: Mapping[str, Any]) -> None:
-    """The ``encoder`` artifact: weights, sizes, history."""
+    """Write an ``encoder`` artifact at `out`: weights, configuration, training history."""
     with artifact.create(out, "encoder", info) as folder:
         write_weights(folder / "model.safetensors", encoder.state_dict())
         artifact.write_json(folder / "config.json", encoder_config(encoder))
@@ -47,7 +47,7 @@ def save_encoder(encoder: GLTransformer, history: list[dict[str, float]], out: P
 
 
 def encoder_config(encoder: GLTransformer) -> dict[str, Any]:
-    """What builds the same encoder again."""
+    """The configuration from which `encoder_from` builds the encoder, as JSON values."""
     return {
         "model": encoder.config.model_dump(mode="json"),
         "persons": encoder.persons,
@@ -57,10 +57,10 @@ def encoder_config(encoder: GLTransformer) -> dict[str, Any]:
 
 
 def encoder_from(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> GLTransformer:
-    """The encoder of `encoder_config` with these weights.
+    """Build an encoder from `encoder_config` and a state dict; former names of fields are read too.
 
     Raises:
-        GltError: they were written by a version of glt whose encoder was another.
+        GltError: the configuration or the weights are of an incompatible version of glt.
     """
     try:
         sizes = ModelConfig.model_validate(config["model"])
@@ -75,10 +75,10 @@ def encoder_from(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> GL
 
 
 def load_encoder(path: Path) -> GLTransformer:
-    """The encoder of an ``encoder`` artifact, verified.
+    """Load the encoder of a verified ``encoder`` artifact.
 
     Raises:
-        GltError: the folder is not whole.
+        GltError: the folder is incomplete or damaged, or of an incompatible version of glt.
     """
     artifact.open_artifact(path, "encoder")
     config = json.loads((Path(path) / "config.json").read_text(encoding="utf-8"))

@@ -26,7 +26,7 @@ from glt.training.interruption import catch_sigterm
 
 @dataclass(frozen=True)
 class Finetuned:
-    """The trained model, its predictions of the labelled test clips, its metrics, and the clips whose labels it saw."""
+    """The trained model, predictions for labelled test clips, metrics, and the training clips whose labels it saw."""
 
     model: ActionClassifier
     predictions: pd.DataFrame
@@ -55,11 +55,11 @@ def finetune(
     reporter: Reporter,
     checkpoint: Checkpoint,
 ) -> Finetuned:
-    """Train encoder and classifier on `fraction` of the labels; measure the last epoch on the test clips.
+    """Train encoder and classifier on `fraction` of the labels; evaluate the last epoch on the test clips.
 
     Raises:
-        GltError: no labelled clip in a split, one class only, or a loss that is not finite.
-        Interrupted: SIGTERM came; the state is saved.
+        GltError: a split without labelled clips, labels of one class only, or a loss that is not finite.
+        Interrupted: the process received SIGTERM; the state is saved.
     """
     config = recipe.finetune
     labelled, test = draw_labelled(motions, fraction, seed), motions.clip_ids("test", labelled=True)

@@ -15,7 +15,7 @@ from glt.recipe import PretrainConfig
 
 
 class Pretrainer(nn.Module):
-    """The encoder with MPDP's classifiers on top."""
+    """The encoder followed by MPDP's classifiers."""
 
     def __init__(self, encoder: GLTransformer, bins: Bins) -> None:
         super().__init__()
@@ -31,7 +31,14 @@ class Pretrainer(nn.Module):
 
 @dataclass
 class Tally:
-    """Sums over an epoch, kept on the device: losses, and right answers and seen targets per interval."""
+    """Sums over an epoch, on the device: losses, correct predictions and valid targets per interval.
+
+    Attributes:
+        intervals: frames, of the metrics' names.
+        sums: by name, scalars or [intervals, ...].
+        batches, clips: how many were added.
+        started: `time.perf_counter` when the epoch began.
+    """
 
     intervals: tuple[int, ...]
     sums: dict[str, Tensor] = field(default_factory=dict)
@@ -45,7 +52,7 @@ class Tally:
         self.sums[name] = self.sums[name] + value if name in self.sums else value
 
     def metrics(self) -> dict[str, float]:
-        """The epoch's metrics under their fixed keys."""
+        """The metrics of the epoch by their keys in MLflow."""
         result = {f"pretrain/{name}": float(self.sums[name]) / self.batches for name in self.sums if "loss" in name}
         seen = self.sums["seen"].clamp(min=1)
         for kind in ("direction", "magnitude"):
@@ -59,7 +66,7 @@ class Tally:
 
 
 def weights(goal: Targets, config: PretrainConfig) -> tuple[Tensor, Tensor]:
-    """Which targets the loss of joints and that of the global translation are means over, each [S, I, P, K]."""
+    """Masks of the targets that count as local joints and as global translation, bool [S, I, P, K] each."""
     valid = goal.valid[..., None].expand_as(goal.direction)
     translation = torch.zeros_like(valid)
     intervals = slice(None) if config.global_intervals == "all" else slice(0, 1)
@@ -68,7 +75,7 @@ def weights(goal: Targets, config: PretrainConfig) -> tuple[Tensor, Tensor]:
 
 
 def counts(goal: Targets, config: PretrainConfig) -> Tensor:
-    """How many targets either mean of the loss is over, [2]: joints, global translation."""
+    """Number of targets in the two means of the loss, [2]: local joints, global translation."""
     return torch.stack([kind.sum() for kind in weights(goal, config)])
 
 
@@ -79,14 +86,17 @@ def loss(
     total: Tensor | None = None,
     tally: Tally | None = None,
 ) -> Tensor:
-    """Eq. 15 with means for sums: cross entropy of joints plus `lambda_global` times that of the global translation.
+    """The loss of Eq. 15, with means in place of sums: joints plus `lambda_global` times the global translation.
 
     Args:
         logits: direction [S, I, J, 27] and magnitude [S, I, J, C].
         goal: classes [S, I, P, K]; targets that are not valid carry no loss.
-        config: the lambdas.
-        total: what the means divide by, from `counts`: of the whole batch where this is one process's share of it.
-        tally: gets the parts and the accuracies.
+        config: weights of the terms.
+        total: divisors of the means, from `counts`; those of the whole batch if several processes share it.
+        tally: receives the terms of the loss and the accuracies.
+
+    Returns:
+        A scalar.
     """
     local, translation = weights(goal, config)
     divisor = (counts(goal, config) if total is None else total).clamp(min=1).to(logits[0].dtype)
@@ -115,14 +125,14 @@ def loss(
 
 
 class WeightedCrossEntropy(torch.autograd.Function):
-    """Cross entropy and accuracy in one pass over the logits, which keeps the gradient instead of the logits.
+    """Weighted cross entropy and correctness in one pass over the logits; saves the gradient, not the logits.
 
-    On a CPU it takes half the time of `cross_entropy` and `argmax` and a third of their memory.
+    On a CPU it takes half the time and a third of the memory of `cross_entropy` and `argmax`.
     """
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, classes: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits [..., C], classes and weight [...] -> sum of weight x entropy, and where the best class is right."""
+        """Logits [..., C], classes and weight [...] -> weighted sum, and which predictions are correct [...]."""
         top = logits.amax(-1, keepdim=True)
         chosen = logits.gather(-1, classes[..., None])
         gradient = (logits - top).exp_()
@@ -142,8 +152,8 @@ class WeightedCrossEntropy(torch.autograd.Function):
 
 
 def _histogram(classes: Tensor, valid: Tensor, count: int) -> Tensor:
-    """Targets of each class per interval, [I, count]."""
-    per_interval = classes.transpose(0, 1).flatten(1)
+    """Number of valid targets of each class per interval, [I, count]."""
+    per_interval = classes.transpose(0, 1).flatten(1)  # S, I, P, K -> I, S P K
     mask = valid.transpose(0, 1).flatten(1)
     rows = [torch.bincount(row[keep], minlength=count) for row, keep in zip(per_interval, mask, strict=True)]
     return torch.stack(rows)

@@ -23,7 +23,7 @@ from glt.training.encoder import build_encoder, copy_weights
 from glt.training.interruption import catch_sigterm
 from glt.training.mpdp import Pretrainer, Tally, counts, loss
 
-SYNC_EVERY = {"cpu": 1, "cuda": 10}  # steps between two looks at the losses; on a GPU a look waits for it
+SYNC_EVERY = {"cpu": 1, "cuda": 10}  # steps between reading losses; on a GPU reading waits for the device
 
 
 def train_encoder(
@@ -36,31 +36,31 @@ def train_encoder(
 ) -> tuple[GLTransformer, list[dict[str, float]]]:
     """Train the encoder on all clips of the training split, labelled or not.
 
-    A batch is the same whatever the number of processes: each takes a share of it of about as many frames, and the
-    loss divides by what the whole batch holds. So are, but for rounding, the weights, if nothing is dropped out.
+    A batch does not depend on the number of processes: each takes a share of about as many frames, and the loss
+    divides by the targets of the whole batch. Without dropout the weights are then the same, except for rounding.
 
     Args:
         motions: disentangled clips.
         recipe: model, pretraining and seed.
         device: where to train, or the processes that train together.
-        reporter: gets metrics and progress, an epoch each, those of epochs before an interruption again; in a world
-            of many, give the others than the first a silent one.
-        checkpoint: where the state is kept; a state of the same run is continued.
-        start: the encoder to go on from; a random one if not given.
+        reporter: receives metrics and progress once per epoch, including epochs before an interruption; processes
+            other than the first need a silent one.
+        checkpoint: where the state is stored; a state of the same run is continued.
+        start: encoder whose weights training starts from; random weights if not given.
 
     Returns:
-        The encoder and a row of metrics an epoch.
+        The encoder, and the metrics of each epoch.
 
     Raises:
-        SharedError: the loss is no longer finite, and the last checkpoint stays; or the checkpoint is of another run;
-            or `start` has other sizes.
-        Interrupted: SIGTERM came; the state is saved.
+        SharedError: the loss is not finite (the last checkpoint stays), the checkpoint is of another run, or the
+            sizes of `start` differ.
+        Interrupted: the process received SIGTERM; the state is saved.
     """
     world = device if isinstance(device, World) else World(device)
     run = PretrainingRun(motions, recipe, world, checkpoint, start)
     config, progress = recipe.pretrain, run.progress
     with catch_sigterm() as terminated:
-        for row in progress.history:  # an interrupted process may not have delivered all it had to say
+        for row in progress.history:  # an interrupted process may not have delivered all of its metrics
             run.report(row, reporter)
         reporter.progress("pretrain", progress.epoch, config.epochs)
         while progress.epoch < config.epochs:
@@ -100,10 +100,10 @@ class PretrainingRun:
         if self.config.compile:
             compile_layers(self.model)
         self.parallel = world.parallel(self.model)
-        self.pending: list[Tensor] = []  # losses since the last look
+        self.pending: list[Tensor] = []  # losses not read yet
 
     def begin_epoch(self) -> list[ClipIds]:
-        """The epoch's batches; its sums go on where a checkpoint left them."""
+        """The batches of the epoch; its sums continue from the checkpoint."""
         self.parallel.train()
         self.tally, done = Tally(self.motions.bins.intervals), self.progress
         if done.scalars:
@@ -153,7 +153,7 @@ class PretrainingRun:
         return value.detach()
 
     def end_epoch(self) -> dict[str, float]:
-        """The epoch's row of metrics, of all processes."""
+        """The metrics of the epoch, over all processes."""
         self.tally.sums = {name: self.world.total(value) for name, value in self.tally.sums.items()}
         metrics, here = self.tally.metrics(), self.progress
         here.epoch, here.step, here.sums, here.scalars = here.epoch + 1, 0, {}, {}
@@ -162,14 +162,14 @@ class PretrainingRun:
         return row
 
     def report(self, row: dict[str, float], reporter: Reporter) -> None:
-        """Tell an epoch's metrics, and the learning rate it ended with."""
+        """Report the metrics of an epoch and its last learning rate."""
         metrics, epoch = dict(row), int(row["epoch"])
         del metrics["epoch"]
         steps = math.ceil(len(self.clip_ids) / self.config.batch)
         reporter.metrics({**metrics, "pretrain/lr": learning_rate(self.config, epoch - 1 / steps)}, step=epoch)
 
     def _loss(self, chosen: ClipIds) -> Tensor:
-        """This process's part of the batch's loss; the parts add up."""
+        """The loss of this process's share of a batch; the sum over processes is the loss of the batch."""
         lengths = self.motions.index["length"].to_numpy()[chosen].clip(max=self.recipe.model.max_frames)
         share = chosen[self.world.share(lengths.tolist())]
         whole, seen = training_batch(
@@ -182,7 +182,7 @@ class PretrainingRun:
             self.world.device,
         )
         goal = targets(whole, self.motions.bins)
-        if not len(share):  # fewer clips than processes: this one takes part with a clip that counts for nothing
+        if not len(share):  # fewer clips than processes: this one joins with a clip that carries no loss
             goal = replace(goal, valid=torch.zeros_like(goal.valid))
         total = self.world.total(counts(goal, self.config))
         half = self.config.precision == "bfloat16"
@@ -193,10 +193,10 @@ class PretrainingRun:
         return loss((direction, magnitude), goal, self.config, total, self.tally)
 
     def _sync_losses(self, value: Tensor, batches: list[ClipIds], ending: bool) -> tuple[bool, bool]:
-        """Whether any process was told to end, and whether a checkpoint is due; the same in all processes.
+        """Whether a process has received SIGTERM, and whether a checkpoint is due; equal in all processes.
 
         Raises:
-            SharedError: a loss since the last look is not finite.
+            SharedError: a pending loss is not finite.
         """
         self.pending.append(value.detach())
         step = self.progress.step
@@ -205,9 +205,9 @@ class PretrainingRun:
         flags = value.new_tensor([ending, self.world.first and self.checkpoint.due])
         *losses, end, due = self.world.total(torch.cat([torch.stack(self.pending), flags])).tolist()
         self.pending = []
-        for number, seen in enumerate(losses, start=step + 1 - len(losses)):
-            if not math.isfinite(seen):
-                raise self._diverged(f"the loss is {seen}", batches, number)
+        for index, one in enumerate(losses, start=step + 1 - len(losses)):
+            if not math.isfinite(one):
+                raise self._diverged(f"the loss is {one}", batches, index)
         return end > 0, due > 0
 
     def _save(self, batches: list[ClipIds]) -> None:
@@ -232,10 +232,10 @@ class PretrainingRun:
 
 
 def refuse_slow(config: PretrainConfig, device: torch.device) -> None:
-    """What speeds up a GPU and slows down a CPU is refused on a CPU.
+    """Refuse settings that make training on a CPU slower.
 
     Raises:
-        GltError: names the field.
+        GltError: `precision` is not float32, or `compile` is on, and the device is a CPU; names the field.
     """
     if device.type == "cuda":
         return
@@ -251,14 +251,14 @@ def refuse_slow(config: PretrainConfig, device: torch.device) -> None:
 
 
 def compile_layers(model: Pretrainer) -> None:
-    """torch.compile, in place, of the layers whose only varying size is the number of frames. Not run on a GPU."""
+    """Compile, in place, the layers whose only varying size is the number of frames."""
     kinds = (SpatialAttention, FeedForward, DisplacementHeads)
     for layer in (model.encoder.head, *(module for module in model.modules() if isinstance(module, kinds))):
         layer.compile(dynamic=True)
 
 
 def learning_rate(config: PretrainConfig, epoch: float) -> float:
-    """The rate at a (fractional) epoch: the paper's x0.99 an epoch, or 5 % linear warm-up and a cosine to zero."""
+    """Learning rate at a fractional epoch: x0.99 per epoch (paper, Sec. 4.2), or linear warm-up (5 %) and cosine."""
     if config.schedule == "exponential":
         return config.lr * 0.99 ** int(epoch)
     share = epoch / config.epochs

@@ -1,7 +1,7 @@
 """Linear evaluation: a linear classifier on features of the frozen encoder (paper, Sec. 4.1).
 
-Choices (the regularisation) and the promotion gate look at validation predictions only: each labelled training clip is
-predicted by a classifier fitted without its group (its subject, camera, ...: what the protocol's test split changes).
+The regularisation and the promotion gate depend on validation predictions only: each labelled training clip is
+predicted by a classifier fitted without its group (subject, camera, ...: what distinguishes the protocol's test split).
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ FOLDS = 5
 
 @dataclass(frozen=True)
 class Probe:
-    """What linear evaluation gives.
+    """The result of linear evaluation.
 
     Attributes:
         model: the frozen encoder with the fitted classifier.
-        predictions: a row a labelled test clip, see `glt.training.classifier.predict`.
-        validation: a row a labelled training clip that has a validation prediction: name, sha256, label, predicted,
+        predictions: one row per labelled test clip, see `glt.training.classifier.predict`.
+        validation: one row per labelled training clip with a validation prediction: name, sha256, label, predicted,
             untrained (by the same probe on the untrained encoder), group.
         metrics: under their fixed keys.
     """
@@ -65,16 +65,16 @@ class Linear:
         return ((x - self.mean) / self.scale @ self.weight.T + self.bias).astype(np.float32)
 
     def state(self) -> dict[str, torch.Tensor]:
-        """The parameters as a `ActionClassifier` names them."""
+        """The parameters as entries of the state dict of an `ActionClassifier`."""
         named = {"mean": self.mean, "scale": self.scale, "linear.weight": self.weight, "linear.bias": self.bias}
         return {name: torch.from_numpy(value) for name, value in named.items()}
 
 
 def probe(encoder: GLTransformer, motions: Motions, recipe: Recipe, device: torch.device, reporter: Reporter) -> Probe:
-    """Fit and measure the probe; the encoder's weights do not change.
+    """Fit and evaluate the probe; the weights of the encoder do not change.
 
     Raises:
-        GltError: no labelled clip in a split, or one class only.
+        GltError: a split without labelled clips, or labels of one class only.
     """
     train, test = motions.clip_ids("train", labelled=True), motions.clip_ids("test", labelled=True)
     labels, classes = motions.labels(train), training_classes(motions)
@@ -116,9 +116,13 @@ def probe(encoder: GLTransformer, motions: Motions, recipe: Recipe, device: torc
 
 
 def validation_folds(motions: Motions, train: ClipIds) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """(fitted on, predicted) places within `train`: whole groups are left out, a clip seen in fitting is not predicted.
+    """Validation folds: positions in `train` to fit on and to predict, at most FOLDS pairs.
 
-    At most FOLDS folds. With one group only, clips are left out instead.
+    Each fold holds out whole groups (single clips if there is one group only), and does not predict clips of which a
+    copy is fitted on.
+
+    Raises:
+        GltError: there is only one labelled training clip.
     """
     index = motions.index.iloc[train]
     groups, content = index["group"].to_numpy().astype(str), index["sha256"].to_numpy().astype(str)
@@ -140,9 +144,9 @@ def start(
     device: torch.device,
     reporter: Reporter,
 ) -> None:
-    """Give a classifier on `labelled` training clips the linear layer that the probe would fit on them.
+    """Initialise the linear layer of `model` with the probe fitted on the `labelled` training clips.
 
-    The strength of regularisation is chosen on validation folds within those clips.
+    The regularisation is chosen on validation folds within these clips.
     """
     classes = np.array(model.classes)
     y = np.searchsorted(classes, motions.labels(labelled))
@@ -158,7 +162,7 @@ ProgressCallback = Callable[[int], None]
 
 
 def _progress_callback(reporter: Reporter, task: str, recipe: Recipe, clips: int, more: int = 0) -> ProgressCallback:
-    """Tells of each number of clips that were added."""
+    """A callback that advances the progress of `task` by a number of clips."""
     done, total = 0, recipe.probe.copies * clips + more
 
     def advance(count: int) -> None:
@@ -177,7 +181,7 @@ def _training_features(
     device: torch.device,
     advance: ProgressCallback,
 ) -> Floats:
-    """Of the clips as they are and of augmented copies, [copies, n, F]."""
+    """Features of the original clips and of augmented copies, [copies, n, F]."""
     config, sizes = recipe.probe, recipe.model
     copies = [_pooled(model, evaluation_batches(motions, train, sizes, device), advance)]
     chunks = np.array_split(train, -(-len(train) // 64))
@@ -205,9 +209,9 @@ def _fit_with_validation(
     seed: int,
     classes: int,
 ) -> tuple[Linear, NDArray[np.int64]]:
-    """The classifier on all clips, and the class predicted for each clip when its group was left out (-1: none).
+    """The classifier fitted on all clips, and the class predicted for each clip without its group, -1 if there is none.
 
-    The strength of regularisation with the most right validation predictions is taken; of equals, the strongest.
+    Chooses the regularisation with the most correct validation predictions; of equals, the strongest.
     """
     choices = config.regularisation if config.solver == "lbfgs" else (None,)
     held_out = {c: np.full(len(y), -1, np.int64) for c in choices}
@@ -228,7 +232,7 @@ def _fit(
     config: ProbeConfig,
     seed: int,
 ) -> list[Linear]:
-    """A classifier for each choice, on features [copies, n, F]; the copies of a clip share its weight."""
+    """One classifier per choice of C, fitted on features [copies, n, F]; the copies of a clip share its weight."""
     flat, answer = x.reshape(-1, x.shape[2]), np.tile(y, len(x))
     if config.solver == "adam":
         return [_adam(flat, answer, classes, config, seed)]
@@ -240,11 +244,11 @@ def _fit(
     for c in choices:
         solver = LogisticRegression(C=c, max_iter=200, tol=1e-3)
         with warnings.catch_warnings():
-            # One that stops early is a little more regularised; it is chosen on validation clips like the others.
+            # A fit that stops early is a little more regularised; validation clips choose among them all the same.
             warnings.simplefilter("ignore", ConvergenceWarning)
             solver.fit(flat, answer, sample_weight=np.full(len(flat), 1 / len(x), np.float32))
         weight = np.zeros((classes, flat.shape[1]), np.float32)
-        bias = np.full(classes, -1e9, np.float32)  # a class the fold has not seen is never predicted
+        bias = np.full(classes, -1e9, np.float32)  # a class that is not in the fold is never predicted
         if len(seen) == 2:  # sklearn keeps one row for two classes
             weight[seen[1]], bias[seen] = solver.coef_[0], (0, solver.intercept_[0])
         else:
@@ -254,7 +258,7 @@ def _fit(
 
 
 def _adam(x: Floats, y: NDArray[np.int64], classes: int, config: ProbeConfig, seed: int) -> Linear:
-    """The paper's: one linear layer on the features as they are, Adam at a constant rate."""
+    """The paper's solver: a linear layer on unstandardised features, Adam at a constant learning rate."""
     generator = torch.Generator().manual_seed(seed)
     data, answer = torch.from_numpy(x), torch.from_numpy(y)
     bound = x.shape[1] ** -0.5
@@ -274,7 +278,7 @@ def _adam(x: Floats, y: NDArray[np.int64], classes: int, config: ProbeConfig, se
 
 
 def _nearest(train: Floats, test: Floats) -> NDArray[np.int64]:
-    """For each test clip the training clip of the highest cosine similarity, about the training mean."""
+    """For each test clip, the index of the training clip of highest cosine similarity, after subtracting the mean."""
     centre = train.mean(0)
     a, b = train - centre, test - centre
     a /= np.linalg.norm(a, axis=1, keepdims=True).clip(1e-12)

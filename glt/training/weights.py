@@ -1,4 +1,4 @@
-"""Tensors on disk."""
+"""Weights on disk."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from torch import Tensor
 def write_weights(file: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write a safetensors file.
 
-    By Python's own writing: safetensors' hides what the system said (a full disk, say) in an error of its own.
+    Python writes it: the writer of safetensors hides the operating system's error, such as a full disk.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     file.write_bytes(save({name: value.contiguous() for name, value in tensors.items()}))

@@ -16,7 +16,7 @@ from glt.analysis.attention import (
     attended_distance,
     attention_maps,
     average_maps,
-    indicated_places,
+    indicated_positions,
     positional_similarity,
 )
 from glt.errors import GltError
@@ -269,8 +269,8 @@ def test_positional_similarity() -> None:
     assert float(got[2, 3]) == pytest.approx(float(a @ b / (a.norm() * b.norm())), abs=1e-6)
 
 
-def test_indicated_places() -> None:
-    assert indicated_places(persons=2, joints=25, frames=300) == [
+def test_indicated_positions() -> None:
+    assert indicated_positions(persons=2, joints=25, frames=300) == [
         (frame, token) for token in (0, 12, 25, 37) for frame in (50, 150, 249)
     ]
-    assert indicated_places(persons=1, joints=1, frames=1) == [(0, 0)]
+    assert indicated_positions(persons=1, joints=1, frames=1) == [(0, 0)]

@@ -48,7 +48,7 @@ def bins_of(chosen: list[Clip]) -> Bins:
 
 def fed(chosen: list[Clip], bins: Bins, config: AugmentConfig = AUGMENT) -> tuple[Packed, baseline.Batch]:
     """The same clips, augmented with the same draws, by ours and by the baseline."""
-    draws = draw(config, seed=3, epoch=2, clips=range(len(chosen)))
+    draws = draw(config, seed=3, epoch=2, clip_ids=range(len(chosen)))
     ours = augment(packed(chosen), config, draws, ModelConfig(max_frames=LONGEST))
     samples = [
         baseline.feed(*clip, stretch, turn, shear, bins, LONGEST)

@@ -37,7 +37,7 @@ def split(whole: Packed) -> list[Packed]:
 
 
 def changed(whole: Packed, config: AugmentConfig, clips: tuple[int, ...], epoch: int = 3, longest: int = 22) -> Packed:
-    draws = draw(config, seed=7, epoch=epoch, clips=clips)
+    draws = draw(config, seed=7, epoch=epoch, clip_ids=clips)
     return mask_tokens(augment(whole, config, draws, ModelConfig(max_frames=longest)), config.mask, draws)
 
 
