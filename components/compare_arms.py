@@ -24,7 +24,7 @@ def compare_arms(
     from glt.logs import run_step
     from glt.steps import study
 
-    found, text = run_step(
+    values, text = run_step(
         study.compare_arms,
         [Path(model.path) for model in encoders],
         [Path(model.path) for model in classifiers],
@@ -33,5 +33,5 @@ def compare_arms(
         code_version,
     )
     artifact.write_bytes(Path(table.path), text.encode())
-    metrics.metadata.update(found)
-    artifact.write_json(Path(metrics.path), found)
+    metrics.metadata.update(values)
+    artifact.write_json(Path(metrics.path), values)

@@ -21,7 +21,7 @@ def disentangle(
     from glt.logs import run_step
     from glt.steps import data
 
-    found = run_step(
+    values = run_step(
         data.disentangle,
         Path(clips.path),
         recipe,
@@ -29,5 +29,5 @@ def disentangle(
         data_version=data_version,
         code_version=code_version,
     )
-    metrics.metadata.update(found)
-    artifact.write_json(Path(metrics.path), found)
+    metrics.metadata.update(values)
+    artifact.write_json(Path(metrics.path), values)

@@ -26,7 +26,7 @@ def finetune(
     from glt.logs import run_step
     from glt.steps import training
 
-    found = run_step(
+    values = run_step(
         training.finetune,
         Path(motions.path),
         Path(encoder.path),
@@ -39,5 +39,5 @@ def finetune(
         data_version=data_version,
         code_version=code_version,
     )
-    metrics.metadata.update(found)
-    artifact.write_json(Path(metrics.path), found)
+    metrics.metadata.update(values)
+    artifact.write_json(Path(metrics.path), values)

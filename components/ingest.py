@@ -22,7 +22,7 @@ def ingest(
     from glt.logs import run_step
     from glt.steps import data
 
-    found = run_step(
+    values = run_step(
         data.ingest,
         recordings,
         recipe,
@@ -31,5 +31,5 @@ def ingest(
         code_version=code_version,
         page=Path(page.path),
     )
-    metrics.metadata.update(found)
-    artifact.write_json(Path(metrics.path), found)
+    metrics.metadata.update(values)
+    artifact.write_json(Path(metrics.path), values)

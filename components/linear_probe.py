@@ -23,7 +23,7 @@ def linear_probe(
     from glt.logs import run_step
     from glt.steps import training
 
-    found = run_step(
+    values = run_step(
         training.linear_probe,
         Path(motions.path),
         Path(encoder.path),
@@ -33,5 +33,5 @@ def linear_probe(
         data_version=data_version,
         code_version=code_version,
     )
-    metrics.metadata.update(found)
-    artifact.write_json(Path(metrics.path), found)
+    metrics.metadata.update(values)
+    artifact.write_json(Path(metrics.path), values)

@@ -23,7 +23,7 @@ def pretrain(
     from glt.logs import run_step
     from glt.steps import launch
 
-    found = run_step(
+    values = run_step(
         launch.launch_pretraining,
         Path(motions.path),
         recipe,
@@ -33,5 +33,5 @@ def pretrain(
         code_version=code_version,
         nodes=nodes,
     )
-    metrics.metadata.update(found)
-    artifact.write_json(Path(metrics.path), found)
+    metrics.metadata.update(values)
+    artifact.write_json(Path(metrics.path), values)

@@ -28,7 +28,7 @@ def report(
     from glt.logs import run_step
     from glt.steps import report
 
-    found = run_step(
+    values = run_step(
         report.report,
         Path(clips.path),
         Path(motions.path),
@@ -41,5 +41,5 @@ def report(
         data_version=data_version,
         code_version=code_version,
     )
-    metrics.metadata.update(found)
-    artifact.write_json(Path(metrics.path), found)
+    metrics.metadata.update(values)
+    artifact.write_json(Path(metrics.path), values)

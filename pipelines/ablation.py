@@ -1,9 +1,13 @@
-"""The graph of a study (glt/recipe/study.py): one recipe in many arms, which stand side by side in MLflow.
+"""The graph of a study (glt/recipe/study.py): one recipe in many arms, compared in MLflow.
 
-    ingest -> disentangle -> pretrain -> linear_probe, one an arm and seed -> compare_arms, on all
+    ingest -> disentangle -> pretrain -> linear_probe, once per arm and seed -> compare_arms, on all
 
-Recordings are read once. What an arm made is reused while its recipe, the data version and the code version stay.
-Nothing is registered: a study answers a question, it makes no model to serve.
+1. Read the recordings, once.
+2. For each arm and seed: disentangle, pretrain and probe. The outputs are reused while the arm's recipe, the data
+   version and the code version stay the same.
+3. Compare the arms: a table and a figure in MLflow.
+
+Nothing is registered: a study answers a question and makes no model to serve.
 """
 
 from kfp import dsl
@@ -24,9 +28,9 @@ AT_ONCE = 2  # arms
 def ablation_pipeline(profile_name: str) -> BaseComponent:
     """The graph for an accelerator profile.
 
-    Its parameters: `recordings`, `recipe` (that every arm starts from), `data_version`, `code_version` and
-    `accelerator` as those of the training graph; `arms`, each with the text of its `recipe`, which says the arm and the
-    seed (`glt.recipe.study.Study.recipes`).
+    Its parameters: `recordings`, `recipe` (the base of all arms), `data_version`, `code_version` and `accelerator` as
+    in the training graph; `arms`, each with the text of its `recipe`, which names the arm and the seed
+    (`glt.recipe.study.Study.recipes`).
     """
     profile = PROFILES[profile_name]
 
@@ -40,35 +44,35 @@ def ablation_pipeline(profile_name: str) -> BaseComponent:
         accelerator: str = profile.accelerator,
     ) -> None:
         versions = {"data_version": data_version, "code_version": code_version}
-        end = finish(recipe=recipe, **versions)
-        light(end, profile, cached=False)
-        with dsl.ExitHandler(end, name="run"):
-            ingested = ingest(recordings=recordings, recipe=recipe, **versions)
-            light(ingested, profile, hours=6)
+        finish_task = finish(recipe=recipe, **versions)
+        light(finish_task, profile, cached=False)
+        with dsl.ExitHandler(finish_task, name="run"):
+            ingest_task = ingest(recordings=recordings, recipe=recipe, **versions)
+            light(ingest_task, profile, hours=6)
 
             with dsl.ParallelFor(arms, name="arms", parallelism=AT_ONCE) as arm:
-                disentangled = disentangle(clips=ingested.outputs["clips"], recipe=arm.recipe, **versions)
-                heavy(disentangled, profile, hours=6)
-                motions = disentangled.outputs["motions"]
+                disentangle_task = disentangle(clips=ingest_task.outputs["clips"], recipe=arm.recipe, **versions)
+                heavy(disentangle_task, profile, hours=6)
+                motions = disentangle_task.outputs["motions"]
 
-                pretrained = pretrain(motions=motions, recipe=arm.recipe, accelerator=accelerator, **versions)
-                trains(pretrained, profile, hours=120)
+                pretrain_task = pretrain(motions=motions, recipe=arm.recipe, accelerator=accelerator, **versions)
+                trains(pretrain_task, profile, hours=120)
 
-                probed = linear_probe(
+                probe_task = linear_probe(
                     motions=motions,
-                    encoder=pretrained.outputs["encoder"],
+                    encoder=pretrain_task.outputs["encoder"],
                     recipe=arm.recipe,
                     accelerator="cpu",
                     **versions,
                 )
-                heavy(probed, profile, hours=12)
+                heavy(probe_task, profile, hours=12)
 
-            compared = compare_arms(
-                encoders=dsl.Collected(pretrained.outputs["encoder"]),
-                classifiers=dsl.Collected(probed.outputs["classifier"]),
+            compare_task = compare_arms(
+                encoders=dsl.Collected(pretrain_task.outputs["encoder"]),
+                classifiers=dsl.Collected(probe_task.outputs["classifier"]),
                 recipe=recipe,
                 **versions,
             )
-            light(compared, profile, cached=False)
+            light(compare_task, profile, cached=False)
 
     return ablation

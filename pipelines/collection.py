@@ -17,7 +17,7 @@ def collection_pipeline(profile_name: str) -> BaseComponent:
 
     @dsl.pipeline(name="glt-collection", description="Take what was delivered, check, pack, pin and commit it")
     def collection(landing: str, recipe: str, into: str) -> None:
-        collected = collect(landing=landing, recipe=recipe, into=into)
-        light(collected, profile, cached=False, hours=6)
+        collect_task = collect(landing=landing, recipe=recipe, into=into)
+        light(collect_task, profile, cached=False, hours=6)
 
     return collection

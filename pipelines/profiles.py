@@ -1,4 +1,4 @@
-"""Accelerator profiles: what a step asks of the cluster. They are fixed when the graph is compiled."""
+"""Accelerator profiles: the resources of each step, fixed when the graph is compiled."""
 
 from __future__ import annotations
 
@@ -52,19 +52,19 @@ PAUSE = 60  # seconds before a retry
 
 
 def light(task: PipelineTask, profile: Profile, *, cached: bool = True, hours: float = 1) -> PipelineTask:
-    """A step that reads, writes and decides."""
+    """Set the resources of a step that reads, writes or decides."""
     return _common(task, profile, profile.light, cached, hours)
 
 
 def heavy(task: PipelineTask, profile: Profile, *, hours: float, cached: bool = True) -> PipelineTask:
-    """A step that computes on a CPU whatever the profile."""
+    """Set the resources of a step that computes on a CPU, whatever the profile."""
     return _common(task, profile, profile.heavy, cached, hours)
 
 
 def trains(task: PipelineTask, profile: Profile, *, hours: float, nodes: int = 1) -> PipelineTask:
-    """A step that trains: on a GPU node if the profile has one, with checkpoints that outlive its pod.
+    """Set the resources of a step that trains: a GPU if the profile has one, and checkpoints that outlive its pod.
 
-    One that leaves that to several `nodes` asks for what it takes to wait.
+    With several `nodes` the step only waits for their TrainJob, so it gets the resources of a light step.
     """
     _common(task, profile, profile.heavy if nodes == 1 else profile.light, True, hours)
     if not profile.on_cluster:
@@ -87,6 +87,7 @@ def _common(task: PipelineTask, profile: Profile, size: tuple[str, str], cached:
         task.set_caching_options(False)
     if not profile.on_cluster:
         return task
+    task.set_display_name(task.name.replace("-", " ").capitalize())
     task.set_cpu_request(cpu).set_cpu_limit(cpu).set_memory_request(memory).set_memory_limit(memory)
     task.set_env_variable(settings.IMAGE, IMAGE)
     task.set_env_variable("OMP_NUM_THREADS", cpu)  # torch counts the node's cores, not the pod's

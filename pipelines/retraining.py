@@ -35,19 +35,19 @@ def retraining_pipeline(profile_name: str) -> BaseComponent:
         accelerator: str = profile.accelerator,
         nodes: int = profile.nodes,
     ) -> None:
-        end = finish(recipe=recipe, data_version="", code_version=code_version)
-        light(end, profile, cached=False)
-        with dsl.ExitHandler(end, name="run"):
-            checked = check_for_new_data(recordings=recordings, recipe=recipe, code_version=code_version)
-            light(checked, profile, cached=False)
-            plan = checked.outputs
+        finish_task = finish(recipe=recipe, data_version="", code_version=code_version)
+        light(finish_task, profile, cached=False)
+        with dsl.ExitHandler(finish_task, name="run"):
+            check_task = check_for_new_data(recordings=recordings, recipe=recipe, code_version=code_version)
+            light(check_task, profile, cached=False)
+            plan = check_task.outputs
             versions: dict[str, Text] = {"data_version": plan["data_version"], "code_version": code_version}
 
-            def admitted(ingested: PipelineTask) -> PipelineTask:
-                task = admit(clips=ingested.outputs["clips"], recipe=plan["recipe"], **versions)
+            def check_clips(ingest_task: PipelineTask) -> PipelineTask:
+                task = admit(clips=ingest_task.outputs["clips"], recipe=plan["recipe"], **versions)
                 return light(task, profile, cached=False)
 
             with dsl.If(plan["Output"] == True, name="new-data"):  # noqa: E712 - a graph condition
-                train(profile, plan["recordings"], plan["recipe"], versions, trials, accelerator, nodes, admitted)
+                train(profile, plan["recordings"], plan["recipe"], versions, trials, accelerator, nodes, check_clips)
 
     return retraining

@@ -1,10 +1,17 @@
 """The training graph.
 
     ingest -> disentangle -> pretrain -> linear_probe -> gate -> register -> promote, if better
-                                      -> finetune, one a labelled fraction and seed -> report, on all
+                                      -> finetune, once per labelled fraction and seed -> report, on all
 
-What a step made is reused while its inputs, the data version and the code version stay the same; gate, report,
-register, promote and finish run every time, because the registry and the run that they read may have changed.
+1. Read and check the recordings; disentangle each clip into global translation and local motion.
+2. Pretrain the encoder without labels.
+3. Fit a linear probe on the frozen encoder, and fine-tune on each labelled fraction.
+4. Let the gate compare the probe's classifier with the champion, and write the report.
+5. Register the classifier; promote it if the gate passed.
+6. Finish: close the MLflow run, however the graph ended.
+
+Outputs are reused while a step's inputs, the data version and the code version stay the same; gate, report, register,
+promote and finish run every time, because the registry and the run that they read may have changed.
 """
 
 from collections.abc import Callable, Mapping
@@ -49,9 +56,9 @@ def training_pipeline(profile_name: str) -> BaseComponent:
         nodes: int = profile.nodes,
     ) -> None:
         versions = {"data_version": data_version, "code_version": code_version}
-        end = finish(recipe=recipe, **versions)
-        light(end, profile, cached=False)
-        with dsl.ExitHandler(end, name="run"):
+        finish_task = finish(recipe=recipe, **versions)
+        light(finish_task, profile, cached=False)
+        with dsl.ExitHandler(finish_task, name="run"):
             train(profile, recordings, recipe, versions, trials, accelerator, nodes)
 
     return training
@@ -65,38 +72,38 @@ def train(
     trials: Items,
     accelerator: Text,
     nodes: Count,
-    admitted: Callable[[PipelineTask], PipelineTask] | None = None,
+    check_clips: Callable[[PipelineTask], PipelineTask] | None = None,
 ) -> None:
-    """Put the steps of a training into the graph that is being made.
+    """Add the steps of a training to the graph that is being built.
 
     Args:
-        profile: what they ask of the cluster.
-        recordings: as the graph's parameter of that name, or what an earlier step gives; so are the next five.
+        profile: resources of the steps.
+        recordings: the graph's parameter of that name or the output of an earlier step, as the next five are.
         recipe: as above.
         versions: `data_version` and `code_version`.
         trials: as above.
         accelerator: as above.
         nodes: as above.
-        admitted: makes a step from `ingest` that must succeed before anything else is done.
+        check_clips: adds a step after `ingest` that must succeed before any other step starts.
     """
-    ingested = ingest(recordings=recordings, recipe=recipe, **versions)
-    light(ingested, profile, hours=6)
+    ingest_task = ingest(recordings=recordings, recipe=recipe, **versions)
+    light(ingest_task, profile, hours=6)
 
-    disentangled = disentangle(clips=ingested.outputs["clips"], recipe=recipe, **versions)
-    if admitted is not None:
-        disentangled.after(admitted(ingested))
-    heavy(disentangled, profile, hours=6)
-    motions = disentangled.outputs["motions"]
+    disentangle_task = disentangle(clips=ingest_task.outputs["clips"], recipe=recipe, **versions)
+    if check_clips is not None:
+        disentangle_task.after(check_clips(ingest_task))
+    heavy(disentangle_task, profile, hours=6)
+    motions = disentangle_task.outputs["motions"]
 
-    pretrained = pretrain(motions=motions, recipe=recipe, accelerator=accelerator, nodes=nodes, **versions)
-    trains(pretrained, profile, hours=120, nodes=profile.nodes)
-    encoder = pretrained.outputs["encoder"]
+    pretrain_task = pretrain(motions=motions, recipe=recipe, accelerator=accelerator, nodes=nodes, **versions)
+    trains(pretrain_task, profile, hours=120, nodes=profile.nodes)
+    encoder = pretrain_task.outputs["encoder"]
 
-    probed = linear_probe(motions=motions, encoder=encoder, recipe=recipe, accelerator="cpu", **versions)
-    heavy(probed, profile, hours=12)
+    probe_task = linear_probe(motions=motions, encoder=encoder, recipe=recipe, accelerator="cpu", **versions)
+    heavy(probe_task, profile, hours=12)
 
     with dsl.ParallelFor(trials, name="labelled-fractions", parallelism=2) as trial:
-        finetuned = finetune(
+        finetune_task = finetune(
             motions=motions,
             encoder=encoder,
             recipe=recipe,
@@ -105,37 +112,39 @@ def train(
             accelerator=accelerator,
             **versions,
         )
-        trains(finetuned, profile, hours=24)
+        trains(finetune_task, profile, hours=24)
 
-    gated = gate(
-        clips=ingested.outputs["clips"],
-        classifier=probed.outputs["classifier"],
+    gate_task = gate(
+        clips=ingest_task.outputs["clips"],
+        classifier=probe_task.outputs["classifier"],
         recipe=recipe,
         accelerator="cpu",
         **versions,
     )
-    heavy(gated, profile, hours=12, cached=False)
+    heavy(gate_task, profile, hours=12, cached=False)
 
-    reported = report(
-        clips=ingested.outputs["clips"],
+    report_task = report(
+        clips=ingest_task.outputs["clips"],
         motions=motions,
         encoder=encoder,
-        classifier=probed.outputs["classifier"],
-        finetuned=dsl.Collected(finetuned.outputs["classifier"]),
-        verdict=gated.outputs["verdict"],
+        classifier=probe_task.outputs["classifier"],
+        finetuned=dsl.Collected(finetune_task.outputs["classifier"]),
+        verdict=gate_task.outputs["verdict"],
         recipe=recipe,
         **versions,
     )
-    light(reported, profile, cached=False)
+    light(report_task, profile, cached=False)
 
-    registered = register(
-        classifier=probed.outputs["classifier"],
-        verdict=gated.outputs["verdict"],
+    register_task = register(
+        classifier=probe_task.outputs["classifier"],
+        verdict=gate_task.outputs["verdict"],
         recipe=recipe,
         **versions,
     )
-    light(registered, profile, cached=False)
+    light(register_task, profile, cached=False)
 
-    with dsl.If(gated.outputs["Output"] == True, name="better"):  # noqa: E712 - a graph condition
-        promoted = promote(version=registered.output, verdict=gated.outputs["verdict"], recipe=recipe, **versions)
-        light(promoted, profile, cached=False)
+    with dsl.If(gate_task.outputs["Output"] == True, name="better"):  # noqa: E712 - a graph condition
+        promote_task = promote(
+            version=register_task.output, verdict=gate_task.outputs["verdict"], recipe=recipe, **versions
+        )
+        light(promote_task, profile, cached=False)

@@ -105,7 +105,7 @@ def signature(component: Document) -> tuple[dict[str, str], dict[str, str]]:
 def _read(graph: Graph, component: Document, known: Mapping[str, str], inside: tuple[str, ...]) -> None:
     """Add the tasks and groups of a DAG; `known` says where its inputs come from."""
     tasks = component["dag"]["tasks"]
-    names = {key: task["taskInfo"]["name"] for key, task in tasks.items()}
+    names = {key: _name(graph, tasks, key) for key in tasks}
     for key, task in tasks.items():
         given = task.get("inputs", {})
         inputs = {
@@ -130,24 +130,30 @@ def _read(graph: Graph, component: Document, known: Mapping[str, str], inside: t
         _read(graph, inner, inputs, (*inside, group.name))
 
 
+def _name(graph: Graph, tasks: Document, key: str) -> str:
+    """A group's name, or the key of a step, whose name is for people."""
+    is_group = "dag" in graph.spec["components"][tasks[key]["componentRef"]["name"]]
+    return str(tasks[key]["taskInfo"]["name"]) if is_group else key
+
+
 def _origin(graph: Graph, tasks: Document, source: Document, known: Mapping[str, str]) -> str:
     """Where an input comes from."""
     match source:
         case {"runtimeValue": {"constant": constant}}:
             return repr(constant)
         case {"taskFinalStatus": {"producerTask": task}}:
-            return f"status of {tasks[task]['taskInfo']['name']}"
+            return f"status of {_name(graph, tasks, task)}"
         case {"componentInputParameter": name} | {"componentInputArtifact": name}:
             origin = known[name]
             if selector := source.get("parameterExpressionSelector"):
                 origin += "." + selector.removeprefix('parseJson(string_value)["').removesuffix('"]')
             return origin
         case {"taskOutputParameter": {"producerTask": task, "outputParameterKey": key}}:
-            return f"{tasks[task]['taskInfo']['name']}.{key}"
+            return f"{_name(graph, tasks, task)}.{key}"
         case {"taskOutputArtifact": {"producerTask": task, "outputArtifactKey": key}}:
             inner = graph.spec["components"][tasks[task]["componentRef"]["name"]]
             if "dag" not in inner:
-                return f"{tasks[task]['taskInfo']['name']}.{key}"
+                return f"{_name(graph, tasks, task)}.{key}"
             (selector,) = inner["dag"]["outputs"]["artifacts"][key]["artifactSelectors"]
             return f"{selector['producerSubtask']}.{selector['outputArtifactKey']}[]"
     raise AssertionError(source)

@@ -175,6 +175,13 @@ def test_components_take_and_give_what_they_are_declared_to(graph: str) -> None:
     assert {name: found.component(name) for name in found.tasks} == {name: COMPONENTS[name] for name in INPUTS[graph]}
 
 
+@each_graph
+def test_a_cluster_shows_readable_step_names(graph: str) -> None:
+    shown = {name: task.spec["taskInfo"]["name"] for name, task in compiled(graph, "gpu").tasks.items()}
+    assert shown == {name: name.replace("-", " ").capitalize() for name in INPUTS[graph]}
+    assert shown.get("check-for-new-data", "Check for new data") == "Check for new data"
+
+
 @pytest.mark.parametrize("profile", sorted(PROFILES))
 @each_graph
 def test_every_input_comes_from_where_it_should(graph: str, profile: str) -> None:
