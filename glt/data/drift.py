@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from glt import artifact
 from glt.data.clips import ClipStore
@@ -130,6 +129,8 @@ _MIN_EXPECTED = 10.0  # clips of a class; that none of them occurs then has prob
 
 def _test_measure(name: str, new: NDArray[np.float64], reference: NDArray[np.float64]) -> tuple[float, Finding | None]:
     """p-value of a measure, and the finding if the change is large enough to matter."""
+    from scipy import stats
+
     kind, _, what = name.partition("/")
     p = float(stats.ks_2samp(new, reference, method="asymp").pvalue)
     before, after = float(np.median(reference)), float(np.median(new))
@@ -152,6 +153,8 @@ def _test_measure(name: str, new: NDArray[np.float64], reference: NDArray[np.flo
 
 def _test_mix(new: Mapping[str, int], reference: Mapping[str, int]) -> tuple[float, Finding | None]:
     """The same for the frequencies of the classes."""
+    from scipy import stats
+
     classes = sorted(set(new) | set(reference))
     table = np.array([[counts.get(label, 0) for label in classes] for counts in (new, reference)], float)
     if len(classes) < 2:

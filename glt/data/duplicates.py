@@ -16,8 +16,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.cluster.hierarchy import DisjointSet
-from sklearn.neighbors import NearestNeighbors
 
 from glt import artifact
 from glt.data.clips import ClipStore
@@ -183,6 +181,8 @@ def _near_pairs(
 
 def _compare(store: ClipStore, rows: NDArray[np.int64], before: _Compared, reporter: Reporter) -> _Compared:
     """Compare the clips in `rows` of the store with each other; the first of them are those of `before`."""
+    from scipy.cluster.hierarchy import DisjointSet
+
     skeleton, known = store.skeleton, len(before.sha256)
     signatures = np.empty((len(rows), signature_size(skeleton)), np.float32)
     signatures[:known] = before.signatures
@@ -214,6 +214,8 @@ def _candidates(signatures: NDArray[np.float32], known: int) -> NDArray[np.int64
     """Pairs [n, 2] of clips with similar signatures; at least one of the two is not among the first `known`."""
     if len(signatures) < 2 or known == len(signatures):
         return np.zeros((0, 2), np.int64)
+    from sklearn.neighbors import NearestNeighbors
+
     search = NearestNeighbors(n_neighbors=min(_NEIGHBOURS, len(signatures)), algorithm="brute").fit(signatures)
     distances, neighbours = search.kneighbors(signatures[known:])
     clip, rank = np.nonzero(distances <= _RADIUS * np.sqrt(signatures.shape[1]))

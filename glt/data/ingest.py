@@ -6,9 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import joblib
 import pandas as pd
-from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from glt import artifact
 from glt.data import clip_table, splits
@@ -143,6 +141,9 @@ def read_batch(
     Raises:
         GltError: a process was killed.
     """
+    import joblib
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
     pool = joblib.Parallel(
         n_jobs=(processes or joblib.cpu_count()) if len(batch.names) > 4 * _CHUNK else 1,
         pre_dispatch="3*n_jobs",

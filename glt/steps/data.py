@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from glt import artifact
-from glt.analysis import examples
-from glt.analysis.data_report import analyse_clips, write_data_report
 from glt.analysis.page import PAGE
 from glt.data import duplicates, findings
 from glt.data.clips import ClipStore
@@ -24,14 +22,14 @@ from glt.lifecycle import registry, run_artifacts, sources, tracking
 from glt.lifecycle.code_version import current_code_version
 from glt.lifecycle.sources import Source
 from glt.lifecycle.sources.local import ChangedRecordings
-from glt.motion.disentangle import Motions, write_motions
 from glt.recipe import Recipe, load
 from glt.reporter import ConsoleReporter
 from glt.settings import home
+from glt.steps import findings as recorded
 from glt.steps.provenance import provenance, versions_of
 
 _LOG = logging.getLogger(__name__)
-SUMMARY, FINDINGS = "summary.json", "findings.json"
+SUMMARY = "summary.json"
 
 
 def ingest(
@@ -54,6 +52,8 @@ def ingest(
     Raises:
         GltError: what is wrong with the recordings, and the remedy.
     """
+    from glt.analysis.data_report import analyse_clips, write_data_report
+
     settings, page = load(recipe), page or Path(f"{out}.html")
     artifact.check_replaceable(out, "clips")
     PAGE.check(page)
@@ -77,8 +77,8 @@ def ingest(
         analysis.summary.write(Path(folder) / SUMMARY)
         run.file(page, "data")
         run.file(Path(folder) / SUMMARY, "data")
-        findings.write(Path(folder) / FINDINGS, analysis.findings)
-        run.file(Path(folder) / FINDINGS, "data")
+        findings.write(Path(folder) / recorded.FILE, analysis.findings)
+        run.file(Path(folder) / recorded.FILE, "data")
         _log_findings(analysis.findings, page)
         metrics = {
             "data/clips": float(len(clips.index)),
@@ -119,6 +119,8 @@ def inspect(clips: Path, recipe: str, out: Path, reference: str = "") -> dict[st
     Raises:
         GltError: an artifact is incomplete, or the reference is neither.
     """
+    from glt.analysis.data_report import analyse_clips, write_data_report
+
     PAGE.check(out)
     settings, store = load(recipe), ClipStore(clips)
     reporter = ConsoleReporter()
@@ -134,13 +136,6 @@ def inspect(clips: Path, recipe: str, out: Path, reference: str = "") -> dict[st
         "data/near_duplicates": float(len(analysis.pairs)),
         **_severity_counts(analysis.findings),
     }
-
-
-def findings_of(recipe: Recipe, data_version: str) -> list[Finding] | None:
-    """The findings of `ingest` on the recordings of a data version; None if no run has stored them."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = run_artifacts.download_step_artifact(recipe, data_version, "ingest", f"data/{FINDINGS}", Path(folder))
-        return findings.read(file) if file else None
 
 
 def _reference(recipe: Recipe, data_version: str) -> Summary | None:
@@ -178,6 +173,9 @@ def disentangle(
     Raises:
         GltError: the protocol leaves a split empty.
     """
+    from glt.analysis import examples
+    from glt.motion.disentangle import Motions, write_motions
+
     artifact.check_replaceable(out, "motions")
     settings = load(recipe)
     store = ClipStore(clips)

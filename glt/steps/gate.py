@@ -15,7 +15,7 @@ from glt.motion.disentangle import Motions, write_motions
 from glt.recipe import Recipe, load, parse
 from glt.reporter import Reporter
 from glt.serving.model import Predictor, latency
-from glt.steps import data
+from glt.steps import findings
 from glt.steps.provenance import versions_of
 from glt.training.batches import device
 from glt.training.classifier import load_classifier
@@ -71,7 +71,7 @@ def gate(
                 baseline=f"champion v{champion.version}" if champion else "untrained encoder",
                 champion_version=champion.version if champion else "",
                 latency=latency([Predictor(folder) for folder in folders]),
-                findings=data.findings_of(settings, version.data),
+                findings=findings.of_ingest(settings, version.data),
                 comparisons=registry.comparisons(settings.model_name, version.data),
                 answers_uri=f"runs:/{run.run_id}/{EVIDENCE}",
             )

@@ -10,12 +10,9 @@ from glt.data.clips import ClipStore
 from glt.errors import GltError
 from glt.lifecycle import gate, registry, sources, tracking
 from glt.lifecycle.code_version import current_code_version
-from glt.model import GLTransformer
 from glt.recipe import Recipe, changed, load
-from glt.steps import data
+from glt.steps import findings
 from glt.steps.provenance import versions_of
-from glt.training.classifier import load_classifier
-from glt.training.encoder import copy_weights
 
 _LOG = logging.getLogger(__name__)
 
@@ -78,7 +75,7 @@ def admit(clips: Path, recipe: str, data_version: str = "", code_version: str = 
     settings, store = load(recipe), ClipStore(clips, verify=False)
     version = versions_of(store.info, data_version, code_version)
     with tracking.step(settings, version, "admit") as run:
-        check = gate.check_data(data.findings_of(settings, version.data), settings.gate)
+        check = gate.check_data(findings.of_ingest(settings, version.data), settings.gate)
         run.tags({"data.check": check.message})
         if not check.passed and settings.retrain.on_alarm == "stop":
             raise GltError(
@@ -91,6 +88,10 @@ def _start(recipe: Recipe, champion: registry.Version) -> tuple[Recipe, str]:
     """The recipe with `pretrain.start` filled in, and a description of that start."""
     if recipe.retrain.start == "scratch":
         return recipe, "from scratch"
+    from glt.model import GLTransformer
+    from glt.training.classifier import load_classifier
+    from glt.training.encoder import copy_weights
+
     encoder = load_classifier(champion.folder())[0].encoder
     try:
         copy_weights(encoder, GLTransformer(recipe.model, encoder.persons, encoder.joints, encoder.global_tokens))

@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 
 from glt import artifact
-from glt.analysis import figures
 from glt.analysis.scores import fraction_key
 from glt.errors import GltError
 from glt.lifecycle import registry, tracking
@@ -77,6 +76,8 @@ def pretrain(
             encoder, history = pretraining.train_encoder(data, settings, world, reporter, checkpoint, start)
             save_encoder(encoder.cpu(), history, out, provenance(version, settings, run.run_id))
             checkpoint.drop()
+            from glt.analysis import figures
+
             run.figure(figures.curves(history), "curves.png")
     return {name: value for name, value in history[-1].items() if name != "epoch"}
 
@@ -95,6 +96,8 @@ def linear_probe(
     Raises:
         GltError: no labelled clip in a split, or one class only.
     """
+    from glt.analysis import figures
+
     artifact.check_replaceable(out, "classifier")
     settings, data = load(recipe), Motions(motions)
     version = versions_of(data.info, data_version, code_version)

@@ -15,9 +15,6 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GroupKFold, KFold
 
 from glt.errors import GltError
 from glt.model import GLTransformer
@@ -124,6 +121,8 @@ def validation_folds(motions: Motions, train: ClipIds) -> list[tuple[NDArray[np.
     Raises:
         GltError: there is only one labelled training clip.
     """
+    from sklearn.model_selection import GroupKFold, KFold
+
     index = motions.index.iloc[train]
     groups, content = index["group"].to_numpy().astype(str), index["sha256"].to_numpy().astype(str)
     count = len(np.unique(groups))
@@ -236,6 +235,9 @@ def _fit(
     flat, answer = x.reshape(-1, x.shape[2]), np.tile(y, len(x))
     if config.solver == "adam":
         return [_adam(flat, answer, classes, config, seed)]
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
     mean = flat.mean(0)
     scale = np.maximum(flat.std(0), 1e-6)
     flat = (flat - mean) / scale

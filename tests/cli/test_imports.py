@@ -39,3 +39,25 @@ def test_help_imports_nothing_heavy(arguments: tuple[str, ...]) -> None:
 
 def test_recipes_are_listed_without_science() -> None:
     assert imported(command("recipes")) == set()
+
+
+SCIENCE = {"numpy", "pandas", "pyarrow", "scipy"}
+
+
+@pytest.mark.parametrize(
+    ("step", "packages"),
+    [
+        ("check_for_new_data: retraining", SCIENCE),
+        ("collect: collect", SCIENCE),
+        ("ingest, disentangle: data", SCIENCE),
+        ("pretrain: launch", SCIENCE | {"torch"}),
+        ("linear_probe, finetune: training", SCIENCE | {"torch"}),
+        ("gate: gate", SCIENCE | {"torch"}),
+        ("report: report", SCIENCE | {"torch", "matplotlib"}),
+        ("register, promote: release", {"numpy"}),
+        ("finish: finish", set()),
+    ],
+)
+def test_a_component_imports_what_its_step_needs(step: str, packages: set[str]) -> None:
+    module = step.rpartition(" ")[2]
+    assert imported(f"from glt.logs import run_step\nfrom glt.steps import {module}") <= packages

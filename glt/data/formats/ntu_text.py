@@ -6,11 +6,11 @@ correctly rounded division of two exact doubles (Clinger 1990), so it is Python'
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 BODY_VALUES, JOINT_VALUES = 10, 12
@@ -63,7 +63,7 @@ def parse(content: bytes) -> Bodies | Fault:
     room = lines // 3 + 1  # a body takes three lines at least
     frame, ids, first = np.empty(room, np.int64), np.empty((room, 2), np.int64), np.zeros(room + 1, np.int64)
     points, hard = np.empty((lines, 3), np.float32), np.empty((3 * lines, 2), np.int64)
-    frames, bodies, joints, difficult, *fault = _parse(text, lines, frame, ids, first, points, hard, _POWERS)
+    frames, bodies, joints, difficult, *fault = _compiled()(text, lines, frame, ids, first, points, hard, _POWERS)
     if fault[0] != OK:
         return Fault(*(int(value) for value in fault))
     places = np.flatnonzero(np.isnan(points[:joints].ravel())) if difficult else np.empty(0, np.int64)
@@ -83,12 +83,15 @@ def _number(token: bytes) -> np.float32:
         return np.float32(float(token))
 
 
-def _compiled(function: Any) -> Any:
-    """Compiled once a machine; once a process where no folder can keep the result."""
+@functools.cache
+def _compiled() -> Any:
+    """`_parse_text`, compiled once per machine; once per process where no folder can hold the result."""
+    from numba import njit
+
     try:
-        return njit(cache=True, nogil=True)(function)
+        return njit(cache=True, nogil=True)(_parse_text)
     except RuntimeError:
-        return njit(nogil=True)(function)
+        return njit(nogil=True)(_parse_text)
 
 
 def _parse_text(text, lines, frame, ids, first, points, hard, powers):  # type: ignore[no-untyped-def]  # numba infers
@@ -205,6 +208,3 @@ def _parse_text(text, lines, frame, ids, first, points, hard, powers):  # type: 
             return frames, bodies, joints, difficult, GOES_ON, line + 1, 0, 0, at, at
         at += 1
     return frames, bodies, joints, difficult, OK, 0, 0, 0, 0, 0
-
-
-_parse = _compiled(_parse_text)
