@@ -40,7 +40,7 @@ from glt.settings import home
 from glt.steps import data, training
 from glt.training.classifier import accuracy, load_classifier
 from glt.training.encoder import build_encoder, save_encoder
-from glt.training.probe import probe
+from glt.training.probe import fit_probe
 from pipelines import local
 
 OUT = ROOT / "results" / "protocols"
@@ -194,7 +194,7 @@ def _paper_s_probe(run: Run, motions: Motions) -> dict[str, float]:
         )
     paper = run.settings.model_copy(update={"probe": ProbeConfig()})
     encoder = load_classifier(version.folder())[0].encoder
-    found = probe(encoder, motions, paper, torch.device("cpu"), Silent()).metrics
+    found = fit_probe(encoder, motions, paper, torch.device("cpu"), Silent()).metrics
     return {name: found[f"probe/{name}"] for name in ("top1", "top1_clean", "val_top1")}
 
 

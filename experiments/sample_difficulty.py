@@ -33,7 +33,7 @@ from glt.motion.disentangle import Motions, write_motions
 from glt.reporter import ConsoleReporter, Silent
 from glt.training.checkpoint import Checkpoint
 from glt.training.pretrain import train_encoder
-from glt.training.probe import probe
+from glt.training.probe import fit_probe
 
 NAMES = {"pretrained": "probe/top1", "untrained": "probe/untrained_top1"}
 COLUMNS = (*NAMES, "raw", "pooled")
@@ -68,7 +68,7 @@ def main() -> None:
             started = time.perf_counter()
             encoder, _ = train_encoder(data, chosen, torch.device("cpu"), ConsoleReporter(), Checkpoint(None))
             seconds[f"pretrain/{seed}"] = time.perf_counter() - started
-            metrics = probe(encoder, data, chosen, torch.device("cpu"), Silent()).metrics
+            metrics = fit_probe(encoder, data, chosen, torch.device("cpu"), Silent()).metrics
             rows.append({"seed": seed, **floors, **{name: metrics[key] for name, key in NAMES.items()}})
             print(
                 " ".join(f"{key} {value:.3f}" if key != "seed" else f"seed {value}:" for key, value in rows[-1].items())

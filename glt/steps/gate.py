@@ -19,7 +19,7 @@ from glt.steps import findings
 from glt.steps.provenance import versions_of
 from glt.training.batches import device
 from glt.training.classifier import load_classifier
-from glt.training.probe import probe
+from glt.training.probe import fit_probe
 
 EVIDENCE = "gate"  # folder of the evidence among the run's artifacts
 
@@ -122,4 +122,4 @@ def _champion_validation(
     with tempfile.TemporaryDirectory() as temporary:
         motions = Path(temporary) / "motions"
         write_motions(ClipStore(clips), theirs, motions, {"data_version": version.data}, reporter)
-        return probe(model.encoder, Motions(motions), theirs, device(accelerator), reporter).validation
+        return fit_probe(model.encoder, Motions(motions), theirs, device(accelerator), reporter).validation

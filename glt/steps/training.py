@@ -103,7 +103,7 @@ def linear_probe(
     version = versions_of(data.info, data_version, code_version)
     with tracking.step(settings, version, "linear_probe") as run:
         run.dataset(settings.data.dataset, version.data, str(motions), "evaluation")
-        result = probing.probe(load_encoder(encoder), data, settings, device(accelerator), run)
+        result = probing.fit_probe(load_encoder(encoder), data, settings, device(accelerator), run)
         save_classifier(
             result.model,
             data,
@@ -162,7 +162,9 @@ def finetune(
     with checkpoint.lock(), tracking.step(settings, version, "finetune", trial) as run:
         run.dataset(settings.data.dataset, version.data, str(motions), "training")
         start = load_encoder(encoder)
-        result = finetuning.finetune(start, data, settings, fraction, seed, device(accelerator), run, checkpoint)
+        result = finetuning.finetune_classifier(
+            start, data, settings, fraction, seed, device(accelerator), run, checkpoint
+        )
         names = data.index["name"].iloc[result.labelled]
         save_classifier(
             result.model,

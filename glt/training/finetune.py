@@ -45,7 +45,7 @@ def draw_labelled(motions: Motions, fraction: float, seed: int) -> ClipIds:
     return labelled_fractions.draw(motions.index, fraction, seed) if stored is None else stored
 
 
-def finetune(
+def finetune_classifier(
     encoder: GLTransformer,
     motions: Motions,
     recipe: Recipe,
@@ -75,7 +75,7 @@ def finetune(
     )
     checkpoint.sweep()
     if config.start == "probe" and not checkpoint.any:
-        probe.start(model, motions, labelled, recipe, device, reporter)
+        probe.initialise_linear_layer(model, motions, labelled, recipe, device, reporter)
     here = checkpoint.restore(model, optimizer)
     task = f"finetune {fraction:.0%}"
     with catch_sigterm() as terminated:

@@ -67,7 +67,9 @@ class Linear:
         return {name: torch.from_numpy(value) for name, value in named.items()}
 
 
-def probe(encoder: GLTransformer, motions: Motions, recipe: Recipe, device: torch.device, reporter: Reporter) -> Probe:
+def fit_probe(
+    encoder: GLTransformer, motions: Motions, recipe: Recipe, device: torch.device, reporter: Reporter
+) -> Probe:
     """Fit and evaluate the probe; the weights of the encoder do not change.
 
     Raises:
@@ -135,7 +137,7 @@ def validation_folds(motions: Motions, train: ClipIds) -> list[tuple[NDArray[np.
     return [(fitted, held[~np.isin(content[held], content[fitted])]) for fitted, held in parts]
 
 
-def start(
+def initialise_linear_layer(
     model: ActionClassifier,
     motions: Motions,
     labelled: ClipIds,

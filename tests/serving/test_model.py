@@ -15,7 +15,7 @@ from glt.reporter import Silent
 from glt.serving.model import Predictor
 from glt.training.classifier import save_classifier
 from glt.training.encoder import build_encoder
-from glt.training.probe import probe
+from glt.training.probe import fit_probe
 from tests.conftest import LABELS, STICK, small_recipe, store
 
 
@@ -26,7 +26,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     recipe = small_recipe(motion={"yaw": request.param, "intervals": [1, 3]}, probe={"epochs": 20, "pool": ["max"]})
     write_motions(store(), recipe, place / "motions", {}, Silent())  # type: ignore[arg-type]
     motions = Motions(place / "motions")
-    result = probe(build_encoder(recipe.model, motions), motions, recipe, torch.device("cpu"), Silent())
+    result = fit_probe(build_encoder(recipe.model, motions), motions, recipe, torch.device("cpu"), Silent())
     tables = {"predictions": result.predictions, "validation": result.validation}
     save_classifier(result.model, motions, recipe, tables, result.metrics, place / "classifier", {})
     return place / "classifier"

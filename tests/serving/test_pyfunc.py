@@ -26,7 +26,7 @@ from glt.serving.model import Predictor
 from glt.serving.pyfunc import _load_pyfunc
 from glt.training.classifier import save_classifier
 from glt.training.encoder import build_encoder
-from glt.training.probe import probe
+from glt.training.probe import fit_probe
 from tests.conftest import LABELS, small_recipe, store
 from tests.waiting import until
 
@@ -34,7 +34,7 @@ from tests.waiting import until
 @pytest.fixture(scope="module")
 def folder(motions: Motions, tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe = small_recipe()
-    result = probe(build_encoder(recipe.model, motions), motions, recipe, torch.device("cpu"), Silent())
+    result = fit_probe(build_encoder(recipe.model, motions), motions, recipe, torch.device("cpu"), Silent())
     tables = {"predictions": result.predictions, "validation": result.validation}
     place = tmp_path_factory.mktemp("pyfunc") / "classifier"
     save_classifier(result.model, motions, recipe, tables, result.metrics, place, {"data_version": "test"})

@@ -20,7 +20,7 @@ from glt.reporter import Silent
 from glt.training.checkpoint import Checkpoint
 from glt.training.classifier import accuracy, predict
 from glt.training.encoder import build_encoder
-from glt.training.finetune import Finetuned, draw_labelled, finetune
+from glt.training.finetune import Finetuned, draw_labelled, finetune_classifier
 from tests.conftest import small_recipe, store
 
 CPU = torch.device("cpu")
@@ -34,7 +34,7 @@ def run(
 ) -> Finetuned:
     torch.manual_seed(5)
     encoder = build_encoder(recipe.model, motions)
-    return finetune(encoder, motions, recipe, 0.5, seed, CPU, reporter or Silent(), checkpoint)  # type: ignore[arg-type]
+    return finetune_classifier(encoder, motions, recipe, 0.5, seed, CPU, reporter or Silent(), checkpoint)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("fraction", [0.01, 0.2, 0.5, 1.0])

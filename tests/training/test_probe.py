@@ -19,7 +19,7 @@ from glt.reporter import Silent
 from glt.training.batches import evaluation_batches
 from glt.training.classifier import ActionClassifier, predict
 from glt.training.encoder import build_encoder
-from glt.training.probe import Probe, probe, validation_folds
+from glt.training.probe import Probe, fit_probe, validation_folds
 from glt.training.probe import _nearest as nearest
 from tests.conftest import LABELS, Store, small_recipe, store
 
@@ -32,7 +32,7 @@ SEVERAL = {"solver": "lbfgs", "regularisation": [1e-4, 1e-2, 1.0]}
 
 def run(motions: Motions, recipe: Recipe) -> Probe:
     torch.manual_seed(5)
-    return probe(build_encoder(recipe.model, motions), motions, recipe, CPU, Silent())
+    return fit_probe(build_encoder(recipe.model, motions), motions, recipe, CPU, Silent())
 
 
 def written(folder: Path, clips: Store) -> Motions:
@@ -45,7 +45,7 @@ def test_the_encoder_does_not_change(motions: Motions, recipe: Recipe) -> None:
     torch.manual_seed(5)
     encoder = build_encoder(small_recipe(model={"max_frames": 16, "depth": 2, "dropout": 0.4}).model, motions)
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
-    result = probe(encoder, motions, recipe, CPU, Silent())
+    result = fit_probe(encoder, motions, recipe, CPU, Silent())
     for state in (encoder.state_dict(), result.model.encoder.state_dict()):
         assert state.keys() == before.keys()
         assert all(torch.equal(state[name], value) for name, value in before.items())
@@ -225,7 +225,7 @@ def test_dropout_is_off(motions: Motions) -> None:
 def test_the_untrained_encoder_is_where_pretraining_starts(motions: Motions) -> None:
     torch.manual_seed(ADAM.seed)
     start = build_encoder(ADAM.model, motions)
-    result = probe(start, motions, ADAM, CPU, Silent())
+    result = fit_probe(start, motions, ADAM, CPU, Silent())
     assert result.validation["untrained"].tolist() == result.validation["predicted"].tolist()
     assert result.metrics["probe/untrained_top1"] == result.metrics["probe/top1"]
 
