@@ -101,7 +101,7 @@ def schedule(
 
     changes = cluster.reconcile(cluster.read_schedules(file), dry=dry)
     for change in changes:
-        print(f"{change.what} {change.name}: {change.why}")
+        print(f"{change.action} {change.name}: {change.reason}")
     if not changes:
         print("the server has what is declared")
 

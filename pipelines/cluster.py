@@ -7,11 +7,11 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import kfp
 import yaml
@@ -26,10 +26,9 @@ from glt.lifecycle.code_version import current_code_version
 from glt.recipe import Section, load
 from pipelines.graphs import GRAPHS
 
-EXPERIMENT = "schedules"  # on the server; its recurring runs are ours, and nobody else's
+EXPERIMENT = "schedules"  # on the server; all recurring runs in it are ours
 _OURS = re.compile(r"glt schedule (?P<digest>[0-9a-f]{16})")
-_PAGE = 100
-T = TypeVar("T")
+_PAGE = 100  # recurring runs
 
 
 def _six_fields(cron: str) -> str:
@@ -39,10 +38,7 @@ def _six_fields(cron: str) -> str:
 
 
 class Schedule(Section):
-    """A run that starts by itself.
-
-    One at a time: while one runs no other starts, and what was missed meanwhile is not made up for.
-    """
+    """A recurring run: one at a time, and starts that were missed meanwhile are not made up for."""
 
     graph: Literal["retraining", "collection"]
     cron: Annotated[str, AfterValidator(_six_fields)] = Field(
@@ -55,22 +51,22 @@ class Schedule(Section):
 
 @dataclass(frozen=True)
 class Change:
-    """What reconciling does to a schedule: create, replace or delete it, and why."""
+    """A change of one schedule on the server, and its reason."""
 
-    what: Literal["create", "replace", "delete"]
+    action: Literal["create", "replace", "delete"]
     name: str
-    why: str
+    reason: str
 
 
 def submit(graph: str, recordings: str, recipe: str, profile: str, nodes: int | None = None) -> str:
-    """Start a run; its id.
+    """Start a run; returns its id.
 
     Args:
         graph: training or retraining.
         recordings: ``s3://bucket/prefix`` or ``dvc+<git repository>@<revision>``, which the cluster can reach.
         recipe: name, path or text of the recipe.
         profile: accelerator profile.
-        nodes: how many machines pretrain together; as the profile says if not given.
+        nodes: number of machines that pretrain together; by default that of the profile.
 
     Raises:
         GltError: bad input, or the server refuses or does not answer.
@@ -85,10 +81,11 @@ def submit(graph: str, recordings: str, recipe: str, profile: str, nodes: int | 
         arguments |= {"recordings": source.address, "data_version": source.version}
     client = _client()
     with tempfile.TemporaryDirectory() as folder:
-        package = _compiled(graph, profile, Path(folder))
-        experiment = _call(lambda: client.create_experiment(settings.experiment)).experiment_id
-        run = _call(lambda: client.run_pipeline(experiment, settings.name, package, params=arguments))
-    return str(run.run_id)
+        package = _compile(graph, profile, Path(folder))
+        with _server_errors():
+            experiment = client.create_experiment(settings.experiment).experiment_id
+            run = client.run_pipeline(experiment, settings.name, package, params=arguments)
+    return run.run_id
 
 
 def read_schedules(file: Path) -> dict[str, Schedule]:
@@ -106,50 +103,55 @@ def read_schedules(file: Path) -> dict[str, Schedule]:
 
 
 def reconcile(schedules: dict[str, Schedule], *, dry: bool) -> list[Change]:
-    """Make the server's schedules those that are declared; recurring runs that others made are left alone.
+    """Make the server's schedules those that are declared; recurring runs that others created are left alone.
 
     Args:
         schedules: by name.
-        dry: only say what would be done.
+        dry: change nothing on the server.
+
+    Returns:
+        The changes, in the order of the schedules' names.
 
     Raises:
-        GltError: the server refuses or does not answer. What was done until then stays; run again.
+        GltError: the server refuses or does not answer. Changes made until then stay; run again.
     """
     client = _client()
-    experiment = _call(lambda: client.create_experiment(EXPERIMENT)).experiment_id
-    there = {run.display_name: run for run in _recurring(client, experiment)}
+    with _server_errors():
+        experiment = client.create_experiment(EXPERIMENT).experiment_id
+    existing = {run.display_name: run for run in _recurring_runs(client, experiment)}
     code = current_code_version()
     changes = []
     with tempfile.TemporaryDirectory() as folder:
-        for name in sorted({*there, *schedules}):
-            held = there.get(name)
-            wanted = _Wanted.of(schedules[name], code, Path(folder)) if name in schedules else None
-            change = _change(name, wanted, held)
+        for name in sorted({*existing, *schedules}):
+            current = existing.get(name)
+            desired = _Desired.of(schedules[name], code, Path(folder)) if name in schedules else None
+            change = _change(name, desired, current)
             if change is not None:
                 changes.append(change)
                 if not dry:
-                    _make(client, experiment, name, wanted, held)
+                    with _server_errors():
+                        _apply(client, experiment, name, desired, current)
     return changes
 
 
 @dataclass(frozen=True)
-class _Wanted:
-    """A schedule as the server shall have it."""
+class _Desired:
+    """A declared schedule, with its compiled graph and the graph's arguments."""
 
     schedule: Schedule
     package: str
     arguments: dict[str, Any]
 
     @staticmethod
-    def of(schedule: Schedule, code: str, folder: Path) -> _Wanted:
-        package = _compiled(schedule.graph, schedule.profile, folder)
-        takes = set(GRAPHS[schedule.graph](schedule.profile).component_spec.inputs or ())
-        unknown = sorted(schedule.parameters.keys() - takes)
+    def of(schedule: Schedule, code: str, folder: Path) -> _Desired:
+        package = _compile(schedule.graph, schedule.profile, folder)
+        inputs = set(GRAPHS[schedule.graph](schedule.profile).component_spec.inputs or ())
+        unknown = sorted(schedule.parameters.keys() - inputs)
         if unknown:
-            has = ", ".join(sorted(takes))
-            raise GltError(f"schedules: the graph {schedule.graph} has no parameter {unknown[0]}; it has {has}")
-        given = {"code_version": code} if "code_version" in takes else {}
-        return _Wanted(schedule, package, {**given, **schedule.parameters})
+            known = ", ".join(sorted(inputs))
+            raise GltError(f"schedules: the graph {schedule.graph} has no parameter {unknown[0]}; it has {known}")
+        filled_in = {"code_version": code} if "code_version" in inputs else {}
+        return _Desired(schedule, package, {**filled_in, **schedule.parameters})
 
     @property
     def digest(self) -> str:
@@ -159,59 +161,57 @@ class _Wanted:
         return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _change(name: str, wanted: _Wanted | None, held: V2beta1RecurringRun | None) -> Change | None:
-    if wanted is None:
-        return Change("delete", name, "it is declared no more")
-    if held is None:
-        return Change("create", name, f"{wanted.schedule.graph} at {wanted.schedule.cron}")
-    known = _OURS.match(held.description or "")
-    if known and known["digest"] == wanted.digest:
+def _change(name: str, desired: _Desired | None, current: V2beta1RecurringRun | None) -> Change | None:
+    if desired is None:
+        return Change("delete", name, "it is no longer declared")
+    if current is None:
+        return Change("create", name, f"{desired.schedule.graph} at {desired.schedule.cron}")
+    known = _OURS.match(current.description or "")
+    if known and known["digest"] == desired.digest:
         return None
-    cron = held.trigger.cron_schedule.cron if held.trigger and held.trigger.cron_schedule else "no cron"
-    arguments = (held.runtime_config.parameters if held.runtime_config else None) or {}
+    cron = current.trigger.cron_schedule.cron if current.trigger and current.trigger.cron_schedule else "no cron"
+    arguments = (current.runtime_config.parameters if current.runtime_config else None) or {}
     before = f"{cron}, {json.dumps(arguments, sort_keys=True)}"
-    after = f"{wanted.schedule.cron}, {json.dumps(wanted.arguments, sort_keys=True)}"
+    after = f"{desired.schedule.cron}, {json.dumps(desired.arguments, sort_keys=True)}"
     return Change("replace", name, f"{before} -> {after}" if before != after else "the graph has changed")
 
 
-def _make(
-    client: kfp.Client, experiment: str, name: str, wanted: _Wanted | None, held: V2beta1RecurringRun | None
+def _apply(
+    client: kfp.Client, experiment: str, name: str, desired: _Desired | None, current: V2beta1RecurringRun | None
 ) -> None:
-    if held is not None:
-        _call(lambda: client.delete_recurring_run(held.recurring_run_id))
-    if wanted is None:
-        return
-    _call(
-        lambda: client.create_recurring_run(
+    if current is not None:
+        client.delete_recurring_run(current.recurring_run_id)
+    if desired is not None:
+        client.create_recurring_run(
             experiment,
             name,
-            description=f"glt schedule {wanted.digest}: {wanted.schedule.graph}, from infra/schedules.yaml",
-            cron_expression=wanted.schedule.cron,
+            description=f"glt schedule {desired.digest}: {desired.schedule.graph}, from infra/schedules.yaml",
+            cron_expression=desired.schedule.cron,
             max_concurrency=1,
             no_catchup=True,
-            params=wanted.arguments,
-            pipeline_package_path=wanted.package,
-            enabled=wanted.schedule.enabled,
+            params=desired.arguments,
+            pipeline_package_path=desired.package,
+            enabled=desired.schedule.enabled,
         )
-    )
 
 
-def _recurring(client: kfp.Client, experiment: str) -> Iterator[V2beta1RecurringRun]:
-    """The recurring runs of our experiment that we made."""
+def _recurring_runs(client: kfp.Client, experiment: str) -> Iterator[V2beta1RecurringRun]:
+    """The recurring runs of our experiment that we created."""
     token = ""
     while True:
-        page = _call(partial(client.list_recurring_runs, token, page_size=_PAGE, experiment_id=experiment))
+        with _server_errors():
+            page = client.list_recurring_runs(token, page_size=_PAGE, experiment_id=experiment)
         yield from (run for run in page.recurring_runs or () if _OURS.match(run.description or ""))
         token = page.next_page_token or ""
         if not token:
             return
 
 
-def _compiled(graph: str, profile: str, folder: Path) -> str:
-    place = folder / f"{graph}-{profile}.yaml"
-    if not place.exists():
-        compiler.Compiler().compile(GRAPHS[graph](profile), str(place))
-    return str(place)
+def _compile(graph: str, profile: str, folder: Path) -> str:
+    path = folder / f"{graph}-{profile}.yaml"
+    if not path.exists():
+        compiler.Compiler().compile(GRAPHS[graph](profile), str(path))
+    return str(path)
 
 
 def _client() -> kfp.Client:
@@ -220,16 +220,14 @@ def _client() -> kfp.Client:
         raise GltError("KF_PIPELINES_ENDPOINT: set it to the address of the Kubeflow Pipelines server")
     token = os.environ.get("KF_PIPELINES_TOKEN") or None
     namespace = os.environ.get("KF_PIPELINES_NAMESPACE", "kubeflow")
-    return _call(lambda: kfp.Client(host=endpoint, existing_token=token, namespace=namespace))
+    with _server_errors():
+        return kfp.Client(host=endpoint, existing_token=token, namespace=namespace)
 
 
-def _call(action: Callable[[], T]) -> T:
-    """The result of a request to the server.
-
-    Raises:
-        GltError: the server rejects the request or does not respond.
-    """
-    description = f"Kubeflow Pipelines at {os.environ['KF_PIPELINES_ENDPOINT']}"
-    remedy = "check KF_PIPELINES_ENDPOINT, KF_PIPELINES_TOKEN and KF_PIPELINES_NAMESPACE"
-    with wrap_errors(description, remedy, ApiException, HTTPError, RuntimeError):
-        return action()
+def _server_errors() -> AbstractContextManager[None]:
+    """Errors of the server's client become a GltError."""
+    return wrap_errors(
+        f"Kubeflow Pipelines at {os.environ['KF_PIPELINES_ENDPOINT']}",
+        "check KF_PIPELINES_ENDPOINT, KF_PIPELINES_TOKEN and KF_PIPELINES_NAMESPACE",
+        *(ApiException, HTTPError, RuntimeError),
+    )

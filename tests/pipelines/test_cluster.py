@@ -117,7 +117,7 @@ def schedule(**changes: Any) -> Schedule:
 
 
 def said(schedules: dict[str, Schedule], dry: bool = False) -> list[tuple[str, str]]:
-    return [(change.what, change.name) for change in cluster.reconcile(schedules, dry=dry)]
+    return [(change.action, change.name) for change in cluster.reconcile(schedules, dry=dry)]
 
 
 def test_a_run_is_started_with_what_it_trains_on(stub: Stub, tmp_path: Path) -> None:
@@ -152,9 +152,9 @@ def test_schedules_are_created_replaced_and_deleted_and_others_left_alone(stub: 
     changed = {"a": declared["a"], "b": schedule(cron="0 30 4 * * 1"), "d": schedule(enabled=False)}
     before = set(stub.recurring)
     changes = cluster.reconcile(changed, dry=True)
-    assert [(change.what, change.name) for change in changes] == [("replace", "b"), ("delete", "c"), ("create", "d")]
-    assert "0 0 3 * * 1" in changes[0].why
-    assert "0 30 4 * * 1" in changes[0].why
+    assert [(change.action, change.name) for change in changes] == [("replace", "b"), ("delete", "c"), ("create", "d")]
+    assert "0 0 3 * * 1" in changes[0].reason
+    assert "0 30 4 * * 1" in changes[0].reason
     assert set(stub.recurring) == before
     assert said(changed) == [("replace", "b"), ("delete", "c"), ("create", "d")]
     assert stub.schedules.keys() == {"theirs", "a", "b", "d"}
