@@ -1,4 +1,4 @@
-"""Steps in the image that a cluster runs, under this machine's Docker or podman, as Kubeflow would start them there."""
+"""Runs steps in the image that a cluster uses, under this machine's Docker or podman."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from glt.errors import GltError, first_line
 from glt.lifecycle.code_version import current_code_version
 
 _CODE = settings.CODE_VERSION
-_TAKEN = ("GLT_", "MLFLOW_", "AWS_", "OMP_")  # variables that steps read
-_RUN = "glt.run"  # label of the containers of a run
+_PREFIXES = ("GLT_", "MLFLOW_", "AWS_", "OMP_")  # of the variables that steps read
+_LABEL = "glt.run"  # of a run's containers
 
 
 @contextmanager
 def docker_runner(recordings: str, run_id: str) -> Iterator[kfp.local.DockerRunner]:
-    """Kubeflow's runner that starts each step in our image; a step that still runs at the end is stopped.
+    """Kubeflow's runner that starts each step in our image; a step still running at the end is killed.
 
-    A step has no rights, may write to GLT_HOME and /tmp, and sees the recordings, if they lie on this machine, and this
-    machine's network. Its user is the one to whom GLT_HOME belongs.
+    A step has no privileges and may write to GLT_HOME and /tmp only. It reads the recordings, if they are on this
+    machine, and uses this machine's network. It runs as the owner of GLT_HOME.
 
     Args:
-        recordings: where they are.
-        run_id: of the pipeline run.
+        recordings: their path or address.
+        run_id: id of the pipeline run.
 
     Raises:
-        GltError: no engine answers, or the image is not there or was built from other code.
+        GltError: no engine responds, or the image is missing or was built from other code.
     """
     client = _engine()
     try:
@@ -58,10 +58,10 @@ def docker_runner(recordings: str, run_id: str) -> Iterator[kfp.local.DockerRunn
                 tmpfs={"/tmp": "mode=1777"},
                 cap_drop=["ALL"],
                 security_opt=["no-new-privileges", "label=disable"],  # SELinux would hide the mounts
-                labels={_RUN: run_id},
+                labels={_LABEL: run_id},
             )
     finally:
-        for container in client.containers.list(filters={"label": f"{_RUN}={run_id}"}):
+        for container in client.containers.list(filters={"label": f"{_LABEL}={run_id}"}):
             container.kill()
         client.close()
 
@@ -112,9 +112,9 @@ def container_tasks() -> Iterator[None]:
 
 
 def _environment() -> dict[str, str]:
-    """What a step is told: as this process, but for the code version, which the image knows."""
-    told = {name: value for name, value in os.environ.items() if name.startswith(_TAKEN) and name != _CODE}
-    return told | {settings.TRACKING_URI: settings.store_uri()}
+    """A step's variables: those of this process, but for the code version, which is the image's own."""
+    ours = {name: value for name, value in os.environ.items() if name.startswith(_PREFIXES) and name != _CODE}
+    return ours | {settings.TRACKING_URI: settings.store_uri()}
 
 
 def _engine() -> DockerClient:
@@ -128,7 +128,7 @@ def _engine() -> DockerClient:
 
 
 def _check_image(client: DockerClient) -> None:
-    """The image must be there by the name the graph says, and hold the code that this checkout holds."""
+    """Check that the image exists under the graph's name for it and holds the code of this checkout."""
     try:
         image = client.images.get(IMAGE)
     except ImageNotFound as error:
