@@ -33,7 +33,7 @@ def classify(
         predict.PREDICTIONS.check(out)
     answers, rejected = predict.predict(recordings, model)
     for row in rejected.itertuples():
-        logging.getLogger(__name__).warning("%s: not used, %s: %s", row.source, row.check, row.reason)
+        logging.getLogger(__name__).warning("%s: rejected, %s: %s", row.source, row.check, row.reason)
     if out is not None:
         predict.PREDICTIONS.write(out, answers.to_csv(index=False).encode())
     if as_json:

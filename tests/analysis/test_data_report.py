@@ -130,7 +130,7 @@ def test_rejects_are_drawn_with_what_failed(tmp_path: Path) -> None:
     ingest(place, recipe, tmp_path / "clips", {}, Silent(), tmp_path / "segments")
     shown = page(tmp_path, ClipStore(tmp_path / "clips"), recipe)
     assert "finite : NaN or infinite coordinates in 1 of 12 frames day/S001C001P009R001A001.skeleton" in shown.text
-    assert "2 files not taken" in shown.text
+    assert "2 files rejected" in shown.text
     assert any("what failed is ringed" in (a.get("aria-label") or "") for tag, a in shown.tags if tag == "svg")
 
 

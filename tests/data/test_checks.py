@@ -130,7 +130,7 @@ def checked(recording: Recording, persons: int = 2, **checks: Any) -> Recording:
     return accept(recording, recorded.recipe(persons=persons, checks=checks).data)
 
 
-def refused(recording: Recording, persons: int = 2, **checks: Any) -> Rejection:
+def rejected(recording: Recording, persons: int = 2, **checks: Any) -> Rejection:
     with pytest.raises(Rejection) as caught:
         checked(recording, persons, **checks)
     return caught.value
@@ -153,7 +153,7 @@ def test_a_joint_that_jumps_away_and_back_is_found_and_mended(seed: int, at: int
     true = walker(seed)
     broken = replace(true, frames=true.frames.copy())
     broken.frames[at : at + length, 0, joint] += [0, 2.5, 0]
-    rejection = refused(broken, speed="reject")
+    rejection = rejected(broken, speed="reject")
     expected = np.zeros((40, 1, 25), bool)
     expected[at : at + length, 0, joint] = True
     assert rejection.where is not None
@@ -169,11 +169,11 @@ def test_a_joint_that_is_not_finite_is_found_and_mended(seed: int, at: int, join
     true = walker(seed)
     broken = replace(true, frames=true.frames.copy())
     broken.frames[at, 0, joint, 1] = value
-    assert np.argwhere(refused(broken).where).tolist() == [[at, 0, joint]]
+    assert np.argwhere(rejected(broken).where).tolist() == [[at, 0, joint]]
     mended = checked(broken, finite="repair")
     assert np.abs(mended.frames[:, 0] - true.frames[:, 0]).max() < 0.1
     broken.frames[:, 0, joint] = value
-    assert refused(broken, finite="repair").check == "finite"
+    assert rejected(broken, finite="repair").check == "finite"
 
 
 @given(seeds, places)
@@ -184,7 +184,7 @@ def test_persons_who_change_places_are_put_back_bit_for_bit(seed: int, at: int) 
     mended = checked(replace(true, frames=frames), swapped="repair")
     order = [0, 1] if (mended.frames[:, 0] == true.frames[:, 0]).all() else [1, 0]
     np.testing.assert_array_equal(mended.frames, true.frames[:, order])
-    rejection = refused(replace(true, frames=frames), swapped="reject")
+    rejection = rejected(replace(true, frames=frames), swapped="reject")
     assert rejection.check == "swapped"
     assert rejection.where is not None
     assert np.flatnonzero(rejection.where.any(axis=(1, 2))).tolist() == [at]
@@ -220,7 +220,7 @@ def test_repeated_frames_are_found_and_dropped(seed: int, at: list[int]) -> None
     broken = replace(true, frames=true.frames[again], present=true.present[again])
     dropped = checked(broken, repeated="repair")
     np.testing.assert_array_equal(dropped.frames[:, 0], true.frames[:, 0])
-    rejection = refused(broken, repeated="reject")
+    rejection = rejected(broken, repeated="reject")
     assert rejection.where is not None
     assert rejection.where.any(axis=(1, 2)).sum() == len(at)
 
@@ -229,7 +229,7 @@ def test_repeated_frames_are_found_and_dropped(seed: int, at: list[int]) -> None
 def test_a_joint_that_is_frozen_is_found(seed: int, joint: int) -> None:
     broken = walker(seed, 80)
     broken.frames[20:60, 0, joint] = broken.frames[20, 0, joint]
-    rejection = refused(broken, frozen="reject", bone_length="ignore", speed="ignore")
+    rejection = rejected(broken, frozen="reject", bone_length="ignore", speed="ignore")
     assert rejection.check == "frozen"
     assert rejection.where is not None
     assert np.flatnonzero(rejection.where[:, 0, joint]).tolist() == list(range(20, 60))
@@ -241,14 +241,14 @@ def test_a_joint_that_is_frozen_is_found(seed: int, joint: int) -> None:
 def test_a_wrong_unit_is_found(factor: float, said: str) -> None:
     given = walker(5)
     broken = replace(given, frames=(given.frames * factor).astype(np.float32))
-    assert refused(broken, bone_length="reject").check == said
+    assert rejected(broken, bone_length="reject").check == said
 
 
 def test_a_bone_that_stretches_is_named() -> None:
     broken = walker(5)
     hand = NTU25.joints.index("left hand")
     broken.frames[::3, 0, hand] += 0.6
-    rejection = refused(broken, bone_length="reject", speed="ignore")
+    rejection = rejected(broken, bone_length="reject", speed="ignore")
     assert rejection.check == "bone-length"
     assert "left hand" in rejection.reason
     assert rejection.where is not None
@@ -271,7 +271,7 @@ def test_limits_hold_for_a_person_of_any_unit() -> None:
         broken = replace(true, frames=(true.frames * size).astype(np.float32))
         assert checked(broken, farthest=1e6).warnings == ()
         broken.frames[10, 0, 4] += 3 * size
-        assert refused(broken, farthest=1e6, speed="reject").check == "speed"
+        assert rejected(broken, farthest=1e6, speed="reject").check == "speed"
 
 
 def test_the_files_own_order_may_decide_who_is_kept() -> None:
@@ -288,7 +288,7 @@ def test_very_short_recordings_pass_every_check(length: int, persons: int) -> No
 
 
 @pytest.mark.filterwarnings("error")
-def test_huge_values_are_refused_without_a_word_of_numpy() -> None:
+def test_huge_values_are_rejected_without_a_word_of_numpy() -> None:
     broken = walker(0)
     broken.frames[3] = 3e38
-    assert refused(broken).check == "range"
+    assert rejected(broken).check == "range"

@@ -129,7 +129,7 @@ class Calls:
     ],
 )
 @pytest.mark.parametrize("protocol", [0, 2, 4])
-def test_a_pickle_with_code_in_it_is_refused(call: tuple[Any, ...], protocol: int) -> None:
+def test_a_pickle_with_code_in_it_is_rejected(call: tuple[Any, ...], protocol: int) -> None:
     content = pickle.dumps({"annotations": [annotation(), {"frame_dir": Calls(*call)}]}, protocol)
     with pytest.raises(Rejection) as caught:
         read(content)

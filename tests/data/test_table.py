@@ -153,7 +153,7 @@ def test_a_wrong_skeleton_is_said(skeleton: bytes | None) -> None:
     assert caught.value.check == "layout"
 
 
-def test_an_npz_that_unpacks_to_very_much_is_refused() -> None:
+def test_an_npz_that_unpacks_to_very_much_is_rejected() -> None:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
         with archive.open("frames.npy", "w", force_zip64=True) as member:

@@ -1,4 +1,4 @@
-"""Readers, one file each. A reader turns the bytes of one file into recordings or raises a Rejection, nothing else."""
+"""Readers, one module per format. A reader turns the bytes of a file into recordings, or raises a Rejection."""
 
 from glt.data.formats import ntu, nw_ucla, pyskl, sbu, table
 from glt.data.formats.format import Format

@@ -1,4 +1,4 @@
-"""Arrays from files of strangers: a pickle that may hold numpy arrays and plain values only, an NPZ of bounded size."""
+"""Arrays from untrusted files: pickles restricted to numpy arrays and plain values, and NPZ files of bounded size."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from numpy.typing import NDArray
 
 from glt.data.recording import Rejection
 
-_LARGEST = 256 << 20  # bytes of an NPZ that is unpacked
+_LARGEST = 256 << 20  # bytes of an unpacked NPZ
 _PLAIN = "biufSU"  # kinds of numpy's types that hold no Python objects
 
 
 def plain_pickle(content: bytes) -> Any:
-    """What a pickle holds, of arrays, numbers, texts, lists, tuples, dicts and sets. No code of it ever runs.
+    """Load a pickle of arrays, numbers, strings, lists, tuples, dicts and sets. No code in it is ever run.
 
     Raises:
-        Rejection: it asks for anything else, is damaged, or asks for more memory than its bytes can fill.
+        Rejection: it holds anything else, is damaged, or requests more memory than its bytes can fill.
     """
     try:
         return _Unpickler(content).load()
     except Rejection:
         raise
-    except Exception as error:  # whatever damage makes of the stack of an unpickler
+    except Exception as error:  # damage to a pickle raises almost any error
         raise Rejection("format", f"not a readable pickle ({type(error).__name__}: {error!s:.80})") from None
 
 
@@ -53,33 +53,33 @@ def npz(content: bytes, most: int = _LARGEST) -> dict[str, NDArray[Any]]:
 
 
 class _Unpickler(pickle._Unpickler):
-    """Admits what numpy arrays and scalars are made of, and makes them itself.
+    """Allows only the parts of numpy arrays and scalars, and builds those itself.
 
-    Python's own unpickler, not the one in C: that one lets a few bytes allocate a table of 64 GB.
+    It derives from the unpickler in Python, since in the one in C a few bytes can allocate a table of 64 GB.
     """
 
     dispatch: ClassVar[dict[int, Callable[..., None]]] = dict(pickle._Unpickler.dispatch)
 
     def __init__(self, content: bytes) -> None:
         super().__init__(io.BytesIO(content), encoding="latin1")
-        self._left = 2 * len(content) + (1 << 20)  # bytes that arrays may take: what a file holds, it holds as bytes
+        self._left = 2 * len(content) + (1 << 20)  # bytes that arrays may occupy; the file must contain them
 
     def find_class(self, module: str, name: str) -> Any:
-        made: dict[tuple[str, str], Callable[..., Any] | type] = {
+        allowed: dict[tuple[str, str], Callable[..., Any] | type] = {
             ("multiarray", "_reconstruct"): self._empty,
             ("multiarray", "scalar"): self._scalar,
             ("numeric", "_frombuffer"): self._from_buffer,
         }
         package, _, last = module.rpartition(".")
-        if package in ("numpy.core", "numpy._core") and (last, name) in made:
-            return made[last, name]
+        if package in ("numpy.core", "numpy._core") and (last, name) in allowed:
+            return allowed[last, name]
         if (module, name) == ("numpy", "ndarray"):
-            return "ndarray"  # an argument of `_reconstruct`; as a function it would take any amount of memory
+            return "ndarray"  # only an argument of `_reconstruct`; if called it could allocate any amount of memory
         if (module, name) == ("numpy", "dtype"):
             return _dtype
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
-        if (module, name) == ("_codecs", "encode"):  # how protocol 2 writes bytes
+        if (module, name) == ("_codecs", "encode"):  # bytes in pickle protocol 2
             return _encode
         raise Rejection("code", f"the pickle asks for {module}.{name}; only numpy arrays and plain values are read")
 
@@ -118,14 +118,14 @@ class _Unpickler(pickle._Unpickler):
 
 
 class _Array(np.ndarray):
-    """An empty array that takes its content from a pickle's state, after a look at it."""
+    """An empty array that takes its content from a pickle's state after checking it."""
 
     _take: Callable[[np.dtype[Any], Any], None]
 
     def __new__(cls, take: Callable[[np.dtype[Any], Any], None]) -> _Array:
-        made = super().__new__(cls, (0,), np.uint8)
-        made._take = take
-        return made
+        array = super().__new__(cls, (0,), np.uint8)
+        array._take = take
+        return array
 
     def __setstate__(self, state: Any) -> None:
         _, shape, kind, fortran, content = state
@@ -137,7 +137,7 @@ class _Array(np.ndarray):
 
 
 class _Kind:
-    """A numpy type on its way out of a pickle: its byte order comes later, as state."""
+    """A numpy dtype in a pickle, whose byte order follows as its state."""
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
         self.dtype = dtype

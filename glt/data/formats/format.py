@@ -1,4 +1,4 @@
-"""What a reader says of itself."""
+"""The description of a file format: its reader and the names of its files."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class Format:
     """A file format of recordings.
 
     Attributes:
-        version: of the reader; raise it when the same bytes give another recording, so that stored clips are made anew.
-        suffixes: how the names of files with recordings end, in lower case; other files are none of ours.
-        read: (file name, content, sidecars) -> its recordings; a Rejection among them is one recording that is not
-            taken, a Rejection raised is the whole file. It raises nothing else. `one` makes it of a simple reader.
-        skeleton: layout of every recording; None where the data set brings its own.
-        sidecars: names of files that say something of all recordings below their folder. `read` is given those that
-            are there, by file name; of several folders above the recording the nearest counts.
+        version: of the reader; raise it when the same bytes give another recording: stored clips are then built again.
+        suffixes: endings of the names of files with recordings, in lower case; other files are ignored.
+        read: (file name, content, sidecars) -> its recordings. It yields a Rejection for a single rejected recording,
+            raises a Rejection for a whole file, and raises nothing else. `one` builds it from a simple reader.
+        skeleton: layout of every recording; None if the data set brings its own.
+        sidecars: names of files that describe all recordings below their folder. `read` gets the contents of those
+            that exist, by file name; of several in the folders above a recording, the nearest.
     """
 
     version: int

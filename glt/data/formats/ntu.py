@@ -1,8 +1,8 @@
-"""NTU RGB+D: one ``SsssCcccPpppRrrrAaaa.skeleton`` text file a recording, Kinect v2, 25 joints.
+"""NTU RGB+D: one text file ``SsssCcccPpppRrrrAaaa.skeleton`` per recording, Kinect v2, 25 joints.
 
-The file holds the number of frames; a frame holds the number of bodies; a body holds a line of ten values that starts
-with the id under which the sensor tracked it, the number of joints, and a line of twelve values a joint, metres first.
-A name without ``Aaaa`` is a recording without label; ``-n`` may tell apart several of one setup.
+A file gives the number of frames, then for each frame the number of bodies, and for each body a line of ten values
+(the first is the sensor's tracking id), the number of joints, and one line of twelve values per joint (the first three
+are x, y, z in metres). A name without ``Aaaa`` is an unlabelled recording; ``-n`` may distinguish several of one setup.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from glt.data.layouts import NTU25
 from glt.data.recording import Recording, Rejection
 
 NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})(A\d{3})?(-\d+)?\.skeleton", re.ASCII)
-_BODIES = 100  # ids a file may hold; damage must not cost memory
+_BODIES = 100  # body ids per file at most, since damage must not cost memory
 
 
 def read(name: str, content: bytes) -> Recording:
-    """One body id is one person, in the order in which the ids appear.
+    """Read a recording; each body id is one person, in the order in which the ids appear.
 
     Raises:
         Rejection: the name is not NTU's, or the text is damaged or cut off.
@@ -40,7 +40,7 @@ def read(name: str, content: bytes) -> Recording:
         raise Rejection("format", "not a text file")
     text = ntu_text.parse(content)
     if isinstance(text, ntu_text.Fault):
-        raise Rejection("format", _said(text, content))
+        raise Rejection("format", _describe(text, content))
     frames, present, warnings = _persons(text, content)
     return Recording(
         name=file.removesuffix(".skeleton"),
@@ -57,7 +57,7 @@ def read(name: str, content: bytes) -> Recording:
 
 
 def on_missing_list(name: str) -> bool:
-    """Whether the data set's authors list the recording among those whose skeletons are missing or wrong."""
+    """True if the data set's authors list the recording among those with missing or wrong skeletons."""
     return name in _missing()
 
 
@@ -68,7 +68,7 @@ def _missing() -> frozenset[str]:
 
 
 def _persons(text: ntu_text.Bodies, content: bytes) -> tuple[NDArray[np.float32], NDArray[np.bool_], tuple[str, ...]]:
-    """frames [T, P', K, 3], present [T, P'], and what to warn of."""
+    """frames [T, P', K, 3], present [T, P'], and warnings."""
     ids = [content[start:end].decode() for start, end in text.ids.tolist()]
     persons = {body: person for person, body in enumerate(dict.fromkeys(ids))}
     if len(persons) > _BODIES:
@@ -81,23 +81,23 @@ def _persons(text: ntu_text.Bodies, content: bytes) -> tuple[NDArray[np.float32]
     person = np.array([persons[body] for body in ids], np.int64)
     frames = np.zeros((text.frames, len(persons), joints, 3), np.float32)
     present = np.zeros((text.frames, len(persons)), bool)
-    # Backwards, so that of two bodies with one id in a frame the first is the one that stays.
+    # In reverse order, so that of two bodies with one id in a frame the first remains.
     frames[text.frame[::-1], person[::-1]] = text.points.reshape(len(ids), joints, 3)[::-1]
     present[text.frame, person] = True
     if int(present.sum()) == len(ids):
         return frames, present, ()
-    seen = Counter(zip(text.frame.tolist(), ids, strict=True))
-    twice = dict.fromkeys(body for (_, body), times in seen.items() if times > 1)
+    occurrences = Counter(zip(text.frame.tolist(), ids, strict=True))
+    twice = dict.fromkeys(body for (_, body), count in occurrences.items() if count > 1)
     return frames, present, tuple(f"body {body} twice in a frame: the first is kept" for body in twice)
 
 
-def _said(fault: ntu_text.Fault, content: bytes) -> str:
-    """The fault in words."""
+def _describe(fault: ntu_text.Fault, content: bytes) -> str:
+    """Describe a fault for a person."""
     what = ntu_text.WHAT[fault.what]
     if fault.kind == ntu_text.CUT_OFF:
         return f"cut off: ends at line {fault.line} where a {what} should follow"
     if fault.kind == ntu_text.VALUES:
-        return f"line {fault.line}: {fault.found} values, a {what} line has {ntu_text.EXPECTED[fault.what]}"
+        return f"line {fault.line}: {fault.values} values, a {what} line has {ntu_text.EXPECTED[fault.what]}"
     if fault.kind == ntu_text.COUNT:
         return f"line {fault.line}: {content[fault.start : fault.end][:20].decode()!r} is not a {what}"
     if fault.kind == ntu_text.COORDINATE:

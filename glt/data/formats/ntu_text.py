@@ -1,7 +1,7 @@
 """The text of an NTU RGB+D `.skeleton` file, parsed in one compiled pass over its bytes.
 
-A coordinate is exact to the last bit: a number of at most 2^53 in its digits and at most 22 decimal places is one
-correctly rounded division of two exact doubles (Clinger 1990), so it is Python's float; all others are left to Python.
+Coordinates are exact to the last bit: a number with digits up to 2^53 and at most 22 decimal places is one correctly
+rounded division of two exact doubles (Clinger 1990), hence equal to Python's float; all others are parsed by Python.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 BODY_VALUES, JOINT_VALUES = 10, 12
 
-# What is wrong with a text, and where (a line number, and a count).
+# Kinds of faults of a text.
 OK, CUT_OFF, VALUES, COUNT, GOES_ON, COORDINATE = range(6)
-# What was expected on a line.
+# Kinds of lines.
 FRAMES, BODIES, BODY, JOINTS, JOINT = range(5)
 WHAT = ("number of frames", "number of bodies", "body", "number of joints", "joint")
 EXPECTED = (1, 1, BODY_VALUES, 1, JOINT_VALUES)
@@ -27,25 +27,33 @@ _POWERS = np.array([10.0**power for power in range(23)])
 
 @dataclass(frozen=True)
 class Fault:
-    """Why a text is no recording: one of CUT_OFF ... COORDINATE, the line (from 1), the WHAT, and how many values."""
+    """The first fault of a text.
+
+    Attributes:
+        kind: one of CUT_OFF, ..., COORDINATE.
+        line: its number, from 1.
+        what: the kind of line that was expected: FRAMES, ..., JOINT.
+        values: how many values the line has.
+        start, end: position of the faulty token in the text, bytes.
+    """
 
     kind: int
     line: int
     what: int
-    found: int
+    values: int
     start: int
     end: int
 
 
 @dataclass(frozen=True)
 class Bodies:
-    """Every body of every frame, one after the other.
+    """The n bodies of all frames, one after the other.
 
     Attributes:
-        frames: how many frames the file holds.
+        frames: number of frames in the file.
         frame: int [n], the frame of each body, from 0.
-        ids: where the body's id stands in the text, int [n, 2].
-        first: int [n + 1], where the body's joints begin in `points`.
+        ids: int [n, 2], start and end of the body's id in the text, bytes.
+        first: int [n + 1], index of the body's first joint in `points`.
         points: float32 [sum of joints, 3].
     """
 
@@ -57,7 +65,7 @@ class Bodies:
 
 
 def parse(content: bytes) -> Bodies | Fault:
-    """The bodies of a text of plain ASCII, or the first thing that is wrong with it."""
+    """Parse a text of plain ASCII; returns its bodies, or its first fault."""
     text = np.frombuffer(content, np.uint8)
     lines = content.count(b"\n") + 1
     room = lines // 3 + 1  # a body takes three lines at least
@@ -66,10 +74,10 @@ def parse(content: bytes) -> Bodies | Fault:
     frames, bodies, joints, difficult, *fault = _compiled()(text, lines, frame, ids, first, points, hard, _POWERS)
     if fault[0] != OK:
         return Fault(*(int(value) for value in fault))
-    places = np.flatnonzero(np.isnan(points[:joints].ravel())) if difficult else np.empty(0, np.int64)
-    for place, (start, end) in zip(places.tolist(), hard[:difficult].tolist(), strict=True):
+    left = np.flatnonzero(np.isnan(points[:joints].ravel())) if difficult else np.empty(0, np.int64)
+    for index, (start, end) in zip(left.tolist(), hard[:difficult].tolist(), strict=True):
         try:
-            points.ravel()[place] = _number(content[start:end])
+            points.ravel()[index] = _number(content[start:end])
         except ValueError:
             line = content.count(b"\n", 0, start) + 1
             return Fault(COORDINATE, line, JOINT, 3, start, end)
@@ -77,7 +85,7 @@ def parse(content: bytes) -> Bodies | Fault:
 
 
 def _number(token: bytes) -> np.float32:
-    if b"_" in token:  # Python's own spelling of numbers, nobody else's
+    if b"_" in token:  # an underscore is valid in Python's numbers only
         raise ValueError(token)
     with np.errstate(over="ignore"):
         return np.float32(float(token))
@@ -125,7 +133,7 @@ def _parse_text(text, lines, frame, ids, first, points, hard, powers):  # type: 
             begin = at
             values += 1
             if what == JOINT and values <= 3:
-                # A number: digits with at most one point; whatever else is left to Python.
+                # A number: digits with at most one point; all else is parsed by Python.
                 negative = c == 45
                 if negative or c == 43:
                     at += 1

@@ -1,8 +1,8 @@
-"""Northwestern-UCLA as the field uses it: one ``aXX_sYY_eZZ_vNN.json`` a recording, Kinect v1, 20 joints, one person.
+"""Northwestern-UCLA as the field uses it: one ``aXX_sYY_eZZ_vNN.json`` per recording, Kinect v1, 20 joints, one person.
 
-Coordinates are metres as they stand: the median bones are a thigh of 0.47 m, a shin of 0.37 m, an upper arm of 0.25 m,
-and people stand 1.3 to 3.8 m before the sensor. y is up: heads are above feet. The frame rate is a reading of the data,
-too: walkers cover 0.06 to 0.08 m a frame, which is a walk at about 15 frames a second and a run at the sensor's 30.
+Coordinates are in metres: the median bones are a thigh of 0.47 m, a shin of 0.37 m, an upper arm of 0.25 m,
+and people stand 1.3 to 3.8 m before the sensor. y is up: heads are above feet. The frame rate is estimated from the
+data: walkers cover 0.06 to 0.08 m a frame, which is a walk at about 15 frames a second and a run at the sensor's 30.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NAME = re.compile(r"(?:a(\d{2})_)?s(\d{2})_e(\d{2})_v(\d{2})\.json", re.ASCII)
 
 SKELETON = replace(KINECT20, rate=15.0)
 
-_LARGEST = 16 << 20  # bytes, about 9,000 frames: as lists in one another these take 40 times the memory
+_LARGEST = 16 << 20  # bytes, about 9,000 frames; as nested lists these take 40 times the memory
 
 # Action number in the name -> class; the JSON's label counts them from 1 without the gaps.
 CLASSES = {
@@ -41,7 +41,7 @@ CLASSES = {
 
 
 def read(name: str, content: bytes) -> Recording:
-    """The label is the JSON's; without one (or with null) the recording is unlabelled, whatever its name says.
+    """Read a recording; the label is that in the JSON, and if there is none the recording is unlabelled.
 
     Raises:
         Rejection: the name is not NW-UCLA's, or the content is not the JSON of such a recording.

@@ -1,8 +1,8 @@
-"""PYSKL's and MMAction2's annotation pickles: one file a data set, with 2D (COCO-17) or 3D skeletons and named splits.
+"""PYSKL's and MMAction2's annotation pickles: one file per data set, 2D (COCO-17) or 3D skeletons, named splits.
 
 ``{"split": {name: [frame_dir, ...]}, "annotations": [{"frame_dir", "label", "keypoint" [M, T, V, C], ...}, ...]}``, or
 the list of annotations alone. 2D points come in pixels, y down; `read_all` gives them in heights of the image, y up, as
-a plane (z = 0). Nothing in a pickle is run: see `plain_pickle`.
+a plane (z = 0). No code in a pickle is run: see `plain_pickle`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LAYOUTS: dict[tuple[int, int], Skeleton] = {(25, 3): NTU25, (20, 3): KINECT20, (
 
 
 def read_all(name: str, content: bytes, sidecars: Mapping[str, bytes]) -> Iterable[Recording | Rejection]:
-    """The annotations, one after the other; one that is wrong is a Rejection with its `frame_dir`.
+    """Yield a recording for each annotation, or a Rejection named by its `frame_dir`.
 
     Raises:
         Rejection: not such a pickle.
@@ -37,8 +37,8 @@ def read_all(name: str, content: bytes, sidecars: Mapping[str, bytes]) -> Iterab
         raise Rejection("format", "neither a list of annotations nor a dict with the key `annotations`")
     if not data:
         raise Rejection("empty", "no annotations")
-    left = len(content)  # bytes of arrays to come: a file that gives one array many names could fill any disk
-    for number, annotation in enumerate(data):
+    left = len(content)  # bytes of arrays to come; a file that names one array many times could fill any disk
+    for index, annotation in enumerate(data):
         points = annotation.get("keypoint") if isinstance(annotation, dict) else None
         left -= points.nbytes if isinstance(points, np.ndarray) else 0
         if left < 0:
@@ -46,20 +46,20 @@ def read_all(name: str, content: bytes, sidecars: Mapping[str, bytes]) -> Iterab
         try:
             yield _recording(annotation, splits)
         except Rejection as rejection:
-            known = annotation.get("frame_dir") if isinstance(annotation, dict) else None
-            called = known if isinstance(known, str) else f"annotation-{number}"
-            yield Rejection(rejection.check, rejection.reason, name=called)
+            frame_dir = annotation.get("frame_dir") if isinstance(annotation, dict) else None
+            name = frame_dir if isinstance(frame_dir, str) else f"annotation-{index}"
+            yield Rejection(rejection.check, rejection.reason, name=name)
 
 
 def _splits(given: Any) -> dict[str, tuple[str, ...]]:
     """The names of the splits of each recording."""
     if not isinstance(given, dict) or not all(isinstance(names, (list, tuple)) for names in given.values()):
         raise Rejection("format", "`split` is not a dict of lists of names")
-    found: dict[str, list[str]] = {}
+    by_name: dict[str, list[str]] = {}
     for split, names in given.items():
         for name in names:
-            found.setdefault(str(name), []).append(str(split))
-    return {name: tuple(dict.fromkeys(those)) for name, those in found.items()}
+            by_name.setdefault(str(name), []).append(str(split))
+    return {name: tuple(dict.fromkeys(those)) for name, those in by_name.items()}
 
 
 def _recording(annotation: Any, splits: Mapping[str, tuple[str, ...]]) -> Recording:
@@ -78,7 +78,7 @@ def _recording(annotation: Any, splits: Mapping[str, tuple[str, ...]]) -> Record
     if annotation.get("total_frames", length) != length:
         raise Rejection("format", f"`total_frames` is {_shown(annotation['total_frames'])}, `keypoint` has {length}")
     skeleton = LAYOUTS[joints, coordinates]
-    with np.errstate(over="ignore", invalid="ignore"):  # the check of finite coordinates says it better
+    with np.errstate(over="ignore", invalid="ignore"):  # the check for finite coordinates reports it
         frames = np.moveaxis(points, 0, 1).astype(np.float32)  # T, M, V, C
     confidence = _confidence(annotation.get("keypoint_score"), points.shape[:3])
     seen: NDArray[np.bool_] = np.asarray((frames != 0).any(axis=(2, 3)))
@@ -112,7 +112,7 @@ def _confidence(scores: Any, shape: tuple[int, ...]) -> Any:
 
 
 def _upright(frames: Any, shape: Any) -> Any:
-    """Pixels [T, M, V, 2] -> heights of the image [T, M, V, 3], from its middle, y up, z = 0."""
+    """Pixels [T, M, V, 2] -> image heights from the image's centre [T, M, V, 3], y up, z = 0."""
     if not isinstance(shape, (tuple, list)) or len(shape) < 2 or not all(type(n) is int and n > 0 for n in shape[:2]):
         raise Rejection("format", "2D points without `img_shape` (height, width): their scale is not known")
     height, width = shape[:2]
@@ -121,7 +121,7 @@ def _upright(frames: Any, shape: Any) -> Any:
 
 
 def _label(label: Any, action: str | None) -> str | None:
-    """NTU's own class name where the file's name has it and the label agrees (PYSKL counts from 0), else the label."""
+    """NTU's class name if the recording's name holds one (the label, from 0, must agree), else the label."""
     if label is None:
         return None
     if isinstance(label, np.integer):
@@ -136,7 +136,7 @@ def _label(label: Any, action: str | None) -> str | None:
 
 
 def _shown(value: Any) -> str:
-    """For a message; what is neither a number nor a text may be endless."""
+    """A value for a message; only the type if it is neither number nor text, since it may be huge."""
     return f"{value!r:.40}" if isinstance(value, (int, float, str)) else f"a {type(value).__name__}"
 
 

@@ -1,8 +1,8 @@
 """SBU Kinect Interaction: ``<pair>/<action>/<take>/skeleton_pos.txt``, two persons of 15 joints.
 
-A line is a frame: its number, then x, y, z of each joint of the first person, then of the second. The file scales each
-axis in its own way and points y down; `read` undoes that: x' = 1280 - 2560 x, y' = 960 - 1920 y, z' = 1280 z, in mm.
-With this a thigh has 424 mm, a shin 409, a forearm 280, and bone lengths vary half as much within a clip as before.
+A line is a frame: its number, then x, y, z of each joint of the first person, then of the second. In the file each axis
+has its own scale and y points down; `read` converts: x' = 1280 - 2560 x, y' = 960 - 1920 y, z' = 1280 z, in mm.
+Then a thigh is 424 mm long, a shin 409, a forearm 280, and bone lengths vary half as much within a clip as before.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CLASSES = {
     8: "punching",
 }
 
-# A clip's subject is its pair's place in this list, from 1: the folds of the protocol count pairs so.
+# A clip's subject is the position of its pair in this list, from 1, as in the folds of the protocol.
 PAIRS = (
     *("s01s02", "s01s03", "s01s07", "s02s01", "s02s03", "s02s06", "s02s07"),
     *("s03s02", "s03s04", "s03s05", "s03s06", "s04s02", "s04s03", "s04s06"),
@@ -41,12 +41,12 @@ _VALUES = 1 + _PERSONS * len(SBU15.joints) * 3
 
 
 def read(name: str, content: bytes) -> Recording:
-    """Pair and action are folders, so `name` holds at least `<pair>/<action>/<take>/skeleton_pos.txt`.
+    """Read a recording; `name` must include the folders `<pair>/<action>/<take>/skeleton_pos.txt`.
 
     Raises:
         Rejection: the name is not SBU's, or the text is damaged or cut off.
     """
-    pair, action, take = _place(name)
+    pair, action, take = _parse_path(name)
     try:
         lines = [line.split(",") for line in content.decode("ascii").split("\n") if line.strip()]
         values = [[float(value) for value in line] for line in lines]
@@ -54,17 +54,17 @@ def read(name: str, content: bytes) -> Recording:
         raise Rejection("format", "not a text file") from None
     except ValueError as error:
         raise Rejection("format", f"expected numbers between commas: {error!s:.80}") from None
-    for number, line in enumerate(values, 1):
+    for line_number, line in enumerate(values, 1):
         if len(line) != _VALUES:
-            raise Rejection("joints", f"line {number}: {len(line)} values, a frame of two persons has {_VALUES}")
+            raise Rejection("joints", f"line {line_number}: {len(line)} values, a frame of two persons has {_VALUES}")
     positions = np.array(values).reshape(len(values), _VALUES)[:, 1:].reshape(-1, _PERSONS, len(SBU15.joints), 3)
-    seen = (positions != 0).any(axis=(2, 3))
+    present = (positions != 0).any(axis=(2, 3))
     with np.errstate(over="ignore"):
         frames = (positions * _SCALE + _SHIFT).astype(np.float32)
     return Recording(
         name=f"{pair}-{action}-{take}",
-        frames=frames * seen[:, :, None, None],
-        present=seen,
+        frames=frames * present[:, :, None, None],
+        present=present,
         skeleton=SBU15,
         label=CLASSES[int(action)],
         subject=PAIRS.index(pair) + 1,
@@ -72,7 +72,8 @@ def read(name: str, content: bytes) -> Recording:
     )
 
 
-def _place(name: str) -> tuple[str, str, str]:
+def _parse_path(name: str) -> tuple[str, str, str]:
+    """Pair, action and take."""
     parts = PurePosixPath(name).parts[-4:-1]
     if len(parts) == 3:
         pair, action, take = parts

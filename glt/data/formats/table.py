@@ -1,4 +1,4 @@
-"""The project's own format: an NPZ or a Parquet a recording, ``skeleton.yaml`` and ``labels.csv`` beside them.
+"""The project's own format: one NPZ or Parquet per recording, and the sidecars ``skeleton.yaml`` and ``labels.csv``.
 
 docs/formats.md describes it, with an example.
 """
@@ -25,14 +25,14 @@ SKELETON, LABELS = "skeleton.yaml", "labels.csv"
 NUMBERS = ("subject", "camera", "setup", "replication")
 _COLUMNS = ("name", "label", "split", *NUMBERS)
 _TIDY = ("frame", "person", "joint", "x", "y", "z")
-_MOST_FRAMES, _MOST_PERSONS = 100_000, 100  # damage must not cost memory
+_MOST_FRAMES, _MOST_PERSONS = 100_000, 100  # at most, since damage must not cost memory
 
 
 def read_all(name: str, content: bytes, sidecars: Mapping[str, bytes]) -> Iterable[Recording]:
-    """The recording; its name is the file's without the ending.
+    """Yield the recording; its name is that of the file without the suffix.
 
     Raises:
-        Rejection: the file, its skeleton.yaml or its labels.csv is not what docs/formats.md says.
+        Rejection: the file, its skeleton.yaml or its labels.csv is not as docs/formats.md specifies.
     """
     if SKELETON not in sidecars:
         raise Rejection("layout", f"no {SKELETON} in its folder or one above: it says which joints these are")
@@ -56,7 +56,7 @@ _Arrays = tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32] | No
 
 
 def _npz(content: bytes, skeleton: Skeleton) -> _Arrays:
-    """`frames` [T, P, K, 3] or [T, K, 3]; if wanted `present` [T, P] and `confidence`, a number a joint."""
+    """Arrays `frames` [T, P, K, 3] or [T, K, 3], optionally `present` [T, P] and `confidence` [T, P, K]."""
     arrays = npz(content)
     if unknown := sorted(set(arrays) - {"frames", "present", "confidence"}):
         raise Rejection("format", f"array {unknown[0]!r:.40}: expected frames, present and confidence")
@@ -84,7 +84,7 @@ def _npz(content: bytes, skeleton: Skeleton) -> _Arrays:
 
 
 def _parquet(content: bytes, skeleton: Skeleton) -> _Arrays:
-    """A row a joint, person and frame: frame and person from 0, joint by name, x, y, z, and confidence or not."""
+    """One row per joint, person and frame: frame and person (from 0), joint (name), x, y, z, optionally confidence."""
     import pyarrow.parquet as pq
 
     try:
@@ -102,32 +102,32 @@ def _parquet(content: bytes, skeleton: Skeleton) -> _Arrays:
         raise Rejection("format", f"not a readable Parquet ({type(error).__name__}: {error!s:.80})") from None
     if missing := [column for column in _TIDY if column not in table]:
         raise Rejection("format", f"no column {missing[0]}; expected {', '.join(_TIDY)}")
-    number = {joint: place for place, joint in enumerate(skeleton.joints)}
-    unknown = [joint for joint in dict.fromkeys(table["joint"].tolist()) if joint not in number]
+    index = {joint: position for position, joint in enumerate(skeleton.joints)}
+    unknown = [joint for joint in dict.fromkeys(table["joint"].tolist()) if joint not in index]
     if unknown:
         raise Rejection("joints", f"joint {unknown[0]!r:.40} is not in layout {skeleton.name}")
     frame, person = (_counts(table[column], column) for column in ("frame", "person"))
     if not len(frame):
-        return np.zeros((0, 0, len(number), 3), np.float32), np.zeros((0, 0), bool), None
+        return np.zeros((0, 0, len(index), 3), np.float32), np.zeros((0, 0), bool), None
     length, persons = int(frame.max()) + 1, int(person.max()) + 1
     if length > _MOST_FRAMES or persons > _MOST_PERSONS:
         raise Rejection("too-large", f"{length} frames of {persons} persons")
-    joint = np.array([number[name] for name in table["joint"].tolist()])
-    seen = np.zeros((length, persons, len(number)), np.int64)
-    np.add.at(seen, (frame, person, joint), 1)
-    if (seen > 1).any():
-        t, p, k = np.argwhere(seen > 1)[0]
+    joint = np.array([index[name] for name in table["joint"].tolist()])
+    counts = np.zeros((length, persons, len(index)), np.int64)
+    np.add.at(counts, (frame, person, joint), 1)
+    if (counts > 1).any():
+        t, p, k = np.argwhere(counts > 1)[0]
         raise Rejection("format", f"frame {t}, person {p}, joint {skeleton.joints[k]!r} stands twice")
-    present = np.asarray(seen.any(axis=2))
-    if (seen[present] == 0).any():
-        t, p, k = next(place for place in np.argwhere(seen == 0) if present[place[0], place[1]])
+    present = np.asarray(counts.any(axis=2))
+    if (counts[present] == 0).any():
+        t, p, k = next(point for point in np.argwhere(counts == 0) if present[point[0], point[1]])
         raise Rejection("joints", f"frame {t}, person {p} has no {skeleton.joints[k]!r}")
-    frames = np.zeros((length, persons, len(number), 3), np.float32)
+    frames = np.zeros((length, persons, len(index), 3), np.float32)
     for axis, column in enumerate("xyz"):
         frames[frame, person, joint, axis] = _numbers(table[column], column)
     confidence = None
     if "confidence" in table:
-        confidence = np.zeros(seen.shape, np.float32)
+        confidence = np.zeros(counts.shape, np.float32)
         confidence[frame, person, joint] = _numbers(table["confidence"], "confidence")
     return frames, present, confidence
 
@@ -135,7 +135,7 @@ def _parquet(content: bytes, skeleton: Skeleton) -> _Arrays:
 def _numbers(values: Any, what: str) -> NDArray[np.float32]:
     if values is None or values.dtype.kind not in "fiu":
         raise Rejection("format", f"no {what}, or not of numbers")
-    with np.errstate(over="ignore"):  # the check of finite coordinates says it better
+    with np.errstate(over="ignore"):  # the check for finite coordinates reports it
         return np.asarray(values, np.float32)
 
 
@@ -155,7 +155,7 @@ def _skeleton(content: bytes) -> Skeleton:
 
 @functools.lru_cache(maxsize=64)
 def _labels(content: bytes) -> dict[str, dict[str, str]]:
-    """The rows of labels.csv by name, without empty cells."""
+    """The rows of labels.csv by recording name, without empty cells."""
 
     def fail(why: str) -> Rejection:
         return Rejection("labels", f"{LABELS}: {why}")
@@ -169,7 +169,7 @@ def _labels(content: bytes) -> dict[str, dict[str, str]]:
         raise fail("no column `name`, or a column twice")
     if unknown := [column for column in header if column not in _COLUMNS]:
         raise fail(f"column {unknown[0]!r:.40}: expected some of {', '.join(_COLUMNS)}")
-    found: dict[str, dict[str, str]] = {}
+    by_name: dict[str, dict[str, str]] = {}
     for line, cells in enumerate(rows[1:], 2):
         if not any(cell.strip() for cell in cells):
             continue
@@ -177,13 +177,13 @@ def _labels(content: bytes) -> dict[str, dict[str, str]]:
             raise fail(f"line {line}: {len(cells)} cells, the header has {len(header)}")
         row = {column: cell.strip() for column, cell in zip(header, cells, strict=True) if cell.strip()}
         name = row.pop("name", "")
-        if not name or name in found:
+        if not name or name in by_name:
             raise fail(f"line {line}: {'no name' if not name else f'{name!r:.60} stands twice'}")
         for column in NUMBERS:
             if column in row and not (row[column].isascii() and row[column].isdigit() and len(row[column]) <= 9):
                 raise fail(f"line {line}: {column} {row[column]!r:.20} is not a whole number of at least 0")
-        found[name] = row
-    return found
+        by_name[name] = row
+    return by_name
 
 
 FORMAT = Format(version=1, suffixes=(".npz", ".parquet"), read=read_all, sidecars=(SKELETON, LABELS))
