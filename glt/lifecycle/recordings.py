@@ -18,10 +18,12 @@ from urllib.parse import urlsplit
 
 from glt import artifact, settings
 from glt.data import sample
-from glt.errors import GltError, first_line
+from glt.errors import GltError, wrap_errors
 from glt.lifecycle import data_pin, dvc_hash
 from glt.lifecycle.data_pin import DATA, PIN, DataPin
 
+# dvc, scmrepo and the remote's driver each raise their own exceptions.
+_REMOTE_REMEDY = "make the DVC remote reachable (docs/operate.md, New recordings)"
 _SECONDS = 2.0  # how long a remote may take to answer
 
 
@@ -296,18 +298,13 @@ def pinned_files(root: Path, revision: str | None = None) -> dict[str, str]:
         return {sample.ARCHIVE: sample.MD5}  # they are generated: no remote need have their list
     from dvc.api import DVCFileSystem
 
-    try:
-        found = DVCFileSystem(url=str(root), rev=revision).find(DATA, detail=True)
+    with wrap_errors(f"{root / PIN}: the pinned files cannot be listed", _REMOTE_REMEDY):
+        entries = DVCFileSystem(url=str(root), rev=revision).find(DATA, detail=True)
         return {
             name.removeprefix(f"{DATA}/"): str(entry["dvc_info"]["md5"])
-            for name, entry in found.items()
+            for name, entry in entries.items()
             if entry.get("dvc_info")
         }
-    except Exception as error:  # dvc, scmrepo and the remote's driver each raise their own
-        raise GltError(
-            f"{root / PIN}: what it pins cannot be listed ({first_line(error)}); "
-            "make the DVC remote reachable (docs/operate.md, New recordings)"
-        ) from error
 
 
 def contents(root: Path, names: Iterable[str], revision: str | None = None) -> dict[str, bytes]:
@@ -322,20 +319,16 @@ def contents(root: Path, names: Iterable[str], revision: str | None = None) -> d
         GltError: a file is in none of them.
     """
     names, here = list(names), root / DATA
-    found = {name: (here / name).read_bytes() for name in names if revision is None and (here / name).is_file()}
-    elsewhere = [name for name in names if name not in found]
-    if not elsewhere:
-        return found
+    local = {name: (here / name).read_bytes() for name in names if revision is None and (here / name).is_file()}
+    missing = [name for name in names if name not in local]
+    if not missing:
+        return local
     from dvc.api import DVCFileSystem
 
-    try:
+    description = f"{root / PIN}: {len(missing)} pinned files, such as {DATA}/{missing[0]}, cannot be read"
+    with wrap_errors(description, _REMOTE_REMEDY):
         files = DVCFileSystem(url=str(root), rev=revision)
-        return found | {name: files.cat_file(f"{DATA}/{name}") for name in elsewhere}
-    except Exception as error:  # as above
-        raise GltError(
-            f"{root / PIN}: {len(elsewhere)} pinned files, as {DATA}/{elsewhere[0]}, cannot be had "
-            f"({first_line(error)}); make the DVC remote reachable"
-        ) from error
+        return local | {name: files.cat_file(f"{DATA}/{name}") for name in missing}
 
 
 def _is_part(root: Path) -> bool:

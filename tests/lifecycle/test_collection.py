@@ -332,6 +332,7 @@ def test_a_private_repository_is_asked_with_the_token_and_the_token_is_never_sai
     assert source.address == found
     assert source.version.endswith(".dir")
     monkeypatch.setenv("GLT_GIT_TOKEN", "another/token")
+    monkeypatch.setattr("getpass.getpass", lambda *_, **__: pytest.fail("a password was asked for"))
     for ask in (
         lambda: collect(ADDRESS, RECIPE.to_json(), f"dvc+{over_http}@main"),
         lambda: sources.resolve(f"dvc+{over_http}@main"),

@@ -71,8 +71,8 @@ def test_what_was_fetched_is_not_fetched_again(project: Path, tmp_path: Path) ->
         ("dvc+{project}@v9", "the repository has no branch, tag or commit v9"),
         ("dvc+file://{project}@v9", "the repository has no branch, tag or commit v9"),
         ("dvc+{project}@empty", r"that revision has no data\.dvc"),
-        ("dvc+{project}/missing@v1", r"cannot read data\.dvc there .* check the repository's address"),
-        ("dvc+http://127.0.0.1:9/x.git@v1", r"cannot read data\.dvc there .* check the repository's address"),
+        ("dvc+{project}/missing@v1", r"cannot read data\.dvc there: .*; check the repository's address"),
+        ("dvc+http://127.0.0.1:9/x.git@v1", r"cannot read data\.dvc there: .*; check the repository's address"),
     ],
 )
 def test_wrong_addresses_are_named_in_one_line(project: Path, address: str, message: str) -> None:
