@@ -125,5 +125,5 @@ def trace(
 
     if bool(model) == bool(data):
         raise GltError("lineage: give a model, or --data, and not both")
-    tree = lineage.of_model(model, Path.cwd()) if model else lineage.of_data(data, Path.cwd())
+    tree = lineage.trace_model(model, Path.cwd()) if model else lineage.trace_data(data, Path.cwd())
     Console().print(tree, highlight=False)

@@ -52,7 +52,7 @@ def serve(
     from glt import settings
     from glt.lifecycle import registry
 
-    version = registry.find(model or registry.only())
+    version = registry.find(model or registry.only_model())
     version.folder()  # verified: a version whose files changed is not served
     address = f"models:/{version.name}/{version.version}"
     print(f"{version.name} v{version.version} on http://127.0.0.1:{port}/invocations, Ctrl-C ends it", flush=True)

@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 _ABBREVIATED = 7  # digits of a hash that people write
 
 
-def of_model(model: str, root: Path) -> Tree:
-    """From a registered version back to the runs, the data, and what was delivered.
+def trace_model(model: str, root: Path) -> Tree:
+    """Trace a registered version back to its run, its data and the delivered objects.
 
     Args:
         model: ``name/version``, ``name@alias``, or a name, which is its champion.
-        root: the git repository that holds data.dvc; one that does not know the data is only less to tell.
+        root: the git repository that holds data.dvc; details of data that it does not know are omitted.
 
     Raises:
         GltError: there is no such version.
     """
     version = registry.find(model)
-    held = registry.aliases(version.name, version.version)
-    tree = Tree(f"[bold]{version.name}/{version.version}[/bold] {' '.join(f'@{alias}' for alias in held)}".rstrip())
+    aliases = registry.aliases(version.name, version.version)
+    tree = Tree(f"[bold]{version.name}/{version.version}[/bold] {' '.join(f'@{alias}' for alias in aliases)}".rstrip())
     for tag, title in {
         "recipe": "recipe",
         "code.version": "code",
@@ -47,8 +47,8 @@ def of_model(model: str, root: Path) -> Tree:
     return tree
 
 
-def of_data(what: str, root: Path) -> Tree:
-    """From recordings to the runs that used them and the models that were trained on them.
+def trace_data(what: str, root: Path) -> Tree:
+    """Trace recordings to the runs that used them and the models that were trained on them.
 
     Args:
         what: a data version (its first digits do), a git revision, the name of a file in data/, or the address of a
@@ -56,7 +56,7 @@ def of_data(what: str, root: Path) -> Tree:
         root: the git repository that holds data.dvc.
 
     Raises:
-        GltError: nothing is known of it.
+        GltError: neither the repository nor MLflow knows them.
     """
     tree = Tree(f"[bold]{what}[/bold]")
     for data_version in _versions(what, root):
@@ -64,11 +64,13 @@ def of_data(what: str, root: Path) -> Tree:
         branch = _add_data(tree, data_version, root, _sources(runs))
         for run in runs:
             score = run.data.metrics.get("probe/top1")
-            said = f"{run.info.run_name} ({run.info.run_id}), {run.data.tags.get('recipe', '')}, {run.info.status}"
-            branch.add(f"run: {said}" + ("" if score is None else f", linear probe {100 * score:.1f}"))
+            description = (
+                f"{run.info.run_name} ({run.info.run_id}), {run.data.tags.get('recipe', '')}, {run.info.status}"
+            )
+            branch.add(f"run: {description}" + ("" if score is None else f", linear probe {100 * score:.1f}"))
         for version in registry.trained_on(data_version):
-            held = "".join(f" @{alias}" for alias in registry.aliases(version.name, version.version))
-            branch.add(f"model: [bold]{version.name}/{version.version}[/bold]{held}")
+            aliases = "".join(f" @{alias}" for alias in registry.aliases(version.name, version.version))
+            branch.add(f"model: [bold]{version.name}/{version.version}[/bold]{aliases}")
     return tree
 
 
@@ -81,13 +83,13 @@ def _versions(what: str, root: Path) -> list[str]:
             known = sorted({_of(run) for run in _runs() if _of(run).startswith(what)})
         if known:
             return list(dict.fromkeys(known))
-    found = list(dict.fromkeys(pin.version for pin in pins if _holds(pin, what, root)))
-    if not found:
+    versions = list(dict.fromkeys(pin.version for pin in pins if _holds(pin, what, root)))
+    if not versions:
         raise GltError(
             f"{what}: no data version, commit, file in data/ or delivered object that {root} or MLflow knows; "
             "`git log data.dvc` lists what was pinned"
         )
-    return found
+    return versions
 
 
 def _begins(what: str, pin: PinCommit) -> bool:
@@ -102,8 +104,8 @@ def _holds(pin: PinCommit, what: str, root: Path) -> bool:
     """Whether a commit pins a file, or a batch that a delivered object went into."""
     try:
         if what.startswith(s3.SCHEME):
-            held = collection.ledgers(root, pin.commit).values()
-            return any(what in ledger[part] for ledger in held for part in ("objects", "sidecars"))
+            ledgers = collection.ledgers(root, pin.commit).values()
+            return any(what in ledger[part] for ledger in ledgers for part in ("objects", "sidecars"))
         return any(what in (name, name.split("/")[0]) for name in recordings.pinned_files(root, pin.commit))
     except GltError:  # the list of an old version may be on no remote any more
         return False
@@ -155,8 +157,8 @@ def _runs(data_version: str = "") -> list[Run]:
     client = tracking.connect()
     experiments = [one.experiment_id for one in client.search_experiments(max_results=1000)]
     which = f"tags.`data.version` = '{data_version}'" if data_version else ""
-    found = client.search_runs(experiments, which, max_results=5000, order_by=["attributes.start_time DESC"])
-    return [run for run in found if tracking.PIPELINE in run.data.tags and "data.version" in run.data.tags]
+    runs = client.search_runs(experiments, which, max_results=5000, order_by=["attributes.start_time DESC"])
+    return [run for run in runs if tracking.PIPELINE in run.data.tags and "data.version" in run.data.tags]
 
 
 def _sources(runs: Iterable[Run]) -> list[str]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
-_MODEL = re.compile(r"(?P<name>[^/@\s]+)(?:/v?(?P<number>\d+)|@(?P<alias>[^/@\s]+))?")
+_MODEL = re.compile(r"(?P<name>[^/@\s]+)(?:/v?(?P<version>\d+)|@(?P<alias>[^/@\s]+))?")
 _HISTORY = "history."  # prefix of the tags of a registered model that record events, one tag per event
 _FORMER_FIELDS = {"what": "action", "over": "replaced", "because": "reason"}  # of events that earlier versions wrote
 LOADER = "glt.serving.pyfunc"
@@ -64,25 +64,25 @@ class Version:
                 f"{self.name} v{self.version}: its files cannot be fetched ({first_line(error)}); check "
                 "that this machine may read the artifact store, or roll back to a version whose files are there"
             ) from error
-        place = model / "data"
-        found = next((path.parent for path in sorted(place.rglob(artifact.MANIFEST))), place)
-        artifact.open_artifact(found, "classifier")
-        if artifact.digest(found) != self.tags["content.digest"]:
+        data = model / "data"
+        classifier = next((path.parent for path in sorted(data.rglob(artifact.MANIFEST))), data)
+        artifact.open_artifact(classifier, "classifier")
+        if artifact.digest(classifier) != self.tags["content.digest"]:
             raise GltError(
                 f"{self.name} v{self.version}: its files are not those that were registered; do not use it: roll back "
                 "to a version whose files are, and find out who wrote to the artifact store"
             )
-        return found
+        return classifier
 
 
 def champion(name: str) -> Version | None:
-    """The version in service, if there is one."""
+    """The version in service, or None."""
     return _aliased(connect(), name, CHAMPION)
 
 
-def version(name: str, number: str) -> Version | None:
-    """A version by its number, if it is there."""
-    return next((_version(known) for known in _versions(connect(), name) if str(known.version) == number), None)
+def version(name: str, version: str) -> Version | None:
+    """The version with this number, or None."""
+    return next((_version(known) for known in _versions(connect(), name) if str(known.version) == version), None)
 
 
 def find(model: str) -> Version:
@@ -94,15 +94,16 @@ def find(model: str) -> Version:
     match = _MODEL.fullmatch(model)
     if match is None:
         raise GltError(f"model {model!r}: write NAME/VERSION, NAME@ALIAS or NAME (its champion)")
-    found = version(match["name"], match["number"]) if match["number"] else None
-    if not match["number"]:
-        found = _aliased(connect(), match["name"], match["alias"] or CHAMPION)
-    if found is None:
+    if match["version"]:
+        known = version(match["name"], match["version"])
+    else:
+        known = _aliased(connect(), match["name"], match["alias"] or CHAMPION)
+    if known is None:
         raise GltError(f"model {model}: there is none; registered are {', '.join(_names()) or 'none'}")
-    return found
+    return known
 
 
-def only() -> str:
+def only_model() -> str:
     """The name of the only registered model.
 
     Raises:
@@ -120,8 +121,8 @@ def _names() -> list[str]:
 
 def trained_on(data_version: str) -> list[Version]:
     """The versions of all models that were trained on a data version, the oldest first."""
-    found = connect().search_model_versions(f"tags.`data.version` = '{data_version}'", max_results=10_000)
-    return sorted(map(_version, found), key=lambda one: (one.name, int(one.version)))
+    versions = connect().search_model_versions(f"tags.`data.version` = '{data_version}'", max_results=10_000)
+    return sorted(map(_version, versions), key=lambda one: (one.name, int(one.version)))
 
 
 def aliases(name: str, version: str) -> list[str]:
@@ -317,14 +318,14 @@ def _log_model(client: MlflowClient, classifier: Path, run_id: str) -> LoggedMod
 
     outputs = Schema([ColSpec(DataType.string, "label"), ColSpec(DataType.double, "confidence")])
     experiment = client.get_run(run_id).info.experiment_id
-    made = client.create_logged_model(experiment, "classifier", run_id)
+    model = client.create_logged_model(experiment, "classifier", run_id)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*input example was not provided")
         # What `mlflow.pyfunc.log_model` calls; that one needs the step's run to be MLflow's active run, and ends it.
         Model.log(
             artifact_path=None,
             flavor=mlflow.pyfunc,
-            model_id=made.model_id,
+            model_id=model.model_id,
             run_id=run_id,
             loader_module=LOADER,
             data_path=str(classifier),
@@ -332,7 +333,7 @@ def _log_model(client: MlflowClient, classifier: Path, run_id: str) -> LoggedMod
             signature=ModelSignature(outputs=outputs),
             metadata={"input": "clips [frames, persons, joints, 3]: a list, or a DataFrame's column `frames`"},
         )
-    return made
+    return model
 
 
 def _create_version(client: MlflowClient, name: str, model: LoggedModel, tags: dict[str, str], description: str) -> str:
@@ -344,7 +345,7 @@ def _create_version(client: MlflowClient, name: str, model: LoggedModel, tags: d
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    made = client.create_model_version(
+    created = client.create_model_version(
         name,
         model.artifact_location,
         model.source_run_id,
@@ -352,7 +353,7 @@ def _create_version(client: MlflowClient, name: str, model: LoggedModel, tags: d
         description=description,
         model_id=model.model_id,
     )
-    return str(made.version)
+    return str(created.version)
 
 
 def _aliased(client: MlflowClient, name: str, alias: str) -> Version | None:
@@ -371,5 +372,5 @@ def _versions(client: MlflowClient, name: str) -> list[ModelVersion]:
     return list(client.search_model_versions(f"name = '{name}'", max_results=10_000))
 
 
-def _version(found: ModelVersion) -> Version:
-    return Version(found.name, str(found.version), dict(found.tags), str(found.run_id))
+def _version(model: ModelVersion) -> Version:
+    return Version(model.name, str(model.version), dict(model.tags), str(model.run_id))

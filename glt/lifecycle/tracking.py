@@ -45,17 +45,17 @@ _FLUSH = 2.0  # seconds between two deliveries of metrics
 
 @dataclass(frozen=True)
 class Versions:
-    """What a run is made from: DVC md5 of the recordings, hash of the source tree."""
+    """The versions a run uses: the content hash of the recordings and the hash of the source tree."""
 
     data: str
     code: str
 
 
 def connect() -> MlflowClient:
-    """A client of the store, which has answered; what an earlier run could not deliver is delivered.
+    """Connect to MLflow, check that it responds, and deliver messages queued by earlier runs.
 
     Raises:
-        GltError: the store does not answer; said within ten seconds.
+        GltError: the store does not respond within ten seconds.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
@@ -82,7 +82,7 @@ def connect() -> MlflowClient:
 
 
 def parent(recipe: Recipe, versions: Versions) -> str:
-    """Id of the pipeline run's MLflow run, made if it is not there.
+    """Id of the pipeline run's MLflow run, created if it does not exist.
 
     Where Kubeflow's own MLflow plugin injected a run (MLFLOW_RUN_ID, the task's), it is the run above that one.
     """
@@ -100,11 +100,11 @@ def step(recipe: Recipe, versions: Versions, name: str, key: str = "") -> Iterat
         key: tells apart the runs of a step that runs several times in a pipeline run.
     """
     client = connect()
-    above = _parent(client, recipe, versions)
-    if client.get_run(above).info.status != "RUNNING":  # the pipeline run is tried again
-        client.update_run(above, status="RUNNING")
+    parent_id = _parent(client, recipe, versions)
+    if client.get_run(parent_id).info.status != "RUNNING":  # the pipeline run is tried again
+        client.update_run(parent_id, status="RUNNING")
     title = "/".join(part for part in (name, recipe.trained_arm, key) if part)
-    run = StepRun(client, _child(client, above, title), above, recipe.trained_arm)
+    run = StepRun(client, _child(client, parent_id, title), parent_id, recipe.trained_arm)
     run.tags({STEP: title, **_tags(recipe, versions)})
     if recipe.arm:  # the parent's settings are not those of every arm
         run.params(flat(recipe.model_dump(mode="json")))
@@ -125,7 +125,7 @@ def step(recipe: Recipe, versions: Versions, name: str, key: str = "") -> Iterat
 class StepRun:
     """The MLflow run of a step; a `glt.reporter.Reporter`.
 
-    Once it is open nothing it does stops the step: what cannot be delivered is kept, said, and arrives later.
+    Once it is open, no failure of MLflow stops the step: messages that cannot be delivered are queued for later.
     """
 
     def __init__(self, client: MlflowClient, run_id: str, parent_id: str, arm: str = "") -> None:
@@ -156,7 +156,7 @@ class StepRun:
             return set()
 
     def params(self, values: Mapping[str, Any]) -> None:
-        """Record settings; one that is there keeps its value."""
+        """Record settings; an existing one keeps its value."""
         self._outbox.send("params", values={name: str(value) for name, value in values.items()})
 
     def tags(self, values: Mapping[str, str]) -> None:
@@ -164,22 +164,22 @@ class StepRun:
         self._outbox.send("tags", values={name: str(value) for name, value in values.items()})
 
     def untag(self, name: str) -> None:
-        """Remove a tag, if it is there."""
+        """Remove a tag, if it exists."""
         self._outbox.send("untag", name=name)
 
     def figure(self, figure: Figure, name: str) -> None:
-        """Keep a figure as a PNG."""
+        """Log a figure as a PNG."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / name
             figure.savefig(path, dpi=120, bbox_inches="tight")
             self.file(path, "figures")
 
     def file(self, path: Path, folder: str = "") -> None:
-        """Keep a file under `folder`."""
+        """Log a file under `folder`."""
         self._outbox.send("file", Path(path), folder=folder)
 
     def dataset(self, name: str, digest: str, source: str, context: str) -> None:
-        """Say which data the step used, here and on the parent run.
+        """Record which data the step used, here and on the parent run.
 
         Args:
             name: of the dataset.
@@ -258,36 +258,36 @@ def _parent(client: MlflowClient, recipe: Recipe, versions: Versions) -> str:
             _describe(client, run.info.run_id, {PIPELINE: key, **_tags(recipe, versions)}, recipe)
         return str(run.info.run_id)
     with _store_lock():
-        found = client.get_experiment_by_name(recipe.experiment)
-        if found is not None and found.lifecycle_stage != "active":
+        existing = client.get_experiment_by_name(recipe.experiment)
+        if existing is not None and existing.lifecycle_stage != "active":
             raise GltError(
                 f"MLflow experiment {recipe.experiment} was deleted; restore it (mlflow experiments restore "
-                f"--experiment-id {found.experiment_id}) or remove it for good (mlflow gc)"
+                f"--experiment-id {existing.experiment_id}) or remove it for good (mlflow gc)"
             )
-        experiment = found.experiment_id if found else _new_experiment(client, recipe.experiment)
+        experiment = existing.experiment_id if existing else _new_experiment(client, recipe.experiment)
         if runs := _oldest_first(client, experiment, key):
             return str(runs[0].info.run_id)
-        made = client.create_run(experiment, tags={PIPELINE: key}, run_name=f"{recipe.name}-{key[:8]}").info.run_id
+        run_id = client.create_run(experiment, tags={PIPELINE: key}, run_name=f"{recipe.name}-{key[:8]}").info.run_id
         # On a server, two pods that start at once may both get here: the older run is the parent.
         first = str(_oldest_first(client, experiment, key)[0].info.run_id)
-        if first != made:
-            client.delete_run(made)
+        if first != run_id:
+            client.delete_run(run_id)
             return first
-        _describe(client, made, _tags(recipe, versions), recipe)
-        return str(made)
+        _describe(client, run_id, _tags(recipe, versions), recipe)
+        return str(run_id)
 
 
-def _child(client: MlflowClient, above: str, title: str) -> str:
+def _child(client: MlflowClient, parent_id: str, title: str) -> str:
     """The run of a step: the one injected for this task, the one of an earlier attempt, or a new one."""
     injected = _injected(client)
-    found = [injected] if injected and injected.info.run_id != above else []
+    runs = [injected] if injected and injected.info.run_id != parent_id else []
     for recorded in step_names(title):
-        found = found or children(client, above, f"and tags.`{STEP}` = '{recorded}'")
-    if found:
-        client.update_run(found[0].info.run_id, status="RUNNING")
-        return str(found[0].info.run_id)
-    experiment = client.get_run(above).info.experiment_id
-    return str(client.create_run(experiment, tags={PARENT: above, STEP: title}, run_name=title).info.run_id)
+        runs = runs or children(client, parent_id, f"and tags.`{STEP}` = '{recorded}'")
+    if runs:
+        client.update_run(runs[0].info.run_id, status="RUNNING")
+        return str(runs[0].info.run_id)
+    experiment = client.get_run(parent_id).info.experiment_id
+    return str(client.create_run(experiment, tags={PARENT: parent_id, STEP: title}, run_name=title).info.run_id)
 
 
 def step_names(step: str) -> tuple[str, ...]:
@@ -296,10 +296,10 @@ def step_names(step: str) -> tuple[str, ...]:
     return (step, former) if former else (step,)
 
 
-def children(client: MlflowClient, above: str, condition: str = "") -> list[Run]:
+def children(client: MlflowClient, parent_id: str, condition: str = "") -> list[Run]:
     """The runs below a run."""
-    experiment = client.get_run(above).info.experiment_id
-    return list(client.search_runs([experiment], f"tags.`{PARENT}` = '{above}' {condition}"))
+    experiment = client.get_run(parent_id).info.experiment_id
+    return list(client.search_runs([experiment], f"tags.`{PARENT}` = '{parent_id}' {condition}"))
 
 
 def step_runs(client: MlflowClient, parent_id: str) -> list[Run]:
@@ -308,12 +308,12 @@ def step_runs(client: MlflowClient, parent_id: str) -> list[Run]:
     Kubeflow's MLflow plugin puts a run of its own between the parent and the tasks of a loop.
     """
     this_task, level = settings.tracking_run_id(), [parent_id]
-    found: list[Run] = []
+    steps: list[Run] = []
     while level:
-        runs = [run for above in level for run in children(client, above)]
-        found += [run for run in runs if STEP in run.data.tags and run.info.run_id != this_task]
+        runs = [run for parent_id in level for run in children(client, parent_id)]
+        steps += [run for run in runs if STEP in run.data.tags and run.info.run_id != this_task]
         level = [run.info.run_id for run in runs if STEP not in run.data.tags]
-    return found
+    return steps
 
 
 def _oldest_first(client: MlflowClient, experiment: str, key: str) -> list[Run]:
@@ -336,8 +336,8 @@ def _injected(client: MlflowClient) -> Run | None:
 
 
 def _root(client: MlflowClient, run: Run) -> Run:
-    while above := run.data.tags.get(PARENT):
-        run = client.get_run(above)
+    while parent_id := run.data.tags.get(PARENT):
+        run = client.get_run(parent_id)
     return run
 
 
@@ -353,13 +353,13 @@ def _describe(client: MlflowClient, run_id: str, tags: Mapping[str, str], recipe
 
 
 def _new_experiment(client: MlflowClient, name: str) -> str:
-    place = (settings.home() / "mlartifacts" / name).as_uri() if settings.is_local() else None
+    location = (settings.home() / "mlartifacts" / name).as_uri() if settings.is_local() else None
     try:
-        return str(client.create_experiment(name, artifact_location=place, tags=_KIND))
+        return str(client.create_experiment(name, artifact_location=location, tags=_KIND))
     except Exception:
-        if (found := client.get_experiment_by_name(name)) is None:
+        if (existing := client.get_experiment_by_name(name)) is None:
             raise
-        return str(found.experiment_id)
+        return str(existing.experiment_id)
 
 
 @contextmanager

@@ -92,7 +92,7 @@ def gate(
 
 
 def _keep(both: pd.DataFrame, verdict: Verdict, run: tracking.StepRun) -> None:
-    """The evidence: every clip with both answers, and what was made of them."""
+    """Log the evidence: both predictions for every clip, and the verdict."""
     with tempfile.TemporaryDirectory() as folder:
         both[["name", "label", "predicted", "reference"]].to_csv(Path(folder) / "answers.csv", index=False)
         artifact.write_json(Path(folder) / "verdict.json", verdict.to_dict())

@@ -32,12 +32,12 @@ SHARED = (HOME, RUN_ID, TRACKING_URI, TRACKING_RUN_ID)
 def launch_pretraining(
     motions: Path, recipe: str, out: Path, accelerator: str, data_version: str, code_version: str, nodes: int = 1
 ) -> dict[str, float]:
-    """`glt.steps.training.pretrain` on all GPUs that this machine shows, or on `nodes` such; the rest as there.
+    """Run `glt.steps.training.pretrain` on all GPUs of this machine, or on several machines.
 
     Of several nodes each must see GLT_HOME/checkpoints as this process does.
 
     Raises:
-        GltError: as there; `nodes` is below 1; the job failed, or another process waits for one with these checkpoints.
+        GltError: as `pretrain` there; or `nodes` is below 1, the job failed, or another process uses these checkpoints.
     """
     artifact.check_replaceable(out, "encoder")
     if nodes < 1:

@@ -32,22 +32,22 @@ def compare_models(first: str, second: str, out: Path | None = None, root: Path 
         Its path.
 
     Raises:
-        GltError: there is no such model, or its files cannot be had.
+        GltError: there is no such model, or its files cannot be downloaded.
     """
-    place = out or home() / "reports" / f"{first}-and-{second}.html".replace("/", "-")
-    PAGE.check(place)
+    page = out or home() / "reports" / f"{first}-and-{second}.html".replace("/", "-")
+    PAGE.check(page)
     models = [_model(name, Path(root)) for name in (first, second)]
-    write_comparison(place, *models)
-    return str(place)
+    write_comparison(page, *models)
+    return str(page)
 
 
 def _model(name: str, root: Path) -> Model:
     version = registry.find(name)
     folder = version.folder()
-    held = "".join(f" @{alias}" for alias in registry.aliases(version.name, version.version))
+    aliases = "".join(f" @{alias}" for alias in registry.aliases(version.name, version.version))
     run = tracking.connect().get_run(version.tags["parent.run"])
     return Model(
-        name=f"{version.name}/{version.version}{held}",
+        name=f"{version.name}/{version.version}{aliases}",
         scores=run.data.metrics,
         predictions=pd.read_parquet(folder / "predictions.parquet", columns=["name", "label", "predicted"]),
         recipe=json.loads((folder / "config.json").read_text(encoding="utf-8"))["recipe"],

@@ -32,7 +32,7 @@ def predict(recordings: str, model: str = "") -> tuple[pd.DataFrame, pd.DataFram
     Raises:
         GltError: there is no such model or no such recordings, or the recordings have another layout.
     """
-    version = registry.find(model or registry.only())
+    version = registry.find(model or registry.only_model())
     predictor = Predictor(version.folder())
     trained = parse(predictor.recipe, f"of {version.name}/{version.version}")
     reading = changed(trained, {"data": {"max_rejects": 1, "missing_list": False}}, trained.name)

@@ -1,4 +1,4 @@
-"""What an artifact was made from: written into its manifest by the step that makes it, read by the next."""
+"""The origin of an artifact, which a step writes into its manifest and the next step reads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from glt.recipe import Recipe
 
 
 def versions_of(info: Mapping[str, Any], data_version: str, code_version: str) -> Versions:
-    """The versions a step works with: as told, else the data's from the artifact it reads and the code's own."""
+    """The versions of a step: as given, else the data version of its input artifact and the version of this code."""
     return Versions(data_version or info["data_version"], code_version or current_code_version())
 
 

@@ -13,9 +13,9 @@ from glt.steps.provenance import versions_of
 
 
 def register(classifier: Path, verdict: Path, recipe: str, data_version: str = "", code_version: str = "") -> str:
-    """A registered version of the classifier, with the alias `challenger` and the gate's reason; its number.
+    """Register the classifier with the alias `challenger` and the gate's reason; return the version's number.
 
-    Registering the same content again gives the version that is there.
+    Registering the same content again returns the existing version.
     """
     settings, info = load(recipe), artifact.open_artifact(classifier, "classifier")
     version = versions_of(info, data_version, code_version)
@@ -29,7 +29,7 @@ def promote(version: str, verdict: Path, recipe: str, data_version: str = "", co
     """Make `version` the champion; the champion it replaces becomes `previous`.
 
     Raises:
-        GltError: the verdict is not to promote, there is no such version, or another champion has come since.
+        GltError: the gate failed, there is no such version, or the champion has changed.
     """
     settings, decision = load(recipe), Verdict.read(verdict)
     if not decision.passed:

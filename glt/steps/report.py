@@ -54,7 +54,7 @@ def report(
         run.file(Path(out), "report")
         metrics = _scores(store, encoder, classifier, finetuned)
         folders = {"ingest": clips, "disentangle": motions, "pretrain": encoder, "linear_probe": classifier}
-        folders |= {f"finetune/{number}": folder for number, folder in enumerate(finetuned, 1)}
+        folders |= {f"finetune/{index}": folder for index, folder in enumerate(finetuned, 1)}
         tags = {f"step.{name}": made_by(folder) for name, folder in folders.items()}
         tracking.on_parent(settings, version, metrics, tags)
     return metrics

@@ -42,7 +42,7 @@ def check_for_new_data(recordings: str, recipe: str, code_version: str = "") -> 
         code_version: hash of the source tree; computed if not given.
 
     Raises:
-        GltError: the recordings cannot be found, or the champion's files cannot be had.
+        GltError: the recordings are not found, or the champion cannot be downloaded.
     """
     settings, source = load(recipe), sources.resolve(recordings)
     version = tracking.Versions(source.version, code_version or current_code_version())

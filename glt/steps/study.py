@@ -49,12 +49,12 @@ def compare_arms(
             if name not in ("arm", "seeds") and pd.notna(value)
         }
         run.metrics(metrics)
-        made = {
+        origins = {
             f"step.{step}/{arm.trained_arm}": made_by(artifact_folder)
             for step, folders in (("pretrain", encoders), ("linear_probe", classifiers))
             for arm, artifact_folder in zip(recipes, folders, strict=True)
         }
-        tracking.on_parent(base, version, metrics, made)
+        tracking.on_parent(base, version, metrics, origins)
     return metrics, _markdown(table)
 
 

@@ -44,7 +44,7 @@ def test_both_ways(
         registry.register(folder, RECIPE, made_from, VERDICT, step.run_id)
     registry.promote(NAME, "1", "test")
 
-    back = text(lineage.of_model(NAME, root))
+    back = text(lineage.trace_model(NAME, root))
     assert f"{NAME}/1 @challenger @champion" in back
     for said in (
         *(
@@ -58,22 +58,22 @@ def test_both_ways(
     ):
         assert said in back
     for what in (done.version, done.version[:8], sha, sha[:8], done.batch, f"s3://landing/lab/{delivered}"):
-        forth = text(lineage.of_data(what, root))
+        forth = text(lineage.trace_data(what, root))
         assert f"model: {NAME}/1" in forth
         assert "@champion" in forth
         assert "run: sample-pipeline" in forth
-    assert done.version in (both := text(lineage.of_data("first", root)))  # both commits pin it
+    assert done.version in (both := text(lineage.trace_data("first", root)))  # both commits pin it
     assert both.count("data:") == 2
     with pytest.raises(GltError, match="no data version, commit, file"):
-        lineage.of_data("s3://landing/lab/never.skeleton", root)
+        lineage.trace_data("s3://landing/lab/never.skeleton", root)
     with pytest.raises(GltError, match=f"registered are {NAME}"):
-        lineage.of_model("nothing/3", root)
+        lineage.trace_model("nothing/3", root)
 
 
 def test_a_model_whose_data_no_commit_here_pins(home: Path, tmp_path: Path) -> None:
     with tracking.step(RECIPE, VERSIONS, "register") as step:
         registry.register(make_classifier(tmp_path / "c", seed=1), RECIPE, VERSIONS, VERDICT, step.run_id)
-    assert f"data: {VERSIONS.data}" in text(lineage.of_model(f"{NAME}/1", tmp_path))
-    assert f"model: {NAME}/1" in text(lineage.of_data(VERSIONS.data[:8], tmp_path))
+    assert f"data: {VERSIONS.data}" in text(lineage.trace_model(f"{NAME}/1", tmp_path))
+    assert f"model: {NAME}/1" in text(lineage.trace_data(VERSIONS.data[:8], tmp_path))
     with pytest.raises(GltError, match="write NAME/VERSION"):
-        lineage.of_model("a/b/c", tmp_path)
+        lineage.trace_model("a/b/c", tmp_path)
