@@ -1,4 +1,4 @@
-"""What the model's layers compute with besides weights: dropout, stochastic depth, masks and sinusoids."""
+"""The parts of the model without weights: dropout, stochastic depth, attention masks, sinusoids."""
 
 from __future__ import annotations
 

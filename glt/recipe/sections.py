@@ -208,7 +208,7 @@ class GateConfig(Section):
 
 
 class RetrainConfig(Section):
-    """What a scheduled retraining does with new recordings."""
+    """Scheduled retraining on new recordings."""
 
     start: Literal["champion", "scratch"] = Field("scratch", description="whose encoder pretraining goes on from")
     epochs: int | None = Field(None, ge=1, description="of a pretraining that goes on from the champion's encoder")

@@ -1,4 +1,4 @@
-"""What an encoder attends to: the paper's Figures 4, 5, A, B and C of a trained encoder; on request, in no pipeline."""
+"""The attention of a trained encoder: Figures 4, 5, A, B and C of the paper. On request; part of no pipeline."""
 
 from __future__ import annotations
 

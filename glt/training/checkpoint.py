@@ -58,13 +58,13 @@ class Progress:
 
 @dataclass
 class Checkpoint:
-    """Where a run keeps its state; `folder` None keeps none.
+    """The folder in which a run stores its state; with `folder` None nothing is stored.
 
     Attributes:
-        folder: holds the run's checkpoints; it must outlive the process, and be the same for all of its processes.
-        identity: what the run is made from; JSON values, nested by name. Only a state of the same run is restored.
+        folder: of the run's checkpoints; must outlive the process, and be the same for all processes of the run.
+        identity: everything the run depends on, as nested JSON values. Only a state of equal identity is restored.
         every: seconds between two states.
-        kept: how many states stand beside each other.
+        kept: number of states that are stored.
     """
 
     folder: Path | None

@@ -36,7 +36,7 @@ class World:
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that reports and writes."""
+        """True for the process that reports and writes."""
         return self.rank == 0
 
     def parallel(self, model: nn.Module) -> nn.Module:

@@ -35,7 +35,7 @@ class Finetuned:
 
 
 def draw_labelled(motions: Motions, fraction: float, seed: int) -> ClipIds:
-    """Row numbers of the training clips whose labels are used (`glt.data.labelled_fractions`).
+    """Indices of the training clips whose labels are used (`glt.data.labelled_fractions`).
 
     Raises:
         GltError: no labelled clip in the train split.
