@@ -18,7 +18,7 @@ from mlflow.pyfunc import PyFuncModel
 
 from glt.errors import GltError
 from glt.lifecycle import registry, tracking
-from glt.lifecycle.gate import in_service
+from glt.lifecycle.gate import already_in_service
 from glt.lifecycle.tracking import Versions
 from glt.motion.disentangle import Motions
 from glt.reporter import Silent
@@ -49,7 +49,7 @@ def model(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Py
         patch.setenv("GLT_HOME", str(tmp_path_factory.mktemp("home")))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         with tracking.step(recipe, versions, "register") as run:
-            verdict = in_service(["a"], ["a"], version="0", rules=recipe.gate)
+            verdict = already_in_service(["a"], ["a"], version="0", rules=recipe.gate)
             version = registry.register(folder, recipe, versions, verdict, run.run_id)
         registry.promote(version.name, version.version, "first")
         yield mlflow.pyfunc.load_model(f"models:/{version.name}@champion")
