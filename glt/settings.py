@@ -18,9 +18,11 @@
 | AWS_ENDPOINT_URL | address of the object store | Amazon's |
 | AWS_DEFAULT_REGION | its region | ``us-east-1`` |
 | AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY | keys of the object store; read by boto3 | boto3's other sources |
+| OMP_NUM_THREADS | threads of a process; read by torch | one per core |
+| KF_PIPELINES_ENDPOINT | address of the Kubeflow Pipelines server | no cluster to submit to |
 | RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT | a process's place in a training; set by torchrun | one |
 
-The graphs' command line also reads KF_PIPELINES_ENDPOINT, KF_PIPELINES_TOKEN and KF_PIPELINES_NAMESPACE.
+The graphs' command line also reads KF_PIPELINES_TOKEN and KF_PIPELINES_NAMESPACE.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ LOCKS, JOBS = "GLT_LOCKS", "GLT_JOBS"
 GIT_USER, GIT_TOKEN = "GLT_GIT_USER", "GLT_GIT_TOKEN"
 TRACKING_URI, TRACKING_RUN_ID = "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"
 OBJECT_STORE, REGION = "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION"
+THREADS, PIPELINES_ENDPOINT = "OMP_NUM_THREADS", "KF_PIPELINES_ENDPOINT"
 SQLITE = "sqlite:///"
 
 
@@ -100,3 +103,13 @@ def object_store() -> str:
 def region() -> str:
     """The region of the object store."""
     return os.environ.get(REGION) or "us-east-1"
+
+
+def threads() -> str:
+    """The number of threads of a process as the user set it, or an empty string."""
+    return os.environ.get(THREADS, "")
+
+
+def pipelines_endpoint() -> str:
+    """The address of the Kubeflow Pipelines server, or an empty string."""
+    return os.environ.get(PIPELINES_ENDPOINT, "")

@@ -26,7 +26,7 @@ ROOMS = (
         "layers",
         "small_attention",
     ),
-    *("model", "training", "analysis", "serving", "lifecycle", "steps", "cli", "__main__"),
+    *("model", "training", "analysis", "serving", "lifecycle", "steps", "doctor", "cli", "__main__"),
 )
 SCIENCE = ROOMS[: ROOMS.index("lifecycle")]
 PLATFORM = {"kfp", "kfp_kubernetes", "mlflow", "dvc", "boto3", "botocore", "kubeflow", "kubernetes", "docker"}

@@ -20,7 +20,7 @@ from glt.cli.options import (
     RecipeName,
     Verdict,
 )
-from glt.cli.output import run
+from glt.cli.output import print_json, run
 from glt.cli.serve import become_mlflow
 
 PANEL = "Look"
@@ -105,3 +105,26 @@ def compare_models(
     from glt.steps import models
 
     run(as_json, models.compare_models, first, second, out, root)
+
+
+@app.command(rich_help_panel=PANEL)
+def doctor(as_json: Json = False) -> None:
+    """Check this machine and its services, and say what to do; exit code 1 if there is a problem."""
+    from dataclasses import asdict
+
+    from rich.console import Console
+    from rich.markup import escape
+
+    from glt.doctor import examine
+
+    results = examine(Path.cwd())
+    if as_json:
+        print_json([asdict(result) for result in results])
+    else:
+        console, colours = Console(highlight=False), {"ok": "green", "warning": "yellow", "problem": "red"}
+        for result in results:
+            status = f"[{colours[result.status]}]{result.status:<8}[/]"
+            remedy = f"; {result.remedy}" if result.remedy else ""
+            console.print(f"{status} {result.check:<16} {escape(result.message + remedy)}", soft_wrap=True)
+    if any(result.status == "problem" for result in results):
+        raise typer.Exit(1)

@@ -104,7 +104,7 @@ def replace(root: Path, *recordings: Path) -> PinResult:
 
 def push(root: Path) -> PinResult:
     """Push the pinned recordings, if the DVC remote can be reached."""
-    reason = _unreachable(root)
+    reason = unreachable(root)
     if not reason:
         try:
             _dvc(root, "push", PIN)
@@ -218,7 +218,7 @@ def _link(source: Path, target: Path) -> None:
 
 def _pull(root: Path) -> str:
     """Try to pull data/; returns why that failed, or an empty string."""
-    if reason := _unreachable(root):
+    if reason := unreachable(root):
         return reason
     try:
         _dvc(root, "pull", PIN)
@@ -237,7 +237,7 @@ def _dvc(root: Path, *command: str) -> None:
         )
 
 
-def _unreachable(root: Path) -> str:
+def unreachable(root: Path) -> str:
     """Why the DVC remote cannot be reached, or an empty string; takes about two seconds at most."""
     config = configparser.RawConfigParser(strict=False)
     config.read([root / ".dvc" / "config", root / ".dvc" / "config.local"])

@@ -1,0 +1,239 @@
+"""Checks of this machine and its services: one line each, with the remedy. Nothing is changed by them."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+import yaml
+
+from glt import settings
+from glt.errors import first_line
+from glt.lifecycle import recordings
+
+SECONDS = 2.0  # that a service may take to answer
+PACKAGES = ("torch", "kfp", "mlflow", "dvc")
+PORTS = {5000: "make ui", 5001: "glt serve"}
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Result:
+    """The outcome of one check.
+
+    Attributes:
+        check: what was checked, in a word or two.
+        status: a problem stops work; a warning stops some of it.
+        message: what was found.
+        remedy: what to do about it; empty if all is well.
+    """
+
+    check: str
+    status: Literal["ok", "warning", "problem"]
+    message: str
+    remedy: str = ""
+
+
+def examine(root: Path) -> list[Result]:
+    """Check everything; `root` is the project's folder. An error within a check is a problem, not an end."""
+    results: list[Result] = []
+    services, machine = (_mlflow, _object_store, _data, _git, _kfp), (_ports, _disk, _memory, _threads, _gpu, _engine)
+    for check in (_versions, *services, *machine):
+        try:
+            results += check(root)
+        except Exception as error:
+            results.append(Result(check.__name__.strip("_"), "problem", f"cannot be checked: {first_line(error)}"))
+    return results
+
+
+def _versions(root: Path) -> Iterator[Result]:
+    import platform
+
+    from packaging.requirements import Requirement
+    from packaging.specifiers import SpecifierSet
+
+    distribution = metadata.distribution("glt")
+    wanted, python = distribution.metadata["Requires-Python"], platform.python_version()
+    supported = SpecifierSet(wanted).contains(python)
+    yield Result(
+        "python",
+        "ok" if supported else "problem",
+        f"{python}, glt takes {wanted}",
+        "" if supported else "make the environment anew with a Python in this range: make setup PYTHON=...",
+    )
+    ranges: dict[str, SpecifierSet] = {}
+    for requirement in map(Requirement, distribution.requires or ()):
+        if requirement.specifier:
+            ranges.setdefault(requirement.name, requirement.specifier)
+    for name in PACKAGES:
+        try:
+            version = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            yield Result(name, "problem", "not installed", "make setup")
+            continue
+        fits = ranges.get(name, SpecifierSet()).contains(version, prereleases=True)
+        message = f"{version}, glt takes {ranges.get(name, 'any')}"
+        remedy = "" if fits else "make setup installs a version that fits"
+        yield Result(name, "ok" if fits else "problem", message, remedy)
+
+
+def _mlflow(root: Path) -> Iterator[Result]:
+    uri = settings.store_uri()
+    if not settings.is_local():
+        yield _answers("mlflow store", f"{uri.rstrip('/')}/health", "start the server, or correct MLFLOW_TRACKING_URI")
+        return
+    file = Path(uri.removeprefix(settings.SQLITE))
+    if not file.exists():
+        yield Result("mlflow store", "ok", f"{file} does not exist yet; the first run creates it")
+        return
+    try:
+        with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=SECONDS)) as database:
+            (revision,) = database.execute("SELECT version_num FROM alembic_version").fetchone()
+    except sqlite3.Error as error:
+        yield Result("mlflow store", "problem", f"{file}: {first_line(error)}", "restore it from a backup, or move it")
+        return
+    if revision == (expected := _schema()):
+        yield Result("mlflow store", "ok", f"{file}, schema {revision}")
+    else:
+        remedy = f"back up the file, then: mlflow db upgrade {uri}"
+        yield Result("mlflow store", "problem", f"{file}: schema {revision}, this MLflow has {expected}", remedy)
+
+
+def _schema() -> str | None:
+    """The database schema of the installed MLflow."""
+    from alembic.script import ScriptDirectory
+
+    spec = importlib.util.find_spec("mlflow")
+    assert spec is not None
+    assert spec.origin is not None
+    return ScriptDirectory(str(Path(spec.origin).parent / "store" / "db_migrations")).get_current_head()
+
+
+def _object_store(root: Path) -> Iterator[Result]:
+    if address := settings.object_store():
+        yield _answers("object store", address, "start the object store, or correct AWS_ENDPOINT_URL")
+    else:
+        yield Result("object store", "ok", "AWS_ENDPOINT_URL is not set: s3:// addresses are Amazon's")
+
+
+def _answers(check: str, url: str, remedy: str) -> Result:
+    """Whether an HTTP server responds, be it with an error of its own."""
+    try:
+        with urllib.request.urlopen(url, timeout=SECONDS):
+            pass
+    except urllib.error.HTTPError as error:
+        if error.code >= 500:
+            return Result(check, "problem", f"{url} responds with {error.code}", remedy)
+    except (OSError, ValueError) as error:
+        return Result(check, "problem", f"{url} does not respond: {first_line(error)}", remedy)
+    return Result(check, "ok", f"{url} responds")
+
+
+def _data(root: Path) -> Iterator[Result]:
+    if not (root / "data.dvc").exists():
+        yield Result("data", "warning", f"{root}: no data.dvc", "go to the project's folder, or: glt data RECORDINGS")
+        return
+    pin = yaml.safe_load((root / "data.dvc").read_text(encoding="utf-8"))["outs"][0]
+    files = [path for path in (root / "data").rglob("*") if path.is_file()] if (root / "data").is_dir() else []
+    found = (len(files), sum(path.stat().st_size for path in files))
+    pinned = (int(pin.get("nfiles", 1)), int(pin["size"]))
+    sizes = "data/ has {} files, {:,} bytes".format(*found)
+    if found == pinned:
+        yield Result("data", "ok", f"{sizes}, as data.dvc pins")
+    else:
+        remedy = "get it: make data" if not files else "move your files away, then: make data"
+        yield Result("data", "warning", f"{sizes}; data.dvc pins {pinned[0]}, {pinned[1]:,} bytes", remedy)
+    if error := recordings.unreachable(root):
+        remedy = "correct the remote in .dvc/config.local; without one, new recordings stay on this machine"
+        yield Result("dvc remote", "warning", error, remedy)
+    else:
+        yield Result("dvc remote", "ok", "responds")
+
+
+def _git(root: Path) -> Iterator[Result]:
+    if shutil.which("git") is None:
+        yield Result("git", "warning", "not installed", "install git; lineage and data.dvc's history need it")
+        return
+    command = ["git", "-C", str(root), "rev-parse", "--short", "HEAD"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    if done.returncode:
+        yield Result("git", "warning", f"{root} has no commit", "clone the project, or: git init, git add, git commit")
+    else:
+        yield Result("git", "ok", f"commit {done.stdout.strip()}")
+
+
+def _ports(root: Path) -> Iterator[Result]:
+    for port, user in PORTS.items():
+        with socket.socket() as probe:
+            probe.settimeout(SECONDS)
+            taken = probe.connect_ex(("127.0.0.1", port)) == 0
+        if taken:
+            remedy = f"end the program on it, or give {'glt ui' if port == 5000 else user} another --port"
+            yield Result(f"port {port}", "warning", f"in use, {user} needs it", remedy)
+        else:
+            yield Result(f"port {port}", "ok", f"free for {user}")
+
+
+def _disk(root: Path) -> Iterator[Result]:
+    for name, folder in (("GLT_HOME", settings.home()), ("temporary files", Path(tempfile.gettempdir()))):
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        free = shutil.disk_usage(existing).free / GIB
+        status: Literal["ok", "warning", "problem"] = "problem" if free < 1 else "warning" if free < 5 else "ok"
+        remedy = "" if status == "ok" else f"free space there, or set {'GLT_HOME' if name == 'GLT_HOME' else 'TMPDIR'}"
+        if not os.access(existing, os.W_OK):
+            status, remedy = "problem", f"make {existing} writable, or use another folder"
+        yield Result(f"disk for {name}", status, f"{free:.1f} GiB free at {folder}", remedy)
+
+
+def _memory(root: Path) -> Iterator[Result]:
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GIB
+    with contextlib.suppress(OSError, StopIteration):  # Linux knows better: caches can be given back
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        free = int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]) / 2**20
+    few = free < 2
+    yield Result("memory", "warning" if few else "ok", f"{free:.1f} GiB available", "end other programs" if few else "")
+
+
+def _threads(root: Path) -> Iterator[Result]:
+    cores, threads = len(os.sched_getaffinity(0)), settings.threads()
+    if threads.isdecimal() and int(threads) > cores:
+        remedy = f"set OMP_NUM_THREADS to at most {cores}, or unset it"
+        yield Result("threads", "warning", f"OMP_NUM_THREADS is {threads}, but there are {cores} cores", remedy)
+    else:
+        yield Result("threads", "ok", f"{cores} cores, OMP_NUM_THREADS {threads or 'not set'}")
+
+
+def _gpu(root: Path) -> Iterator[Result]:
+    import torch
+
+    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    yield Result("gpu", "ok", ", ".join(names) or "none; models are trained on the CPU")
+
+
+def _engine(root: Path) -> Iterator[Result]:
+    found = [engine for engine in ("podman", "docker") if shutil.which(engine)]
+    remedy = "" if found else "install podman or docker; only make image and RUNNER=docker need one"
+    yield Result("containers", "ok" if found else "warning", ", ".join(found) or "no engine", remedy)
+
+
+def _kfp(root: Path) -> Iterator[Result]:
+    address = settings.pipelines_endpoint()
+    if not address:
+        yield Result("kubeflow", "ok", "KF_PIPELINES_ENDPOINT is not set: no cluster to submit to")
+        return
+    parts = urlsplit(address if "://" in address else f"https://{address}")
+    yield _answers("kubeflow", parts.geturl(), "start the server or its port-forward, or correct KF_PIPELINES_ENDPOINT")
