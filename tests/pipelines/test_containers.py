@@ -13,7 +13,7 @@ from kfp.local import docker_task_handler
 from kfp.local.status import Status
 
 from components import IMAGE
-from glt.lifecycle import versions
+from glt.lifecycle.code_version import current_code_version
 from pipelines.containers import ContainerTask, docker_runner
 
 
@@ -44,7 +44,7 @@ class Engine:
         self.status = status
         self.containers, self.images = self, self
         self.started: list[Container] = []
-        self.tags, self.attrs = [IMAGE], {"Config": {"Env": [f"GLT_CODE_VERSION={versions.code_version()}"]}}
+        self.tags, self.attrs = [IMAGE], {"Config": {"Env": [f"GLT_CODE_VERSION={current_code_version()}"]}}
 
     def run(self, image: str, command: list[str], **settings: Any) -> Container:
         self.started.append(Container(self.status, image=image, command=command, **settings))
