@@ -86,7 +86,7 @@ def run(
             log.close()
             _delete(client, name)
     if done is None:
-        raise Interrupted(f"TrainJob {name} was told to end (SIGTERM) and is deleted; run the same again to go on")
+        raise Interrupted(f"TrainJob {name} was interrupted (SIGTERM) and is deleted; run the same again to go on")
     if not done:
         raise GltError(f"TrainJob {name} failed on {nodes} nodes, which said last:\n{log.tail()}")
 

@@ -1,6 +1,6 @@
-"""The step `pretrain` as a pod runs it: on one GPU or none in this process, on several by torchrun, a process each.
+"""The step `pretrain` as a pod runs it: in this process with at most one GPU, else one torchrun process per GPU.
 
-On several nodes it is a TrainJob that the pod makes and waits for. GPUs have not been tried: none was at hand.
+On several nodes the pod creates a TrainJob and waits for it. GPUs have not been tried: none was at hand.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ def launch_pretraining(
 def _on_nodes(
     nodes: int, motions: Path, recipe: str, out: Path, options: list[str], data_version: str, code_version: str
 ) -> None:
-    """Run a TrainJob that reads and writes beside the checkpoints, which all nodes see, and take its encoder.
+    """Run a TrainJob that reads and writes beside the checkpoints, which all nodes see, and copy its encoder to `out`.
 
-    The job is named as the checkpoints are, by recipe, data and code: there cannot be two with the same ones. What it
-    reads and writes stays until the encoder is at `out`, so a step that is tried again goes on wherever it was.
+    The job has the name of the checkpoints, which follows from recipe, data and code, so two jobs never share them. Its
+    inputs and outputs stay until the encoder is at `out`, so a retried step continues where it was.
     """
     settings, data = load(recipe), Motions(motions)
     state = training.pretraining_state(data, settings, versions_of(data.info, data_version, code_version)).folder
@@ -102,6 +102,6 @@ def _torchrun(processes: int, command: list[str]) -> None:
             if group.poll() is None:
                 group.terminate()
     if terminated.is_set() and code:
-        raise Interrupted(f"{command[0]} was told to end (SIGTERM); run the same again to go on")
+        raise Interrupted(f"{command[0]} was interrupted (SIGTERM); run the same again to go on")
     if code:
         raise GltError(f"{command[0]} failed in {processes} processes; the lines above say why")

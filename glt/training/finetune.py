@@ -104,7 +104,7 @@ def finetune_classifier(
                 if terminated.is_set() or checkpoint.due:
                     checkpoint.save(here, model, optimizer)
                 if terminated.is_set():
-                    raise Interrupted(f"fine-tuning was told to end (SIGTERM) at epoch {epoch + 1}, step {here.step}")
+                    raise Interrupted(f"fine-tuning was interrupted (SIGTERM) at epoch {epoch + 1}, step {here.step}")
             here.history.append(here.scalars["loss"] / len(labelled))
             here.epoch, here.step, here.scalars = epoch + 1, 0, {}
             reporter.metrics({"finetune/loss": here.history[-1]}, step=epoch + 1)

@@ -143,7 +143,7 @@ class PretrainingRun:
         if end:
             folder = self.checkpoint.folder
             raise Interrupted(
-                f"pretraining was told to end (SIGTERM) at epoch {here.epoch + 1}, step {here.step} of {len(batches)}; "
+                f"pretraining was interrupted (SIGTERM) at epoch {here.epoch + 1}, step {here.step} of {len(batches)}; "
                 + (
                     f"its state is in {folder}, run the same again to go on"
                     if folder

@@ -194,7 +194,7 @@ def test_a_job_ends_with_its_step_or_is_replaced_by_the_next(
     until(lambda: "/100000" in str(again.stdout.readline()))  # it trains
     again.send_signal(signal.SIGTERM)
     _, said = again.communicate(timeout=180)
-    assert "was told to end (SIGTERM) and is deleted" in said
+    assert "was interrupted (SIGTERM) and is deleted" in said
     assert again.returncode == 1
     assert not nodes()
     assert not networks(podman)

@@ -238,12 +238,12 @@ def test_a_failed_job_that_names_no_error_shows_the_last_lines_of_all(cluster: C
     assert (lines[1], lines[-2], lines[-1]) == ("node-0: epoch 85", "node-0: epoch 99", "node-1: Killed")
 
 
-def test_told_to_end_it_deletes_the_job(cluster: Cluster) -> None:
+def test_an_interrupted_call_deletes_the_job(cluster: Cluster) -> None:
     cluster.ends = None
 
     before = signal.getsignal(signal.SIGTERM)
     thread = when_read(cluster, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    with pytest.raises(Interrupted, match=r"glt-pretrain-1 was told to end \(SIGTERM\) and is deleted"):
+    with pytest.raises(Interrupted, match=r"glt-pretrain-1 was interrupted \(SIGTERM\) and is deleted"):
         run()
     thread.join()
     assert cluster.deleted == ["glt-pretrain-1"]

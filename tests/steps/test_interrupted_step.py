@@ -1,4 +1,4 @@
-"""The step `pretrain`, told to end, killed, and run again: one MLflow run, every epoch once."""
+"""The step `pretrain`, interrupted, killed, and run again: one MLflow run, every epoch once."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_one_mlflow_run_through_all_interruptions(motions: Motions, home: Path, 
     run.send_signal(signal.SIGTERM)
     out, err = run.communicate(timeout=120)
     assert run.returncode == 143, err
-    assert err.splitlines()[-1].startswith("glt: error: pretraining was told to end (SIGTERM) at epoch"), err
+    assert err.splitlines()[-1].startswith("glt: error: pretraining was interrupted (SIGTERM) at epoch"), err
     assert f"its state is in {states}, run the same again to go on" in err
     assert "Traceback" not in out + err
 
@@ -71,7 +71,7 @@ def test_one_mlflow_run_through_all_interruptions(motions: Motions, home: Path, 
     children = f"tags.`mlflow.parentRunId` = '{parent}'"
     (first,) = client.search_runs([client.get_run(parent).info.experiment_id], children)
     assert first.info.status == "FAILED"
-    assert first.data.tags["error"].startswith("pretraining was told to end (SIGTERM)")
+    assert first.data.tags["error"].startswith("pretraining was interrupted (SIGTERM)")
 
     # Another recipe or code may not go on from there, and harms nothing.
     for recipe, code, says in (

@@ -25,7 +25,7 @@ def _two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
-def test_told_to_end_it_passes_it_on_and_goes_on_later(
+def test_sigterm_is_passed_on_and_the_same_call_resumes(
     motions: Motions, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     recipe, out = small_recipe(pretrain={"epochs": 60, "batch": 8, "lr": 2e-3}), tmp_path / "encoder"
@@ -44,10 +44,10 @@ def test_told_to_end_it_passes_it_on_and_goes_on_later(
 
     thread = threading.Thread(target=strike)
     thread.start()
-    with pytest.raises(Interrupted, match=r"pretrain was told to end \(SIGTERM\)"):
+    with pytest.raises(Interrupted, match=r"pretrain was interrupted \(SIGTERM\)"):
         launch.launch_pretraining(motions.path, recipe.to_json(), out, "auto", "", "c1")
     thread.join()
-    assert "glt: error: pretraining was told to end (SIGTERM) at epoch" in seen()
+    assert "glt: error: pretraining was interrupted (SIGTERM) at epoch" in seen()
     assert not out.exists()
 
     metrics = launch.launch_pretraining(motions.path, recipe.to_json(), out, "auto", "", "c1")

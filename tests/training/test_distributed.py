@@ -83,12 +83,12 @@ def test_two_processes_train_as_one_does(motions: Motions, tmp_path: Path, alone
     assert len(training.names()) == 2  # one process writes
 
 
-def test_one_process_goes_on_where_two_were_told_to_end(motions: Motions, tmp_path: Path, alone: Training) -> None:
+def test_one_process_goes_on_where_two_were_interrupted(motions: Motions, tmp_path: Path, alone: Training) -> None:
     """torchrun passes the signal on; all processes stop at the same step, in the middle of an epoch or not."""
     training = Training(tmp_path / "t", motions, RECIPE)
     code, err = training.break_off(2, signal.SIGTERM, processes=2)
     assert code == 1, err  # torchrun's own
-    assert err.count("glt: error: pretraining was told to end (SIGTERM)") == 2, err
+    assert err.count("glt: error: pretraining was interrupted (SIGTERM)") == 2, err
     assert not training.out.exists()
     training.here(Silent())
     assert_close(training, alone)

@@ -88,11 +88,11 @@ class Stopping(Silent):
 
 
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(motions: Motions, tmp_path: Path) -> None:
-    """Whether it is lost between two epochs or told to end within one; with dropout, bit for bit."""
+    """Whether it is lost between two epochs or interrupted within one; with dropout, bit for bit."""
     whole = run(motions)
     with pytest.raises(LostPod):
         run(motions, checkpoint=Checkpoint(tmp_path / "state", every=0), reporter=Stopping(1))
-    with pytest.raises(Interrupted, match=r"fine-tuning was told to end \(SIGTERM\) at epoch 3, step 1"):
+    with pytest.raises(Interrupted, match=r"fine-tuning was interrupted \(SIGTERM\) at epoch 3, step 1"):
         run(motions, checkpoint=Checkpoint(tmp_path / "state"), reporter=Stopping(2, kill=True))
     torch.rand(7)
     reporter = Stopping(99)

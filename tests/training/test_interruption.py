@@ -1,4 +1,4 @@
-"""Pretraining that is killed, told to end, or killed while it saves: real processes, real signals."""
+"""Pretraining that is killed, interrupted, or killed while it saves: real processes, real signals."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ def test_killed_while_it_saves_it_loses_that_step_alone(motions: Motions, tmp_pa
     assert same(training, whole)
 
 
-def test_told_to_end_it_saves_and_exits_with_143(motions: Motions, tmp_path: Path, whole: Training) -> None:
+def test_interrupted_it_saves_and_exits_with_143(motions: Motions, tmp_path: Path, whole: Training) -> None:
     training = Training(tmp_path / "t", motions, REGULARISED)
     code, err = training.break_off(3, signal.SIGTERM)
     assert code == 143, err
-    assert "was told to end (SIGTERM) at epoch" in err
+    assert "was interrupted (SIGTERM) at epoch" in err
     assert "run the same again to go on" in err
     assert not training.out.exists()
     training.finish()
