@@ -27,7 +27,7 @@ SCORES = {
 
 @dataclass(frozen=True)
 class Model:
-    """A registered version, as far as the page tells of it.
+    """A registered model version, as the page shows it.
 
     Attributes:
         name: ``name/version``, with its aliases.
@@ -72,8 +72,8 @@ def write_comparison(out: Path, first: Model, second: Model) -> None:
             else "",
             recalls=_recalls(tables, models) if len(both) else "",
             confusions=[
-                (model.name, _confusion(table, classes, number, model.name))
-                for number, (model, table) in enumerate(zip(models, tables, strict=True))
+                (model.name, _confusion(table, classes, index, model.name))
+                for index, (model, table) in enumerate(zip(models, tables, strict=True))
                 if len(both)
             ],
             settings=_changed(flat(first.recipe), flat(second.recipe)),
@@ -107,9 +107,9 @@ def _recalls(tables: Sequence[pd.DataFrame], models: Sequence[Model]) -> str:
     return figures.svg(drawn, "recalls", "Recall of each class by both models, the largest loss first.")
 
 
-def _confusion(table: pd.DataFrame, classes: Sequence[str], number: int, name: str) -> str:
+def _confusion(table: pd.DataFrame, classes: Sequence[str], index: int, name: str) -> str:
     drawn = figures.confusion(table["label"], table["predicted"], classes)
-    return figures.svg(drawn, f"confusion{number}", f"Confusion matrix of {name}.")
+    return figures.svg(drawn, f"confusion{index}", f"Confusion matrix of {name}.")
 
 
 def _changed(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[tuple[str, str, str]]:

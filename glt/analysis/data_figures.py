@@ -67,10 +67,10 @@ def counts(index: pd.DataFrame, column: str) -> Figure:
     ax.tick_params(length=0)
     if table.size <= 400:
         most = table.to_numpy().max(initial=1)
-        for row, place in np.argwhere(table.to_numpy()):
-            count = int(table.to_numpy()[row, place])
+        for row, column_index in np.argwhere(table.to_numpy()):
+            count = int(table.to_numpy()[row, column_index])
             ax.text(
-                place,
+                column_index,
                 row,
                 str(count),
                 ha="center",
@@ -121,15 +121,17 @@ def strip(
     figure = Figure(figsize=(11, 1.75), layout="constrained")
     ax = figure.subplots()
     bones = np.array(skeleton.bones)
-    for place, moment in enumerate(chosen):
-        shift = np.array([2.1 * reach * place, 0.0]) - middle[place]
-        for number, person in enumerate(people):
+    for slot, moment in enumerate(chosen):
+        shift = np.array([2.1 * reach * slot, 0.0]) - middle[slot]
+        for index, person in enumerate(people):
             if not present[moment, person]:
                 continue
             pose, good = seen[moment, person] + shift, sane[moment, person]
-            held = good[bones].all(axis=1)
-            colour = SERIES[(0, 2, 3)[number % 3]]
-            ax.add_collection(LineCollection(list(pose[bones[held]]), colors=colour, linewidths=1.7, capstyle="round"))
+            drawable = good[bones].all(axis=1)
+            colour = SERIES[(0, 2, 3)[index % 3]]
+            ax.add_collection(
+                LineCollection(list(pose[bones[drawable]]), colors=colour, linewidths=1.7, capstyle="round")
+            )
             head = [joint for joint, name in enumerate(skeleton.joints) if name in ("head", "nose") and good[joint]]
             ax.plot(pose[head, 0], pose[head, 1], "o", color=colour, markersize=4.5, markeredgewidth=0)
             if where is not None and where[moment, person].any():
@@ -137,11 +139,11 @@ def strip(
                 at = np.where(good[:, None], pose, pose[good].mean(axis=0) if good.any() else shift)[wrong]
                 at = np.clip(
                     at,
-                    [2.1 * reach * place - 1.15 * reach, -1.15 * reach],
-                    [2.1 * reach * place + 1.15 * reach, 1.15 * reach],
+                    [2.1 * reach * slot - 1.15 * reach, -1.15 * reach],
+                    [2.1 * reach * slot + 1.15 * reach, 1.15 * reach],
                 )
                 ax.plot(at[:, 0], at[:, 1], "o", color=FAULT, markersize=7, markerfacecolor="none", markeredgewidth=1.6)
-        ax.annotate(str(moment), (2.1 * reach * place, -1.25 * reach), ha="center", va="top", fontsize=7.5, color=MUTED)
+        ax.annotate(str(moment), (2.1 * reach * slot, -1.25 * reach), ha="center", va="top", fontsize=7.5, color=MUTED)
     ax.set_xlim(-1.2 * reach, 2.1 * reach * (moments - 1) + 1.2 * reach)
     ax.set_ylim(-1.6 * reach, 1.2 * reach)
     ax.set_aspect("equal")
@@ -167,11 +169,11 @@ def _frame(
 ) -> tuple[NDArray[np.float64], float]:
     """The middle of each pose [n, 2], and how far the drawing of one reaches; single far points do not count."""
     middle, reach = np.zeros((len(chosen), 2)), []
-    for place, moment in enumerate(chosen):
+    for slot, moment in enumerate(chosen):
         points = seen[moment][present[moment][:, None] & sane[moment]]
         if len(points):
             low, high = np.percentile(points, [5, 95], axis=0)
-            middle[place] = (low + high) / 2
+            middle[slot] = (low + high) / 2
             reach.append(0.62 * float((high - low).max()))
     return middle, max(float(np.percentile(reach, 75)) if reach else 1.0, 1e-6)
 
@@ -179,14 +181,14 @@ def _frame(
 def _spread(ax: Axes, summary: Summary, names: Sequence[str], label: str, reference: Summary | None) -> None:
     columns = [summary.measured[name] for name in names]
     low, middle, high = (np.array([np.percentile(column, q) for column in columns]) for q in (5, 50, 95))
-    place = np.arange(len(names))[::-1]
-    ax.hlines(place, low, high, color=SERIES[0], alpha=0.45, lw=3)
-    ax.plot(middle, place, "o", color=SERIES[0], markersize=4.5, label="these recordings")
+    rows = np.arange(len(names))[::-1]
+    ax.hlines(rows, low, high, color=SERIES[0], alpha=0.45, lw=3)
+    ax.plot(middle, rows, "o", color=SERIES[0], markersize=4.5, label="these recordings")
     if reference is not None and set(names) <= set(reference.measured):
         before = [float(np.median(reference.measured[name])) for name in names]
-        ax.plot(before, place, "|", color=FAULT, markersize=10, markeredgewidth=1.8, label="reference")
+        ax.plot(before, rows, "|", color=FAULT, markersize=10, markeredgewidth=1.8, label="reference")
         ax.legend(frameon=False, loc="lower right")
-    ax.set_yticks(place, [name.partition("/")[2].replace("-", " to ") for name in names], fontsize=7.5)
+    ax.set_yticks(rows, [name.partition("/")[2].replace("-", " to ") for name in names], fontsize=7.5)
     ax.set_xlabel(label)
     ax.set_xlim(left=0)
     ax.grid(axis="x", color=LINE)

@@ -114,13 +114,13 @@ def decomposition(
     recorded, from_origin = view(frames, present, skeleton), view(unturned, present, skeleton)
     starts = frames[np.argmax(present, axis=0), np.arange(persons), centre] @ recorded.T  # P, 2
     local = np.insert(tokens[:, :, 1:], centre, 0, axis=2)
-    there = (augmented != 0).any(axis=(2, 3))  # T', P
-    beside = np.arange(persons)[:, None] * np.array([1.0, 0.0])  # P, 2: a metre to the right each
+    visible = (augmented != 0).any(axis=(2, 3))  # T', P
+    offset = np.arange(persons)[:, None] * np.array([1.0, 0.0])  # P, 2: one metre to the right per person
     panels: dict[str, list[NDArray[np.float64]]] = {
         "recorded": [frames[present[:, p], p] @ recorded.T for p in range(persons)],
         "global translation": [tokens[present[:, p], p, :1] @ from_origin.T + starts[p] for p in range(persons)],
-        "local motion": [local[present[:, p], p] @ from_origin.T + beside[p] for p in range(persons)],
-        "augmented": [augmented[there[:, p], p] @ from_origin.T + starts[p] for p in range(persons)],
+        "local motion": [local[present[:, p], p] @ from_origin.T + offset[p] for p in range(persons)],
+        "augmented": [augmented[visible[:, p], p] @ from_origin.T + starts[p] for p in range(persons)],
     }
     spans = [_span(people) for people in panels.values()]
     spans[1] = spans[0]  # the path where it was walked
@@ -168,8 +168,8 @@ def curves(history: Sequence[Mapping[str, float]]) -> Figure:
             ends[left].append((values[-1], name.removeprefix("loss_").replace("loss", "total"), colour))
     prefix = "pretrain/direction_top1/interval_"
     intervals = sorted(int(key.removeprefix(prefix)) for key in history[-1] if key.startswith(prefix))
-    for number, interval in enumerate(intervals):
-        colour = SERIES[number % len(SERIES)]
+    for index, interval in enumerate(intervals):
+        colour = SERIES[index % len(SERIES)]
         values = _column(history, f"{prefix}{interval}")
         _line(right, epochs, values, colour)
         baseline = _column(history, f"pretrain/direction_majority/interval_{interval}")
@@ -197,9 +197,9 @@ def confusion(labels: Iterable[str], predicted: Iterable[str], classes: Sequence
     """
     labels = list(labels)
     classes = [*classes, *sorted(set(labels) - set(classes))]
-    place = {name: number for number, name in enumerate(classes)}
+    index = {name: position for position, name in enumerate(classes)}
     counts = np.zeros((len(classes), len(classes)), int)
-    np.add.at(counts, ([place[x] for x in labels], [place[x] for x in predicted]), 1)
+    np.add.at(counts, ([index[x] for x in labels], [index[x] for x in predicted]), 1)
     shares = counts / counts.sum(1, keepdims=True).clip(1)
     small = len(classes) <= COUNTED
     cell = 0.46 if small else max(0.09, 9.2 / len(classes))
@@ -240,8 +240,8 @@ def paired(only_candidate: int, only_reference: int, reference: str, candidate: 
     ax = figure.subplots()
     counts = (only_candidate, only_reference)
     ax.barh([1, 0], counts, height=0.62, color=(SERIES[0], SERIES[1]))
-    for place, count in zip((1, 0), counts, strict=True):
-        ax.annotate(str(count), (count, place), (5, 0), textcoords="offset points", va="center", fontweight="bold")
+    for row, count in zip((1, 0), counts, strict=True):
+        ax.annotate(str(count), (count, row), (5, 0), textcoords="offset points", va="center", fontweight="bold")
     ax.set_yticks([1, 0], [f"right: {candidate} only", f"right: {reference} only"])
     ax.tick_params(axis="y", length=0, labelcolor=INK)
     ax.set_xlim(0, 1.12 * max(*counts, 1))

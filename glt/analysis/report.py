@@ -83,7 +83,7 @@ def write_report(
     names = clips.index["name"].tolist()
     if names != motions.index["name"].tolist():
         raise GltError(f"{motions.path}: not made from {clips.path}; run disentangle on these clips again")
-    made = artifact.open_artifact(encoder, "encoder")
+    encoder_info = artifact.open_artifact(encoder, "encoder")
     artifact.open_artifact(classifier, "classifier")
     history = json.loads((encoder / "history.json").read_text(encoding="utf-8"))
     metrics = json.loads((classifier / "metrics.json").read_text(encoding="utf-8"))
@@ -116,7 +116,7 @@ def write_report(
                 {**row, "interval": wilson(row["right"], row["total"])}
                 for row in per_class(predictions).to_dict("records")
             ],
-            versions=_versions(made, clips, motions, encoder, classifier),
+            versions=_versions(encoder_info, clips, motions, encoder, classifier),
         )
     )
     PAGE.write(Path(out), page.encode())
@@ -137,8 +137,8 @@ def _scores(
     total, clean = len(predictions), int(predictions["clean"].sum())
 
     def row(name: str, note: str, key: str) -> Row:
-        kept = Score.of(metrics[f"{key}_clean"], clean) if clean else Score(0, 0)
-        return Row(name, note, Score.of(metrics[key], total), kept if leaks else None)
+        clean_score = Score.of(metrics[f"{key}_clean"], clean) if clean else Score(0, 0)
+        return Row(name, note, Score.of(metrics[key], total), clean_score if leaks else None)
 
     rows = [
         Row(
@@ -185,8 +185,8 @@ def _data(clips: ClipStore, motions: Motions) -> dict[str, Any]:
     labelled = index[index["label"].notna()]
     table = pd.crosstab(labelled["label"], labelled["split"]).reindex(columns=["train", "test"], fill_value=0)
     unlabelled = index[index["label"].isna()]["split"].value_counts()
-    said = clips.index["warnings"]
-    kinds = said[said != ""].str.split("; ").explode().str.split(":").str[0].value_counts()
+    warnings = clips.index["warnings"]
+    kinds = warnings[warnings != ""].str.split("; ").explode().str.split(":").str[0].value_counts()
     checks = [
         {"check": check, "count": len(rows), "source": rows["source"].iloc[0], "reason": rows["reason"].iloc[0]}
         for check, rows in sorted(rejected.groupby("check"), key=lambda item: -len(item[1]))
@@ -204,7 +204,7 @@ def _data(clips: ClipStore, motions: Motions) -> dict[str, Any]:
         "checks": checks,
         "rejected": rejected.head(LISTED).to_dict("records"),
         "rejects": len(rejected),
-        "warned": int((said != "").sum()),
+        "warned": int((warnings != "").sum()),
         "warnings": [(str(kind), int(count)) for kind, count in kinds.head(8).items()],
         "skeleton": clips.skeleton,
     }
@@ -213,11 +213,11 @@ def _data(clips: ClipStore, motions: Motions) -> dict[str, Any]:
 def _examples(clips: ClipStore, motions: Motions, recipe: Recipe) -> list[tuple[str, str]]:
     """(caption, SVG) of some training clips."""
     pictures = []
-    for number in examples.choose(motions):
-        name = examples.caption(motions, number)
-        figure = examples.draw(clips, motions, recipe, number, titled=False)
-        said = f"{name}: as recorded, its global translation, its local motion, and an augmented copy"
-        pictures.append((name, figures.svg(figure, f"motion{number}", said)))
+    for row in examples.choose(motions):
+        name = examples.caption(motions, row)
+        figure = examples.draw(clips, motions, recipe, row, titled=False)
+        alternative = f"{name}: as recorded, its global translation, its local motion, and an augmented copy"
+        pictures.append((name, figures.svg(figure, f"motion{row}", alternative)))
     return pictures
 
 
@@ -228,28 +228,34 @@ def _curves(history: Sequence[Mapping[str, float]]) -> str:
         for key, share in last.items()
         if key.startswith("pretrain/direction_top1/")
     )
-    said = f"Learning curves of {len(history)} epochs. Final loss {last['pretrain/loss']:.3f}; direction {shares}."
-    return figures.svg(figures.curves(history), "curves", said)
+    alternative = (
+        f"Learning curves of {len(history)} epochs. Final loss {last['pretrain/loss']:.3f}; direction {shares}."
+    )
+    return figures.svg(figures.curves(history), "curves", alternative)
 
 
 def _confusion(predictions: pd.DataFrame, classes: Sequence[str]) -> str:
-    said = f"Confusion matrix of the linear probe, {len(classes)} classes; the table of classes below has the numbers."
-    return figures.svg(figures.confusion(predictions["label"], predictions["predicted"], classes), "confusion", said)
+    alternative = (
+        f"Confusion matrix of the linear probe, {len(classes)} classes; the table of classes below has the numbers."
+    )
+    return figures.svg(
+        figures.confusion(predictions["label"], predictions["predicted"], classes), "confusion", alternative
+    )
 
 
 def _paired(verdict: Mapping[str, Any]) -> str:
     new, old, baseline = verdict["only_candidate"], verdict["only_reference"], verdict["baseline"]
-    said = f"{new} clips only the new model gets right, {old} only the {baseline}."
-    return figures.svg(figures.paired(new, old, baseline), "paired", said)
+    alternative = f"{new} clips only the new model gets right, {old} only the {baseline}."
+    return figures.svg(figures.paired(new, old, baseline), "paired", alternative)
 
 
 def _versions(
-    made: Mapping[str, Any], clips: ClipStore, motions: Motions, encoder: Path, classifier: Path
+    encoder_info: Mapping[str, Any], clips: ClipStore, motions: Motions, encoder: Path, classifier: Path
 ) -> list[tuple[str, str]]:
     return [
-        ("Recordings", str(made.get("data_version", "unknown"))),
-        ("Code", str(made.get("code_version", "unknown"))),
-        ("MLflow run of the encoder", str(made.get("mlflow_run_id", "none"))),
+        ("Recordings", str(encoder_info.get("data_version", "unknown"))),
+        ("Code", str(encoder_info.get("code_version", "unknown"))),
+        ("MLflow run of the encoder", str(encoder_info.get("mlflow_run_id", "none"))),
         ("Clips", clips.digest),
         ("Motions", motions.digest),
         ("Encoder", artifact.digest(encoder)),

@@ -47,17 +47,17 @@ class Skeleton:
 
     @functools.cached_property
     def parents(self) -> tuple[int, ...]:
-        """The next joint on the way to the centre joint, for each joint; the centre joint is its own."""
-        found = {self.centre: self.centre}
+        """The parent of each joint, towards the centre joint; the centre joint is its own parent."""
+        parents = {self.centre: self.centre}
         left = list(self.bones)
         while left:
-            known = [bone for bone in left if (bone[0] in found) != (bone[1] in found)]
+            known = [bone for bone in left if (bone[0] in parents) != (bone[1] in parents)]
             if not known:
                 raise ValueError(f"layout {self.name}: its bones are no tree")
             for a, b in known:
-                found |= {b: a} if a in found else {a: b}
+                parents |= {b: a} if a in parents else {a: b}
             left = [bone for bone in left if bone not in known]
-        return tuple(found[joint] for joint in range(len(self.joints)))
+        return tuple(parents[joint] for joint in range(len(self.joints)))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -224,8 +224,8 @@ def declared(text: str) -> Skeleton:
         given = _Declaration.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise GltError(f"skeleton layout: {place}: {first['msg']}; see docs/formats.md") from error
+        field = ".".join(map(str, first["loc"]))
+        raise GltError(f"skeleton layout: {field}: {first['msg']}; see docs/formats.md") from error
     return _skeleton(given)
 
 
@@ -233,9 +233,9 @@ def _skeleton(given: _Declaration) -> Skeleton:
     def fail(field: str, why: str) -> GltError:
         return GltError(f"skeleton layout {given.name}: {field}: {why}; see docs/formats.md")
 
-    number = {joint: place for place, joint in enumerate(given.joints)}
-    if len(number) < len(given.joints):
-        raise fail("joints", "a name stands twice")
+    index = {joint: position for position, joint in enumerate(given.joints)}
+    if len(index) < len(given.joints):
+        raise fail("joints", "a name occurs twice")
     for field, names in (
         ("bones", [joint for bone in given.bones for joint in bone]),
         ("pairs", [joint for pair in given.pairs for joint in pair]),
@@ -243,15 +243,15 @@ def _skeleton(given: _Declaration) -> Skeleton:
         ("centre", [given.centre]),
     ):
         for joint in names:
-            if joint not in number:
+            if joint not in index:
                 raise fail(field, f"{joint!r:.40} is not among the joints")
-    bones = tuple((number[a], number[b]) for a, b in given.bones)
-    reached = {number[given.centre]}
+    bones = tuple((index[a], index[b]) for a, b in given.bones)
+    reached = {index[given.centre]}
     for _ in bones:
         reached |= {joint for bone in bones if set(bone) & reached for joint in bone}
-    if len(bones) != len(number) - 1 or len(reached) != len(number):
+    if len(bones) != len(index) - 1 or len(reached) != len(index):
         raise fail(
-            "bones", f"not a tree: {len(number)} joints are joined by {len(number) - 1} bones without a ring or a gap"
+            "bones", f"not a tree: {len(index)} joints are joined by {len(index) - 1} bones without a ring or a gap"
         )
     left, right = given.shoulders
     if left == right:
@@ -260,9 +260,9 @@ def _skeleton(given: _Declaration) -> Skeleton:
         name=given.name,
         joints=tuple(given.joints),
         bones=bones,
-        centre=number[given.centre],
-        pairs=tuple((number[a], number[b]) for a, b in given.pairs),
-        shoulders=(number[left], number[right]),
+        centre=index[given.centre],
+        pairs=tuple((index[a], index[b]) for a, b in given.pairs),
+        shoulders=(index[left], index[right]),
         up="xyz".index(given.up),
         unit=given.unit,
         rate=given.rate,
