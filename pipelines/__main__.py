@@ -1,57 +1,73 @@
-"""`python -m pipelines run|retrain|ablate|arms|compile|submit|schedule`."""
+"""`python -m pipelines run|retrain|ablate|arms|compile|submit|schedule`.
+
+KFP is imported when a command runs, so that help does not wait for it.
+"""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import typer
 
 from glt import logs
 from glt.errors import GltError
-from glt.recipe import study as studies
-from pipelines.graphs import write_graphs
-from pipelines.profiles import PROFILES
 
-RECORDINGS = "path, s3://... or dvc+<git repository>@<revision>; none: what data.dvc pins"
+HERE, CLUSTER = "On this machine", "On a cluster"
+Recordings = Annotated[
+    str, typer.Option(help="Path, s3://... or dvc+<git repository>@<revision>; none: what data.dvc pins.")
+]
+Recipe = Annotated[str, typer.Option(help="Name of a recipe, or path of a YAML file.")]
+ProfileName = Annotated[str, typer.Option(help="Accelerator profile: gpu, gpu-nodes, cpu or local.")]
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    help="Run, compile, submit and schedule the graphs.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
 
 
-@app.command()
-def run(
-    recordings: str = typer.Option("", help=RECORDINGS),
-    recipe: str = typer.Option("sample", help="name of a recipe, or a path to a YAML file"),
-    runner: Literal["process", "docker"] = typer.Option(
-        "process", help="a step is a process, or a container of GLT_IMAGE"
-    ),
+@app.callback()
+def verbosity(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print details, and tracebacks of errors.")] = False,
 ) -> None:
-    """Run the training graph on this machine."""
+    """Run, compile, submit and schedule the graphs."""
+    logs.set_verbosity(int(verbose))
+
+
+@app.command(rich_help_panel=HERE)
+def run(
+    recordings: Recordings = "",
+    recipe: Recipe = "sample",
+    runner: Annotated[
+        Literal["process", "docker"], typer.Option(help="Run a step as a process, or as a container of GLT_IMAGE.")
+    ] = "process",
+) -> None:
+    """Run the training graph."""
     from pipelines import local
 
     local.run(recordings, recipe, runner)
 
 
-@app.command()
-def retrain(
-    recordings: str = typer.Option("", help=RECORDINGS),
-    recipe: str = typer.Option("sample", help="name of a recipe, or a path to a YAML file"),
-) -> None:
-    """Run the retraining graph on this machine: the training graph, if the champion has not seen these recordings."""
+@app.command(rich_help_panel=HERE)
+def retrain(recordings: Recordings = "", recipe: Recipe = "sample") -> None:
+    """Run the retraining graph, which trains only if the champion has not seen these recordings."""
     from pipelines import local
 
     local.retrain(recordings, recipe)
 
 
-@app.command()
+@app.command(rich_help_panel=HERE)
 def ablate(
-    recordings: str = typer.Option("", help=RECORDINGS),
-    study: str = typer.Option("sample", help="name of a study, or a path to a YAML file"),
-    arms: str = typer.Option("", help="some of its arms, with commas between; none: all"),
-    seeds: int = typer.Option(0, min=0, help="only its first so many seeds; 0: all"),
+    recordings: Recordings = "",
+    study: Annotated[str, typer.Option(help="Name of a study, or path of a YAML file.")] = "sample",
+    arms: Annotated[str, typer.Option(help="Names of arms, separated by commas; none: all.")] = "",
+    seeds: Annotated[int, typer.Option(min=0, help="Use only the first so many seeds; 0: all.")] = 0,
 ) -> None:
-    """Train the arms of a study on this machine and compare them."""
+    """Train the arms of a study and compare them."""
+    from glt.recipe import study as studies
     from pipelines import local
 
     chosen = studies.load(study)
@@ -59,31 +75,36 @@ def ablate(
     local.ablate(recordings, chosen, chosen.recipes(seeds=chosen.seeds[:seeds], arms=names))
 
 
-@app.command()
-def arms(study: str = typer.Argument(help="name of a study, or a path to a YAML file")) -> None:
-    """Print a study's `arms` as JSON: the parameter of build/ablation.yaml on a cluster."""
+@app.command(rich_help_panel=CLUSTER)
+def arms(study: Annotated[str, typer.Argument(help="Name of a study, or path of a YAML file.")]) -> None:
+    """Print a study's arms as JSON: the parameter `arms` of build/ablation.yaml."""
+    from glt.recipe import study as studies
+
     print(json.dumps([{"recipe": arm.to_json()} for arm in studies.load(study).recipes()]))
 
 
-@app.command("compile")
+@app.command("compile", rich_help_panel=CLUSTER)
 def compile_graph(
-    out: Path = typer.Option(Path("build"), help="folder where the graphs go"),  # noqa: B008
-    profile: str = typer.Option("gpu", help=f"accelerator profile: {', '.join(PROFILES)}"),
+    out: Annotated[Path, typer.Option(help="Folder to write the graphs to.")] = Path("build"),
+    profile: ProfileName = "gpu",
 ) -> None:
-    """Write the graphs as KFP's intermediate representation, to upload to a cluster: training.yaml, ..."""
+    """Compile the graphs to KFP's YAML, to upload to a cluster."""
+    from pipelines.graphs import write_graphs
+    from pipelines.profiles import PROFILES
+
     if profile not in PROFILES:
         raise GltError(f"accelerator profile {profile!r}: take one of {', '.join(PROFILES)}")
     for file in write_graphs(profile, out):
         print(file)
 
 
-@app.command()
+@app.command(rich_help_panel=CLUSTER)
 def submit(
-    recordings: str = typer.Option(help="s3://... or dvc+<git repository>@<revision>"),
-    recipe: str = typer.Option("sample", help="name of a recipe, or a path to a YAML file"),
-    graph: str = typer.Option("training", help="training or retraining"),
-    profile: str = typer.Option("gpu", help="accelerator profile: gpu, gpu-nodes or cpu"),
-    nodes: int | None = typer.Option(None, min=1, help="machines that pretrain together; none: as the profile says"),
+    recordings: Annotated[str, typer.Option(help="s3://... or dvc+<git repository>@<revision>.")],
+    recipe: Recipe = "sample",
+    graph: Annotated[str, typer.Option(help="training or retraining.")] = "training",
+    profile: ProfileName = "gpu",
+    nodes: Annotated[int | None, typer.Option(min=1, help="Machines that pretrain; none: as the profile says.")] = None,
 ) -> None:
     """Start a run on the Kubeflow Pipelines server that KF_PIPELINES_ENDPOINT names."""
     from pipelines import cluster
@@ -91,12 +112,12 @@ def submit(
     print(cluster.submit(graph, recordings, recipe, profile, nodes))
 
 
-@app.command()
+@app.command(rich_help_panel=CLUSTER)
 def schedule(
-    file: Path = typer.Argument(Path("infra/schedules.yaml"), help="schedules by name"),  # noqa: B008
-    dry: bool = typer.Option(False, "--dry-run", help="only show what would change"),
+    file: Annotated[Path, typer.Argument(help="YAML file of schedules by name.")] = Path("infra/schedules.yaml"),
+    dry: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
 ) -> None:
-    """Make the server's schedules those that a file declares: create, replace, delete."""
+    """Make the server's schedules match a file: create, replace, delete."""
     from pipelines import cluster
 
     changes = cluster.reconcile(cluster.read_schedules(file), dry=dry)
@@ -107,7 +128,7 @@ def schedule(
 
 
 def main() -> None:
-    """Run the command line; a GltError is one line on stderr and exit code 1."""
+    """Run the command line; a GltError is one line on stderr and its exit code."""
     logs.to_stderr()
     try:
         app()
@@ -115,4 +136,5 @@ def main() -> None:
         logs.fail(error)
 
 
-main()
+if __name__ == "__main__":
+    main()

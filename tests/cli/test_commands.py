@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from glt import cli, logs
 from glt.errors import GltError, Interrupted, SharedError
+from pipelines import __main__ as graphs
 
 STEPS = {
     "collect": "collect:collect",
@@ -174,6 +175,7 @@ def test_verbose_and_quiet_exclude_each_other() -> None:
 FAILING = """
 import logging
 from glt.errors import GltError, Interrupted, SharedError
+from pipelines import __main__ as graphs
 from glt.logs import run_step
 
 def step(kind):
@@ -231,3 +233,14 @@ def test_quiet_is_quiet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         logs.set_verbosity(0)
     ConsoleReporter().progress("pretrain", 1, 2)
     assert "pretrain" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command", ["verbosity", "run", "retrain", "ablate", "arms", "compile_graph", "submit", "schedule"]
+)
+def test_the_graphs_commands_have_help_too(command: str) -> None:
+    callback = getattr(graphs, command)
+    assert (callback.__doc__ or "").endswith(".")
+    for name, info, _ in declared(callback):
+        assert info.help, name
+        assert info.help.endswith("."), info.help

@@ -61,3 +61,15 @@ SCIENCE = {"numpy", "pandas", "pyarrow", "scipy"}
 def test_a_component_imports_what_its_step_needs(step: str, packages: set[str]) -> None:
     module = step.rpartition(" ")[2]
     assert imported(f"from glt.logs import run_step\nfrom glt.steps import {module}") <= packages
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["submit", "--help"]])
+def test_help_on_the_graphs_does_not_wait_for_kfp(arguments: list[str]) -> None:
+    code = f"""
+import contextlib, sys
+sys.argv = ["pipelines", *{arguments!r}]
+from pipelines.__main__ import main
+with contextlib.suppress(SystemExit):
+    main()
+"""
+    assert imported(code) == set()
