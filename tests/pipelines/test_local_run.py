@@ -117,18 +117,40 @@ def test_second_run_reuses_everything_that_did_not_change(
         assert row["seconds"] > 0
 
 
-def test_candidate_that_is_no_better_stays_challenger(
-    first: Path, home: Path, recordings: Path, tmp_path: Path
-) -> None:
-    before = registry.champion(MODEL)
-    assert before is not None
-    local.run(str(recordings), str(change(tmp_path, seed=1, gate={"alpha": 1e-9})))
-    after = registry.champion(MODEL)
-    assert after is not None
-    assert after.version == before.version
+@pytest.fixture(scope="module")
+def second_candidate(first: Path, home: Path, recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A run of the graph as compiled for a cluster and loaded back, whose gate asks for more. Gives its id."""
+    folder = tmp_path_factory.mktemp("compiled")
+    compiler.Compiler().compile(training_pipeline("gpu"), str(folder / "training.yaml"))
+    loaded = components.load_component_from_file(str(folder / "training.yaml"))
+    kfp.local.init(kfp.local.SubprocessRunner(use_venv=False), pipeline_root=str(folder / "root"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GLT_RUN_ID", "from-the-compiled-graph")
+        loaded(
+            recordings=str(recordings),
+            recipe=change(folder, seed=1, gate={"alpha": 1e-9}).read_text(encoding="utf-8"),
+            data_version=sources.resolve(str(recordings)).version,
+            code_version=current_code_version(),
+            trials=[{"fraction": 0.5, "seed": 3}],
+            accelerator="cpu",
+        )
+    return "from-the-compiled-graph"
+
+
+def test_compiled_graph_loaded_back_runs(second_candidate: str, home: Path) -> None:
+    parent = parents(home)[0]
+    assert parent.data.tags["kfp.run_id"] == second_candidate
+    assert parent.info.status == "FINISHED"
+    assert "finetune/50pct-seed3" in {run.data.tags["glt.step"] for run in children(parent)}
+
+
+def test_candidate_that_is_no_better_stays_challenger(second_candidate: str, home: Path) -> None:
+    champion = registry.champion(MODEL)
+    assert champion is not None
+    assert champion.tags["parent.run"] == parents(home)[-1].info.run_id  # the first of all
     versions_ = tracking.connect().search_model_versions(f"name='{MODEL}'")
     newest = max(versions_, key=lambda version: int(version.version))
-    assert int(newest.version) > int(before.version)
+    assert int(newest.version) > int(champion.version)
     assert newest.description.startswith("not promoted")
     assert tracking.connect().get_model_version_by_alias(MODEL, "challenger").version == newest.version
 
@@ -147,29 +169,6 @@ def test_failure_is_said_and_recorded(first: Path, home: Path, recordings: Path,
     parent = parents(home)[0]
     assert parent.info.status == "FAILED"
     assert "lower pretrain.lr" in parent.data.tags["error"]
-
-
-def test_compiled_graph_loaded_back_runs(
-    first: Path, home: Path, recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "training.yaml"
-    compiler.Compiler().compile(training_pipeline("gpu"), str(path))
-    loaded = components.load_component_from_file(str(path))
-    monkeypatch.setenv("GLT_RUN_ID", "from-the-compiled-graph")
-    kfp.local.init(kfp.local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "root"))
-    recipe = first.read_text(encoding="utf-8")
-    loaded(
-        recordings=str(recordings),
-        recipe=recipe,
-        data_version=sources.resolve(str(recordings)).version,
-        code_version=current_code_version(),
-        trials=[{"fraction": 0.5, "seed": 3}],
-        accelerator="cpu",
-    )
-    parent = parents(home)[0]
-    assert parent.data.tags["kfp.run_id"] == "from-the-compiled-graph"
-    assert parent.info.status == "FINISHED"
-    assert "finetune/50pct-seed3" in {run.data.tags["glt.step"] for run in children(parent)}
 
 
 @pytest.mark.parametrize(
