@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import logging
 import os
@@ -208,15 +209,16 @@ def _run_graph(graph: BaseComponent, steps: Steps, home: Path, log: Path, argume
     root = logging.getLogger()
     with log.open("w", encoding="utf-8") as file, contextlib.redirect_stdout(StepDisplay(sys.stdout, file)) as display:
         handler = logging.StreamHandler(display)  # a reused step is said through the root logger alone
-        before, level = root.handlers[:], root.level
+        before, level, print_function = root.handlers[:], root.level, builtins.print
         root.addHandler(handler)
         root.setLevel(logging.INFO)
         try:
             graph(**arguments)
         finally:
-            # Those the runner put there, too: tasks that end at once each put back what the other had set.
+            # The runner sets these for each task. Two tasks at once restore what the other one had set.
             root.handlers[:] = before
             root.setLevel(level)
+            builtins.print = print_function
 
 
 def _summary(screen: Console, recipe: Recipe, parent: str, report: Path, seconds: float) -> None:

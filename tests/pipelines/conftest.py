@@ -49,9 +49,9 @@ def few_recordings(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """GLT_HOME of a module's runs; the environment is as before afterwards."""
+    """GLT_HOME of a module's runs; the environment, and the `print` that KFP's runner replaces, are as before after it."""
     folder = tmp_path_factory.mktemp("home")
-    with patch.dict(os.environ, {"GLT_HOME": str(folder)}):
+    with patch.dict(os.environ, {"GLT_HOME": str(folder)}), patch("builtins.print", print):
         os.environ.pop("MLFLOW_TRACKING_URI", None)
         yield folder
 
