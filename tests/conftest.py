@@ -59,14 +59,15 @@ def pytest_xdist_setupnodes(specs: list[object]) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // len(specs))))
 
 
-@pytest.hookimpl(tryfirst=True)
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Group the tests for the workers of `make test`; xdist reads the marks as soon as all are collected."""
+    item.add_marker(pytest.mark.xdist_group(_group(item)))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Group the tests for the workers of `make test`."""
-    groups = {item: _group(item) for item in items}
-    for item, group in groups.items():
-        item.add_marker(pytest.mark.xdist_group(group))
+    """Let the slowest groups start first."""
     if "PYTEST_XDIST_WORKER" in os.environ:
-        items.sort(key=lambda item: next((rank for rank, name in enumerate(SLOW) if groups[item].startswith(name)), 99))
+        items.sort(key=lambda item: next((rank for rank, name in enumerate(SLOW) if _group(item).startswith(name)), 99))
 
 
 def _group(item: pytest.Item) -> str:

@@ -13,6 +13,7 @@ import yaml
 
 from glt.data import sample
 from tests.conftest import made_once
+from tests.pipelines.forked_steps import run_forked
 
 RECIPE = {
     "name": "tiny",
@@ -49,9 +50,10 @@ def few_recordings(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """GLT_HOME of a module's runs; the environment, and the `print` that KFP's runner replaces, are as before after it."""
+    """GLT_HOME of a module; afterwards the environment, and the `print` that KFP replaces, are as before."""
     folder = tmp_path_factory.mktemp("home")
-    with patch.dict(os.environ, {"GLT_HOME": str(folder)}), patch("builtins.print", print):
+    forked = patch("kfp.local.subprocess_task_handler.run_local_subprocess", run_forked)
+    with patch.dict(os.environ, {"GLT_HOME": str(folder)}), patch("builtins.print", print), forked:
         os.environ.pop("MLFLOW_TRACKING_URI", None)
         yield folder
 
