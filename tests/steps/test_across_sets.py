@@ -52,5 +52,5 @@ def test_an_encoder_of_one_set_is_probed_on_another(tmp_path: Path, capsys: pyte
 
     lost = artifact.open_artifact(tmp_path / "others", "clips")["lost"]
     assert lost == ["hip centre", "left ankle", "left wrist", "right ankle", "right wrist", "spine"]
-    assert "6 joints of the recordings have no place in layout common14" in (tmp_path / "page.html").read_text()
+    assert "6 joints of the recordings are not in layout common14" in (tmp_path / "page.html").read_text()
     assert "left hand tip" in artifact.open_artifact(tmp_path / "clips", "clips")["lost"]
