@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import time
 from collections.abc import Iterable, Iterator, MutableMapping
@@ -24,6 +25,7 @@ from glt.recipe import DataConfig
 
 SEGMENT_FILES = 2000  # a larger batch becomes several segments, so that an interruption costs little
 _STALE = 24 * 3600.0  # seconds after which an unfinished segment is considered abandoned
+_DRAFT = re.compile(r"\.[0-9a-f]{64}\..+")
 
 
 def settings(data: DataConfig) -> str:
@@ -60,7 +62,7 @@ class SegmentCache:
         self._folder.mkdir(parents=True, exist_ok=True)
         self.hashes = FileHashes(self._folder / "hashes.json")
         for draft in self._folder.glob(".*"):
-            if draft.is_dir() and time.time() - draft.stat().st_mtime > _STALE:
+            if _DRAFT.fullmatch(draft.name) and draft.is_dir() and time.time() - draft.stat().st_mtime > _STALE:
                 shutil.rmtree(draft, ignore_errors=True)
 
     def folder(self, digest: str) -> Path:

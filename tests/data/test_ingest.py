@@ -179,11 +179,12 @@ def test_many_processes_give_the_same_bytes_as_one(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_ingest_left_long_ago_is_swept_away(tmp_path: Path) -> None:
-    for name, age in ((".old.abc", 2 * 24 * 3600), (".young.abc", 60)):
+    old, young, foreign = f".{'0' * 64}.abc", f".{'1' * 64}.abc", ".git"
+    for name, age in ((old, 2 * 24 * 3600), (young, 60), (foreign, 2 * 24 * 3600)):
         recorded.write_folder(tmp_path / "segments" / name, {"frames.npy": b""})
         os.utime(tmp_path / "segments" / name, (time.time() - age,) * 2)
     kept.SegmentCache(tmp_path / "segments")
-    assert [path.name for path in (tmp_path / "segments").iterdir()] == [".young.abc"]
+    assert {path.name for path in (tmp_path / "segments").iterdir()} == {young, foreign}
 
 
 def test_new_recordings_make_new_segments_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
