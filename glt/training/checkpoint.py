@@ -33,6 +33,7 @@ _LOG = logging.getLogger(__name__)
 KIND = "checkpoint"
 _NAME, _DIGITS = "step-", 8
 _LOCK = ".lock"
+_FILES = ("state.safetensors", "state.json", artifact.MANIFEST)
 
 
 @dataclass
@@ -107,7 +108,7 @@ class Checkpoint:
             try:
                 yield
             finally:
-                (self.folder / _LOCK).unlink(missing_ok=True)
+                _remove_lock(self.folder / _LOCK)
                 self._leave_no_empty_folder()
 
     def save(self, progress: Progress, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -143,7 +144,8 @@ class Checkpoint:
         if self.folder is None or not self.folder.exists():
             return
         for draft in self.folder.glob(f".{_NAME}*"):
-            shutil.rmtree(draft, ignore_errors=True)
+            if _holds_only_states(draft):
+                shutil.rmtree(draft, ignore_errors=True)
         for state in reversed(self._states()):
             try:
                 artifact.open_artifact(state, KIND)
@@ -196,9 +198,9 @@ class Checkpoint:
                 self.folder.rmdir()
 
     def _states(self) -> list[Path]:
-        """Oldest first."""
+        """Oldest first; folders of such a name that hold anything else are the user's."""
         assert self.folder is not None
-        return sorted(self.folder.glob(_NAME + "[0-9]" * _DIGITS))
+        return sorted(filter(_holds_only_states, self.folder.glob(_NAME + "[0-9]" * _DIGITS)))
 
     def _same_run(self, state: Path, identity: Any) -> None:
         theirs, ours = (flat(json.loads(json.dumps(one))) for one in (identity, self.identity))
@@ -218,6 +220,20 @@ class Checkpoint:
 def fingerprint(identity: Mapping[str, Any]) -> str:
     """16 hex digits that identify a run: the hash of everything it depends on."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _holds_only_states(folder: Path) -> bool:
+    """Whether a folder holds nothing but files of a state, however damaged or unfinished."""
+    files = (file.name for file in folder.rglob("*") if file.is_symlink() or not file.is_dir())
+    own = all(name in _FILES or name.startswith(f".{artifact.MANIFEST}.") for name in files)
+    return own and folder.is_dir() and not folder.is_symlink()
+
+
+def _remove_lock(lock: Path) -> None:
+    """Delete the lock file, unless it is the user's: ours is empty."""
+    with suppress(FileNotFoundError):
+        if lock.stat().st_size == 0:
+            lock.unlink()
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

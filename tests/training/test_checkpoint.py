@@ -126,10 +126,20 @@ def test_what_a_killed_process_left_is_swept_and_the_users_own_files_stay(tmp_pa
     (tmp_path / ".step-00000002.abc123").mkdir()
     (tmp_path / ".step-00000002.abc123" / "state.safetensors").write_bytes(b"half")
     (tmp_path / "step-by-step.md").write_text("mine")
+    (tmp_path / ".lock").write_text("mine")
+    own = [".lock", ".step-mine", "step-00000099", "step-by-step.md"]
+    for folder in (".step-mine", "step-00000099"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "model.pt").write_text("mine")
     assert restored(tmp_path).steps == 1
-    assert names(tmp_path) == ["step-00000001", "step-by-step.md"]
-    Checkpoint(tmp_path, IDENTITY).drop()
-    assert names(tmp_path) == ["step-by-step.md"]
+    assert names(tmp_path) == sorted([*own, "step-00000001"])
+    checkpoint = Checkpoint(tmp_path, IDENTITY, kept=1)
+    checkpoint.save(Progress(0, 2, 2), *trained(2))
+    assert names(tmp_path) == sorted([*own, "step-00000002"])
+    with checkpoint.lock():
+        checkpoint.drop()
+    assert names(tmp_path) == own
+    assert (tmp_path / "step-00000099" / "model.pt").read_text() == "mine"
 
 
 @pytest.mark.parametrize(
