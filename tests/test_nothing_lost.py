@@ -114,6 +114,11 @@ def table(folder: Path, kind: str) -> Path:
     return folder / "labels.csv"
 
 
+def predictions_with_a_column(folder: Path, kind: str) -> Path:
+    (folder / "checked.csv").write_text("clip,label,confidence,seen\na,b,0.5,yes\n")
+    return folder / "checked.csv"
+
+
 def document(folder: Path, kind: str) -> Path:
     (folder / "settings.json").write_text('{"passed": true}')
     return folder / "settings.json"
@@ -165,7 +170,10 @@ def test_a_folder_that_is_not_ours_stays(
     assert tree(tmp_path) == before
 
 
-@pytest.mark.parametrize("obstacle", [filled, file, below_a_file, page, table, document, link_to_a_file])
+@pytest.mark.parametrize(
+    "obstacle",
+    [filled, file, below_a_file, page, table, predictions_with_a_column, document, link_to_a_file],
+)
 @pytest.mark.parametrize("command", FILES)
 def test_a_file_that_is_not_ours_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, obstacle: Obstacle

@@ -23,7 +23,7 @@ from glt.reporter import Reporter
 
 REPEAT = "repeat"  # check of a clip that came twice with the same content: rejecting it is no loss
 NO_LOSS = frozenset({REPEAT, MISSING_LIST})
-REJECT_LIST = FileKind("list of rejected files", lambda content: content.startswith(b"source,check,reason"))
+REJECT_LIST = FileKind("list of rejected files", lambda content: content.startswith(b"source,check,reason\n"))
 _CHUNK = 64  # files that a worker process reads at a time
 
 ProgressCallback = Callable[[int], None]  # takes the number of files read so far

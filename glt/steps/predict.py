@@ -16,7 +16,7 @@ from glt.recipe import changed, parse
 from glt.reporter import Silent
 from glt.serving.model import Predictor
 
-PREDICTIONS = FileKind("table of predictions", lambda content: content.startswith(b"clip,label,confidence"))
+PREDICTIONS = FileKind("table of predictions", lambda content: content.startswith(b"clip,label,confidence\n"))
 
 
 def predict(recordings: str, model: str = "") -> tuple[pd.DataFrame, pd.DataFrame]:
