@@ -131,7 +131,9 @@ def _object_store(root: Path) -> Iterator[Result]:
 
 
 def _answers(check: str, url: str, remedy: str) -> Result:
-    """Whether an HTTP server responds, be it with an error of its own."""
+    """Whether an HTTP server responds, be it with an error of its own. An account in its address is not shown."""
+    scheme, separator, place = url.rpartition("://")
+    url = f"{scheme}{separator}{place.rpartition('@')[2]}"
     try:
         with urllib.request.urlopen(url, timeout=SECONDS):
             pass

@@ -58,6 +58,16 @@ def test_a_closed_port(variable: str, check: str, closed_port: int, monkeypatch:
     assert variable in found.remedy
 
 
+def test_a_password_in_an_address_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.listen()
+        port = server.getsockname()[1]
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://team:secret@127.0.0.1:{port}")
+        found = result("mlflow store", ROOT)
+    assert "secret" not in found.message
+    assert found.message.startswith(f"http://127.0.0.1:{port}/health does not respond: timed out")
+
+
 def test_a_server_that_never_answers_takes_two_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{mute.getsockname()[1]}")
