@@ -103,7 +103,7 @@ def _ingest(
             written = True
     except ChangedRecordings:
         if written:
-            shutil.rmtree(out)
+            shutil.rmtree(artifact.real_path(out))
         raise
 
 

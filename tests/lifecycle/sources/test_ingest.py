@@ -47,6 +47,18 @@ def test_clips_of_recordings_that_changed_meanwhile_are_removed(
     assert not (tmp_path / "clips").exists()
 
 
+def test_clips_behind_a_link_are_removed_likewise(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "clips").symlink_to("elsewhere")
+    change = then(data.ingest_recordings, lambda: (folder / name(2)).write_text(text(30)))
+    monkeypatch.setattr(data, "ingest_recordings", change)
+    with pytest.raises(ChangedRecordings, match=rf"{name(2)} was changed during the run"):
+        data.ingest(str(folder), TEXT, tmp_path / "clips")
+    assert (tmp_path / "clips").is_symlink()
+    assert not (tmp_path / "elsewhere").exists()
+
+
 def test_clips_of_an_earlier_run_stay_if_this_one_reads_nothing(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
