@@ -181,6 +181,8 @@ def _swap(root: Path, data: Path, recordings: Sequence[Path]) -> None:
     """Replace data/ by recordings and add it to DVC; if that fails, restore it."""
     _check_disjoint(data, recordings)
     pin = root / PIN
+    if data.exists() and not data.is_dir():
+        raise GltError(f"{data} is a file, and would be lost; move it away")
     if data.is_dir() and any(data.iterdir()) and not (pin.is_file() and _matches(root, _read_pin(root))):
         raise GltError(
             f"{data} holds changes that {pin} does not pin and that would be lost; "

@@ -172,6 +172,14 @@ def test_replace_refuses_to_lose_unpinned_changes(project, tmp_path):
     assert (project / "data" / "other" / "x.skeleton").read_bytes() == b"x"
 
 
+def test_replace_refuses_to_lose_a_file_named_data(project, tmp_path):
+    shutil.rmtree(project / "data")
+    (project / "data").write_text("mine")
+    with pytest.raises(GltError, match=r"data is a file, and would be lost; move it away"):
+        recordings.replace(project, write_folder(tmp_path / "other", {"x.skeleton": b"x"}))
+    assert (project / "data").read_text() == "mine"
+
+
 def test_replace_that_fails_changes_nothing(project, tmp_path):
     before, pin = dvc_hash.content_md5(project / "data"), (project / "data.dvc").read_bytes()
     shutil.rmtree(project / ".git")
