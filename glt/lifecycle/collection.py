@@ -22,7 +22,7 @@ from glt.data import delivery, segments
 from glt.data.delivery import InspectedFile
 from glt.data.sources import visible
 from glt.file_lock import file_lock
-from glt.lifecycle import landing, recordings
+from glt.lifecycle import quarantine, recordings
 from glt.lifecycle.data_pin import DATA
 from glt.lifecycle.sources import bucket
 from glt.lifecycle.sources.bucket import Object
@@ -92,12 +92,13 @@ def _collect(root: Path, address: str, data: DataConfig, reporter: Reporter) -> 
     objects = [one for one in bucket.list_objects(address) if visible(one.name)]
     sidecars = [one for one in objects if delivery.is_sidecar(one.name, data)]
     collected = _collected_objects(root)
-    known = landing.quarantined(address, (f"rejected-{checks}.json", f"refused-{checks}.json"))  # today's and former
+    reports = (f"rejected-{checks}.json", f"refused-{checks}.json")  # the present name and a former one
+    known = quarantine.list_quarantined(address, reports)
     new = {
         one.name: one
         for one in objects
         if not delivery.is_sidecar(one.name, data)
-        and (landing.locate(address, one.name), one.etag) not in collected
+        and (quarantine.object_address(address, one.name), one.etag) not in collected
         and (one.name, one.etag) not in known
     }
     version = recordings.pinned_version(root)
@@ -172,7 +173,7 @@ def _ledger(
     return {
         "format": data.format,
         "objects": {
-            landing.locate(address, one.name): {
+            quarantine.object_address(address, one.name): {
                 "etag": objects[one.name].etag,
                 "size": objects[one.name].size,
                 "clips": one.clips,
@@ -180,7 +181,9 @@ def _ledger(
             }
             for one in accepted
         },
-        "sidecars": {landing.locate(address, one.name): {"etag": one.etag, "size": one.size} for one in sidecars},
+        "sidecars": {
+            quarantine.object_address(address, one.name): {"etag": one.etag, "size": one.size} for one in sidecars
+        },
     }
 
 
@@ -202,7 +205,7 @@ def _quarantine(address: str, delivered: Object, inspected: InspectedFile, folde
         else:
             yield from ((f"files/{name}", content) for name, content in delivery.contents(inspected, names))
         reasons = {
-            "object": landing.locate(address, delivered.name),
+            "object": quarantine.object_address(address, delivered.name),
             "etag": delivered.etag,
             "clips": inspected.clips,
             "rejected": [{"file": one.file, "check": one.check, "reason": one.reason} for one in inspected.rejected],
@@ -210,7 +213,7 @@ def _quarantine(address: str, delivered: Object, inspected: InspectedFile, folde
         kind = "partly" if inspected.accepted else "rejected"
         yield f"{kind}-{checks}.json", (json.dumps(reasons, indent=1) + "\n").encode()
 
-    target = landing.quarantine(address, delivered, contents())
+    target = quarantine.store(address, delivered, contents())
     return [
         Rejected(f"{target}/files/{one.file or PurePosixPath(delivered.name).name}", one.check, one.reason)
         for one in inspected.rejected
@@ -226,7 +229,7 @@ def _late_sidecars(address: str, sidecars: Iterable[Object], collected: set[tupl
     """Addresses of sidecars that are in no ledger in their present form, although recordings below their folder are."""
     late = []
     for sidecar in sidecars:
-        location = landing.locate(address, sidecar.name)
+        location = quarantine.object_address(address, sidecar.name)
         below = f"{location.rpartition('/')[0]}/"
         if (location, sidecar.etag) not in collected and any(
             name.startswith(below) and name != location for name, _ in collected

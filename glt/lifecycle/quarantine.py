@@ -1,4 +1,4 @@
-"""The landing bucket's quarantine: for each rejected object the reasons, and a copy of what was rejected."""
+"""The quarantine of a landing bucket: for each rejected object, the reasons and a copy of it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from glt.lifecycle import s3
 from glt.lifecycle.sources.bucket import QUARANTINE, Object, key_of, list_entries, name_of
 
 
-def quarantined(address: str, files: Collection[str]) -> set[tuple[str, str]]:
-    """Name and ETag of the objects below an address whose quarantine folder has one of these files.
+def list_quarantined(address: str, files: Collection[str]) -> set[tuple[str, str]]:
+    """List the name and ETag of the objects below an address whose quarantine folder has one of these files.
 
     Raises:
         GltError: the bucket cannot be read.
@@ -28,20 +28,20 @@ def quarantined(address: str, files: Collection[str]) -> set[tuple[str, str]]:
     return objects
 
 
-def locate(address: str, name: str) -> str:
+def object_address(address: str, name: str) -> str:
     """The address of one object below an address."""
     bucket, prefix = s3.parts(address)
     return f"{s3.SCHEME}{bucket}/{key_of(prefix, name)}"
 
 
-def quarantine(address: str, delivered: Object, contents: Iterable[tuple[str, bytes | Path]]) -> str:
+def store(address: str, rejected: Object, contents: Iterable[tuple[str, bytes | Path]]) -> str:
     """Upload files about a rejected object to ``quarantine/<key>/<ETag>/<name>``, in the order given.
 
     Files of the same name are replaced, so an interrupted call can be repeated.
 
     Args:
-        address: ``s3://bucket/prefix`` of the delivery.
-        delivered: the rejected object.
+        address: ``s3://bucket/prefix`` of the landing.
+        rejected: the object.
         contents: the name of each file below the object's quarantine folder, with its bytes or its path here.
 
     Returns:
@@ -51,7 +51,7 @@ def quarantine(address: str, delivered: Object, contents: Iterable[tuple[str, by
         GltError: the bucket cannot be written.
     """
     bucket, prefix = s3.parts(address)
-    client, folder = s3.client(), f"{QUARANTINE}{key_of(prefix, delivered.name)}/{delivered.etag}"
+    client, folder = s3.client(), f"{QUARANTINE}{key_of(prefix, rejected.name)}/{rejected.etag}"
     for name, content in contents:
         s3.call(partial(_upload, client, bucket, f"{folder}/{name}", content), f"recordings {address}")
     return f"{s3.SCHEME}{bucket}/{folder}"
