@@ -20,7 +20,7 @@ from components.ingest import ingest
 from components.linear_probe import linear_probe
 from components.pretrain import pretrain
 from pipelines.parameters import Records
-from pipelines.profiles import PROFILES, heavy, light, trains
+from pipelines.profiles import PROFILES, set_heavy, set_light, set_training
 
 AT_ONCE = 2  # arms
 
@@ -45,18 +45,18 @@ def ablation_pipeline(profile_name: str) -> BaseComponent:
     ) -> None:
         versions = {"data_version": data_version, "code_version": code_version}
         finish_task = finish(recipe=recipe, **versions)
-        light(finish_task, profile, cached=False)
+        set_light(finish_task, profile, cached=False)
         with dsl.ExitHandler(finish_task, name="run"):
             ingest_task = ingest(recordings=recordings, recipe=recipe, **versions)
-            light(ingest_task, profile, hours=6)
+            set_light(ingest_task, profile, hours=6)
 
             with dsl.ParallelFor(arms, name="arms", parallelism=AT_ONCE) as arm:
                 disentangle_task = disentangle(clips=ingest_task.outputs["clips"], recipe=arm.recipe, **versions)
-                heavy(disentangle_task, profile, hours=6)
+                set_heavy(disentangle_task, profile, hours=6)
                 motions = disentangle_task.outputs["motions"]
 
                 pretrain_task = pretrain(motions=motions, recipe=arm.recipe, accelerator=accelerator, **versions)
-                trains(pretrain_task, profile, hours=120)
+                set_training(pretrain_task, profile, hours=120)
 
                 probe_task = linear_probe(
                     motions=motions,
@@ -65,7 +65,7 @@ def ablation_pipeline(profile_name: str) -> BaseComponent:
                     accelerator="cpu",
                     **versions,
                 )
-                heavy(probe_task, profile, hours=12)
+                set_heavy(probe_task, profile, hours=12)
 
             compare_task = compare_arms(
                 encoders=dsl.Collected(pretrain_task.outputs["encoder"]),
@@ -73,6 +73,6 @@ def ablation_pipeline(profile_name: str) -> BaseComponent:
                 recipe=recipe,
                 **versions,
             )
-            light(compare_task, profile, cached=False)
+            set_light(compare_task, profile, cached=False)
 
     return ablation

@@ -4,7 +4,7 @@ from kfp import dsl
 from kfp.dsl.base_component import BaseComponent
 
 from components.collect import collect
-from pipelines.profiles import PROFILES, light
+from pipelines.profiles import PROFILES, set_light
 
 
 def collection_pipeline(profile_name: str) -> BaseComponent:
@@ -18,6 +18,6 @@ def collection_pipeline(profile_name: str) -> BaseComponent:
     @dsl.pipeline(name="glt-collection", description="Take what was delivered, check, pack, pin and commit it")
     def collection(landing: str, recipe: str, into: str) -> None:
         collect_task = collect(landing=landing, recipe=recipe, into=into)
-        light(collect_task, profile, cached=False, hours=6)
+        set_light(collect_task, profile, cached=False, hours=6)
 
     return collection

@@ -1,4 +1,4 @@
-"""What a person sees while the graph runs locally: the steps and their progress. All the rest goes to a log file."""
+"""The screen during a local run: steps and their progress. Everything else goes to a log file."""
 
 from __future__ import annotations
 
@@ -16,49 +16,49 @@ _MESSAGE = re.compile(r"glt: .*")
 
 
 class StepDisplay(io.TextIOBase):
-    """A stream to run Kubeflow's local runner into: keeps every line in `log`, shows the few that matter on `screen`.
+    """A stream for the output of Kubeflow's local runner: all lines go to `log`, the few that matter to `screen`.
 
-    On a terminal the progress of a step is one line that changes; elsewhere it is a line now and then.
+    On a terminal the progress of a step is one line, redrawn; elsewhere each update is a line.
     """
 
     def __init__(self, screen: TextIO, log: TextIO) -> None:
-        """Lines arrive through `write`."""
+        """Pass the stream to print to and the log file."""
         self._screen, self._log = screen, log
         self._live = screen.isatty()
         self._buffer = ""
         self._started: dict[str, float] = {}
 
     def write(self, text: str) -> int:
-        """Take a piece of the runner's output."""
+        """Process a piece of the runner's output, which may end in the middle of a line."""
         self._buffer += text
         *lines, self._buffer = self._buffer.split("\n")
         for line in lines:
             self._log.write(line + "\n")
-            self._line(_COLOUR.sub("", line).strip())
+            self._handle(_COLOUR.sub("", line).strip())
         return len(text)
 
     def flush(self) -> None:
-        """Flush both."""
+        """Flush the log and the screen."""
         self._log.flush()
         self._screen.flush()
 
-    def _line(self, line: str) -> None:
-        if found := _EXECUTING.search(line):
-            self._started[found[1]] = time.monotonic()
-        elif found := _FINISHED.search(line):
-            seconds = time.monotonic() - self._started.get(found[1], time.monotonic())
-            done = "done" if found[2] == "SUCCESS" else "failed"
-            self._say(f"{found[1]:<14}{done} in {seconds:.0f} s")
-        elif found := _REUSED.search(line):
-            self._say(f"{found[1]:<14}nothing changed, reused")
-        elif found := _PROGRESS.search(line):
-            self._say("  " + found[0], passing=True)
-        elif found := _MESSAGE.search(line):
-            self._say(found[0])
+    def _handle(self, line: str) -> None:
+        if match := _EXECUTING.search(line):
+            self._started[match[1]] = time.monotonic()
+        elif match := _FINISHED.search(line):
+            seconds = time.monotonic() - self._started.get(match[1], time.monotonic())
+            done = "done" if match[2] == "SUCCESS" else "failed"
+            self._show(f"{match[1]:<14}{done} in {seconds:.0f} s")
+        elif match := _REUSED.search(line):
+            self._show(f"{match[1]:<14}nothing changed, reused")
+        elif match := _PROGRESS.search(line):
+            self._show("  " + match[0], transient=True)
+        elif match := _MESSAGE.search(line):
+            self._show(match[0])
 
-    def _say(self, line: str, *, passing: bool = False) -> None:
+    def _show(self, line: str, *, transient: bool = False) -> None:
         if self._live:
-            self._screen.write(f"\r\x1b[K{line[:119]}" + ("" if passing else "\n"))
+            self._screen.write(f"\r\x1b[K{line[:119]}" + ("" if transient else "\n"))
         else:
             self._screen.write(line + "\n")
         self._screen.flush()

@@ -51,17 +51,17 @@ HOUR = 3600
 PAUSE = 60  # seconds before a retry
 
 
-def light(task: PipelineTask, profile: Profile, *, cached: bool = True, hours: float = 1) -> PipelineTask:
+def set_light(task: PipelineTask, profile: Profile, *, cached: bool = True, hours: float = 1) -> PipelineTask:
     """Set the resources of a step that reads, writes or decides."""
     return _common(task, profile, profile.light, cached, hours)
 
 
-def heavy(task: PipelineTask, profile: Profile, *, hours: float, cached: bool = True) -> PipelineTask:
+def set_heavy(task: PipelineTask, profile: Profile, *, hours: float, cached: bool = True) -> PipelineTask:
     """Set the resources of a step that computes on a CPU, whatever the profile."""
     return _common(task, profile, profile.heavy, cached, hours)
 
 
-def trains(task: PipelineTask, profile: Profile, *, hours: float, nodes: int = 1) -> PipelineTask:
+def set_training(task: PipelineTask, profile: Profile, *, hours: float, nodes: int = 1) -> PipelineTask:
     """Set the resources of a step that trains: a GPU if the profile has one, and checkpoints that outlive its pod.
 
     With several `nodes` the step only waits for their TrainJob, so it gets the resources of a light step.

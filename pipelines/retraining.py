@@ -14,7 +14,7 @@ from components.admit import admit
 from components.check_for_new_data import check_for_new_data
 from components.finish import finish
 from pipelines.parameters import Records, Text
-from pipelines.profiles import PROFILES, light
+from pipelines.profiles import PROFILES, set_light
 from pipelines.training import TRIALS, train
 
 
@@ -36,16 +36,16 @@ def retraining_pipeline(profile_name: str) -> BaseComponent:
         nodes: int = profile.nodes,
     ) -> None:
         finish_task = finish(recipe=recipe, data_version="", code_version=code_version)
-        light(finish_task, profile, cached=False)
+        set_light(finish_task, profile, cached=False)
         with dsl.ExitHandler(finish_task, name="run"):
             check_task = check_for_new_data(recordings=recordings, recipe=recipe, code_version=code_version)
-            light(check_task, profile, cached=False)
+            set_light(check_task, profile, cached=False)
             plan = check_task.outputs
             versions: dict[str, Text] = {"data_version": plan["data_version"], "code_version": code_version}
 
             def check_clips(ingest_task: PipelineTask) -> PipelineTask:
                 task = admit(clips=ingest_task.outputs["clips"], recipe=plan["recipe"], **versions)
-                return light(task, profile, cached=False)
+                return set_light(task, profile, cached=False)
 
             with dsl.If(plan["Output"] == True, name="new-data"):  # noqa: E712 - a graph condition
                 train(profile, plan["recordings"], plan["recipe"], versions, trials, accelerator, nodes, check_clips)

@@ -31,7 +31,7 @@ from components.promote import promote
 from components.register import register
 from components.report import report
 from pipelines.parameters import Count, Items, Records, Text
-from pipelines.profiles import PROFILES, Profile, heavy, light, trains
+from pipelines.profiles import PROFILES, Profile, set_heavy, set_light, set_training
 
 TRIALS: Records = [{"fraction": 0.05, "seed": 0}, {"fraction": 0.10, "seed": 0}]
 
@@ -57,7 +57,7 @@ def training_pipeline(profile_name: str) -> BaseComponent:
     ) -> None:
         versions = {"data_version": data_version, "code_version": code_version}
         finish_task = finish(recipe=recipe, **versions)
-        light(finish_task, profile, cached=False)
+        set_light(finish_task, profile, cached=False)
         with dsl.ExitHandler(finish_task, name="run"):
             train(profile, recordings, recipe, versions, trials, accelerator, nodes)
 
@@ -87,20 +87,20 @@ def train(
         check_clips: adds a step after `ingest` that must succeed before any other step starts.
     """
     ingest_task = ingest(recordings=recordings, recipe=recipe, **versions)
-    light(ingest_task, profile, hours=6)
+    set_light(ingest_task, profile, hours=6)
 
     disentangle_task = disentangle(clips=ingest_task.outputs["clips"], recipe=recipe, **versions)
     if check_clips is not None:
         disentangle_task.after(check_clips(ingest_task))
-    heavy(disentangle_task, profile, hours=6)
+    set_heavy(disentangle_task, profile, hours=6)
     motions = disentangle_task.outputs["motions"]
 
     pretrain_task = pretrain(motions=motions, recipe=recipe, accelerator=accelerator, nodes=nodes, **versions)
-    trains(pretrain_task, profile, hours=120, nodes=profile.nodes)
+    set_training(pretrain_task, profile, hours=120, nodes=profile.nodes)
     encoder = pretrain_task.outputs["encoder"]
 
     probe_task = linear_probe(motions=motions, encoder=encoder, recipe=recipe, accelerator="cpu", **versions)
-    heavy(probe_task, profile, hours=12)
+    set_heavy(probe_task, profile, hours=12)
 
     with dsl.ParallelFor(trials, name="labelled-fractions", parallelism=2) as trial:
         finetune_task = finetune(
@@ -112,7 +112,7 @@ def train(
             accelerator=accelerator,
             **versions,
         )
-        trains(finetune_task, profile, hours=24)
+        set_training(finetune_task, profile, hours=24)
 
     gate_task = gate(
         clips=ingest_task.outputs["clips"],
@@ -121,7 +121,7 @@ def train(
         accelerator="cpu",
         **versions,
     )
-    heavy(gate_task, profile, hours=12, cached=False)
+    set_heavy(gate_task, profile, hours=12, cached=False)
 
     report_task = report(
         clips=ingest_task.outputs["clips"],
@@ -133,7 +133,7 @@ def train(
         recipe=recipe,
         **versions,
     )
-    light(report_task, profile, cached=False)
+    set_light(report_task, profile, cached=False)
 
     register_task = register(
         classifier=probe_task.outputs["classifier"],
@@ -141,10 +141,10 @@ def train(
         recipe=recipe,
         **versions,
     )
-    light(register_task, profile, cached=False)
+    set_light(register_task, profile, cached=False)
 
     with dsl.If(gate_task.outputs["Output"] == True, name="better"):  # noqa: E712 - a graph condition
         promote_task = promote(
             version=register_task.output, verdict=gate_task.outputs["verdict"], recipe=recipe, **versions
         )
-        light(promote_task, profile, cached=False)
+        set_light(promote_task, profile, cached=False)

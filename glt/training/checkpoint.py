@@ -65,13 +65,13 @@ class Checkpoint:
         folder: of the run's checkpoints; must outlive the process, and be the same for all processes of the run.
         identity: everything the run depends on, as nested JSON values. Only a state of equal identity is restored.
         every: seconds between two states.
-        kept: number of states that are stored.
+        max_states: number of states stored; older ones are deleted.
     """
 
     folder: Path | None
     identity: Mapping[str, Any] = field(default_factory=dict)
     every: float = 30.0
-    kept: int = 2
+    max_states: int = 2
     _saved: float = field(default_factory=time.monotonic)
 
     @property
@@ -112,7 +112,7 @@ class Checkpoint:
                 self._leave_no_empty_folder()
 
     def save(self, progress: Progress, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Write a state, then delete all but the newest `kept`.
+        """Write a state, then delete all but the newest `max_states`.
 
         Raises:
             GltError: the folder cannot be written; earlier states stay.
@@ -135,7 +135,7 @@ class Checkpoint:
                 f"checkpoints {self.folder}: cannot be written ({error}); make room or name another folder, "
                 "and run the same again"
             ) from error
-        for old in self._states()[: -self.kept]:
+        for old in self._states()[: -self.max_states]:
             shutil.rmtree(old, ignore_errors=True)
         self._saved = time.monotonic()
 
