@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from glt import logs
-from glt.cli import data, look, registry, serve, train
+from glt.cli import data, registry, reports, serve, train
 from glt.errors import GltError
 
 app = typer.Typer(
@@ -21,12 +21,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for panel in (data, train, registry, serve, look):
+for panel in (data, train, registry, serve, reports):
     app.add_typer(panel.app)
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(show: bool) -> None:
+    if show:
         print(f"glt {metadata.version('glt')}")
         raise typer.Exit
 

@@ -112,7 +112,7 @@ def test_every_command_and_parameter_has_one_line_of_help(command: str) -> None:
 
 def test_commands_are_shown_in_panels() -> None:
     shown = glt("--help").stdout
-    places = [shown.index(f"─ {panel} ─") for panel in ("Data", "Train", "Registry", "Serve", "Look")]
+    places = [shown.index(f"─ {panel} ─") for panel in ("Data", "Train", "Registry", "Serve", "Reports")]
     assert places == sorted(places)
     assert "Commands" not in shown
     assert "compare-models" in shown

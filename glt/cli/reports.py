@@ -1,4 +1,4 @@
-"""Commands that show: MLflow's UI, reports and figures."""
+"""Commands that show results: MLflow's UI, reports and figures, and the machine's state."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from glt.cli.options import (
 from glt.cli.output import print_json, run
 from glt.cli.serve import become_mlflow
 
-PANEL = "Look"
+PANEL = "Reports"
 app = typer.Typer()
 
 
