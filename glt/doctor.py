@@ -159,7 +159,7 @@ def _data(root: Path) -> Iterator[Result]:
     else:
         remedy = "get it: make data" if not files else "move your files away, then: make data"
         yield Result("data", "warning", f"{sizes}; data.dvc pins {pinned[0]}, {pinned[1]:,} bytes", remedy)
-    if error := recordings.unreachable(root):
+    if error := recordings.remote_problem(root):
         remedy = "correct the remote in .dvc/config.local; without one, new recordings stay on this machine"
         yield Result("dvc remote", "warning", error, remedy)
     else:

@@ -13,7 +13,7 @@ import yaml
 
 from glt.data.clips import ClipStore
 from glt.data.ingest import ingest
-from glt.data.layouts import declared
+from glt.data.layouts import parse_skeleton
 from glt.data.recording import Rejection
 from glt.reporter import Silent
 from tests.data.recorded import recipe
@@ -39,7 +39,7 @@ def test_the_example_of_our_own_format_is_a_data_set(tmp_path: Path) -> None:
 
 def test_the_declared_layout_is_one() -> None:
     (text,) = blocks("formats.md", "yaml")
-    layout = declared(text)
+    layout = parse_skeleton(text)
     assert (layout.name, len(layout.joints), layout.rate) == ("upper-body", 8, 30.0)
     assert yaml.safe_load(text)["shoulders"] == [layout.joints[joint] for joint in layout.shoulders]
 

@@ -10,7 +10,7 @@ from rich.tree import Tree
 from torch import nn
 
 from glt.data.formats import FORMATS
-from glt.data.layouts import Skeleton, declared
+from glt.data.layouts import Skeleton, parse_skeleton
 from glt.errors import GltError
 from glt.model import DisplacementHeads, GLTransformer, SpatialAttention, TemporalAttention
 from glt.recipe import Recipe
@@ -39,7 +39,7 @@ class Pretraining(nn.Module):
 def _layout(recipe: Recipe) -> Skeleton:
     """The layout that the recipe's clips have."""
     if recipe.data.layout is not None:
-        return declared(recipe.data.layout)
+        return parse_skeleton(recipe.data.layout)
     found = FORMATS[recipe.data.format].skeleton
     if found is None:
         raise GltError(

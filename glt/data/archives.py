@@ -142,7 +142,7 @@ def _check_members(path: Path, names: list[str], odd: list[str]) -> None:
 
 
 @functools.lru_cache(maxsize=1)
-def _cached_zip(path: Path, changed: int, size: int) -> zipfile.ZipFile:
+def _cached_zip(path: Path, modified: int, size: int) -> zipfile.ZipFile:
     """An archive that stays open for the next chunk, since reading its list of members takes longer than a chunk."""
     return _open_zip(path)
 

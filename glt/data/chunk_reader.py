@@ -8,7 +8,7 @@ from dataclasses import replace
 from glt.data.checks import accept
 from glt.data.formats import FORMATS, ntu
 from glt.data.layout_mapping import to_layout
-from glt.data.layouts import declared
+from glt.data.layouts import parse_skeleton
 from glt.data.recording import Recording, Rejection
 from glt.data.sources import Chunk
 from glt.recipe import DataConfig
@@ -42,7 +42,7 @@ def _to_clip(recording: Recording, data: DataConfig) -> Recording | Rejection:
     if data.missing_list and ntu.on_missing_list(recording.name):
         return Rejection(MISSING_LIST, "NTU's list of recordings with missing skeletons has it", name=recording.name)
     if data.layout is not None:
-        recording = to_layout(recording, declared(data.layout))
+        recording = to_layout(recording, parse_skeleton(data.layout))
     try:
         return replace(accept(recording, data), confidence=None)
     except Rejection as rejection:

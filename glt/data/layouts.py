@@ -1,7 +1,7 @@
 """Skeleton layouts: which joints a frame holds, in which order. y is up, lengths are metres.
 
 A planar layout (a pose estimator's, from images) has three coordinates as well, and z is 0: x to the right, y up, in
-heights of the image. `declared` reads a user's own layout from YAML.
+heights of the image. `parse_skeleton` reads a user's own layout from YAML.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ class _Declaration(BaseModel):
 
 
 @functools.lru_cache(maxsize=64)
-def declared(text: str) -> Skeleton:
+def parse_skeleton(text: str) -> Skeleton:
     """The layout of this name, or the one that a YAML text declares.
 
     Raises:

@@ -204,7 +204,7 @@ class _Unhashed:
 
 
 @functools.lru_cache(maxsize=64)
-def _read_cached(of: _Unhashed, path: Path, name: str, changed: int, size: int) -> bytes | Rejection:
+def _read_cached(of: _Unhashed, path: Path, name: str, modified: int, size: int) -> bytes | Rejection:
     if of.batch.kind == archives.STREAM:
         lost = Rejection("unreadable", "damaged in the archive")
         return next((content for file, content in archives.stream(path) if file == name), lost)

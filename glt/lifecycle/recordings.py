@@ -104,7 +104,7 @@ def replace(root: Path, *recordings: Path) -> PinResult:
 
 def push(root: Path) -> PinResult:
     """Push the pinned recordings, if the DVC remote can be reached."""
-    reason = unreachable(root)
+    reason = remote_problem(root)
     if not reason:
         try:
             _dvc(root, "push", PIN)
@@ -220,7 +220,7 @@ def _link(source: Path, target: Path) -> None:
 
 def _pull(root: Path) -> str:
     """Try to pull data/; returns why that failed, or an empty string."""
-    if reason := unreachable(root):
+    if reason := remote_problem(root):
         return reason
     try:
         _dvc(root, "pull", PIN)
@@ -239,8 +239,8 @@ def _dvc(root: Path, *command: str) -> None:
         )
 
 
-def unreachable(root: Path) -> str:
-    """Why the DVC remote cannot be reached, or an empty string; takes about two seconds at most."""
+def remote_problem(root: Path) -> str:
+    """Return the reason that the DVC remote cannot be reached, or an empty string; takes two seconds at most."""
     config = configparser.RawConfigParser(strict=False)
     config.read([root / ".dvc" / "config", root / ".dvc" / "config.local"])
     name = config.get("core", "remote", fallback="")

@@ -147,8 +147,8 @@ class StepRun:
         if time.monotonic() >= self._next:
             self._flush()
 
-    def recorded(self, name: str) -> set[int]:
-        """The steps at which an earlier attempt recorded a metric; none if the store does not say."""
+    def logged_steps(self, name: str) -> set[int]:
+        """The steps at which an earlier attempt recorded a metric; empty if the store cannot be read."""
         try:
             with outbox.without_retries():
                 return {metric.step for metric in self._client.get_metric_history(self.run_id, name)}
@@ -204,7 +204,7 @@ class StepRun:
         self._next = time.monotonic() + _FLUSH
 
 
-def on_parent(
+def log_on_parent(
     recipe: Recipe, versions: Versions, metrics: Mapping[str, float], tags: Mapping[str, str] | None = None
 ) -> None:
     """Put final metrics and tags on the parent run, where runs are compared."""

@@ -98,7 +98,7 @@ def _ingest(
     """Ingest what was listed; if it changes meanwhile, no clips are left that claim to be made from it."""
     written = False
     try:
-        with sources.fetched(source) as recordings:
+        with sources.local_folder(source) as recordings:
             ingest_recordings(recordings, recipe, out, info, run, segments)
             written = True
     except ChangedRecordings:

@@ -1,4 +1,4 @@
-"""What `ingest` recorded on a data version, read by later steps."""
+"""The findings that `ingest` recorded on a data version, for later steps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from glt.recipe import Recipe
 FILE = "findings.json"  # below ``data/`` among the artifacts of ingest's MLflow run
 
 
-def of_ingest(recipe: Recipe, data_version: str) -> list[Finding] | None:
+def load_findings(recipe: Recipe, data_version: str) -> list[Finding] | None:
     """The findings of `ingest` on a data version; None if no run recorded them."""
     with tempfile.TemporaryDirectory() as folder:
         file = run_artifacts.download_step_artifact(recipe, data_version, "ingest", f"data/{FILE}", Path(folder))

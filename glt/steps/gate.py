@@ -71,7 +71,7 @@ def gate(
                 baseline=f"champion v{champion.version}" if champion else "untrained encoder",
                 champion_version=champion.version if champion else "",
                 latency=latency([Predictor(folder) for folder in folders]),
-                findings=findings.of_ingest(settings, version.data),
+                findings=findings.load_findings(settings, version.data),
                 comparisons=registry.comparisons(settings.model_name, version.data),
                 answers_uri=f"runs:/{run.run_id}/{EVIDENCE}",
             )
@@ -87,7 +87,7 @@ def gate(
             }
         )
         run.tags({"gate.reason": verdict.reason})
-        tracking.on_parent(settings, version, {}, {"gate.reason": verdict.reason})
+        tracking.log_on_parent(settings, version, {}, {"gate.reason": verdict.reason})
     return verdict.passed
 
 

@@ -38,7 +38,7 @@ def predict(recordings: str, model: str = "") -> tuple[pd.DataFrame, pd.DataFram
     reading = changed(trained, {"data": {"max_rejects": 1, "missing_list": False}}, trained.name)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        with sources.fetched(sources.resolve(recordings)) as fetched:
+        with sources.local_folder(sources.resolve(recordings)) as fetched:
             ingest(fetched, reading, folder / "clips", {}, Silent(), folder / "segments")
         store = ClipStore(folder / "clips")
         if store.skeleton.joints != predictor.skeleton.joints:

@@ -21,7 +21,7 @@ def register(classifier: Path, verdict: Path, recipe: str, data_version: str = "
     version = versions_of(info, data_version, code_version)
     with tracking.step(settings, version, "register") as run:
         model = registry.register(Path(classifier), settings, version, Verdict.read(verdict), run.run_id)
-        tracking.on_parent(settings, version, {}, {"model.version": model.version})
+        tracking.log_on_parent(settings, version, {}, {"model.version": model.version})
     return model.version
 
 

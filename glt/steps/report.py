@@ -56,7 +56,7 @@ def report(
         folders = {"ingest": clips, "disentangle": motions, "pretrain": encoder, "linear_probe": classifier}
         folders |= {f"finetune/{index}": folder for index, folder in enumerate(finetuned, 1)}
         tags = {f"step.{name}": made_by(folder) for name, folder in folders.items()}
-        tracking.on_parent(settings, version, metrics, tags)
+        tracking.log_on_parent(settings, version, metrics, tags)
     return metrics
 
 

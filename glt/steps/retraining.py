@@ -59,7 +59,7 @@ def check_for_new_data(recordings: str, recipe: str, code_version: str = "") -> 
             decision = f"{how}: data {version.data} after {trained or 'unknown'} of champion v{champion.version}"
         run.tags({tracking.RETRAINING: decision})
         run.dataset(settings.data.dataset, version.data, source.address, "training")
-        tracking.on_parent(
+        tracking.log_on_parent(
             settings, version, {"retraining/new_data": float(has_new_data)}, {tracking.RETRAINING: decision}
         )
     _LOG.info("retraining %s: %s", settings.model_name, decision)
@@ -75,7 +75,7 @@ def admit(clips: Path, recipe: str, data_version: str = "", code_version: str = 
     settings, store = load(recipe), ClipStore(clips, verify=False)
     version = versions_of(store.info, data_version, code_version)
     with tracking.step(settings, version, "admit") as run:
-        check = gate.check_data(findings.of_ingest(settings, version.data), settings.gate)
+        check = gate.check_data(findings.load_findings(settings, version.data), settings.gate)
         run.tags({"data.check": check.message})
         if not check.passed and settings.retrain.on_alarm == "stop":
             raise GltError(

@@ -54,7 +54,7 @@ def compare_arms(
             for step, folders in (("pretrain", encoders), ("linear_probe", classifiers))
             for arm, artifact_folder in zip(recipes, folders, strict=True)
         }
-        tracking.on_parent(base, version, metrics, origins)
+        tracking.log_on_parent(base, version, metrics, origins)
     return metrics, _markdown(table)
 
 

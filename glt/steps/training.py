@@ -72,10 +72,10 @@ def pretrain(
             return {}
         with checkpoint.lock(), tracking.step(settings, version, "pretrain") as run:
             run.dataset(settings.data.dataset, version.data, str(motions), "training")
-            reporter = _Continued(run, run.recorded("pretrain/loss") if checkpoint.any else set())
+            reporter = _ResumedReporter(run, run.logged_steps("pretrain/loss") if checkpoint.has_state else set())
             encoder, history = pretraining.train_encoder(data, settings, world, reporter, checkpoint, start)
             save_encoder(encoder.cpu(), history, out, provenance(version, settings, run.run_id))
-            checkpoint.drop()
+            checkpoint.delete()
             from glt.analysis import figures
 
             run.figure(figures.curves(history), "curves.png")
@@ -175,28 +175,28 @@ def finetune(
             out,
             provenance(version, settings, run.run_id, fraction=fraction, seed=seed),
         )
-        checkpoint.drop()
+        checkpoint.delete()
         metrics = {f"finetune/{name}": value for name, value in result.metrics.items()}
         run.metrics(metrics)
     return metrics
 
 
-class _Continued:
-    """A reporter for a training that goes on: no epoch is recorded twice, none is left out."""
+class _ResumedReporter:
+    """The reporter of a resumed training: records the epochs that an earlier attempt has not."""
 
-    def __init__(self, run: tracking.StepRun, recorded: set[int]) -> None:
-        self._run, self._recorded, self.progress = run, recorded, run.progress
+    def __init__(self, run: tracking.StepRun, logged: set[int]) -> None:
+        self._run, self._logged, self.progress = run, logged, run.progress
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Record what an earlier attempt has not."""
-        if step not in self._recorded:
+        if step not in self._logged:
             self._run.metrics(values, step)
 
 
 def pretraining_state(
     motions: Motions, recipe: Recipe, version: tracking.Versions, folder: Path | None = None
 ) -> Checkpoint:
-    """Where a pretraining of this recipe, data and code keeps its state: `folder`, or its own in GLT_HOME."""
+    """The checkpoint of a pretraining with this recipe, data and code, in `folder` or a folder of its own in GLT_HOME."""
     return _checkpoint("pretrain", motions, recipe, version, folder=folder)
 
 

@@ -75,13 +75,13 @@ class Checkpoint:
     _saved: float = field(default_factory=time.monotonic)
 
     @property
-    def due(self) -> bool:
-        """Whether `every` seconds have passed since the last state."""
+    def is_due(self) -> bool:
+        """True once `every` seconds have passed since the last state."""
         return self.folder is not None and time.monotonic() - self._saved >= self.every
 
     @property
-    def any(self) -> bool:
-        """Whether there is a state to resume from."""
+    def has_state(self) -> bool:
+        """True if there is a state to resume from."""
         return self.folder is not None and self.folder.exists() and bool(self._states())
 
     @contextmanager
@@ -165,7 +165,7 @@ class Checkpoint:
         Raises:
             SharedError: the state is of another run; says what differs.
         """
-        if not self.any:
+        if not self.has_state:
             return Progress()
         states = self._states()
         info = artifact.open_artifact(states[-1], KIND, verify=False)
@@ -184,7 +184,7 @@ class Checkpoint:
             _LOG.info("goes on from %s, %s epochs and %s steps done", states[-1], info["epoch"], info["step"])
         return Progress(info["epoch"], info["step"], info["steps"], state["history"], sums, state["numbers"])
 
-    def drop(self) -> None:
+    def delete(self) -> None:
         """Delete all states, once the run is done; other files in the folder stay."""
         if self.folder is None or not self.folder.exists():
             return

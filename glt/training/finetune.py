@@ -74,7 +74,7 @@ def finetune_classifier(
         weight_decay=config.weight_decay,
     )
     checkpoint.sweep()
-    if config.start == "probe" and not checkpoint.any:
+    if config.start == "probe" and not checkpoint.has_state:
         probe.initialise_linear_layer(model, motions, labelled, recipe, device, reporter)
     here = checkpoint.restore(model, optimizer)
     task = f"finetune {fraction:.0%}"
@@ -101,7 +101,7 @@ def finetune_classifier(
                 optimizer.step()
                 here.scalars = {"loss": here.scalars.get("loss", 0.0) + value * len(chosen)}
                 here.step, here.steps = here.step + 1, here.steps + 1
-                if terminated.is_set() or checkpoint.due:
+                if terminated.is_set() or checkpoint.is_due:
                     checkpoint.save(here, model, optimizer)
                 if terminated.is_set():
                     raise Interrupted(f"fine-tuning was interrupted (SIGTERM) at epoch {epoch + 1}, step {here.step}")

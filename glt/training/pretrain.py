@@ -82,7 +82,7 @@ class PretrainingRun:
     ) -> None:
         self.motions, self.recipe, self.world, self.checkpoint = motions, recipe, world, checkpoint
         self.clip_ids, self.config = motions.clip_ids("train"), recipe.pretrain
-        refuse_slow(self.config, world.device)
+        check_speed(self.config, world.device)
         torch.manual_seed(recipe.seed)
         encoder = build_encoder(recipe.model, motions)
         if start is not None:
@@ -202,7 +202,7 @@ class PretrainingRun:
         step = self.progress.step
         if len(self.pending) < SYNC_EVERY[value.device.type] and step + 1 < len(batches):
             return False, False
-        flags = value.new_tensor([ending, self.world.first and self.checkpoint.due])
+        flags = value.new_tensor([ending, self.world.first and self.checkpoint.is_due])
         *losses, end, due = self.world.total(torch.cat([torch.stack(self.pending), flags])).tolist()
         self.pending = []
         for index, one in enumerate(losses, start=step + 1 - len(losses)):
@@ -231,8 +231,8 @@ class PretrainingRun:
         )
 
 
-def refuse_slow(config: PretrainConfig, device: torch.device) -> None:
-    """Refuse settings that make training on a CPU slower.
+def check_speed(config: PretrainConfig, device: torch.device) -> None:
+    """Reject settings that make training on a CPU slower.
 
     Raises:
         GltError: `precision` is not float32, or `compile` is on, and the device is a CPU; names the field.

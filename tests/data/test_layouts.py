@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from glt.data.layout_mapping import between, to_layout
-from glt.data.layouts import COCO17, COMMON14, KINECT20, LAYOUTS, NTU25, SBU15, Skeleton, declared
+from glt.data.layouts import COCO17, COMMON14, KINECT20, LAYOUTS, NTU25, SBU15, Skeleton, parse_skeleton
 from glt.data.recording import Recording
 from glt.errors import GltError
 
@@ -38,7 +38,7 @@ def test_layouts_are_trees_that_survive_json(layout: Skeleton) -> None:
 
 
 def test_a_layout_is_declared_by_the_names_of_its_joints() -> None:
-    arm = declared(yaml.safe_dump({**ARM, "up": "z", "pairs": [["left shoulder", "right shoulder"]]}))
+    arm = parse_skeleton(yaml.safe_dump({**ARM, "up": "z", "pairs": [["left shoulder", "right shoulder"]]}))
     assert arm == Skeleton(
         name="arm",
         joints=tuple(ARM["joints"]),
@@ -49,7 +49,7 @@ def test_a_layout_is_declared_by_the_names_of_its_joints() -> None:
         up=2,
         rate=60.0,
     )
-    assert declared("kinect20") == declared("layout: kinect20") == KINECT20
+    assert parse_skeleton("kinect20") == parse_skeleton("layout: kinect20") == KINECT20
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_a_layout_is_declared_by_the_names_of_its_joints() -> None:
 )
 def test_a_declaration_that_is_no_layout_is_said_by_field(change: dict[str, Any], field: str) -> None:
     with pytest.raises(GltError, match=f"skeleton layout.*{field}.*see docs/formats.md"):
-        declared(yaml.safe_dump({**ARM, **change}))
+        parse_skeleton(yaml.safe_dump({**ARM, **change}))
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_declaration_that_is_no_layout_is_said_by_field(change: dict[str, Any]
 )
 def test_what_is_no_declaration_is_an_error(text: str) -> None:
     with pytest.raises(GltError, match="skeleton layout"):
-        declared(text)
+        parse_skeleton(text)
 
 
 def recording(layout: Skeleton, length: int = 4) -> Recording:

@@ -115,7 +115,7 @@ def test_after_a_gate_that_passed_the_run_needs_its_promotion(home: Path) -> Non
 def test_a_retraining_without_new_data_is_finished(home: Path) -> None:
     record("check_for_new_data")
     assert end("RUNNING").info.status == "FAILED"  # it was to go on
-    tracking.on_parent(RECIPE, VERSIONS, {}, {tracking.RETRAINING: f"{tracking.SKIPPED}: champion v3 has seen it"})
+    tracking.log_on_parent(RECIPE, VERSIONS, {}, {tracking.RETRAINING: f"{tracking.SKIPPED}: champion v3 has seen it"})
     assert end("RUNNING").info.status == "FINISHED"
 
 

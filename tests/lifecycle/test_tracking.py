@@ -251,7 +251,7 @@ def test_a_pipeline_run_that_is_retried_and_succeeds_ends_finished(home: Path) -
     with tracking.step(RECIPE, VERSIONS, "pretrain"):
         client = tracking.connect()
         assert client.get_run(tracking.parent(RECIPE, VERSIONS)).info.status == "RUNNING"
-    tracking.on_parent(RECIPE, VERSIONS, {"probe/top1": 0.75}, {"step.pretrain": "run-of-an-earlier-pipeline"})
+    tracking.log_on_parent(RECIPE, VERSIONS, {"probe/top1": 0.75}, {"step.pretrain": "run-of-an-earlier-pipeline"})
     tracking.close(RECIPE, VERSIONS, "FINISHED")
     parent = tracking.connect().get_run(tracking.parent(RECIPE, VERSIONS))
     assert parent.info.status == "FINISHED"

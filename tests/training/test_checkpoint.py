@@ -133,11 +133,11 @@ def test_what_a_killed_process_left_is_swept_and_the_users_own_files_stay(tmp_pa
         (tmp_path / folder / "model.pt").write_text("mine")
     assert restored(tmp_path).steps == 1
     assert names(tmp_path) == sorted([*own, "step-00000001"])
-    checkpoint = Checkpoint(tmp_path, IDENTITY, kept=1)
+    checkpoint = Checkpoint(tmp_path, IDENTITY, max_states=1)
     checkpoint.save(Progress(0, 2, 2), *trained(2))
     assert names(tmp_path) == sorted([*own, "step-00000002"])
     with checkpoint.lock():
-        checkpoint.drop()
+        checkpoint.delete()
     assert names(tmp_path) == own
     assert (tmp_path / "step-00000099" / "model.pt").read_text() == "mine"
 
@@ -169,21 +169,21 @@ def test_another_run_is_refused_and_told_what_changed(tmp_path: Path, now: dict[
 def test_no_folder_keeps_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     checkpoint = Checkpoint(None, every=0)
-    assert not checkpoint.due
+    assert not checkpoint.is_due
     with checkpoint.lock():
         checkpoint.save(Progress(), *trained(1))
-        checkpoint.drop()
+        checkpoint.delete()
     assert not list(tmp_path.iterdir())
 
 
 def test_a_state_is_due_when_the_last_is_old_enough(tmp_path: Path) -> None:
-    assert Checkpoint(tmp_path, every=0).due
+    assert Checkpoint(tmp_path, every=0).is_due
     checkpoint = Checkpoint(tmp_path, every=1000)
-    assert not checkpoint.due
+    assert not checkpoint.is_due
     checkpoint._saved -= 1001
-    assert checkpoint.due
+    assert checkpoint.is_due
     checkpoint.save(Progress(), *trained(1))
-    assert not checkpoint.due
+    assert not checkpoint.is_due
 
 
 @contextmanager
@@ -221,7 +221,7 @@ with Checkpoint(Path({str(folder)!r})).lock(): print('mine', flush=True); input(
     other.wait()
     checkpoint = Checkpoint(folder)
     with checkpoint.lock():
-        checkpoint.drop()
+        checkpoint.delete()
     assert not folder.exists()
 
 

@@ -377,7 +377,7 @@ def test_what_only_hurts_on_a_cpu_is_refused(motions: Motions, field: str, value
 
 def test_half_precision_learns_the_same(motions: Motions, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a CPU, where it is only slow: the loss of bfloat16 follows that of float32, and weights stay float32."""
-    monkeypatch.setattr(pretraining, "refuse_slow", lambda *_: None)
+    monkeypatch.setattr(pretraining, "check_speed", lambda *_: None)
     losses = {}
     for precision in ("float32", "bfloat16"):
         recipe = small_recipe(pretrain={"epochs": 4, "batch": 16, "lr": 2e-3, "precision": precision})

@@ -71,7 +71,7 @@ class _Checker:
                 reason = f"NaN or infinite coordinates in {frames} of {len(where)} frames"
                 raise self._rejection("finite", reason + (", of a joint in all of them" if hopeless else ""), where)
             self._interpolate("finite", where, "NaN or infinite")
-        where = faults.far(self.frames, self.present, self.limits.farthest)
+        where = faults.out_of_range(self.frames, self.present, self.limits.farthest)
         if where.any():
             worst = np.abs(self.frames).max()
             self._report("range", self.limits.range, f"a coordinate of {worst:.4g}: damaged, or not in metres", where)

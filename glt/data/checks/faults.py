@@ -31,7 +31,7 @@ def not_finite(frames: Floats, present: Bools) -> Bools:
     return np.asarray(~np.isfinite(frames).all(axis=3) & present[:, :, None])
 
 
-def far(frames: Floats, present: Bools, farthest: float) -> Bools:
+def out_of_range(frames: Floats, present: Bools, farthest: float) -> Bools:
     """Points with a coordinate beyond `farthest`: the unit is wrong, or the data are damaged."""
     return np.asarray((np.abs(frames) > farthest).any(axis=3) & present[:, :, None])
 

@@ -32,7 +32,7 @@ class Format:
     sidecars: tuple[str, ...] = ()
 
 
-def one(read: Callable[[str, bytes], Recording]) -> Read:
+def one_per_file(read: Callable[[str, bytes], Recording]) -> Read:
     """The `read` of a format whose files hold one recording each: (file name, content) -> Recording."""
 
     def read_all(name: str, content: bytes, sidecars: Mapping[str, bytes]) -> Iterable[Recording]:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glt.data.formats import ntu_text
-from glt.data.formats.format import Format, one
+from glt.data.formats.format import Format, one_per_file
 from glt.data.layouts import NTU25
 from glt.data.recording import Recording, Rejection
 
@@ -105,4 +105,4 @@ def _describe(fault: ntu_text.Fault, content: bytes) -> str:
     return f"goes on after its last frame, at line {fault.line}"
 
 
-FORMAT = Format(version=2, suffixes=(".skeleton",), read=one(read), skeleton=NTU25)
+FORMAT = Format(version=2, suffixes=(".skeleton",), read=one_per_file(read), skeleton=NTU25)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from glt.data.formats.format import Format, one
+from glt.data.formats.format import Format, one_per_file
 from glt.data.layouts import KINECT20
 from glt.data.recording import Recording, Rejection
 
@@ -92,4 +92,4 @@ def _label(label: Any, action: int | None) -> str | None:
     return CLASSES[actions[label - 1]]
 
 
-FORMAT = Format(version=1, suffixes=(".json",), read=one(read), skeleton=SKELETON)
+FORMAT = Format(version=1, suffixes=(".json",), read=one_per_file(read), skeleton=SKELETON)

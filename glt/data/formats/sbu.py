@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from glt.data.formats.format import Format, one
+from glt.data.formats.format import Format, one_per_file
 from glt.data.layouts import SBU15
 from glt.data.recording import Recording, Rejection
 
@@ -82,4 +82,4 @@ def _parse_path(name: str) -> tuple[str, str, str]:
     raise Rejection("name", "expected <pair>/<action>/<take>/skeleton_pos.txt, as in s01s02/01/001/skeleton_pos.txt")
 
 
-FORMAT = Format(version=1, suffixes=("skeleton_pos.txt",), read=one(read), skeleton=SBU15)
+FORMAT = Format(version=1, suffixes=("skeleton_pos.txt",), read=one_per_file(read), skeleton=SBU15)

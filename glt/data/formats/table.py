@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from glt.data.formats.arrays import npz
 from glt.data.formats.format import Format
-from glt.data.layouts import Skeleton, declared
+from glt.data.layouts import Skeleton, parse_skeleton
 from glt.data.recording import Recording, Rejection
 from glt.errors import GltError
 
@@ -148,7 +148,7 @@ def _counts(values: NDArray[Any], what: str) -> NDArray[np.int64]:
 @functools.lru_cache(maxsize=64)
 def _skeleton(content: bytes) -> Skeleton:
     try:
-        return declared(content.decode("utf-8"))
+        return parse_skeleton(content.decode("utf-8"))
     except (UnicodeDecodeError, GltError) as error:
         raise Rejection("layout", f"{SKELETON}: {error}") from None
 

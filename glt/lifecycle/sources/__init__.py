@@ -55,8 +55,8 @@ def resolve(recordings: str, version: str = "") -> Source:
 
 
 @contextmanager
-def fetched(source: Source) -> Iterator[Path]:
-    """The recordings as files that do not change within the block.
+def local_folder(source: Source) -> Iterator[Path]:
+    """Provide the recordings as files that do not change within the block.
 
     Objects of a bucket stay in GLT_HOME/landing, so that the next run fetches only what is new; a DVC revision is
     deleted after the block.
@@ -65,7 +65,7 @@ def fetched(source: Source) -> Iterator[Path]:
         GltError: as `Source.fetch`; or, at the end of the block, a file has changed meanwhile.
     """
     with tempfile.TemporaryDirectory() as temporary:
-        kept = isinstance(source, bucket.BucketSource)
-        listed = local.list_source(source.fetch(settings.home() / "landing" if kept else Path(temporary)))
+        is_bucket = isinstance(source, bucket.BucketSource)
+        listed = local.list_source(source.fetch(settings.home() / "landing" if is_bucket else Path(temporary)))
         yield listed.path
         listed.ensure_unchanged()

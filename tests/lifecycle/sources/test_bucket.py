@@ -155,8 +155,8 @@ def test_another_run_that_fetches_meanwhile_is_noticed(bucket: Any) -> None:
     put(bucket, week1=b"one")
     source = sources.resolve("s3://landing/lab")
     put(bucket, week2=b"two")
-    with pytest.raises(GltError, match=r"week2\.zip was added during the run"), sources.fetched(source):
-        with sources.fetched(sources.resolve("s3://landing/lab")) as other:
+    with pytest.raises(GltError, match=r"week2\.zip was added during the run"), sources.local_folder(source):
+        with sources.local_folder(sources.resolve("s3://landing/lab")) as other:
             assert files(other).keys() == {"week1.zip", "week2.zip"}
 
 

@@ -76,7 +76,7 @@ def test_a_change_after_the_listing_is_noticed(
 
 @pytest.mark.parametrize(("change", "message"), CHANGES.values(), ids=CHANGES)
 def test_a_change_while_they_are_read_is_noticed(folder: Path, change: Callable[[Path], object], message: str) -> None:
-    with pytest.raises(ChangedRecordings, match=message), sources.fetched(sources.resolve(str(folder))):
+    with pytest.raises(ChangedRecordings, match=message), sources.local_folder(sources.resolve(str(folder))):
         change(folder)
 
 

@@ -58,7 +58,7 @@ def test_what_was_fetched_is_not_fetched_again(project: Path, tmp_path: Path) ->
     source = sources.resolve(f"dvc+{project}@v1")
     stamp = source.fetch(tmp_path / "work").stat().st_mtime_ns
     assert source.fetch(tmp_path / "work").stat().st_mtime_ns == stamp
-    with sources.fetched(source) as files:
+    with sources.local_folder(source) as files:
         assert sorted(file.name for file in files.rglob("*.skeleton")) == ["a.skeleton", "b.skeleton"]
     assert not files.exists()
 
