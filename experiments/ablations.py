@@ -22,7 +22,7 @@ from benchmarks.hardware import ROOT, commit, hardware
 from experiments import protocols
 from experiments.record_run import seconds
 from glt import artifact
-from glt.analysis.arms import Trained
+from glt.analysis.arms import TrainedArm
 from glt.lifecycle import recordings as pinned
 from glt.lifecycle import tracking
 from glt.recipe import Recipe, study
@@ -63,7 +63,7 @@ def measured(studied: Study, recordings: Path, arms: Sequence[Recipe]) -> Iterat
     threads = local.threads_of_an_arm(len(arms))
     for arm in arms:
         ran = [steps[f"{step}/{arm.trained_arm}"] for step in ("pretrain", "linear_probe")]
-        scores = Trained(arm.arm, arm.seed, ran[-1].data.metrics).scores
+        scores = TrainedArm(arm.arm, arm.seed, ran[-1].data.metrics).scores
         yield (
             arm,
             {

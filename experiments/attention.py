@@ -20,7 +20,7 @@ import torch
 from benchmarks.hardware import ROOT, commit, hardware
 from experiments import protocols
 from glt import artifact
-from glt.recipe import Recipe, changed, load
+from glt.recipe import Recipe, load, with_changes
 from glt.settings import home
 from glt.steps import attention, data, training
 
@@ -43,7 +43,7 @@ def main() -> None:
         motions, encoder = _trained(recipe, archive, place / all_three)
         against = None
         if "distance" in pictures:
-            one = changed(recipe, {"motion": {"intervals": (1,)}}, name)
+            one = with_changes(recipe, {"motion": {"intervals": (1,)}}, name)
             against = _trained(one, archive, place / ONE)[1]
         shutil.rmtree(place / "pictures", ignore_errors=True)
         attention.attention(motions, encoder, place / "pictures", against=against)

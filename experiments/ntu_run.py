@@ -24,7 +24,7 @@ from experiments.record_run import seconds
 from glt import artifact
 from glt.lifecycle import recordings as pinned
 from glt.lifecycle import tracking
-from glt.recipe import Recipe, changed, load
+from glt.recipe import Recipe, load, with_changes
 from pipelines import local
 
 OUT = ROOT / "results" / "ntu-run.json"
@@ -48,7 +48,7 @@ def main() -> None:
 def did(recordings: Path, name: str) -> dict[str, Any]:
     """Run the graph on these recordings: clips, steps of the optimiser, loss beside that of guessing, seconds a step
     of the graph, the model's version."""
-    recipe = changed(load(RECIPE), {**SHORT, "data": {"dataset": f"ntu60-{name}"}}, RECIPE)
+    recipe = with_changes(load(RECIPE), {**SHORT, "data": {"dataset": f"ntu60-{name}"}}, RECIPE)
     parent = local.run(str(recordings), recipe.to_json())
     run = tracking.connect().get_run(parent).data
     steps = protocols.steps(parent)

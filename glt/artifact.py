@@ -79,7 +79,7 @@ def create(path: Path, kind: str, info: Mapping[str, Any], known: Mapping[str, s
     """
     check_replaceable(path, kind)
     path = real_path(path)
-    with _full_disk_said(path), _draft(path) as draft:
+    with _explain_full_disk(path), _draft(path) as draft:
         yield draft
         seal(draft, kind, info, known or {})
         check_replaceable(path, kind)  # again: hours may have passed
@@ -233,7 +233,7 @@ def digest(path: Path) -> str:
 
 
 @contextmanager
-def _full_disk_said(path: Path) -> Iterator[None]:
+def _explain_full_disk(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

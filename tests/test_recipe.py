@@ -109,7 +109,7 @@ def test_former_names_of_fields_are_read(tmp_path: Path) -> None:
     file.write_text("extends: sample\nmodel: {frames: 40}\n")
     sample = recipe.load("sample")
     assert recipe.load(str(file)).model == sample.model.model_copy(update={"max_frames": 40})
-    assert recipe.changed(sample, {"model": {"frames": 41}}, "here").model.max_frames == 41
+    assert recipe.with_changes(sample, {"model": {"frames": 41}}, "here").model.max_frames == 41
     stored = sample.model_dump(mode="json")
     stored["model"]["frames"] = stored["model"].pop("max_frames")
     assert recipe.load(json.dumps(stored)) == recipe.parse(stored, "here") == sample

@@ -1,4 +1,4 @@
-"""The arms of a study side by side: a row an arm, and a picture of all."""
+"""The arms of a study side by side: a table with one row per arm, and a figure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PROBE = "probe/"
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedArm:
     """An arm trained with one seed, and its metrics under their fixed keys."""
 
     arm: str
@@ -24,13 +24,13 @@ class Trained:
 
     @property
     def scores(self) -> dict[str, float]:
-        """Those of linear evaluation, by what follows ``probe/``."""
+        """The scores of linear evaluation, by their metric key without the prefix ``probe/``."""
         return {key.removeprefix(PROBE): value for key, value in self.metrics.items() if key.startswith(PROBE)}
 
 
-def table(trained: Sequence[Trained]) -> pd.DataFrame:
-    """A row an arm, in the order given: arm, seeds, and ``<score>_mean`` and ``<score>_sd`` of each score."""
-    rows = pd.DataFrame([{"arm": one.arm, **one.scores} for one in trained])
+def table(runs: Sequence[TrainedArm]) -> pd.DataFrame:
+    """One row per arm, in the order given: arm, seeds, and ``<score>_mean`` and ``<score>_sd`` of each score."""
+    rows = pd.DataFrame([{"arm": one.arm, **one.scores} for one in runs])
     grouped = rows.groupby("arm", sort=False)
     means, spreads = grouped.mean().add_suffix("_mean"), grouped.std(ddof=1).add_suffix("_sd")
     names = [f"{score}{end}" for score in rows.columns.drop("arm") for end in ("_mean", "_sd")]
@@ -38,20 +38,20 @@ def table(trained: Sequence[Trained]) -> pd.DataFrame:
 
 
 @styled
-def picture(trained: Sequence[Trained]) -> Figure:
-    """A line an arm: its test score with every seed (dots), their mean (bar); dashed, the mean before pretraining."""
-    arms = list(dict.fromkeys(one.arm for one in trained))
+def picture(runs: Sequence[TrainedArm]) -> Figure:
+    """One line per arm: test score of each seed (dots) and their mean (bar); dashed, the mean before pretraining."""
+    arms = list(dict.fromkeys(one.arm for one in runs))
     figure = Figure(figsize=(6.4, 0.9 + 0.28 * len(arms)))
     ax = figure.subplots()
-    for place, arm in enumerate(arms):
-        values = [one.scores["top1"] for one in trained if one.arm == arm]
+    for row, arm in enumerate(arms):
+        values = [one.scores["top1"] for one in runs if one.arm == arm]
         mean = sum(values) / len(values)
-        ax.plot(values, [place] * len(values), "o", ms=4.5, color=SERIES[0], alpha=0.55, mew=0)
-        ax.plot([mean, mean], [place - 0.3, place + 0.3], color=INK, lw=1.6)
+        ax.plot(values, [row] * len(values), "o", ms=4.5, color=SERIES[0], alpha=0.55, mew=0)
+        ax.plot([mean, mean], [row - 0.3, row + 0.3], color=INK, lw=1.6)
         ax.annotate(
-            f"{100 * mean:.1f}", (1.01, place), xycoords=("axes fraction", "data"), va="center", color=INK, fontsize=8.5
+            f"{100 * mean:.1f}", (1.01, row), xycoords=("axes fraction", "data"), va="center", color=INK, fontsize=8.5
         )
-    floor = [one.scores["untrained_top1"] for one in trained if "untrained_top1" in one.scores]
+    floor = [one.scores["untrained_top1"] for one in runs if "untrained_top1" in one.scores]
     if floor:
         level = sum(floor) / len(floor)
         ax.axvline(level, color=MUTED, lw=1, ls="--")

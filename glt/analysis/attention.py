@@ -21,8 +21,8 @@ from glt.errors import GltError
 from glt.model import GLTransformer, SpatialAttention, TemporalAttention
 from glt.motion.packed import BatchLayout, Packed, length_order
 
-SpatialSeen = Callable[[int, Tensor], None]
-TemporalSeen = Callable[[int, list[Tensor]], None]
+SpatialHook = Callable[[int, Tensor], None]
+TemporalHook = Callable[[int, list[Tensor]], None]
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def attention_maps(encoder: GLTransformer, batch: Packed) -> Maps:
     spatial: list[Tensor] = [torch.empty(0)] * blocks
     temporal: list[list[Tensor]] = [[]] * blocks
     _, inverse = length_order(batch.lengths, batch.tokens.device)
-    with _watched(encoder, spatial.__setitem__, temporal.__setitem__):
+    with _capture_maps(encoder, spatial.__setitem__, temporal.__setitem__):
         encoder(batch.tokens, batch.present, batch.lengths)
     clips = [torch.stack(clip) for clip in zip(*temporal, strict=True)]
     order = sorted(range(len(clips)), key=lambda clip: batch.lengths[clip])
@@ -111,16 +111,16 @@ def average_maps(encoder: GLTransformer, batches: Iterable[Packed], frames: int 
         clips += len(batch.lengths)
         long_clips += sum(length >= frames for length in batch.lengths)
 
-        def see_spatial(block: int, maps: Tensor, chosen: Tensor = everybody) -> None:
+        def add_spatial(block: int, maps: Tensor, chosen: Tensor = everybody) -> None:
             spatial[block] += maps[chosen].sum(0, dtype=torch.float64).cpu()
 
-        def see_temporal(block: int, maps: list[Tensor]) -> None:
+        def add_temporal(block: int, maps: list[Tensor]) -> None:
             for clip in maps:
                 distance[block] += attended_distance(clip).double().cpu()
                 if clip.shape[-1] >= frames:
                     temporal[block] += clip[:, :frames, :frames].double().cpu()
 
-        with _watched(encoder, see_spatial, see_temporal):
+        with _capture_maps(encoder, add_spatial, add_temporal):
             encoder(batch.tokens, batch.present, batch.lengths)
     if not long_clips:
         raise GltError(f"none of the {clips} clips has {frames} frames; take more clips, or a smaller --frames")
@@ -161,21 +161,21 @@ def _map(qkv: Tensor, heads: int, mask: Tensor | None) -> Tensor:
 
 
 @contextmanager
-def _watched(encoder: GLTransformer, spatial: SpatialSeen, temporal: TemporalSeen) -> Iterator[None]:
+def _capture_maps(encoder: GLTransformer, spatial: SpatialHook, temporal: TemporalHook) -> Iterator[None]:
     """Within the context, without gradients and in evaluation mode, call back with the maps of every block."""
 
-    def see_spatial(block: int, module: SpatialAttention, inputs: tuple[Tensor, Tensor | None], _: Any) -> None:
+    def add_spatial(block: int, module: SpatialAttention, inputs: tuple[Tensor, Tensor | None], _: Any) -> None:
         spatial(block, spatial_map(module, *inputs))
 
-    def see_temporal(block: int, module: TemporalAttention, inputs: tuple[Tensor, BatchLayout], _: Any) -> None:
+    def add_temporal(block: int, module: TemporalAttention, inputs: tuple[Tensor, BatchLayout], _: Any) -> None:
         temporal(block, temporal_maps(module, *inputs))
 
     modes = [(module, module.training) for module in encoder.modules()]
     handles = []
     try:
-        for kind, see in ((SpatialAttention, see_spatial), (TemporalAttention, see_temporal)):
+        for kind, hook in ((SpatialAttention, add_spatial), (TemporalAttention, add_temporal)):
             modules = [module for module in encoder.modules() if isinstance(module, kind)]
-            handles += [module.register_forward_hook(partial(see, block)) for block, module in enumerate(modules)]
+            handles += [module.register_forward_hook(partial(hook, block)) for block, module in enumerate(modules)]
         encoder.eval()
         with torch.no_grad():
             yield

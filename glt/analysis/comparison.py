@@ -34,7 +34,7 @@ class Model:
         scores: by their keys in MLflow.
         predictions: of the test clips: name, label, predicted.
         recipe: its settings.
-        made_from: data version, code version, run, ... by title.
+        provenance: data version, code version, run, ... by title.
         files: what its data version pins, MD5 by name; None if that is not known here.
     """
 
@@ -42,7 +42,7 @@ class Model:
     scores: Mapping[str, float]
     predictions: pd.DataFrame
     recipe: Mapping[str, Any]
-    made_from: Mapping[str, str]
+    provenance: Mapping[str, str]
     files: Mapping[str, str] | None = None
 
 
@@ -77,8 +77,8 @@ def write_comparison(out: Path, first: Model, second: Model) -> None:
                 if len(both)
             ],
             settings=_changed(flat(first.recipe), flat(second.recipe)),
-            made_from=_changed(first.made_from, second.made_from),
-            same=[title for title, value in first.made_from.items() if second.made_from.get(title) == value],
+            provenance=_changed(first.provenance, second.provenance),
+            same=[title for title, value in first.provenance.items() if second.provenance.get(title) == value],
             files=_files(first.files, second.files),
         )
     )

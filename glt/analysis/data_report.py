@@ -118,7 +118,7 @@ def write_data_report(out: Path, store: ClipStore, recipe: Recipe, analysis: Cli
             ),
             examples=list(_examples(store)),
             **_rejects(store),
-            warned=_warned(index),
+            clip_warnings=_warnings(index),
         )
     )
     PAGE.write(Path(out), page.encode())
@@ -217,18 +217,18 @@ def _draw_reject(index: int, example: RejectedExample) -> str:
     return _strip(f"reject{index}", alternative, example.frames, example.present, example.skeleton, ringed)
 
 
-def _warned(index: pd.DataFrame) -> list[dict[str, Any]]:
+def _warnings(index: pd.DataFrame) -> list[dict[str, Any]]:
     """Warnings by check, the most frequent first."""
     texts = index.loc[index["warnings"] != "", ["name", "warnings"]]
     texts = texts.assign(text=texts["warnings"].str.split("; ")).explode("text")
     checks = texts["text"].str.split(":").str[0]
-    warned = [
+    rows = [
         {
             "check": check,
-            "count": len(rows),
-            "name": rows["name"].iloc[0],
-            "text": rows["text"].iloc[0].partition(": ")[2],
+            "count": len(group),
+            "name": group["name"].iloc[0],
+            "text": group["text"].iloc[0].partition(": ")[2],
         }
-        for check, rows in texts.groupby(checks)
+        for check, group in texts.groupby(checks)
     ]
-    return sorted(warned, key=lambda row: -row["count"])
+    return sorted(rows, key=lambda row: -row["count"])

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from glt.analysis.figures import decomposition
 from glt.data.clips import ClipStore
 from glt.motion.augment import augment
-from glt.motion.augment import draw as changes
+from glt.motion.augment import draw as sample_augmentation
 from glt.motion.disentangle import Motions, entangle, motion_tokens
 from glt.motion.packed import Packed
 from glt.recipe import Recipe
@@ -31,17 +31,17 @@ def choose(motions: Motions, count: int = 3) -> list[int]:
     return [ranked[round(rank)] for rank in ranks]
 
 
-def draw(clips: ClipStore, motions: Motions, recipe: Recipe, row: int, *, titled: bool = True) -> Figure:
+def draw(clips: ClipStore, motions: Motions, recipe: Recipe, row: int, *, with_title: bool = True) -> Figure:
     """Draw the clip in a row as recorded, its global translation and local motion, and an augmented copy."""
     frames, present = clips.clip(row)
     separate = recipe.motion.model_copy(update={"global_translation": "separate", "stream": "joint"})
     tokens = motion_tokens(frames, present, motions.skeleton, separate)
     config = recipe.pretrain.augment
     batch = Packed(torch.from_numpy(tokens), torch.from_numpy(present), (len(tokens),))
-    drawn = changes(config, recipe.seed, 0, [row])
-    seen = augment(batch, config, drawn, recipe.model, motions.skeleton.up, motions.mirror)
-    augmented = entangle(seen.tokens.numpy(), seen.present.numpy(), motions.skeleton.centre)
-    title = caption(motions, row) if titled else ""
+    draws = sample_augmentation(config, recipe.seed, 0, [row])
+    changed = augment(batch, config, draws, recipe.model, motions.skeleton.up, motions.mirror)
+    augmented = entangle(changed.tokens.numpy(), changed.present.numpy(), motions.skeleton.centre)
+    title = caption(motions, row) if with_title else ""
     return decomposition(frames, present, tokens, augmented, motions.skeleton, title)
 
 

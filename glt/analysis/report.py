@@ -215,7 +215,7 @@ def _examples(clips: ClipStore, motions: Motions, recipe: Recipe) -> list[tuple[
     pictures = []
     for row in examples.choose(motions):
         name = examples.caption(motions, row)
-        figure = examples.draw(clips, motions, recipe, row, titled=False)
+        figure = examples.draw(clips, motions, recipe, row, with_title=False)
         alternative = f"{name}: as recorded, its global translation, its local motion, and an augmented copy"
         pictures.append((name, figures.svg(figure, f"motion{row}", alternative)))
     return pictures

@@ -72,7 +72,7 @@ def promote(
     version = registry.find(model)
     if not force and version.tags.get("gate.passed") != "True":
         raise GltError(f"{model}: the gate did not pass it (`make ui` says why); --force promotes it nevertheless")
-    expected = None if force else version.compared_with
+    expected = None if force else version.compared_champion
     registry.promote(version.name, version.version, f"by hand: {because}", expected_champion=expected)
     print(f"{version.name} v{version.version} is champion")
 

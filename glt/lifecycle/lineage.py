@@ -68,7 +68,7 @@ def trace_data(what: str, root: Path) -> Tree:
                 f"{run.info.run_name} ({run.info.run_id}), {run.data.tags.get('recipe', '')}, {run.info.status}"
             )
             branch.add(f"run: {description}" + ("" if score is None else f", linear probe {100 * score:.1f}"))
-        for version in registry.trained_on(data_version):
+        for version in registry.versions_trained_on(data_version):
             aliases = "".join(f" @{alias}" for alias in registry.aliases(version.name, version.version))
             branch.add(f"model: [bold]{version.name}/{version.version}[/bold]{aliases}")
     return tree

@@ -45,8 +45,8 @@ class Version:
     run_id: str
 
     @property
-    def compared_with(self) -> str:
-        """Version of the champion that the gate compared it with; empty if there was none."""
+    def compared_champion(self) -> str:
+        """Version of the champion that the gate compared this one with; empty if there was none."""
         return self.tags.get("gate.champion_version", self.tags.get("gate.over", "none")).removeprefix("none")
 
     def folder(self) -> Path:
@@ -119,7 +119,7 @@ def _names() -> list[str]:
     return sorted(str(model.name) for model in connect().search_registered_models(max_results=1000))
 
 
-def trained_on(data_version: str) -> list[Version]:
+def versions_trained_on(data_version: str) -> list[Version]:
     """The versions of all models that were trained on a data version, the oldest first."""
     versions = connect().search_model_versions(f"tags.`data.version` = '{data_version}'", max_results=10_000)
     return sorted(map(_version, versions), key=lambda one: (one.name, int(one.version)))

@@ -3,11 +3,11 @@
 from glt.recipe.data import ChecksConfig as ChecksConfig
 from glt.recipe.data import DataConfig as DataConfig
 from glt.recipe.recipe import Recipe as Recipe
-from glt.recipe.recipe import changed as changed
 from glt.recipe.recipe import flat as flat
 from glt.recipe.recipe import load as load
 from glt.recipe.recipe import names as names
 from glt.recipe.recipe import parse as parse
+from glt.recipe.recipe import with_changes as with_changes
 from glt.recipe.section import Section as Section
 from glt.recipe.section import Seed as Seed
 from glt.recipe.sections import AugmentConfig as AugmentConfig

@@ -106,8 +106,8 @@ def load(recipe: str) -> Recipe:
     return parse(fields, origin)
 
 
-def changed(recipe: Recipe, changes: dict[str, Any], origin: str) -> Recipe:
-    """The recipe with some fields replaced, section by section; `origin` is named in errors.
+def with_changes(recipe: Recipe, changes: dict[str, Any], origin: str) -> Recipe:
+    """Copy a recipe with some fields replaced, section by section; `origin` is named in errors.
 
     Raises:
         GltError: a field is wrong.

@@ -41,8 +41,9 @@ class Study(Section):
 
     @property
     def base(self) -> Recipe:
-        """What every arm starts from."""
-        return recipe.changed(recipe.load(self.recipe), self.changes, f"{self.recipe}, changes of study {self.name}")
+        """The recipe that every arm changes."""
+        origin = f"{self.recipe}, changes of study {self.name}"
+        return recipe.with_changes(recipe.load(self.recipe), self.changes, origin)
 
     def recipes(self, seeds: tuple[int, ...] = (), arms: tuple[str, ...] = ()) -> list[Recipe]:
         """The recipe of every arm and seed, or of some.
@@ -53,14 +54,14 @@ class Study(Section):
         """
         if unknown := set(arms) - set(self.arms):
             raise GltError(f"study {self.name}: no arm {', '.join(sorted(unknown))}; it has {', '.join(self.arms)}")
-        base, made = self.base, []
+        base, recipes = self.base, []
         for seed in seeds or self.seeds:
             for arm in arms or self.arms:
                 origin = f"{self.recipe}, arm {arm} of study {self.name}"
-                made.append(recipe.changed(base, {**self.arms[arm], "arm": arm, "seed": seed}, origin))
-                if made[-1].data != base.data:
+                recipes.append(recipe.with_changes(base, {**self.arms[arm], "arm": arm, "seed": seed}, origin))
+                if recipes[-1].data != base.data:
                     raise GltError(f"recipe {origin}: changes `data`; give each data set and split a study of its own")
-        return made
+        return recipes
 
 
 def names() -> list[str]:

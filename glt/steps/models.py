@@ -13,7 +13,7 @@ from glt.errors import GltError
 from glt.lifecycle import recordings, registry, repository, tracking
 from glt.settings import home
 
-_MADE_FROM = {  # title -> tag of the version
+_PROVENANCE_TAGS = {  # title -> tag of the version
     **{"data": "data.version", "code": "code.version", "recipe": "recipe", "image": "image"},
     "gate": "gate.better",
 }
@@ -51,8 +51,8 @@ def _model(name: str, root: Path) -> Model:
         scores=run.data.metrics,
         predictions=pd.read_parquet(folder / "predictions.parquet", columns=["name", "label", "predicted"]),
         recipe=json.loads((folder / "config.json").read_text(encoding="utf-8"))["recipe"],
-        made_from={
-            **{title: version.tags.get(tag, "unknown") for title, tag in _MADE_FROM.items()},
+        provenance={
+            **{title: version.tags.get(tag, "unknown") for title, tag in _PROVENANCE_TAGS.items()},
             "run": f"{run.info.run_name} ({run.info.run_id})",
         },
         files=_files(version.tags.get("data.version", ""), root),

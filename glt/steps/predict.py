@@ -12,7 +12,7 @@ from glt.data.ingest import ingest
 from glt.errors import GltError
 from glt.lifecycle import registry, sources
 from glt.outputs import FileKind
-from glt.recipe import changed, parse
+from glt.recipe import parse, with_changes
 from glt.reporter import Silent
 from glt.serving.model import Predictor
 
@@ -35,7 +35,7 @@ def predict(recordings: str, model: str = "") -> tuple[pd.DataFrame, pd.DataFram
     version = registry.find(model or registry.only_model())
     predictor = Predictor(version.folder())
     trained = parse(predictor.recipe, f"of {version.name}/{version.version}")
-    reading = changed(trained, {"data": {"max_rejects": 1, "missing_list": False}}, trained.name)
+    reading = with_changes(trained, {"data": {"max_rejects": 1, "missing_list": False}}, trained.name)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         with sources.local_folder(sources.resolve(recordings)) as fetched:

@@ -29,6 +29,6 @@ def provenance(version: Versions, recipe: Recipe, run_id: str, **more: Any) -> d
     }
 
 
-def made_by(folder: Path) -> str:
+def producing_run(folder: Path) -> str:
     """The id of the MLflow run that made an artifact."""
     return str(json.loads((Path(folder) / artifact.MANIFEST).read_text(encoding="utf-8"))["info"]["mlflow_run_id"])

@@ -15,7 +15,7 @@ from glt.lifecycle import tracking
 from glt.lifecycle.gate import Verdict
 from glt.motion.disentangle import Motions
 from glt.recipe import load
-from glt.steps.provenance import made_by, versions_of
+from glt.steps.provenance import producing_run, versions_of
 
 
 def report(
@@ -55,7 +55,7 @@ def report(
         metrics = _scores(store, encoder, classifier, finetuned)
         folders = {"ingest": clips, "disentangle": motions, "pretrain": encoder, "linear_probe": classifier}
         folders |= {f"finetune/{index}": folder for index, folder in enumerate(finetuned, 1)}
-        tags = {f"step.{name}": made_by(folder) for name, folder in folders.items()}
+        tags = {f"step.{name}": producing_run(folder) for name, folder in folders.items()}
         tracking.log_on_parent(settings, version, metrics, tags)
     return metrics
 

@@ -10,7 +10,7 @@ from glt.data.clips import ClipStore
 from glt.errors import GltError
 from glt.lifecycle import gate, registry, sources, tracking
 from glt.lifecycle.code_version import current_code_version
-from glt.recipe import Recipe, changed, load
+from glt.recipe import Recipe, load, with_changes
 from glt.steps import findings
 from glt.steps.provenance import versions_of
 
@@ -99,4 +99,5 @@ def _start(recipe: Recipe, champion: registry.Version) -> tuple[Recipe, str]:
         return recipe, f"from scratch, because {error}"
     name = f"{champion.name}/{champion.version}"
     epochs = recipe.retrain.epochs or recipe.pretrain.epochs
-    return changed(recipe, {"pretrain": {"start": name, "epochs": epochs}}, recipe.name), f"from the encoder of {name}"
+    changes = {"pretrain": {"start": name, "epochs": epochs}}
+    return with_changes(recipe, changes, recipe.name), f"from the encoder of {name}"

@@ -13,7 +13,7 @@ from glt import artifact, recipe
 from glt.analysis import arms
 from glt.lifecycle import tracking
 from glt.recipe import Recipe
-from glt.steps.provenance import made_by
+from glt.steps.provenance import producing_run
 
 
 def compare_arms(
@@ -50,7 +50,7 @@ def compare_arms(
         }
         run.metrics(metrics)
         origins = {
-            f"step.{step}/{arm.trained_arm}": made_by(artifact_folder)
+            f"step.{step}/{arm.trained_arm}": producing_run(artifact_folder)
             for step, folders in (("pretrain", encoders), ("linear_probe", classifiers))
             for arm, artifact_folder in zip(recipes, folders, strict=True)
         }
@@ -58,10 +58,10 @@ def compare_arms(
     return metrics, _markdown(table)
 
 
-def _read(folder: Path) -> tuple[Recipe, arms.Trained]:
+def _read(folder: Path) -> tuple[Recipe, arms.TrainedArm]:
     arm = recipe.parse(artifact.open_artifact(folder, "classifier")["recipe"], str(folder))
     metrics = json.loads((Path(folder) / "metrics.json").read_text(encoding="utf-8"))
-    return arm, arms.Trained(arm.arm, arm.seed, metrics)
+    return arm, arms.TrainedArm(arm.arm, arm.seed, metrics)
 
 
 def _markdown(table: pd.DataFrame) -> str:

@@ -67,7 +67,7 @@ def pretrain(
     if settings.pretrain.start:
         start = load_classifier(registry.find(settings.pretrain.start).folder())[0].encoder
     with world_of(accelerator) as world:
-        if not world.first:
+        if not world.is_first:
             pretraining.train_encoder(data, settings, world, Silent(), checkpoint, start)
             return {}
         with checkpoint.lock(), tracking.step(settings, version, "pretrain") as run:
@@ -196,7 +196,7 @@ class _ResumedReporter:
 def pretraining_state(
     motions: Motions, recipe: Recipe, version: tracking.Versions, folder: Path | None = None
 ) -> Checkpoint:
-    """The checkpoint of a pretraining with this recipe, data and code, in `folder` or a folder of its own in GLT_HOME."""
+    """The checkpoint of a pretraining with this recipe, data and code, in `folder` or in GLT_HOME."""
     return _checkpoint("pretrain", motions, recipe, version, folder=folder)
 
 

@@ -35,7 +35,7 @@ class World:
     size: int = 1
 
     @property
-    def first(self) -> bool:
+    def is_first(self) -> bool:
         """True for the process that reports and writes."""
         return self.rank == 0
 

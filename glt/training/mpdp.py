@@ -37,14 +37,14 @@ class Tally:
         intervals: frames, of the metrics' names.
         sums: by name, scalars or [intervals, ...].
         batches, clips: how many were added.
-        started: `time.perf_counter` when the epoch began.
+        start_time: `time.perf_counter` when the epoch began.
     """
 
     intervals: tuple[int, ...]
     sums: dict[str, Tensor] = field(default_factory=dict)
     batches: int = 0
     clips: int = 0
-    started: float = field(default_factory=time.perf_counter)
+    start_time: float = field(default_factory=time.perf_counter)
 
     def add(self, name: str, value: Tensor) -> None:
         """Add to a sum."""
@@ -61,7 +61,7 @@ class Tally:
                 result[f"pretrain/{kind}_top1/{key}"] = float(self.sums[kind][row] / seen[row])
                 common = self.sums[f"{kind}_classes"][row].max()
                 result[f"pretrain/{kind}_majority/{key}"] = float(common / seen[row])
-        result["speed/clips_per_s"] = self.clips / (time.perf_counter() - self.started)
+        result["speed/clips_per_s"] = self.clips / (time.perf_counter() - self.start_time)
         return result
 
 

@@ -91,10 +91,10 @@ class PretrainingRun:
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=self.config.lr, weight_decay=self.config.weight_decay, fused=True
         )
-        if world.first:
+        if world.is_first:
             checkpoint.sweep()
         world.wait()
-        self.progress = checkpoint.restore(self.model, self.optimizer, quiet=not world.first)
+        self.progress = checkpoint.restore(self.model, self.optimizer, quiet=not world.is_first)
         here = self.progress
         world.agree("where the training is (epochs, steps, steps in all)", here.epoch, here.step, here.steps)
         if self.config.compile:
@@ -108,9 +108,9 @@ class PretrainingRun:
         self.tally, done = Tally(self.motions.bins.intervals), self.progress
         if done.scalars:
             self.tally.batches, self.tally.clips = int(done.scalars["batches"]), int(done.scalars["clips"])
-            self.tally.started -= done.scalars["seconds"]
+            self.tally.start_time -= done.scalars["seconds"]
         for name, value in done.sums.items():  # of all processes; the first holds them from here on
-            self.tally.sums[name] = value if self.world.first else torch.zeros_like(value)
+            self.tally.sums[name] = value if self.world.is_first else torch.zeros_like(value)
         return shuffled(self.clip_ids, self.recipe.seed, done.epoch, self.config.batch)
 
     def step(self, batches: list[ClipIds], ending: bool) -> Tensor:
@@ -202,7 +202,7 @@ class PretrainingRun:
         step = self.progress.step
         if len(self.pending) < SYNC_EVERY[value.device.type] and step + 1 < len(batches):
             return False, False
-        flags = value.new_tensor([ending, self.world.first and self.checkpoint.is_due])
+        flags = value.new_tensor([ending, self.world.is_first and self.checkpoint.is_due])
         *losses, end, due = self.world.total(torch.cat([torch.stack(self.pending), flags])).tolist()
         self.pending = []
         for index, one in enumerate(losses, start=step + 1 - len(losses)):
@@ -215,9 +215,9 @@ class PretrainingRun:
         if not all(bool(value.isfinite().all()) for value in self.model.parameters()):
             raise self._diverged("a weight is not finite any more", batches, here.step - 1)
         here.sums = {name: self.world.total(value) for name, value in tally.sums.items()}
-        seconds = time.perf_counter() - tally.started
+        seconds = time.perf_counter() - tally.start_time
         here.scalars = {"batches": tally.batches, "clips": tally.clips, "seconds": seconds}
-        if self.world.first:
+        if self.world.is_first:
             self.checkpoint.save(here, self.model, self.optimizer)
 
     def _diverged(self, what: str, batches: list[ClipIds], step: int) -> SharedError:

@@ -6,15 +6,15 @@ import pandas as pd
 import pytest
 
 from glt.analysis import arms
-from glt.analysis.arms import Trained
+from glt.analysis.arms import TrainedArm
 
 
-def trained(arm: str, seed: int, top1: float) -> Trained:
+def run(arm: str, seed: int, top1: float) -> TrainedArm:
     metrics = {"probe/top1": top1, "probe/val_top1": top1 / 2, "probe/untrained_top1": 0.25, "knn/top1": 1.0}
-    return Trained(arm, seed, metrics)
+    return TrainedArm(arm, seed, metrics)
 
 
-TWO = [trained("z", 0, 0.75), trained("a", 0, 0.25), trained("z", 1, 0.5)]
+TWO = [run("z", 0, 0.75), run("a", 0, 0.25), run("z", 1, 0.5)]
 
 
 def test_a_row_an_arm_in_the_order_given() -> None:

@@ -29,7 +29,7 @@ FIRST = Model(
     scores={"probe/top1": 0.8, "knn/top1": 0.5, "finetune/05pct/top1_mean": 0.4},
     predictions=predictions(0, 1),
     recipe={"name": "lab", "pretrain": {"epochs": 40, "lr": 0.002}},
-    made_from={"data": "a.dir", "code": "c0de"},
+    provenance={"data": "a.dir", "code": "c0de"},
     files={"week-1.zip": "1", "week-2.zip": "2", ".week-1.json": "x"},
 )
 SECOND = Model(
@@ -37,7 +37,7 @@ SECOND = Model(
     scores={"probe/top1": 0.9, "probe/top1_clean": 0.85},
     predictions=predictions(1, 5, drop=1),
     recipe={"name": "lab", "pretrain": {"epochs": 80, "lr": 0.002}},
-    made_from={"data": "b.dir", "code": "c0de"},
+    provenance={"data": "b.dir", "code": "c0de"},
     files={"week-1.zip": "1", "week-3/a.skeleton": "3", "week-3/b.skeleton": "4", "week-2.zip": "5"},
 )
 
@@ -76,7 +76,7 @@ def test_it_says_what_differs(tmp_path: Path) -> None:
     ("second", "words"),
     [
         (replace(SECOND, files=None), "What the data versions hold is not known here"),
-        (replace(SECOND, made_from=FIRST.made_from), "Both were trained on the same data version"),
+        (replace(SECOND, provenance=FIRST.provenance), "Both were trained on the same data version"),
         (replace(SECOND, recipe=FIRST.recipe), "Both were trained by the same settings"),
         (replace(SECOND, predictions=SECOND.predictions.assign(name="another")), "no test clip in common"),
     ],

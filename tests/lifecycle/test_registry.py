@@ -197,12 +197,12 @@ def test_tags_that_an_earlier_version_wrote_are_read(home: Path, tmp_path: Path)
     register(make_classifier(tmp_path / "one", seed=1))
     register(make_classifier(tmp_path / "two", seed=2))
     client = tracking.connect()
-    assert registry.find(f"{NAME}/2").compared_with == ""
+    assert registry.find(f"{NAME}/2").compared_champion == ""
     client.delete_model_version_tag(NAME, "2", "gate.champion_version")
     client.set_model_version_tag(NAME, "2", "gate.over", "1")
-    assert registry.find(f"{NAME}/2").compared_with == "1"
+    assert registry.find(f"{NAME}/2").compared_champion == "1"
     client.set_model_version_tag(NAME, "2", "gate.over", "none")
-    assert registry.find(f"{NAME}/2").compared_with == ""
+    assert registry.find(f"{NAME}/2").compared_champion == ""
     at = "2024-01-01T00:00:00+00:00"
     written = {"at": at, "what": "promoted", "version": "1", "over": "", "because": "b", "by": "c"}
     client.set_registered_model_tag(NAME, "history.20240101T000000.000000Z", json.dumps(written))

@@ -57,8 +57,8 @@ def train(motions: Path, recipe: str, out: Path, folder: str, reporter: Reporter
     identity = {"recipe": settings.model_dump(mode="json"), "data": data.digest}
     with world("cpu") as here:
         checkpoint = checkpoints.Checkpoint(Path(folder.format(rank=here.rank)), identity, every=0)
-        encoder, history = train_encoder(data, settings, here, reporter if here.first else Silent(), checkpoint)
-        if here.first:
+        encoder, history = train_encoder(data, settings, here, reporter if here.is_first else Silent(), checkpoint)
+        if here.is_first:
             save_encoder(encoder, history, out, {})
             print(f"done by {here.size}", flush=True)
 

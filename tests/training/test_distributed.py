@@ -52,7 +52,7 @@ def test_frames_count_and_not_clips() -> None:
 def test_a_world_of_one_is_plain() -> None:
     with world("cpu") as alone:
         assert alone == World(torch.device("cpu"), 0, 1)
-        assert alone.first
+        assert alone.is_first
         model, value = torch.nn.Linear(1, 1), torch.ones(2)
         assert alone.parallel(model) is model
         assert alone.total(value) is value
