@@ -21,7 +21,7 @@ BUILD_ARGS ?=
 WORKERS ?= logical
 ENGINE ?= $(shell command -v podman || command -v docker)
 BIN := .venv/bin
-PARALLEL = -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 LOCK := $(BIN)/uv pip compile --quiet --no-config --python-version 3.11 --python-platform linux --constraint constraints.txt \
 	--generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 BUILD = "$(ENGINE)" build --file infra/image/Containerfile --build-arg BASE="$(BASE)" $(BUILD_ARGS) \

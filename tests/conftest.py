@@ -47,10 +47,11 @@ def _stack(context: int = 1) -> list[inspect.FrameInfo]:
 
 inspect.stack = _stack
 
-# With several workers, the tests of one group run on the same worker: those of a file, which share its fixtures, and
-# those that use a server of the session, so that it is started once. The slowest groups start first.
-SERVERS = {"running", "object_store"}
-SLOW = ("pipelines/test_local", "servers", "steps/", "lifecycle/", "training/", "benchmarks/", "pipelines/", "serving/")
+# The slowest files start first, so that no worker is left with one of them at the end.
+SLOW = (
+    *("pipelines/test_local", "lifecycle/test_collection", "training/test_distributed", "steps/", "lifecycle/"),
+    *("training/", "benchmarks/", "pipelines/", "serving/"),
+)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -59,21 +60,14 @@ def pytest_xdist_setupnodes(specs: list[object]) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // len(specs))))
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Group the tests for the workers of `make test`; xdist reads the marks as soon as all are collected."""
-    item.add_marker(pytest.mark.xdist_group(_group(item)))
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the slowest groups start first."""
+    """Order the files for the workers of `make test`, each of which takes whole files."""
     if "PYTEST_XDIST_WORKER" in os.environ:
-        items.sort(key=lambda item: next((rank for rank, name in enumerate(SLOW) if _group(item).startswith(name)), 99))
+        items.sort(key=lambda item: next((rank for rank, name in enumerate(SLOW) if _file(item).startswith(name)), 99))
 
 
-def _group(item: pytest.Item) -> str:
-    if SERVERS & set(getattr(item, "fixturenames", ())):
-        return "servers"
-    return str(item.path.relative_to(Path(__file__).parent))
+def _file(item: pytest.Item) -> str:
+    return item.path.relative_to(Path(__file__).parent).as_posix()
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
