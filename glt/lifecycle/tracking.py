@@ -11,7 +11,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,8 +68,11 @@ def connect() -> MlflowClient:
         if settings.is_local():
             Path(uri.removeprefix(settings.SQLITE)).parent.mkdir(parents=True, exist_ok=True)
         mlflow.set_tracking_uri(uri)
-        client = mlflow.MlflowClient()
-        with outbox.without_retries():
+        with ExitStack() as stack:
+            with suppress(OSError):  # a store that this process may only read is not created by it
+                stack.enter_context(_store_lock())
+            client = mlflow.MlflowClient()
+            stack.enter_context(outbox.without_retries())
             client.search_experiments(max_results=1)
     except Exception as error:  # sqlalchemy, requests and MLflow each raise their own
         why = first_line(error)
@@ -364,12 +367,12 @@ def _new_experiment(client: MlflowClient, name: str) -> str:
 
 @contextmanager
 def _store_lock() -> Iterator[None]:
-    """Exclude other processes that use the same SQLite file; no lock for a server."""
+    """Exclude other processes that create the same SQLite file or a run in it; no lock for a server."""
     uri = settings.store_uri()
     if not uri.startswith(settings.SQLITE):
         yield
         return
-    with file_lock(Path(f"{uri.removeprefix(settings.SQLITE)}.lock"), "creating a run", patience=None):
+    with file_lock(Path(f"{uri.removeprefix(settings.SQLITE)}.lock"), "using the store", patience=None):
         yield
 
 

@@ -214,6 +214,18 @@ def test_processes_that_start_at_once_share_a_parent(home: Path) -> None:
     assert said == ["", ""]  # no migrations, no links, no warnings
 
 
+def test_processes_that_start_at_once_create_one_store(tmp_path: Path) -> None:
+    """As two commands in a new folder; MLflow's own migrations exclude nobody."""
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": "", "GLT_HOME": str(tmp_path / "new")}
+    code = "from glt.lifecycle import tracking; tracking.connect()"
+    tasks = [
+        subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    said = [task.communicate(timeout=300)[1] for task in tasks]
+    assert [task.returncode for task in tasks] == [0, 0], said
+
+
 def test_the_end_of_a_pipeline_run_is_told_truthfully(home: Path) -> None:
     with pytest.raises(GltError), tracking.step(RECIPE, VERSIONS, "ingest"):
         raise GltError("data/x.skeleton: no frames")
