@@ -21,6 +21,7 @@ from typing import Any
 from glt.errors import GltError
 
 MANIFEST = "manifest.json"
+_DRAFT_SUFFIX = 10  # characters that `tempfile` and we put around a name
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -115,11 +116,21 @@ def check_replaceable(path: Path, kind: str) -> None:
 
 
 def check_parents(path: Path) -> None:
-    """Refuse a path below something that is not a folder."""
+    """Refuse a path below something that is not a folder or cannot be written to, or that no file can have."""
+    try:
+        Path(path).resolve()
+        (Path(path).parent / f"{Path(path).name}{' ' * _DRAFT_SUFFIX}").lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: links that lead to each other
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise GltError(f"{path}: not a valid path ({reason}); give another path") from error
     for parent in Path(path).absolute().parents:
         if parent.exists():
             if not parent.is_dir():
                 raise GltError(f"{path}: {parent} is not a folder; give another path")
+            if not os.access(parent, os.W_OK | os.X_OK):
+                raise GltError(f"{path}: {parent} cannot be written to; give another path")
             return
 
 

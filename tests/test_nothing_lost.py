@@ -201,6 +201,24 @@ def test_files_beside_the_clips_that_are_not_ours_stay(
     assert tree(tmp_path) == before
 
 
+@pytest.mark.parametrize("name", ["loop", "loop/out", "x" * 250, "x" * 300])
+@pytest.mark.parametrize("command", ["disentangle", "inspect"])
+def test_a_path_that_cannot_be_written_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, name: str
+) -> None:
+    monkeypatch.setenv("GLT_HOME", str(tmp_path / "home"))
+    (tmp_path / "loop").symlink_to("loop")
+    refused(command, (FOLDERS | FILES)[command], tmp_path / name)
+
+
+@pytest.mark.parametrize("command", ["disentangle", "inspect"])
+def test_a_read_only_folder_is_said_before_anything_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    refused(command, (FOLDERS | FILES)[command], tmp_path / "new" / "out")
+
+
 def test_recordings_given_as_their_own_output_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GLT_HOME", str(tmp_path / "home"))
     given = tmp_path / "given"
