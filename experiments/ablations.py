@@ -35,59 +35,59 @@ FOLDS = {"sbu": (1, 2, 3, 4, 5)}  # of a study; a graph each, as each has a test
 
 
 def main() -> None:
-    """Say what is missing and how long it takes, then make it."""
+    """Print which results are missing and how long they take, then compute them."""
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("recordings", type=Path)
     arguments.add_argument("--studies", nargs="+", default=study.names())
     arguments.add_argument("--arms", nargs="+", default=[])
     arguments.add_argument("--seeds", nargs="+", type=int, default=[])
-    given = arguments.parse_args()
+    options = arguments.parse_args()
     os.environ.setdefault("GLT_HOME", str(ROOT / "runs" / "protocols"))
-    for name in given.studies:
+    for name in options.studies:
         for fold in FOLDS.get(name, (0,)):
-            studied = _of_fold(study.load(name), fold)
-            arms = studied.recipes(seeds=tuple(given.seeds), arms=tuple(given.arms))
-            missing = [arm for arm in arms if not _is_there(name, arm, fold)]
+            selected = _with_fold(study.load(name), fold)
+            arms = selected.recipes(seeds=tuple(options.seeds), arms=tuple(options.arms))
+            missing = [arm for arm in arms if not _is_done(name, arm, fold)]
             hours = len(missing) * MINUTES[name] / 60
             title = f"{name}{f', fold {fold}' if fold else ''}"
             Console().rule(f"{title}: {len(missing)} of {len(arms)} are missing, they take {hours:.1f} h, about")
             if missing:
-                for arm, row in measured(studied, _recordings(studied, given.recordings), missing):
+                for arm, row in run_study(selected, _recordings(selected, options.recordings), missing):
                     artifact.write_json(_file(name, arm, fold), {**row, **({"fold": fold} if fold else {})})
 
 
-def measured(studied: Study, recordings: Path, arms: Sequence[Recipe]) -> Iterator[tuple[Recipe, dict[str, Any]]]:
-    """Run the graph; each arm and seed with its row of results."""
-    parent = local.ablate(str(recordings), studied, arms)
+def run_study(chosen: Study, recordings: Path, arms: Sequence[Recipe]) -> Iterator[tuple[Recipe, dict[str, Any]]]:
+    """Run the graph; yields each arm and seed with its row of results."""
+    parent = local.ablate(str(recordings), chosen, arms)
     tags, steps = tracking.connect().get_run(parent).data.tags, protocols.steps(parent)
     threads = local.threads_of_an_arm(len(arms))
     for arm in arms:
-        ran = [steps[f"{step}/{arm.trained_arm}"] for step in ("pretrain", "linear_probe")]
-        scores = TrainedArm(arm.arm, arm.seed, ran[-1].data.metrics).scores
+        runs = [steps[f"{step}/{arm.trained_arm}"] for step in ("pretrain", "linear_probe")]
+        scores = TrainedArm(arm.arm, arm.seed, runs[-1].data.metrics).scores
         yield (
             arm,
             {
                 **{"dataset": arm.data.dataset, "protocol": arm.data.protocol, "recipe": arm.name, "arm": arm.arm},
                 **{"task": "linear", "labelled_fraction": 1.0, "seed": arm.seed, **scores},
-                "seconds": round(sum(map(seconds, ran)), 1),
+                "seconds": round(sum(map(seconds, runs)), 1),
                 **{"data_version": tags["data.version"], "code_version": tags["code.version"]},
                 **{"recipe_sha256": protocols.sha256(arm), "commit": commit(), "hardware": hardware(threads)},
             },
         )
 
 
-def _of_fold(studied: Study, fold: int) -> Study:
-    """The study on another fold than its recipe's."""
-    return studied.model_copy(update={"changes": {"data": {"fold": fold}}}) if fold else studied
+def _with_fold(base: Study, fold: int) -> Study:
+    """The study on a fold; 0 leaves the recipe's."""
+    return base.model_copy(update={"changes": {"data": {"fold": fold}}}) if fold else base
 
 
-def _is_there(name: str, arm: Recipe, fold: int) -> bool:
+def _is_done(name: str, arm: Recipe, fold: int) -> bool:
     return protocols.read(_file(name, arm, fold)).get("recipe_sha256") == protocols.sha256(arm)
 
 
-def _recordings(studied: Study, folder: Path) -> Path:
-    """Where the recordings of a study are: in the folder given, or those that data.dvc pins."""
-    archive = protocols.ARCHIVES.get(studied.base.data.dataset)
+def _recordings(chosen: Study, folder: Path) -> Path:
+    """The path of a study's recordings: an archive in `folder`, or what data.dvc pins."""
+    archive = protocols.ARCHIVES.get(chosen.base.data.dataset)
     return folder / archive if archive else pinned.prepare(ROOT)
 
 

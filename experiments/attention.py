@@ -25,45 +25,45 @@ from glt.settings import home
 from glt.steps import attention, data, training
 
 PICTURES = {"nw-ucla": ("temporal", "distance", "spatial", "positional"), "sbu": ("spatial",)}
-ONE = "intervals {1}"
+ONE_INTERVAL = "intervals {1}"
 
 
 def main() -> None:
-    """Train what is not there, draw, and keep the attended distances."""
+    """Train the encoders that are missing, draw the figures and store the attended distances."""
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("recordings", type=Path)
-    given = arguments.parse_args()
+    options = arguments.parse_args()
     os.environ.setdefault("GLT_HOME", str(ROOT / "runs" / "attention"))
-    found = {}
+    results = {}
     for name, pictures in PICTURES.items():
         recipe = load(name)
-        place = home() / protocols.sha256(recipe)[:12]
-        archive = given.recordings / protocols.ARCHIVES[recipe.data.dataset]
+        folder = home() / protocols.sha256(recipe)[:12]
+        archive = options.recordings / protocols.ARCHIVES[recipe.data.dataset]
         all_three = f"intervals {{{', '.join(map(str, recipe.motion.intervals))}}}"
-        motions, encoder = _trained(recipe, archive, place / all_three)
+        motions, encoder = _train(recipe, archive, folder / all_three)
         against = None
         if "distance" in pictures:
-            one = with_changes(recipe, {"motion": {"intervals": (1,)}}, name)
-            against = _trained(one, archive, place / ONE)[1]
-        shutil.rmtree(place / "pictures", ignore_errors=True)
-        attention.attention(motions, encoder, place / "pictures", against=against)
+            single = with_changes(recipe, {"motion": {"intervals": (1,)}}, name)
+            against = _train(single, archive, folder / ONE_INTERVAL)[1]
+        shutil.rmtree(folder / "pictures", ignore_errors=True)
+        attention.attention(motions, encoder, folder / "pictures", against=against)
         for picture in pictures:
-            shutil.copyfile(place / "pictures" / f"{picture}.png", ROOT / "docs" / f"attention-{name}-{picture}.png")
-        found[name] = json.loads((place / "pictures" / "attention.json").read_text(encoding="utf-8"))
-    made = {"seed": 0, "commit": commit(), "hardware": hardware(torch.get_num_threads())}
-    artifact.write_json(ROOT / "results" / "attention.json", {**made, **found})
+            shutil.copyfile(folder / "pictures" / f"{picture}.png", ROOT / "docs" / f"attention-{name}-{picture}.png")
+        results[name] = json.loads((folder / "pictures" / "attention.json").read_text(encoding="utf-8"))
+    common = {"seed": 0, "commit": commit(), "hardware": hardware(torch.get_num_threads())}
+    artifact.write_json(ROOT / "results" / "attention.json", {**common, **results})
 
 
-def _trained(recipe: Recipe, archive: Path, place: Path) -> tuple[Path, Path]:
-    """The folders of motions and encoder, made if they are not there; the clips are one for all of a data set."""
-    clips, text, encoder = place.parent / "clips", recipe.to_json(), place / "encoder" / place.name
-    if not (place / "motions" / artifact.MANIFEST).exists():
+def _train(recipe: Recipe, archive: Path, folder: Path) -> tuple[Path, Path]:
+    """Make motions and encoder unless they exist, and return their folders; recipes of a data set share its clips."""
+    clips, text, encoder = folder.parent / "clips", recipe.to_json(), folder / "encoder" / folder.name
+    if not (folder / "motions" / artifact.MANIFEST).exists():
         if not (clips / artifact.MANIFEST).exists():
             data.ingest(str(archive), text, clips)
-        data.disentangle(clips, text, place / "motions")
+        data.disentangle(clips, text, folder / "motions")
     if not (encoder / artifact.MANIFEST).exists():
-        training.pretrain(place / "motions", text, encoder, accelerator="cpu")
-    return place / "motions", encoder
+        training.pretrain(folder / "motions", text, encoder, accelerator="cpu")
+    return folder / "motions", encoder
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How often each check warns or rejects in a set of recordings, and how long the checks of a clip take.
+"""Measure how often each check warns or rejects in a set of recordings, and the time of the checks per clip.
 
     python -m experiments.check_rates nw-ucla path/to/all_sqe.zip
     python -m experiments.check_rates sample data
@@ -30,41 +30,41 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("recipe")
     arguments.add_argument("recordings", type=Path)
-    given = arguments.parse_args()
-    data = load(given.recipe).data
+    options = arguments.parse_args()
+    data = load(options.recipe).data
     form = FORMATS[data.format]
-    said: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     examples: dict[str, str] = {}
-    seconds, taken, rejected = 0.0, 0, 0
-    for batch in batches(given.recordings, form.suffixes, form.sidecars):
+    seconds, accepted, rejected = 0.0, 0, 0
+    for batch in batches(options.recordings, form.suffixes, form.sidecars):
         for chunk in batch.chunks(64):
             for name, content in chunk.files():
                 for recording in _read(name, content, form.read, chunk.sidecars(name)):
                     started = time.perf_counter()
                     try:
                         texts = accept(recording, data).warnings
-                        taken += 1
+                        accepted += 1
                     except Rejection as rejection:
                         texts = (f"{rejection.check}: rejected, {rejection.reason}",)
                         rejected += 1
                     seconds += time.perf_counter() - started
                     for text in texts:
                         check = text.partition(":")[0]
-                        said[check] += 1
+                        counts[check] += 1
                         examples.setdefault(check, f"{name}: {text}")
-    table = Table("check", "recordings", "share", "for example", title=f"{taken} taken, {rejected} rejected")
-    for check, count in said.most_common():
-        table.add_row(check, str(count), f"{count / (taken + rejected):.1%}", examples[check])
+    table = Table("check", "recordings", "share", "for example", title=f"{accepted} accepted, {rejected} rejected")
+    for check, count in counts.most_common():
+        table.add_row(check, str(count), f"{count / (accepted + rejected):.1%}", examples[check])
     Console(width=160).print(table)
-    result = {"recordings": taken + rejected, "rejected": rejected, "said": dict(said), "commit": commit()}
-    print(json.dumps({**result, "ms_a_recording": round(1e3 * seconds / (taken + rejected), 3)}))
+    result = {"recordings": accepted + rejected, "rejected": rejected, "counts": dict(counts), "commit": commit()}
+    print(json.dumps({**result, "ms_a_recording": round(1e3 * seconds / (accepted + rejected), 3)}))
 
 
 def _read(name: str, content: object, read: object, sidecars: object) -> list[Recording]:
     if isinstance(content, Rejection):
         return []
     try:
-        return [found for found in read(name, content, sidecars) if isinstance(found, Recording)]  # type: ignore[operator]
+        return [one for one in read(name, content, sidecars) if isinstance(one, Recording)]  # type: ignore[operator]
     except Rejection:
         return []
 

@@ -33,21 +33,25 @@ SHORT = {"pretrain": {"epochs": 1}, "finetune": {"epochs": 1}}
 
 
 def main() -> None:
-    """Run both, print and keep what they did."""
+    """Run the graph on both sets; print and store the results."""
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("recordings", type=Path)
-    given = arguments.parse_args()
+    options = arguments.parse_args()
     os.environ.setdefault("GLT_HOME", str(ROOT / "runs" / "ntu"))
-    places = {"raw": given.recordings, "sample": pinned.prepare(ROOT)}
-    found = {name: did(place, name) for name, place in places.items()}
-    made = {"recipe": RECIPE, "changes": SHORT, "commit": commit(), "hardware": hardware(torch.get_num_threads())}
-    artifact.write_json(OUT, {**made, "recordings": found})
-    print(json.dumps(found, indent=1))
+    sources = {"raw": options.recordings, "sample": pinned.prepare(ROOT)}
+    results = {name: run_graph(recordings, name) for name, recordings in sources.items()}
+    common = {"recipe": RECIPE, "changes": SHORT, "commit": commit(), "hardware": hardware(torch.get_num_threads())}
+    artifact.write_json(OUT, {**common, "recordings": results})
+    print(json.dumps(results, indent=1))
 
 
-def did(recordings: Path, name: str) -> dict[str, Any]:
-    """Run the graph on these recordings: clips, steps of the optimiser, loss beside that of guessing, seconds a step
-    of the graph, the model's version."""
+def run_graph(recordings: Path, name: str) -> dict[str, Any]:
+    """Run the graph on these recordings.
+
+    Returns:
+        Number of clips and optimiser steps, the loss beside that of uniform predictions, seconds per step of the graph,
+        and the model version.
+    """
     recipe = with_changes(load(RECIPE), {**SHORT, "data": {"dataset": f"ntu60-{name}"}}, RECIPE)
     parent = local.run(str(recordings), recipe.to_json())
     run = tracking.connect().get_run(parent).data
@@ -58,13 +62,13 @@ def did(recordings: Path, name: str) -> dict[str, Any]:
         "train": clips,
         "steps": math.ceil(clips / recipe.pretrain.batch),
         "loss": run.metrics["pretrain/loss"],
-        "loss_of_guessing": _guessing(recipe),
+        "loss_of_guessing": _uniform_loss(recipe),
         "seconds": {step: seconds(one) for step, one in sorted(steps.items())},
         "model_version": run.tags["model.version"],
     }
 
 
-def _guessing(recipe: Recipe) -> float:
+def _uniform_loss(recipe: Recipe) -> float:
     """The loss of equal probabilities for all classes of direction and magnitude, joints and global translation."""
     classes = recipe.motion.magnitude_classes + (1 if recipe.motion.absent == "own-class" else 0)
     return (math.log(27) + math.log(classes)) * (1 + recipe.pretrain.lambda_global)

@@ -1,9 +1,9 @@
-"""How soon MPDP begins to learn, by the initial value of the positional table.
+"""The loss of the first epochs of MPDP, by the initial value of the positional table.
 
     python -m experiments.positional_start --recipe nw-ucla --recordings path/to/all_sqe.zip
 
-Pretrains the recipe's encoder for the first epochs (the schedule stays that of the whole training) from waves and from
-zeros, with the same seed, and writes both losses to results/positional-start-<recipe>.json.
+Pretrains the recipe's encoder for the first epochs (the schedule stays that of the whole training) from sinusoids and
+from zeros, with the same seed, and writes both losses to results/positional-start-<recipe>.json.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from glt.training.pretrain import train_encoder
 STARTS = ("sinusoidal", "zeros")
 
 
-class Enough(Exception):
+class EnoughEpochs(Exception):
     """The epochs asked for are done."""
 
 
-class Losses(Silent):
+class LossRecorder(Silent):
     """Keeps the loss of each epoch and ends the training after `epochs`."""
 
     def __init__(self, epochs: int) -> None:
@@ -46,7 +46,7 @@ class Losses(Silent):
         self.values.append(round(values["pretrain/loss"], 4))
         print(f"  epoch {step}: {self.values[-1]:.3f}", flush=True)
         if step == self._epochs:
-            raise Enough
+            raise EnoughEpochs
 
 
 def main() -> None:
@@ -55,18 +55,18 @@ def main() -> None:
     arguments.add_argument("--recipe", default="sample")
     arguments.add_argument("--recordings", type=Path, default=ROOT / "data")
     arguments.add_argument("--epochs", type=int, default=6)
-    given = arguments.parse_args()
-    base = recipe.load(given.recipe)
+    options = arguments.parse_args()
+    base = recipe.load(options.recipe)
     with tempfile.TemporaryDirectory() as folder:
-        clips, place = Path(folder) / "clips", Path(folder) / "motions"
-        ingest(given.recordings, base, clips, {}, Silent(), Path(folder) / "segments")
-        write_motions(ClipStore(clips), base, place, {}, Silent())
-        losses = {start: first_losses(Motions(place), base, start, given.epochs) for start in STARTS}
+        clips, motions = Path(folder) / "clips", Path(folder) / "motions"
+        ingest(options.recordings, base, clips, {}, Silent(), Path(folder) / "segments")
+        write_motions(ClipStore(clips), base, motions, {}, Silent())
+        losses = {start: first_losses(Motions(motions), base, start, options.epochs) for start in STARTS}
     result = {
         "loss": losses,
         "seed": base.seed,
         "recipe": base.model_dump(mode="json"),
-        "data_version": content_md5(given.recordings),
+        "data_version": content_md5(options.recordings),
         "commit": commit(),
         "hardware": hardware(torch.get_num_threads()),
     }
@@ -76,11 +76,11 @@ def main() -> None:
 
 
 def first_losses(motions: Motions, base: recipe.Recipe, start: str, epochs: int) -> list[float]:
-    """The loss of the first epochs."""
+    """Train for the first epochs and return the loss of each."""
     print(start)
     chosen = base.model_copy(update={"model": base.model.model_copy(update={"positional_start": start})})
-    losses = Losses(epochs)
-    with contextlib.suppress(Enough):
+    losses = LossRecorder(epochs)
+    with contextlib.suppress(EnoughEpochs):
         train_encoder(motions, chosen, torch.device("cpu"), losses, Checkpoint(None))
     return losses.values
 

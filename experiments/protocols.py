@@ -81,17 +81,17 @@ class Run:
 
     @property
     def title(self) -> str:
-        """What it is called on the screen."""
+        """The name of the run on the screen."""
         return f"{self.recipe}, seed {self.seed}" + (f", fold {self.fold}" if self.fold else "")
 
     @property
     def sha256(self) -> str:
-        """Of the recipe: scores of another one do not count."""
+        """Hash of the recipe; scores with another hash are computed again."""
         return sha256(self.settings)
 
     @property
     def files(self) -> dict[str, Path]:
-        """Where its scores are kept, by task."""
+        """The files of its scores, by task."""
         name = f"seed{self.seed}" + (f"-fold{self.fold}" if self.fold else "")
         tasks = [*SCORES, *(f"finetune-{fraction_key(fraction)}" for fraction in self.fractions)]
         if self.controls:
@@ -100,7 +100,7 @@ class Run:
 
     @property
     def missing(self) -> list[str]:
-        """Tasks whose scores are not there, or are another recipe's."""
+        """Tasks without scores, or with scores of another recipe."""
         return [task for task, file in self.files.items() if read(file).get("recipe_sha256") != self.sha256]
 
 
@@ -113,78 +113,81 @@ STREAMS = {"nw-ucla-3s": ("nw-ucla", "nw-ucla-bone", "nw-ucla-motion")}  # whose
 
 
 def main() -> None:
-    """Say what is missing and how long it takes, then make it."""
+    """Print which results are missing and how long they take, then compute them."""
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("recordings", type=Path)
     arguments.add_argument("--recipes", nargs="+", default=sorted({run.recipe for run in RUNS}))
     arguments.add_argument("--seeds", nargs="+", type=int, default=list(range(5)))
-    given = arguments.parse_args()
+    options = arguments.parse_args()
     os.environ.setdefault("GLT_HOME", str(ROOT / "runs" / "protocols"))
-    chosen = [run for run in RUNS if run.recipe in given.recipes and run.seed in given.seeds]
+    chosen = [run for run in RUNS if run.recipe in options.recipes and run.seed in options.seeds]
     missing = [run for run in chosen if run.missing]
     hours = sum(run.minutes for run in missing) / 60
     console = Console()
     console.print(f"{len(chosen) - len(missing)} of {len(chosen)} runs are there; the others take {hours:.1f} h, about")
-    for number, run in enumerate(missing, 1):
-        console.rule(f"run {number} of {len(missing)}: {run.title}")
+    for index, run in enumerate(missing, 1):
+        console.rule(f"run {index} of {len(missing)}: {run.title}")
         if set(run.missing) - set(CONTROLS):
-            for task, row in measured(run, given.recordings / ARCHIVES[run.settings.data.dataset]):
+            for task, row in run_graph(run, options.recordings / ARCHIVES[run.settings.data.dataset]):
                 artifact.write_json(run.files[task], row)
     for name, streams in STREAMS.items():
-        for seed in given.seeds:
-            _average(name, [run for run in RUNS if run.recipe in streams and run.seed == seed])
+        for seed in options.seeds:
+            _average_streams(name, [run for run in RUNS if run.recipe in streams and run.seed == seed])
     for run in missing:
         if tasks := [task for task in run.missing if task in CONTROLS]:
             console.rule(f"{run.title}: {', '.join(tasks)}")
-            for task, row in controls(run, given.recordings / ARCHIVES[run.settings.data.dataset], tasks):
+            for task, row in measure_controls(run, options.recordings / ARCHIVES[run.settings.data.dataset], tasks):
                 artifact.write_json(run.files[task], row)
 
 
-def measured(run: Run, recordings: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Run the graph; a row of results for each task."""
+def run_graph(run: Run, recordings: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Run the graph; yields a row of results for each task."""
     parent = local.run(str(recordings), run.settings.to_json())
-    found = tracking.connect().get_run(parent).data
-    metrics, tags = found.metrics, found.tags
-    took = {step: seconds(run) for step, run in steps(parent).items()}
+    result = tracking.connect().get_run(parent).data
+    metrics, tags = result.metrics, result.tags
+    durations = {step: seconds(run) for step, run in steps(parent).items()}
     common = {
-        **_of(run),
+        **_description(run),
         "data_version": tags["data.version"],
         "code_version": tags["code.version"],
         "model_version": tags["model.version"],
     }
     for task, key in SCORES.items():
         scores = {name: metrics.get(f"{key}{name}") for name in ("top1", "top1_clean", "val_top1")}
-        scores["seconds"] = round(took["linear_probe"] + (0 if task == "floor" else took["pretrain"]), 1)
+        scores["seconds"] = round(durations["linear_probe"] + (0 if task == "floor" else durations["pretrain"]), 1)
         yield task, {**common, **scores, "task": task, "labelled_fraction": 1.0}
     for fraction in run.fractions:
         key = fraction_key(fraction)
         scores = {name: metrics.get(f"finetune/{key}/{name}_mean") for name in ("top1", "top1_clean")}
-        scores["seconds"] = round(took[f"finetune/{key}-seed{run.seed}"] + took["pretrain"], 1)
+        scores["seconds"] = round(durations[f"finetune/{key}-seed{run.seed}"] + durations["pretrain"], 1)
         yield f"finetune-{key}", {**common, **scores, "task": "finetune", "labelled_fraction": fraction}
 
 
-def controls(run: Run, recordings: Path, tasks: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What is measured beside the graph; a row of results for each of the tasks."""
+def measure_controls(run: Run, recordings: Path, tasks: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Measure baselines outside the graph; yields a row of results for each task."""
     if not tasks:
         return
-    place, text = home() / "controls" / f"{run.sha256[:12]}", run.settings.to_json()
-    data.ingest(str(recordings), text, place / "clips")
-    data.disentangle(place / "clips", text, place / "motions")
-    motions = Motions(place / "motions")
-    by_task = {"floor-raw": by_hand.raw(run.settings.model.max_frames), "floor-by-hand": by_hand.pooled}
+    folder, text = home() / "controls" / f"{run.sha256[:12]}", run.settings.to_json()
+    data.ingest(str(recordings), text, folder / "clips")
+    data.disentangle(folder / "clips", text, folder / "motions")
+    motions = Motions(folder / "motions")
+    by_task = {
+        "floor-raw": by_hand.raw_positions(run.settings.model.max_frames),
+        "floor-by-hand": by_hand.pooled_statistics,
+    }
     for task in tasks:
         started = time.perf_counter()
         if task == "supervised":
-            scores = _supervised(run.settings, motions, place)
+            scores = _supervised(run.settings, motions, folder)
         elif task == "linear-paper":
-            scores = _paper_s_probe(run, motions)
+            scores = _paper_probe(run, motions)
         else:
             scores = by_hand.scores(motions, by_task[task])
         row = {"task": task, "labelled_fraction": 1.0, "seconds": round(time.perf_counter() - started, 1), **scores}
-        yield task, {**_of(run), "data_version": motions.info["data_version"], **row}
+        yield task, {**_description(run), "data_version": motions.info["data_version"], **row}
 
 
-def _paper_s_probe(run: Run, motions: Motions) -> dict[str, float]:
+def _paper_probe(run: Run, motions: Motions) -> dict[str, float]:
     """The paper's linear evaluation of the run's encoder: the mean of F over frames, Adam, nothing regularised."""
     row = read(run.files["linear"])
     version = registry.version(run.settings.model_name, row["model_version"])
@@ -194,24 +197,24 @@ def _paper_s_probe(run: Run, motions: Motions) -> dict[str, float]:
         )
     paper = run.settings.model_copy(update={"probe": ProbeConfig()})
     encoder = load_classifier(version.folder())[0].encoder
-    found = fit_probe(encoder, motions, paper, torch.device("cpu"), Silent()).metrics
-    return {name: found[f"probe/{name}"] for name in ("top1", "top1_clean", "val_top1")}
+    metrics = fit_probe(encoder, motions, paper, torch.device("cpu"), Silent()).metrics
+    return {name: metrics[f"probe/{name}"] for name in ("top1", "top1_clean", "val_top1")}
 
 
-def _supervised(recipe: Recipe, motions: Motions, place: Path) -> dict[str, float]:
+def _supervised(recipe: Recipe, motions: Motions, folder: Path) -> dict[str, float]:
     """Fine-tuning on all labels from an untrained encoder, at the classifier's rate for all of it."""
     torch.manual_seed(recipe.seed)
     version = {"data_version": motions.info["data_version"]}
-    save_encoder(build_encoder(recipe.model, motions), [], place / "untrained", version)
+    save_encoder(build_encoder(recipe.model, motions), [], folder / "untrained", version)
     changes = {"encoder_lr": recipe.finetune.lr, "start": "random"}
     scratch = recipe.model_copy(update={"finetune": recipe.finetune.model_copy(update=changes)}).to_json()
-    out = place / "supervised"
-    found = training.finetune(motions.path, place / "untrained", scratch, 1.0, recipe.seed, out, accelerator="cpu")
-    return {name: found[f"finetune/{name}"] for name in ("top1", "top1_clean")}
+    out = folder / "supervised"
+    metrics = training.finetune(motions.path, folder / "untrained", scratch, 1.0, recipe.seed, out, accelerator="cpu")
+    return {name: metrics[f"finetune/{name}"] for name in ("top1", "top1_clean")}
 
 
 def steps(parent: str) -> dict[str, MlflowRun]:
-    """The run of each step by its name, also of one that was reused."""
+    """The MLflow run of each step by its name, including reused steps."""
     client = tracking.connect()
     runs = {run.data.tags[tracking.STEP]: run for run in tracking.children(client, parent)}
     for tag, value in client.get_run(parent).data.tags.items():
@@ -221,8 +224,8 @@ def steps(parent: str) -> dict[str, MlflowRun]:
     return runs
 
 
-def _average(name: str, runs: Sequence[Run]) -> None:
-    """The streams together, where all of them are there, on the machine that made them."""
+def _average_streams(name: str, runs: Sequence[Run]) -> None:
+    """Average the predictions of the streams and store the scores, if all streams' models are on this machine."""
     rows = [read(run.files["linear"]) for run in runs]
     if not all(rows) or any("linear" in run.missing for run in runs):
         return
@@ -232,17 +235,17 @@ def _average(name: str, runs: Sequence[Run]) -> None:
         if version is None or version.tags["recipe"] != run.recipe:
             return
         tables.append(pd.read_parquet(version.folder() / "predictions.parquet"))
-    together = {
-        **_of(runs[0]),
+    averaged = {
+        **_description(runs[0]),
         **{"recipe": name, "streams": [run.recipe for run in runs], "task": "linear", "labelled_fraction": 1.0},
         **{"data_version": rows[0]["data_version"], "seconds": round(sum(row["seconds"] for row in rows), 1)},
         **accuracy(ensemble(tables)),
     }
-    artifact.write_json(OUT / name / f"linear-seed{runs[0].seed}.json", together)
+    artifact.write_json(OUT / name / f"linear-seed{runs[0].seed}.json", averaged)
 
 
-def _of(run: Run) -> dict[str, Any]:
-    """What is known of a run beforehand."""
+def _description(run: Run) -> dict[str, Any]:
+    """The fields of a result row that are known before the run."""
     settings = run.settings.data
     return {
         **{"dataset": settings.dataset, "protocol": settings.protocol, "recipe": run.recipe, "seed": run.seed},
@@ -252,15 +255,15 @@ def _of(run: Run) -> dict[str, Any]:
 
 
 def sha256(recipe: Recipe) -> str:
-    """Of what a recipe sets: a field that is new, and at its default, changes nothing."""
+    """Hash of the fields that a recipe sets; a new field at its default does not change it."""
     text = json.dumps(recipe.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read(file: Path) -> dict[str, Any]:
-    """A row of results; empty if it is not there."""
-    found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
-    return found
+    """Read a row of results; empty if the file does not exist."""
+    row: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    return row
 
 
 if __name__ == "__main__":

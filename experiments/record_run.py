@@ -52,7 +52,7 @@ def record(chosen: Recipe, results: Path) -> Path:
 
 
 def seconds(run: Run) -> float:
-    """How long a run took."""
+    """The duration of a run in seconds."""
     milliseconds: int = run.info.end_time - run.info.start_time
     return round(milliseconds / 1000, 1)
 

@@ -59,8 +59,8 @@ def main() -> None:
         write_motions(ClipStore(clips), base, motions, {}, Silent())
         data = Motions(motions)
         floors = {
-            "raw": by_hand.scores(data, by_hand.raw(base.model.max_frames))["top1"],
-            "pooled": by_hand.scores(data, by_hand.pooled)["top1"],
+            "raw": by_hand.scores(data, by_hand.raw_positions(base.model.max_frames))["top1"],
+            "pooled": by_hand.scores(data, by_hand.pooled_statistics)["top1"],
         }
         rows = []
         for seed in given.seeds:

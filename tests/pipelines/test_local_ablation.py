@@ -35,7 +35,7 @@ def test_arms_stand_side_by_side(
 ) -> None:
     handlers = logging.getLogger().handlers[:]
     chosen = [*studied.recipes(seeds=(0,)), *studied.recipes(seeds=(1,), arms=("persons-apart",))]
-    rows = {(arm.arm, arm.seed): row for arm, row in ablations.measured(studied, recordings, chosen)}
+    rows = {(arm.arm, arm.seed): row for arm, row in ablations.run_study(studied, recordings, chosen)}
     assert logging.getLogger().handlers == handlers, "a task of the loop left one behind"
     (parent,) = parents(home)
     assert parent.info.status == "FINISHED"

@@ -95,7 +95,7 @@ def test_second_run_reuses_everything_that_did_not_change(
     first: Path, home: Path, recordings: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = registry.champion(MODEL)
-    rows = dict(protocols.measured(protocols.Run(str(first), seed=2, minutes=1), recordings))
+    rows = dict(protocols.run_graph(protocols.Run(str(first), seed=2, minutes=1), recordings))
     shown = capsys.readouterr().out
     for step in ("ingest", "disentangle", "pretrain", "linear-probe", "finetune"):
         assert f"{step:<14}nothing changed, reused" in shown
