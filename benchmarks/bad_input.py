@@ -3,7 +3,7 @@
     python -m benchmarks.bad_input
 
 Each is read in a process of its own, which may take `SECONDS` and `MIB`. Prints a table in Markdown; ends with 1 if one
-crashed, hung, took too much, ran code, or was taken although it should not have been.
+crashed, hung, used too much memory, ran code, or was accepted although it is bad.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from glt.data.sources import Batch, Chunk
 from glt.recipe import DataConfig
 
 SECONDS, MIB = 20, 1024
-TAKEN = "taken"
+ACCEPTED = "accepted"
 _NAMES = {
     "ntu": ("S001C001P001R001A001.skeleton", "xsub"),
     "nw-ucla": ("a01_s01_e01_v01.json", "cross-view"),
@@ -47,7 +47,7 @@ _FRAMES = 20
 
 
 def main() -> None:
-    """Try all, print what became of them."""
+    """Read every input and print the outcomes."""
     print("| format | what is wrong | outcome | ms | MiB |\n| --- | --- | --- | --- | --- |")
     bad = []
     ntu_text.parse(b"0\n")  # loads the compiler, whose memory is not the recording's
@@ -59,17 +59,19 @@ def main() -> None:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)
             data = DataConfig(dataset="bad", format=format, protocol=protocol, persons=2)
-            outcome, seconds, mib = _tried(file, Batch(Path(folder), (name,), sidecar_names=("skeleton.yaml",)), data)
+            outcome, seconds, mib = _read_in_process(
+                file, Batch(Path(folder), (name,), sidecar_names=("skeleton.yaml",)), data
+            )
             file.unlink()
-            if mib > MIB or outcome.startswith("!") or (outcome == TAKEN) != (wrong in _HARMLESS):
+            if mib > MIB or outcome.startswith("!") or (outcome == ACCEPTED) != (wrong in _HARMLESS):
                 bad.append(f"{format}, {wrong}: {outcome}, {mib:.0f} MiB")
             print(f"| {format} | {wrong} | {outcome.replace('|', '/')} | {1e3 * seconds:.0f} | {mib:.0f} |")
     if bad:
-        sys.exit("not as it should be:\n" + "\n".join(bad))
+        sys.exit("unexpected outcomes:\n" + "\n".join(bad))
 
 
-def _tried(file: Path, batch: Batch, data: DataConfig) -> tuple[str, float, float]:
-    """What became of it, seconds, and MiB of memory above what the process had."""
+def _read_in_process(file: Path, batch: Batch, data: DataConfig) -> tuple[str, float, float]:
+    """Return the outcome, the seconds, and the MiB of memory above what the process had."""
     here, there = multiprocessing.get_context("fork").Pipe(duplex=False)
     child = multiprocessing.get_context("fork").Process(target=_child, args=(batch, data, there))
     child.start()
@@ -78,8 +80,8 @@ def _tried(file: Path, batch: Batch, data: DataConfig) -> tuple[str, float, floa
         if not here.poll(SECONDS):
             child.kill()
             return f"! hung for {SECONDS} s", SECONDS, 0.0
-        found: tuple[str, float, float] = here.recv()
-        return found
+        result: tuple[str, float, float] = here.recv()
+        return result
     except EOFError:
         child.join()
         return f"! crashed with {child.exitcode}", 0.0, 0.0
@@ -90,9 +92,13 @@ def _tried(file: Path, batch: Batch, data: DataConfig) -> tuple[str, float, floa
 def _child(batch: Batch, data: DataConfig, pipe: Connection) -> None:
     before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
     try:
-        ((_, found),) = read_chunk(Chunk(batch), data)
-        said = [f"{each.check}: {each.reason}" if isinstance(each, Rejection) else TAKEN for each in found]
-        outcome = said[0] if len(set(said)) == 1 else f"{said.count(TAKEN)} of {len(said)} taken; {said[-1]}"
+        ((_, recordings),) = read_chunk(Chunk(batch), data)
+        outcomes = [f"{each.check}: {each.reason}" if isinstance(each, Rejection) else ACCEPTED for each in recordings]
+        outcome = (
+            outcomes[0]
+            if len(set(outcomes)) == 1
+            else f"{outcomes.count(ACCEPTED)} of {len(outcomes)} accepted; {outcomes[-1]}"
+        )
     except BaseException as error:
         outcome = f"! {error!r:.100}"
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
@@ -170,8 +176,8 @@ def _bombs() -> Iterator[tuple[str, str, bytes]]:
     yield "nw-ucla", "100,000 lists in one another", b"[" * 100_000
     yield "nw-ucla", "32 MiB of empty lists", b'{"skeletons": [' + b"[]," * (32 * 2**20 // 3) + b"[]]}"
     yield "sbu", "16 MiB of commas", b"," * (16 << 20)
-    yield "pyskl", "a call of os._exit in it", pickle.dumps([_Calls(os._exit, 3)])
-    yield "pyskl", "a call of eval in it", pickle.dumps([_Calls(eval, "__import__('os')._exit(3)")])
+    yield "pyskl", "a call of os._exit in it", pickle.dumps([_PickledCall(os._exit, 3)])
+    yield "pyskl", "a call of eval in it", pickle.dumps([_PickledCall(eval, "__import__('os')._exit(3)")])
     yield "pyskl", "an array of objects", _pyskl(np.full((1, 2, 25, 3), None, object))
     yield "pyskl", "a memo of 2^32 places", b"\x80\x04r\xff\xff\xff\xff."
     yield "pyskl", "2^60 lists, by reference", _pyskl(_walk(25)[None], label=_nested(60))
@@ -182,8 +188,8 @@ def _bombs() -> Iterator[tuple[str, str, bytes]]:
     yield "table", "a GiB of zeros, packed", _zipped(_header(whole) + bytes(1 << 30))
 
 
-class _Calls:
-    """What is pickled as a call."""
+class _PickledCall:
+    """An object that is pickled as a call."""
 
     def __init__(self, *call: Any) -> None:
         self.call = call

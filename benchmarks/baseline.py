@@ -118,8 +118,8 @@ class Encoder(nn.Module):
             absent = -1e9 * ~shown.repeat_interleave(self.joints, dim=-1).flatten(0, 1)[:, None, None, :]
         z = torch.cat([self.embed_global(tokens[..., :1, :]), self.embed_local(tokens[..., 1:, :])], dim=-2)
         z = self.dropout(z.flatten(2, 3))  # B, T, J, D
-        for number, block in enumerate(self.blocks):
-            z = block(z, self.position[number % len(self.position)], padding, absent)
+        for index, block in enumerate(self.blocks):
+            z = block(z, self.position[index % len(self.position)], padding, absent)
         encoded: Tensor = self.head(z.flatten(2))
         return encoded
 
@@ -212,10 +212,10 @@ def interpolate(
     """A clip at a new length, linearly between half-pixel centres; half-seen persons are absent."""
     # In single precision as ours: whether a frame falls exactly on an old one decides who is present in it.
     ratio = np.float32(len(tokens)) / np.float32(length)
-    place = (np.arange(length, dtype=np.float32) + np.float32(0.5)) * ratio - np.float32(0.5)
-    place = place.clip(0, len(tokens) - 1)
-    before = place.astype(np.int64)
-    share = place - before
+    position = (np.arange(length, dtype=np.float32) + np.float32(0.5)) * ratio - np.float32(0.5)
+    position = position.clip(0, len(tokens) - 1)
+    before = position.astype(np.int64)
+    share = position - before
     after = before + (share > 0)
     seen = present[before] & present[after]
     mixed = tokens[before] + share[:, None, None, None] * (tokens[after] - tokens[before])
@@ -269,8 +269,8 @@ def loss(logits: tuple[Tensor, Tensor], batch: Batch, config: PretrainConfig) ->
     return result
 
 
-def renamed(weights: Mapping[str, Tensor], intervals: int) -> dict[str, Tensor]:
-    """Ours' weights (or gradients), named and cut as the baseline's."""
+def rename_weights(weights: Mapping[str, Tensor], intervals: int) -> dict[str, Tensor]:
+    """Rename and split our weights (or gradients) as the baseline names them."""
     state: dict[str, Tensor] = {}
     for name, value in weights.items():
         if name.startswith("heads."):
@@ -282,8 +282,8 @@ def renamed(weights: Mapping[str, Tensor], intervals: int) -> dict[str, Tensor]:
 
 
 def load(model: Model, weights: Mapping[str, Tensor]) -> None:
-    """Take ours' weights, the state of a `glt.training.mpdp.Pretrainer`."""
-    model.load_state_dict(renamed(weights, len(model.direction)))
+    """Load our weights, the state of a `glt.training.mpdp.Pretrainer`."""
+    model.load_state_dict(rename_weights(weights, len(model.direction)))
 
 
 def optimizer(model: nn.Module, config: PretrainConfig) -> torch.optim.Optimizer:

@@ -68,10 +68,10 @@ class Recordings:
         """Random walks of 1 cm a frame; the first of them show two persons, the others one, throughout."""
         random = np.random.default_rng(seed)
         result = []
-        for number, length in enumerate(lengths):
+        for index, length in enumerate(lengths):
             walk = random.normal(0, 0.01, (length, self.persons, self.joints, 3)).cumsum(0)
             present = np.ones((length, self.persons), bool)
-            present[:, 1:] = number < round(self.pairs * len(lengths))
+            present[:, 1:] = index < round(self.pairs * len(lengths))
             result.append(((walk * present[..., None, None]).astype(np.float32), present))
         return result
 

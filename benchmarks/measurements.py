@@ -13,7 +13,7 @@ import torch
 from benchmarks import frozen_encoder
 from benchmarks.arithmetic import Gemm, forward_flops, step_flops
 from benchmarks.one_step import run_in_process
-from benchmarks.timing import Timing, interleaved
+from benchmarks.timing import Timing, time_in_turn
 from benchmarks.training_step import Baseline, Ours, Problem, TrainingStep
 from glt.reporter import Reporter
 
@@ -48,10 +48,10 @@ def step(name: str, width: int) -> Measure:
             torch.set_num_threads(threads)
             gemm = Gemm(sum(lengths), tokens * width)
             functions = {"ours": ours.step, "baseline": baseline.step, "gemm": gemm.step}
-            times = interleaved(functions, options.rounds, reporter, f"{key}, threads {threads}")
+            times = time_in_turn(functions, options.rounds, reporter, f"{key}, threads {threads}")
             feeds = {"ours": ours.feed, "baseline": baseline.feed}
-            fed = interleaved(feeds, options.rounds, reporter, f"{key}, feeder", seconds=1)
-            run = compared(times, len(problem.clips))
+            fed = time_in_turn(feeds, options.rounds, reporter, f"{key}, feeder", seconds=1)
+            run = summarise(times, len(problem.clips))
             run["gemm_gflops"] = gemm.rate / 1e9
             for implementation in ("ours", "baseline"):
                 # Of the arithmetic that the clips need: what the baseline does to padding counts for nothing.
@@ -59,7 +59,7 @@ def step(name: str, width: int) -> Measure:
                 run[implementation]["gemm_share"] = flops / times[implementation].best / gemm.rate
                 run[implementation]["feeder_s"] = fed[implementation].best
             runs[threads] = run
-        result = {key: {**worst(runs, "s a step"), "frames": sum(lengths), "flops": flops}}
+        result = {key: {**worst_run(runs, "s a step"), "frames": sum(lengths), "flops": flops}}
         if key == "ntu48_step":
             share, run = min((run["ours"]["gemm_share"], run) for run in runs.values())
             result["ntu48_gemm_share"] = {
@@ -69,13 +69,13 @@ def step(name: str, width: int) -> Measure:
                 "unit": "GFLOP/s",
             }
             del ours
-            result["baseline_full_length_gemm_share"] = full_length(baseline, options, reporter)
+            result["baseline_full_length_gemm_share"] = measure_full_length(baseline, options, reporter)
         return result
 
     return measure
 
 
-def full_length(baseline: Baseline, options: Options, reporter: Reporter) -> Result:
+def measure_full_length(baseline: Baseline, options: Options, reporter: Reporter) -> Result:
     """What the baseline makes of clips that need no padding: it must be no straw man."""
     problem = baseline.problem
     sizes = problem.recordings
@@ -86,7 +86,7 @@ def full_length(baseline: Baseline, options: Options, reporter: Reporter) -> Res
     flops = step_flops(problem.model, tokens, lengths, len(problem.bins.intervals), problem.bins.classes)
     gemm = Gemm(sum(lengths), tokens * problem.model.width)
     functions = {"gemm": gemm.step, "baseline": baseline.step, "gemm again": gemm.step}
-    times = interleaved(functions, 1, reporter, "baseline at full length", warm=False)
+    times = time_in_turn(functions, 1, reporter, "baseline at full length", warm=False)
     rate = flops / times["baseline"].best
     figures = {"ratio": rate / gemm.rate, "baseline": rate / 1e9, "gemm": gemm.rate / 1e9, "unit": "GFLOP/s"}
     return {**figures, "threads": max(options.threads)}
@@ -100,8 +100,8 @@ def augment_targets(key: str, options: Options, reporter: Reporter) -> dict[str,
         problem = Problem.of(name, 8)
         implementations: dict[str, TrainingStep] = {"ours": Ours(problem), "baseline": Baseline(problem)}
         functions = {label: one.feed for label, one in implementations.items()}
-        runs[name] = compared(interleaved(functions, options.rounds, reporter, f"{key}, {name}"), len(problem.clips))
-    return {key: worst(runs, "s a batch")}
+        runs[name] = summarise(time_in_turn(functions, options.rounds, reporter, f"{key}, {name}"), len(problem.clips))
+    return {key: worst_run(runs, "s a batch")}
 
 
 def rss(key: str, options: Options, reporter: Reporter) -> dict[str, Result]:
@@ -142,10 +142,10 @@ def probe(key: str, options: Options, reporter: Reporter) -> dict[str, Result]:
 
     for threads in options.threads:
         torch.set_num_threads(threads)
-        times = interleaved({"ours": cached, "baseline": epoch}, options.rounds, reporter, f"{key}, threads {threads}")
+        times = time_in_turn({"ours": cached, "baseline": epoch}, options.rounds, reporter, f"{key}, threads {threads}")
         whole = Timing(*([PROBE_EPOCHS * x for x in part] for part in (times["baseline"].wall, times["baseline"].cpu)))
-        runs[threads] = compared({"ours": times["ours"], "baseline": whole}, PROBE_CLIPS)
-    return {key: {**worst(runs, "s a probe"), "note": f"baseline: one epoch x {PROBE_EPOCHS}"}}
+        runs[threads] = summarise({"ours": times["ours"], "baseline": whole}, PROBE_CLIPS)
+    return {key: {**worst_run(runs, "s a probe"), "note": f"baseline: one epoch x {PROBE_EPOCHS}"}}
 
 
 def inference(key: str, options: Options, reporter: Reporter) -> dict[str, Result]:
@@ -160,9 +160,9 @@ def inference(key: str, options: Options, reporter: Reporter) -> dict[str, Resul
         "baseline": lambda: [baseline.classify(batch) for batch in padded],
     }
     count = len(problem.clips)
-    times = interleaved(functions, options.rounds, reporter, key)
+    times = time_in_turn(functions, options.rounds, reporter, key)
     each = {name: Timing(*([x / count for x in part] for part in (t.wall, t.cpu))) for name, t in times.items()}
-    run = compared(each, 1)
+    run = summarise(each, 1)
     flops = forward_flops(problem.model, sizes.persons * sizes.joints, [len(tokens) for tokens, _ in problem.clips])
     for implementation in run.keys() & each.keys():
         run[implementation]["gflops"] = flops / times[implementation].best / 1e9
@@ -178,15 +178,15 @@ def inference(key: str, options: Options, reporter: Reporter) -> dict[str, Resul
         for implementation, function in one.items():
             task = f"{key}, {length} frames, {implementation}"
             rounds = LATENCY_ROUNDS[implementation]
-            wall = interleaved({"it": function}, rounds, reporter, task, seconds=0)["it"].wall
+            wall = time_in_turn({"it": function}, rounds, reporter, task, seconds=0)["it"].wall
             p50, p99 = np.percentile(wall, (50, 99)) * 1e3
             row[implementation] = {"p50_ms": round(p50, 1), "p99_ms": round(p99, 1), "clips": len(wall)}
         table[length] = row
-    return {key: {**worst({1: run}, "s a clip"), "latency": table}}
+    return {key: {**worst_run({1: run}, "s a clip"), "latency": table}}
 
 
-def compared(times: dict[str, Timing], clips: int) -> Result:
-    """The ratio of both implementations' best rounds, and all rounds."""
+def summarise(times: dict[str, Timing], clips: int) -> Result:
+    """Summarise both implementations: the ratio of their best rounds, and all rounds."""
     implementations = {
         implementation: {
             "best_s": times[implementation].best,
@@ -200,8 +200,8 @@ def compared(times: dict[str, Timing], clips: int) -> Result:
     return {"ratio": times["baseline"].best / times["ours"].best, "cpu_ratio": cpu, **implementations}
 
 
-def worst(runs: dict[Any, Result], unit: str) -> Result:
-    """The run with the lowest ratio, as the figure of the work, and all of them."""
+def worst_run(runs: dict[Any, Result], unit: str) -> Result:
+    """Return the figures of the run with the lowest ratio, and all runs."""
     run = min(runs.values(), key=lambda run: run["ratio"])
     figures = {"ratio": run["ratio"], "ours": run["ours"]["best_s"], "baseline": run["baseline"]["best_s"]}
     return {**figures, "unit": unit, "runs": {str(name): run for name, run in runs.items()}}

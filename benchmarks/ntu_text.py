@@ -19,7 +19,7 @@ from rich.table import Table
 
 from benchmarks import recording_copies
 from benchmarks.hardware import ROOT, commit, hardware
-from benchmarks.timing import interleaved
+from benchmarks.timing import time_in_turn
 from glt import artifact
 from glt.data.formats import ntu, ntu_text
 from glt.reporter import ConsoleReporter
@@ -28,19 +28,19 @@ NAME = "S001C001P001R001A001.skeleton"
 FILES = 10
 
 
-def plain(content: bytes) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def read_plain(content: bytes) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """frames [T, P', 25, 3] and present [T, P'], by Python's own means: a line, its words, a float each.
 
     Raises:
         ValueError, IndexError: the text is no recording.
     """
     lines = content.decode("ascii").splitlines()
-    place = 0
+    line = 0
 
     def words() -> list[str]:
-        nonlocal place
-        place += 1
-        return lines[place - 1].split()
+        nonlocal line
+        line += 1
+        return lines[line - 1].split()
 
     frames: list[dict[str, list[list[float]]]] = []
     for _ in range(int(words()[0])):
@@ -53,11 +53,11 @@ def plain(content: bytes) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     people = list(dict.fromkeys(body for bodies in frames for body in bodies))
     points = np.zeros((len(frames), len(people), 25, 3), np.float32)
     present = np.zeros((len(frames), len(people)), bool)
-    for number, bodies in enumerate(frames):
+    for frame, bodies in enumerate(frames):
         for body, joints in bodies.items():
             person = people.index(body)
-            points[number, person] = np.array(joints)[:, :3]
-            present[number, person] = True
+            points[frame, person] = np.array(joints)[:, :3]
+            present[frame, person] = True
     return points, present
 
 
@@ -68,19 +68,19 @@ def main() -> None:
     arguments.add_argument("--rounds", type=int, default=15)
     given = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        contents = recording_copies.originals(given.folder, Path(folder))[:FILES]
+        contents = recording_copies.read_originals(given.folder, Path(folder))[:FILES]
     for content in contents:
-        expected, there = plain(content)
+        expected, there = read_plain(content)
         found = ntu.read(NAME, content)
         assert (found.frames == expected).all()
         assert (found.present == there).all()
     functions = {
-        "plain": lambda: [plain(content) for content in contents],
+        "plain": lambda: [read_plain(content) for content in contents],
         "glt": lambda: [ntu.read(NAME, content) for content in contents],
         "glt, parser alone": lambda: [ntu_text.parse(content) for content in contents],
         "one pass over the bytes": lambda: [content.count(b"\n") for content in contents],
     }
-    times = interleaved(functions, given.rounds, ConsoleReporter(), "ntu text")
+    times = time_in_turn(functions, given.rounds, ConsoleReporter(), "ntu text")
     size, files = sum(map(len, contents)), len(contents)
     table = Table("reader", "ms a file", "MB/s", "times the plain one")
     rows = {}

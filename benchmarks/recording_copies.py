@@ -23,25 +23,25 @@ _COORDINATE = re.compile(rb"(?m)^(-?\d\.\d{3}(\d+)) (-?\d\.\d{3}(\d+)) (-?\d\.\d
 
 
 class Original:
-    """A recording, and where the digits of its coordinates below a millimetre stand."""
+    """A recording, and the offsets of the digits of its coordinates below a millimetre."""
 
     def __init__(self, content: bytes) -> None:
         """Of a file with at least one body."""
         self.content = np.frombuffer(content, np.uint8)
         self.low = np.concatenate(
-            [np.arange(*found.span(group)) for found in _COORDINATE.finditer(content) for group in (2, 4, 6)]
+            [np.arange(*match.span(group)) for match in _COORDINATE.finditer(content) for group in (2, 4, 6)]
         )
 
-    def copy(self, number: int) -> NDArray[np.uint8]:
-        """Another recording; equal numbers give equal bytes."""
-        digits = np.random.default_rng(number).integers(ord("0"), ord("9") + 1, len(self.low), np.uint8)
-        changed = self.content.copy()
-        changed[self.low] = digits
-        return changed
+    def copy(self, seed: int) -> NDArray[np.uint8]:
+        """Make a copy with new low decimals; equal seeds give equal bytes."""
+        digits = np.random.default_rng(seed).integers(ord("0"), ord("9") + 1, len(self.low), np.uint8)
+        content = self.content.copy()
+        content[self.low] = digits
+        return content
 
 
-def originals(raw: Path | None, folder: Path) -> list[bytes]:
-    """What is copied: the raw recordings in a folder that show somebody, or the generated sample set."""
+def read_originals(raw: Path | None, folder: Path) -> list[bytes]:
+    """Read what is copied: the raw recordings in a folder that show somebody, or the generated sample set."""
     if raw is not None:
         contents = [file.read_bytes() for file in sorted(raw.glob("*.skeleton"))]
     else:
@@ -52,12 +52,12 @@ def originals(raw: Path | None, folder: Path) -> list[bytes]:
     return [content for content in contents if _COORDINATE.search(content)]
 
 
-def names(lists: Path | None, count: int) -> list[str]:
+def recording_names(lists: Path | None, count: int) -> list[str]:
     """Names of recordings: the first of NTU's own list (a gzip, a name a line), or made up in the same way."""
     if lists is not None:
-        found = gzip.decompress(lists.read_bytes()).decode().split()
+        names = gzip.decompress(lists.read_bytes()).decode().split()
     else:
-        found = [
+        names = [
             f"S{s:03}C{c:03}P{p:03}R{r:03}A{a:03}"
             for s in range(1, 33)
             for c in (1, 2, 3)
@@ -65,9 +65,9 @@ def names(lists: Path | None, count: int) -> list[str]:
             for r in (1, 2)
             for a in range(1, 121)
         ]
-    if len(found) < count:
-        raise ValueError(f"{count} names asked for, {len(found)} there")
-    return sorted(found)[:count]
+    if len(names) < count:
+        raise ValueError(f"{count} names asked for, {len(names)} there")
+    return sorted(names)[:count]
 
 
 def write(
@@ -89,8 +89,10 @@ def write(
 
 
 def _zip(path: Path, contents: Sequence[bytes], group: Sequence[str], start: int) -> Path:
-    copied = [Original(content) for content in contents]
+    originals = [Original(content) for content in contents]
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        for number, name in enumerate(group, start):
-            archive.writestr(f"nturgb+d_skeletons/{name}.skeleton", copied[number % len(copied)].copy(number).tobytes())
+        for seed, name in enumerate(group, start):
+            archive.writestr(
+                f"nturgb+d_skeletons/{name}.skeleton", originals[seed % len(originals)].copy(seed).tobytes()
+            )
     return path

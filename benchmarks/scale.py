@@ -50,8 +50,8 @@ def main() -> None:
         return
     source, later = given.folder / "recordings", given.folder / "later"
     given.folder.mkdir(parents=True, exist_ok=True)
-    contents = recording_copies.originals(given.raw, given.folder)
-    chosen = recording_copies.names(given.names, given.clips)
+    contents = recording_copies.read_originals(given.raw, given.folder)
+    chosen = recording_copies.recording_names(given.names, given.clips)
     fresh = max(1, round(NEW * given.clips))
     recording_copies.write(source, contents, chosen[:-fresh], ConsoleReporter())
     recording_copies.write(later, contents, chosen[-fresh:], ConsoleReporter(), first=given.clips - fresh)
@@ -80,10 +80,10 @@ def _run_in_process(folder: Path, part: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.scale", "--clips", "0", "--folder", str(folder), "--part", part]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     peak = _Peak(process.pid)
-    said, _ = process.communicate()
+    stdout, _ = process.communicate()
     if process.returncode:
         raise SystemExit(f"{part} failed")
-    measured: dict[str, Any] = json.loads(said.splitlines()[-1])
+    measured: dict[str, Any] = json.loads(stdout.splitlines()[-1])
     return {**measured, "peak_mib_all": round(peak.all / 2**20), "peak_mib_largest": round(peak.largest / 2**20)}
 
 
@@ -127,13 +127,13 @@ def _ingest(folder: Path, out: str, segments: str) -> dict[str, Any]:
     from glt.data.clips import ClipStore
     from glt.data.ingest import ingest
 
-    place = folder / out
+    target = folder / out
     seconds = _timed(
-        lambda: ingest(folder / "recordings", _recipe(), place, {"data_version": "x"}, Silent(), folder / segments)
+        lambda: ingest(folder / "recordings", _recipe(), target, {"data_version": "x"}, Silent(), folder / segments)
     )
-    store = ClipStore(place, verify=False)
+    store = ClipStore(target, verify=False)
     clips, frames = len(store.index), int(store.index["length"].sum())
-    stored = sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
+    stored = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
     return {
         "seconds": round(seconds, 2),
         "clips": clips,
@@ -156,9 +156,9 @@ def _part_grown(folder: Path) -> dict[str, Any]:
     before = _contents(folder / "clips")
     grown = _ingest(folder, "grown", "segments")
     after = _contents(folder / "grown")
-    kept = all(after[name] == sha256 for name, sha256 in before.items())
+    unchanged = all(after[name] == sha256 for name, sha256 in before.items())
     (folder / "grown.json").write_text(json.dumps(grown))
-    return {**_short(grown), "old_segments_byte_for_byte": kept}
+    return {**_short(grown), "old_segments_byte_for_byte": unchanged}
 
 
 def _part_full(folder: Path) -> dict[str, Any]:
@@ -169,7 +169,7 @@ def _part_full(folder: Path) -> dict[str, Any]:
     return {**_short(full), "same_digest_as_grown": full["digest"] == grown["digest"]}
 
 
-def _part_look(folder: Path) -> dict[str, Any]:
+def _part_analyse(folder: Path) -> dict[str, Any]:
     """Duplicates, balance and the summary for drift, as in the data report: of 99 %, then of 1 % more."""
     from glt.analysis.data_report import analyse_clips, write_data_report
     from glt.data.clips import ClipStore
@@ -205,7 +205,7 @@ def _part_disentangle(folder: Path) -> dict[str, Any]:
 
 
 def _part_read(folder: Path) -> dict[str, Any]:
-    """What training does: the first batch from files that are not in memory, then batches at random."""
+    """Read as training does: the first batch from files that are not in memory, then batches at random."""
     from glt.motion.disentangle import Motions
 
     for file in (folder / "motions").rglob("*"):
@@ -247,7 +247,7 @@ PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "ingest": _part_ingest,
     "grown": _part_grown,
     "full": _part_full,
-    "look": _part_look,
+    "analyse": _part_analyse,
     "disentangle": _part_disentangle,
     "read": _part_read,
 }

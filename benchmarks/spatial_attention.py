@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.hardware import ROOT, commit, hardware
-from benchmarks.timing import interleaved
+from benchmarks.timing import time_in_turn
 from glt import artifact
 from glt.reporter import ConsoleReporter
 from glt.small_attention import attention
@@ -39,7 +39,7 @@ def main() -> None:
                 qkv = torch.randn(frames, tokens, 3 * HEADS * width)
                 functions = {"torch": partial(both, fused, qkv), "ours": partial(both, ours, qkv)}
                 task = f"{tokens} tokens, {width} dims per head, threads {threads}"
-                times = interleaved(functions, given.rounds, ConsoleReporter(), task)
+                times = time_in_turn(functions, given.rounds, ConsoleReporter(), task)
                 seconds = {name: round(time.best, 4) for name, time in times.items()}
                 rows.append({"threads": threads, "tokens": tokens, "width": width, **seconds})
     result = {"runs": rows, "heads": HEADS, "frames": FRAMES, "commit": commit(), "hardware": hardware(2)}

@@ -1,4 +1,4 @@
-"""How fast training, probe and inference are, against a textbook baseline and the machine's own limit.
+"""Speed of training, probe and inference against a textbook baseline and the machine's own limit.
 
     make bench
     python -m benchmarks.speed --only ntu8_step rss --rounds 5 --threads 1
@@ -62,19 +62,19 @@ def main() -> None:
     reporter, started = ConsoleReporter(), time.perf_counter()
     for key in given.only:
         for name, result in MEASUREMENTS[key](key, options, reporter).items():
-            results[name] = result | judged(name, result["ratio"])
+            results[name] = result | compare_with_targets(name, result["ratio"])
         results["seconds"] = round(time.perf_counter() - started, 1)
         artifact.write_json(path, results)
     console = Console(width=None if Console().is_terminal else 160)
-    console.print(figures(results))
-    console.print(runs(results))
+    console.print(figures_table(results))
+    console.print(runs_table(results))
     if "inference" in results:
-        console.print(latency(results["inference"]["latency"]))
+        console.print(latency_table(results["inference"]["latency"]))
     console.print(f"{path.relative_to(ROOT)}, {results['seconds']:.0f} s, commit {results['commit']}")
 
 
-def judged(name: str, ratio: float) -> dict[str, object]:
-    """The targets of a figure, and whether it meets them."""
+def compare_with_targets(name: str, ratio: float) -> dict[str, object]:
+    """Return the floor and aim of a figure, and for each whether the ratio meets it."""
     floor, aim = TARGETS[name]
     sign = -1 if aim < floor else 1
     return {
@@ -85,7 +85,7 @@ def judged(name: str, ratio: float) -> dict[str, object]:
     }
 
 
-def figures(results: dict[str, Any]) -> Table:
+def figures_table(results: dict[str, Any]) -> Table:
     """One row per figure: its worst run and its targets."""
     table = Table(
         "measurement", "ours", "baseline", "GEMM", "unit", "ratio", "floor", "aim", "floor met", title="Figures"
@@ -98,7 +98,7 @@ def figures(results: dict[str, Any]) -> Table:
     return table
 
 
-def runs(results: dict[str, Any]) -> Table:
+def runs_table(results: dict[str, Any]) -> Table:
     """One row per run and implementation."""
     columns = (
         "measurement",
@@ -130,7 +130,7 @@ def cells(run: Result) -> list[str]:
     return [f"{run['best_s']:.4g}", f"{run['spread']:.0%}", f"{min(run['cpu_s']):.4g}", *extra]
 
 
-def latency(rows: dict[Any, Any]) -> Table:
+def latency_table(rows: dict[Any, Any]) -> Table:
     """One row per clip length."""
     table = Table(title="One clip, one thread, 48 dims per token: latency in ms (of so many clips)")
     for column in ("frames", "ours p50", "p99", "baseline p50", "p99"):

@@ -18,12 +18,12 @@ class Timing:
 
     @property
     def best(self) -> float:
-        """The quickest round: the one least disturbed."""
+        """Wall-clock time of the fastest round, in seconds."""
         return min(self.wall)
 
     @property
     def spread(self) -> float:
-        """How much longer the slowest round took, as a share of the quickest."""
+        """Excess of the slowest round over the fastest, as a share of the fastest."""
         return max(self.wall) / min(self.wall) - 1
 
     def to_dict(self) -> dict[str, object]:
@@ -31,7 +31,7 @@ class Timing:
         return {"wall_s": [round(x, 6) for x in self.wall], "cpu_s": [round(x, 6) for x in self.cpu]}
 
 
-def interleaved(
+def time_in_turn(
     functions: Mapping[str, Callable[[], object]],
     rounds: int,
     reporter: Reporter,
@@ -58,9 +58,9 @@ def interleaved(
         reporter.progress(f"{task}, warm-up", len(functions), len(functions))
         rounds = max(rounds, min(50, int(seconds / (time.perf_counter() - started))))
     times: dict[str, Timing] = {name: Timing([], []) for name in functions}
-    for number in range(rounds):
-        for place, (name, function) in enumerate(functions.items()):
-            reporter.progress(task, number * len(functions) + place, rounds * len(functions), name)
+    for index in range(rounds):
+        for position, (name, function) in enumerate(functions.items()):
+            reporter.progress(task, index * len(functions) + position, rounds * len(functions), name)
             wall, cpu = time.perf_counter(), time.process_time()
             function()
             times[name].cpu.append(time.process_time() - cpu)

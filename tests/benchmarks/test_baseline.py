@@ -119,7 +119,7 @@ def test_loss_and_gradients_are_ours(persons: int, tables: str) -> None:
     expected = baseline.loss(theirs(batch.tokens, batch.present, batch.lengths), batch, config)
     expected.backward()
     torch.testing.assert_close(value, expected, rtol=1e-5, atol=0)
-    gradients = baseline.renamed({name: p.grad for name, p in ours.named_parameters()}, len(bins.intervals))
+    gradients = baseline.rename_weights({name: p.grad for name, p in ours.named_parameters()}, len(bins.intervals))
     for name, parameter in theirs.named_parameters():
         scale = float(parameter.grad.abs().max())
         assert scale > 0, name

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from benchmarks.ntu_text import plain
+from benchmarks.ntu_text import read_plain
 from glt.data.formats import ntu
 from glt.data.formats.ntu import on_missing_list
 from glt.data.recording import Recording, Rejection
@@ -93,7 +93,7 @@ def test_what_both_readers_take_they_read_alike(data: st.DataObject) -> None:
     except Rejection:
         return
     with np.errstate(over="ignore"):
-        frames, present = plain(content)
+        frames, present = read_plain(content)
     assert isinstance(found, Recording)
     np.testing.assert_array_equal(found.present, present)
     if found.frames.size:
