@@ -61,7 +61,7 @@ def test_an_exception_leaves_nothing(tmp_path: Path, error: type[BaseException])
     assert not list(tmp_path.iterdir())
 
 
-def test_a_full_disk_is_said_and_leaves_the_old_one(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_leaves_the_old_one(tmp_path: Path) -> None:
     thing = make(tmp_path / "thing", "old")
     with pytest.raises(GltError, match=r"thing: cannot be written \(No space left on device\); make room"):
         fill(thing)
@@ -180,7 +180,7 @@ def test_a_damaged_manifest_is_named(tmp_path: Path, text: str) -> None:
         artifact.open_artifact(thing, "thing")
 
 
-def test_another_kind_is_refused(tmp_path: Path) -> None:
+def test_another_kind_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(GltError, match="holds 'thing', expected 'encoder'"):
         artifact.open_artifact(make(tmp_path / "thing"), "encoder")
 

@@ -195,7 +195,7 @@ def test_displacement_heads_are_one_linear_classifier_a_token_and_interval() -> 
         ((9, PERSONS, JOINTS, 3), (9,), "longer than T_max = 8"),
     ],
 )
-def test_what_does_not_fit_is_refused(shape: tuple[int, ...], lengths: tuple[int, ...], words: str) -> None:
+def test_what_does_not_fit_is_rejected(shape: tuple[int, ...], lengths: tuple[int, ...], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         encoder()(torch.zeros(shape), torch.ones(shape[:2], dtype=torch.bool), lengths)
 

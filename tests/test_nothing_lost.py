@@ -212,7 +212,7 @@ def test_a_path_that_cannot_be_written_is_one_line(
 
 
 @pytest.mark.parametrize("command", ["disentangle", "inspect"])
-def test_a_read_only_folder_is_said_before_anything_is_done(
+def test_a_read_only_folder_is_reported_before_anything_is_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)

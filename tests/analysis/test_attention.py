@@ -242,7 +242,7 @@ def test_where_nobody_is_joined_by_another_the_spatial_average_is_zero() -> None
     assert not averages.spatial.any()
 
 
-def test_too_short_clips_are_told() -> None:
+def test_too_short_clips_are_reported() -> None:
     with pytest.raises(GltError, match=r"none of the 4 clips has 30 frames; take more clips, or a smaller --frames"):
         average_maps(encoder(), [batch()])
 

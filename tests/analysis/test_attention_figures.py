@@ -60,7 +60,7 @@ def test_one_model_needs_no_legend() -> None:
     assert not figures.attended_distance({"it": np.ones((2, 3))}).legends
 
 
-def test_the_indicated_place_is_circled() -> None:
+def test_the_indicated_position_is_circled() -> None:
     places = [(frame, token) for token in (0, 3) for frame in (1, 5, 8)]
     tiles = [RANDOM.uniform(-1, 1, (10, 6)) for _ in places]
     *axes, bar = drawn(figures.positional_similarity(tiles, places, persons=2)).axes

@@ -75,7 +75,7 @@ def test_fewer_clips_evenly_chosen_and_a_table_a_block(motions: Motions, tmp_pat
         (6, {"clips": 0}, "--clips 0 --frames 30: give numbers above 0"),
     ],
 )
-def test_what_cannot_be_drawn_is_told(
+def test_what_cannot_be_drawn_is_reported(
     motions: Motions, tmp_path: Path, joints: int, given: dict[str, int], says: str
 ) -> None:
     encoder = saved(tmp_path / "encoder", joints)

@@ -81,6 +81,6 @@ def test_it_says_what_differs(tmp_path: Path) -> None:
         (replace(SECOND, predictions=SECOND.predictions.assign(name="another")), "no test clip in common"),
     ],
 )
-def test_what_cannot_be_compared_is_said(tmp_path: Path, second: Model, words: str) -> None:
+def test_what_cannot_be_compared_is_reported(tmp_path: Path, second: Model, words: str) -> None:
     write_comparison(tmp_path / "page.html", FIRST, second)
     assert words in text(tmp_path / "page.html")

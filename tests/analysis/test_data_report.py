@@ -98,7 +98,7 @@ def test_drift_from_a_reference_is_shown(tmp_path: Path) -> None:
     assert "reference" in shown.text
 
 
-def test_a_protocol_that_cannot_split_them_is_said(tmp_path: Path, clips: ClipStore) -> None:
+def test_a_protocol_that_cannot_split_them_is_reported(tmp_path: Path, clips: ClipStore) -> None:
     shown = page(tmp_path, clips, recorded.recipe(protocol="xset"))
     assert "They cannot be split by xset" in shown.text
 

@@ -134,7 +134,7 @@ def test_unlabelled_clips_are_counted(run: Run, tmp_path: Path) -> None:
     assert "unlabelled 5 0" in text
 
 
-def test_folders_that_do_not_belong_are_refused_and_nothing_is_written(run: Run, tmp_path: Path) -> None:
+def test_folders_that_do_not_belong_are_rejected_and_nothing_is_written(run: Run, tmp_path: Path) -> None:
     out = tmp_path / "report.html"
     with pytest.raises(GltError, match="holds 'encoder', expected 'classifier'"):
         write_report(out, **run.arguments(classifier=run.encoder))

@@ -66,7 +66,7 @@ def test_summary_means_over_seeds() -> None:
     assert all(map(math.isfinite, result.values()))
 
 
-def test_a_seed_given_twice_is_refused() -> None:
+def test_a_seed_given_twice_is_rejected() -> None:
     with pytest.raises(GltError, match="seeds"):
         scores.summary({}, [(0.05, 0, {"top1": 0.5}), (0.05, 0, {"top1": 0.6})])
 

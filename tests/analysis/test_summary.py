@@ -97,6 +97,6 @@ def test_every_recipe_has_a_tree(name: str) -> None:
 
 
 @pytest.mark.parametrize("frames", [-1, 33])
-def test_a_length_the_model_does_not_take_is_told(frames: int) -> None:
+def test_a_length_the_model_does_not_take_is_reported(frames: int) -> None:
     with pytest.raises(GltError, match=r"a clip has 1 to 32 frames \(model.max_frames of recipe sample\)"):
         tree(recipe.load("sample"), frames)

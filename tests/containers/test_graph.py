@@ -103,7 +103,7 @@ def test_no_container_stays(parent: Run, engine: Engine) -> None:
     assert engine("ps", "--all", "--quiet", "--filter=label=glt.run") == ""
 
 
-def test_image_of_other_code_is_refused(runner: Runner, tmp_path: Path) -> None:
+def test_image_of_other_code_is_rejected(runner: Runner, tmp_path: Path) -> None:
     done = runner(change(tmp_path), GLT_CODE_VERSION="0123456789ab")
     assert done.returncode == 1
     assert done.stdout == ""
@@ -111,7 +111,7 @@ def test_image_of_other_code_is_refused(runner: Runner, tmp_path: Path) -> None:
     assert tracking.connect().get_model_version_by_alias(MODEL, "champion")
 
 
-def test_image_that_is_not_there_is_said(runner: Runner, tmp_path: Path) -> None:
+def test_image_that_is_not_there_is_reported(runner: Runner, tmp_path: Path) -> None:
     done = runner(change(tmp_path), GLT_IMAGE="localhost/glt:nowhere")
     assert done.returncode == 1
     assert done.stdout == ""

@@ -149,7 +149,7 @@ def test_people_who_walk_raise_nothing(seed: int, persons: int) -> None:
 
 
 @given(seeds, places, st.integers(0, 24), st.integers(1, 3))
-def test_a_joint_that_jumps_away_and_back_is_found_and_mended(seed: int, at: int, joint: int, length: int) -> None:
+def test_a_joint_that_jumps_away_and_back_is_found_and_repaired(seed: int, at: int, joint: int, length: int) -> None:
     true = walker(seed)
     broken = replace(true, frames=true.frames.copy())
     broken.frames[at : at + length, 0, joint] += [0, 2.5, 0]
@@ -159,19 +159,19 @@ def test_a_joint_that_jumps_away_and_back_is_found_and_mended(seed: int, at: int
     assert rejection.where is not None
     np.testing.assert_array_equal(rejection.where, expected)
     assert any(text.startswith("speed: ") for text in checked(broken, speed="warn").warnings)
-    mended = checked(broken, speed="repair")
-    assert np.abs(mended.frames[:, 0] - true.frames[:, 0]).max() < 0.2
-    assert mended.warnings == (f"speed: {length} points faster than 20 m/s there and back interpolated",)
+    repaired = checked(broken, speed="repair")
+    assert np.abs(repaired.frames[:, 0] - true.frames[:, 0]).max() < 0.2
+    assert repaired.warnings == (f"speed: {length} points faster than 20 m/s there and back interpolated",)
 
 
 @given(seeds, places, st.integers(0, 24), st.sampled_from([np.nan, np.inf, -np.inf]))
-def test_a_joint_that_is_not_finite_is_found_and_mended(seed: int, at: int, joint: int, value: float) -> None:
+def test_a_joint_that_is_not_finite_is_found_and_repaired(seed: int, at: int, joint: int, value: float) -> None:
     true = walker(seed)
     broken = replace(true, frames=true.frames.copy())
     broken.frames[at, 0, joint, 1] = value
     assert np.argwhere(rejected(broken).where).tolist() == [[at, 0, joint]]
-    mended = checked(broken, finite="repair")
-    assert np.abs(mended.frames[:, 0] - true.frames[:, 0]).max() < 0.1
+    repaired = checked(broken, finite="repair")
+    assert np.abs(repaired.frames[:, 0] - true.frames[:, 0]).max() < 0.1
     broken.frames[:, 0, joint] = value
     assert rejected(broken, finite="repair").check == "finite"
 
@@ -181,9 +181,9 @@ def test_persons_who_change_places_are_put_back_bit_for_bit(seed: int, at: int) 
     true = walker(seed, persons=2)
     frames = true.frames.copy()
     frames[at:] = frames[at:, ::-1]
-    mended = checked(replace(true, frames=frames), swapped="repair")
-    order = [0, 1] if (mended.frames[:, 0] == true.frames[:, 0]).all() else [1, 0]
-    np.testing.assert_array_equal(mended.frames, true.frames[:, order])
+    repaired = checked(replace(true, frames=frames), swapped="repair")
+    order = [0, 1] if (repaired.frames[:, 0] == true.frames[:, 0]).all() else [1, 0]
+    np.testing.assert_array_equal(repaired.frames, true.frames[:, order])
     rejection = rejected(replace(true, frames=frames), swapped="reject")
     assert rejection.check == "swapped"
     assert rejection.where is not None

@@ -73,7 +73,7 @@ def test_exact_copies_stand_with_the_first(tmp_path: Path) -> None:
     assert found.to_numpy().tolist() == [[clips[2].name, name, "exact", 0.0] for name in ("z1", "z2")]
 
 
-def test_a_leak_is_a_pair_across_the_sides_with_the_training_clip_first(tmp_path: Path) -> None:
+def test_a_leak_is_a_pair_across_the_splits_with_the_training_clip_first(tmp_path: Path) -> None:
     pairs = pd.DataFrame(
         [["a", "b", "exact", 0.0], ["c", "a", "near", 0.004], ["b", "d", "near", 0.001], ["e", "a", "exact", 0.0]],
         columns=["first", "second", "kind", "distance"],

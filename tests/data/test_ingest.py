@@ -332,7 +332,7 @@ def test_a_damaged_member_is_a_reject(tmp_path: Path) -> None:
     assert clips.rejected[["source", "check"]].to_numpy().tolist() == [[second.filename, "unreadable"]]
 
 
-def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_loses_nothing(tmp_path: Path) -> None:
     recordings = recorded.write_folder(tmp_path / "in", recorded.delivery())
     store(recordings, tmp_path / "clips")
     before = recorded.tree(tmp_path / "clips")
@@ -355,7 +355,7 @@ def test_a_place_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
         store(recordings, tmp_path / "file" / "clips")
 
 
-def test_a_reading_process_that_is_killed_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reading_process_that_is_killed_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [f"S001C001P{p:03}R001A001.skeleton" for p in range(1, 301)]
     recordings = recorded.write_folder(tmp_path / "in", dict.fromkeys(names, recorded.one_person(1)))
     monkeypatch.setattr(module, "read_chunk", functools.partial(die, os.getpid()))

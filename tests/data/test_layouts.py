@@ -72,7 +72,7 @@ def test_a_layout_is_declared_by_the_names_of_its_joints() -> None:
         ({"name": "An Arm"}, "name"),
     ],
 )
-def test_a_declaration_that_is_no_layout_is_said_by_field(change: dict[str, Any], field: str) -> None:
+def test_a_declaration_that_is_no_layout_is_reported_by_field(change: dict[str, Any], field: str) -> None:
     with pytest.raises(GltError, match=f"skeleton layout.*{field}.*see docs/formats.md"):
         parse_skeleton(yaml.safe_dump({**ARM, **change}))
 

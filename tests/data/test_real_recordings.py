@@ -199,7 +199,7 @@ def test_the_lists_of_missing_skeletons_are_the_official_ones(
     assert not any(map(on_missing_list, usable))
 
 
-def test_nw_ucla_has_twins_that_are_not_equal(nw_ucla: ClipStore) -> None:
+def test_nw_ucla_has_near_duplicates_that_are_not_equal(nw_ucla: ClipStore) -> None:
     """Parts of one recording under two names, one pair with two labels: donning and doffing."""
     pairs = near_duplicates(nw_ucla, Silent())
     assert (pairs["kind"] == "exact").sum() == 95

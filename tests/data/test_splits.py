@@ -58,7 +58,7 @@ BOTH: list[Row] = [(1, 1, 1, 1, "xsub_val;xview_train"), (3, 2, 2, 2, "xsub_trai
 
 @pytest.mark.parametrize(("format", "protocol", "fields", "column"), PROTOCOLS)
 @given(rows=st.lists(ROWS, max_size=12), random=st.randoms())
-def test_a_side_depends_on_the_clip_alone(
+def test_a_split_depends_on_the_clip_alone(
     format: str, protocol: str, fields: dict[str, Any], column: str, rows: list[Row], random: Any
 ) -> None:
     data = recipe(format, protocol, **fields).data
@@ -191,7 +191,7 @@ def test_a_protocol_of_other_data_is_an_error(format: str, protocol: str, choice
         (recipe("pyskl", "given", given="xset").data, r"given 'xset': no clip in the train split .*: xsub_train\)"),
     ],
 )
-def test_an_empty_side_is_an_error(data: DataConfig, words: str) -> None:
+def test_an_empty_split_is_an_error(data: DataConfig, words: str) -> None:
     with pytest.raises(GltError, match=words):
         splits.assign(pairs(2, splits="xsub_train"), data)
 
@@ -220,7 +220,7 @@ def test_a_missing_number_is_an_error(format: str, protocol: str, fields: dict[s
 
 
 @pytest.mark.parametrize(("format", "protocol", "fields", "column"), PROTOCOLS)
-def test_validation_asks_what_the_test_side_asks(
+def test_validation_asks_what_the_test_split_asks(
     format: str, protocol: str, fields: dict[str, Any], column: str
 ) -> None:
     """Of clips of every number: whole subjects, cameras, ... are left out, and each is left out once."""

@@ -93,7 +93,7 @@ def test_labels_come_from_the_row_of_its_name() -> None:
         (b"", "no column `name`"),
     ],
 )
-def test_wrong_labels_are_said(labels: bytes, why: str) -> None:
+def test_wrong_labels_are_reported(labels: bytes, why: str) -> None:
     with pytest.raises(Rejection) as caught:
         read("x.npz", npz(frames=FRAMES), labels=labels)
     assert f"labels.csv: {why}" in caught.value.reason
@@ -114,7 +114,7 @@ def test_wrong_labels_are_said(labels: bytes, why: str) -> None:
         ({"frames": FRAMES, "labels": np.ones(4)}, "format"),
     ],
 )
-def test_wrong_arrays_are_said(arrays: dict[str, Any], check: str) -> None:
+def test_wrong_arrays_are_reported(arrays: dict[str, Any], check: str) -> None:
     with pytest.raises(Rejection) as caught:
         read("x.npz", npz(**arrays))
     assert caught.value.check == check
@@ -131,14 +131,14 @@ def test_wrong_arrays_are_said(arrays: dict[str, Any], check: str) -> None:
         ("person", 900, "persons"),
     ],
 )
-def test_wrong_rows_are_said(column: str, value: Any, why: str) -> None:
+def test_wrong_rows_are_reported(column: str, value: Any, why: str) -> None:
     table = tidy(FRAMES, np.ones((4, 2), bool))
     table.loc[0, column] = value
     with pytest.raises(Rejection, match=why):
         read("x.parquet", parquet(table))
 
 
-def test_columns_that_are_missing_or_not_numbers_are_said() -> None:
+def test_columns_that_are_missing_or_not_numbers_are_reported() -> None:
     table = tidy(FRAMES, np.ones((4, 2), bool))
     with pytest.raises(Rejection, match="no column z"):
         read("x.parquet", parquet(table.drop(columns="z")))
@@ -147,7 +147,7 @@ def test_columns_that_are_missing_or_not_numbers_are_said() -> None:
 
 
 @pytest.mark.parametrize("skeleton", [None, b"layout: nonsense", b"\xff", b"name: x", b"{" * 2000])
-def test_a_wrong_skeleton_is_said(skeleton: bytes | None) -> None:
+def test_a_wrong_skeleton_is_reported(skeleton: bytes | None) -> None:
     with pytest.raises(Rejection) as caught:
         list(FORMATS["table"].read("x.npz", npz(frames=FRAMES), {"skeleton.yaml": skeleton} if skeleton else {}))
     assert caught.value.check == "layout"

@@ -52,7 +52,7 @@ def test_without_a_finished_run_there_is_one_line(mine: Recipe, tmp_path: Path) 
     assert not (tmp_path / "results").exists()
 
 
-def test_a_name_that_is_a_path_is_refused(tmp_path: Path) -> None:
+def test_a_name_that_is_a_path_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text("extends: sample\nname: ../x\n")
     with pytest.raises(GltError, match="name"):
         recipe.load(str(tmp_path / "x.yaml"))

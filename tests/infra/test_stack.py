@@ -64,7 +64,7 @@ def test_a_server_of_another_stack_is_not_taken_for_ours(tmp_path: Path, monkeyp
     assert not list(tmp_path.glob("*.process"))
 
 
-def test_what_is_missing_is_said_all_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_missing_is_reported_all_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(servers, "search_path", lambda: str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("ENGINE", raising=False)

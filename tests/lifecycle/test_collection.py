@@ -152,7 +152,7 @@ def test_the_first_batch_takes_the_place_of_the_sample_recordings(bucket: Any, c
     assert recordings.pinned_files(root).keys() == {done.batch, f".{done.batch[:-4]}.json"}
 
 
-def test_two_persons_take_the_same_bytes_and_the_second_push_is_refused(
+def test_two_persons_take_the_same_bytes_and_the_second_push_is_rejected(
     bucket: Any, origin: str, cloned: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deliver(bucket, GOOD)
@@ -320,7 +320,7 @@ def over_http(origin: str, tmp_path: Path) -> Iterator[str]:
     server.shutdown()
 
 
-def test_a_private_repository_is_asked_with_the_token_and_the_token_is_never_said(
+def test_a_private_repository_is_asked_with_the_token_and_the_token_is_never_printed(
     bucket: Any, over_http: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GLT_GIT_USER", "robot")

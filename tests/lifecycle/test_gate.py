@@ -73,7 +73,7 @@ def test_five_clips_more_and_none_less_is_enough() -> None:
 @pytest.mark.parametrize(
     ("labels", "candidate", "reference"), [(["a"], ["a"], []), (["a", "b"], ["a"], ["a"]), ([], [], [])]
 )
-def test_answers_to_other_clips_are_refused(labels: list[str], candidate: list[str], reference: list[str]) -> None:
+def test_answers_to_other_clips_are_rejected(labels: list[str], candidate: list[str], reference: list[str]) -> None:
     with pytest.raises(GltError, match="the same clips, at least one"):
         decide(labels, candidate, reference, baseline="champion v1", alpha=0.05)
 

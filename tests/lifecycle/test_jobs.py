@@ -304,13 +304,13 @@ def test_a_job_that_somebody_deletes_is_an_error(cluster: Cluster) -> None:
     thread.join()
 
 
-def test_no_right_to_make_jobs_is_said(cluster: Cluster) -> None:
+def test_no_right_to_make_jobs_is_reported(cluster: Cluster) -> None:
     cluster.allows = False
     with pytest.raises(GltError, match=r"\(trainjobs is forbidden\); it needs Kubeflow Trainer, the runtime glt and a"):
         run()
 
 
-def test_no_cluster_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_cluster_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
     monkeypatch.delenv(settings.JOBS, raising=False)
     with pytest.raises(GltError, match=r"Kubeflow Trainer cannot be reached .* take one node, or set GLT_JOBS to"):

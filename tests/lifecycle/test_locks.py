@@ -52,7 +52,7 @@ def test_one_at_a_time(place: str) -> None:
     assert most == [1]
 
 
-def test_who_waits_too_long_is_told_who_holds_it(place: str) -> None:
+def test_who_waits_too_long_is_reported_who_holds_it(place: str) -> None:
     with locks.distributed_lock("model", "promoting"):
         with pytest.raises(GltError, match=r"promoting: .* does that now"):
             with locks.distributed_lock("model", "promoting", patience=0):
@@ -108,7 +108,7 @@ def test_the_slow_holder_does_not_take_the_heirs_lock_away(bucket: Any, monkeypa
     heir.__exit__(None, None, None)
 
 
-def test_a_bucket_that_cannot_be_had_is_said(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bucket_that_cannot_be_had_is_reported(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GLT_LOCKS", "s3://landing/locks")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     with pytest.raises(GltError, match=r"lock s3://landing/locks/model: .*AWS_SECRET_ACCESS_KEY"):

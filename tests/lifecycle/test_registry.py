@@ -241,7 +241,7 @@ def test_a_champion_that_is_registered_again_stays_what_it_is(home: Path, tmp_pa
     assert held(tracking.connect()) == {"champion": "1", "challenger": "2"}
 
 
-def test_what_cannot_be_promoted_or_rolled_back_is_said(home: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_promoted_or_rolled_back_is_reported(home: Path, tmp_path: Path) -> None:
     with pytest.raises(GltError, match="no version 1"):
         registry.promote(NAME, "1", "better")
     with pytest.raises(GltError, match="nothing to roll back to"):
@@ -255,7 +255,7 @@ def test_what_cannot_be_promoted_or_rolled_back_is_said(home: Path, tmp_path: Pa
     assert held(tracking.connect()) == {"champion": "1", "challenger": "1"}
 
 
-def test_files_that_were_changed_or_lost_are_said(home: Path, tmp_path: Path) -> None:
+def test_files_that_were_changed_or_lost_are_reported(home: Path, tmp_path: Path) -> None:
     version, _ = register(make_classifier(tmp_path / "one", seed=1))
     stored = version.folder()
     (stored / "config.json").write_text("{}")

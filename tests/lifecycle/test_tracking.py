@@ -171,13 +171,13 @@ def test_the_run_injected_by_kubeflow_is_the_steps_run(home: Path, monkeypatch: 
     assert client.get_experiment_by_name(RECIPE.experiment) is None
 
 
-def test_an_injected_run_that_is_not_there_is_said(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_injected_run_that_is_not_there_is_reported(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
     with pytest.raises(GltError, match=r"MLFLOW_RUN_ID: .* has no run 0000"):
         tracking.parent(RECIPE, VERSIONS)
 
 
-def test_a_deleted_experiment_is_said(home: Path) -> None:
+def test_a_deleted_experiment_is_reported(home: Path) -> None:
     client = tracking.connect()
     client.delete_experiment(client.create_experiment(RECIPE.experiment))
     with pytest.raises(GltError, match="experiment sample-xsub was deleted; restore it"):
@@ -226,7 +226,7 @@ def test_processes_that_start_at_once_create_one_store(tmp_path: Path) -> None:
     assert [task.returncode for task in tasks] == [0, 0], said
 
 
-def test_the_end_of_a_pipeline_run_is_told_truthfully(home: Path) -> None:
+def test_the_end_of_a_pipeline_run_is_reported_truthfully(home: Path) -> None:
     with pytest.raises(GltError), tracking.step(RECIPE, VERSIONS, "ingest"):
         raise GltError("data/x.skeleton: no frames")
     client = tracking.connect()
@@ -272,7 +272,9 @@ def test_a_pipeline_run_that_is_retried_and_succeeds_ends_finished(home: Path) -
     assert parent.data.tags["step.pretrain"] == "run-of-an-earlier-pipeline"
 
 
-def test_a_value_mlflow_cannot_take_is_said_and_the_rest_goes_on(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_value_mlflow_cannot_take_is_reported_and_the_rest_goes_on(
+    home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level("INFO", logger="glt")
     with tracking.step(RECIPE, VERSIONS, "pretrain") as run:
         run.params({"device": "cpu"})
@@ -297,7 +299,7 @@ def test_the_stores_path_does_not_depend_on_the_working_directory(
 
 
 @pytest.mark.parametrize("silent", [False, True], ids=["refuses", "accepts and never answers"])
-def test_a_server_that_is_away_at_the_start_is_said_in_seconds(
+def test_a_server_that_is_away_at_the_start_is_reported_in_seconds(
     home: Path, monkeypatch: pytest.MonkeyPatch, silent: bool
 ) -> None:
     with socket.socket() as closed:
@@ -313,7 +315,7 @@ def test_a_server_that_is_away_at_the_start_is_said_in_seconds(
     assert not (home / "spool").exists()
 
 
-def test_a_store_that_cannot_be_made_is_said(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_cannot_be_made_is_reported(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (home / "file").write_text("")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home}/file/mlflow.db")
     with pytest.raises(GltError, match="does not answer"):

@@ -29,7 +29,7 @@ def test_content_md5_sees_names_and_bytes(tmp_path: Path) -> None:
     assert len({first, renamed, dvc_hash.content_md5(folder)}) == 3
 
 
-def test_content_that_is_not_what_was_pinned_is_refused(tmp_path: Path) -> None:
+def test_content_that_is_not_what_was_pinned_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"abc")
     dvc_hash.verify(tmp_path / "file", "900150983cd24fb0d6963f7d28e17f72", "it")
     with pytest.raises(GltError, match="it: content is 900150983cd24fb0d6963f7d28e17f72, expected 0123"):

@@ -126,7 +126,7 @@ def test_motions_hold_every_clip_disentangled(motions: Motions) -> None:
     np.testing.assert_array_equal(batch.present.numpy(), np.concatenate([clips.clips[n][1] for n in clip_ids]))
 
 
-def test_motions_know_sides_groups_and_leaks(motions: Motions) -> None:
+def test_motions_know_splits_groups_and_leaks(motions: Motions) -> None:
     index, data = motions.index, small_recipe().data
     assert motions.index["split"].tolist() == splits.assign(store().index, data).tolist()
     assert set(index["subject"][index["split"] == "train"]) == {1, 2, 4}
@@ -164,7 +164,7 @@ def test_an_unused_clip_stays_in_the_folder_and_is_learnt_from_by_nobody(motions
         motions.clip_ids("unused")
 
 
-def test_bins_are_fitted_on_the_training_side_only(motions: Motions) -> None:
+def test_bins_are_fitted_on_the_training_split_only(motions: Motions) -> None:
     bins = fit_bins(motions.batch(motions.clip_ids("train")), small_recipe().motion)
     assert motions.bins.edges.tobytes() == bins.edges.tobytes()
     assert motions.bins.dead_zone.tobytes() == bins.dead_zone.tobytes()
@@ -317,7 +317,7 @@ def test_a_split_without_labels_is_named(motions: Motions, tmp_path: Path) -> No
         bare.clip_ids("train", labelled=True)
 
 
-def test_damaged_motions_are_refused(motions: Motions, tmp_path: Path) -> None:
+def test_damaged_motions_are_rejected(motions: Motions, tmp_path: Path) -> None:
     copy = tmp_path / "motions"
     shutil.copytree(motions.path, copy)
     bins = json.loads((copy / "displacement.json").read_text())

@@ -187,7 +187,7 @@ def test_the_declared_schedules_are_whole(stub: Stub) -> None:
         ({"parameters": {"recipes": "x"}}, "has no parameter recipes"),
     ],
 )
-def test_a_wrong_schedule_is_said(stub: Stub, tmp_path: Path, change: dict[str, Any], why: str) -> None:
+def test_a_wrong_schedule_is_reported(stub: Stub, tmp_path: Path, change: dict[str, Any], why: str) -> None:
     fields = {"graph": "retraining", "cron": "0 0 3 * * 1", "parameters": {}} | change
     (tmp_path / "s.yaml").write_text(yaml.safe_dump({"weekly": fields}))
     with pytest.raises(GltError, match=re.escape(why)):
@@ -195,7 +195,7 @@ def test_a_wrong_schedule_is_said(stub: Stub, tmp_path: Path, change: dict[str, 
     assert not stub.recurring
 
 
-def test_a_server_that_refuses_or_is_not_named_is_said(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_refuses_or_is_not_named_is_reported(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
     stub.fails = True
     with pytest.raises(GltError, match="check KF_PIPELINES_ENDPOINT"):
         cluster.reconcile({"a": schedule()}, dry=True)

@@ -156,7 +156,7 @@ def test_candidate_that_is_no_better_stays_challenger(second_candidate: str, hom
     assert tracking.connect().get_model_version_by_alias(MODEL, "challenger").version == newest.version
 
 
-def test_failure_is_said_and_recorded(first: Path, home: Path, recordings: Path, tmp_path: Path) -> None:
+def test_failure_is_reported_and_recorded(first: Path, home: Path, recordings: Path, tmp_path: Path) -> None:
     recipe = change(tmp_path, pretrain={"epochs": 2, "batch": 16, "lr": 1e30})
     run = subprocess.run(
         [sys.executable, "-m", "pipelines", "run", "--recipe", str(recipe), "--recordings", str(recordings)],
@@ -189,7 +189,7 @@ def test_bad_input_is_one_line_before_anything_runs(home: Path, arguments: list[
     assert run.stdout == ""
 
 
-def test_server_away_at_the_start_is_said_at_once(
+def test_server_away_at_the_start_is_reported_at_once(
     recordings: Path, recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
@@ -203,7 +203,7 @@ def test_recipe_of_the_tests_is_a_recipe(recipe: Path) -> None:
     assert load(str(recipe)).name == RECIPE["name"]
 
 
-def test_runner_without_an_engine_is_said_at_once(
+def test_runner_without_an_engine_is_reported_at_once(
     home: Path, recordings: Path, recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/engine.sock")

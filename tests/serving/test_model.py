@@ -102,6 +102,6 @@ def test_no_clip_is_an_error(folder: Path) -> None:
         Predictor(folder).predict([])
 
 
-def test_a_folder_that_is_not_whole_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_whole_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(GltError, match="not a finished classifier folder"):
         Predictor(tmp_path)

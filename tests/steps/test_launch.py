@@ -61,7 +61,7 @@ def test_a_failure_is_one(motions: Motions, tmp_path: Path) -> None:
         launch.launch_pretraining(tmp_path / "none", small_recipe().to_json(), tmp_path / "encoder", "auto", "", "c1")
 
 
-def test_no_node_is_refused(motions: Motions, tmp_path: Path) -> None:
+def test_no_node_is_rejected(motions: Motions, tmp_path: Path) -> None:
     with pytest.raises(GltError, match="nodes 0: give how many machines train together, 1 or more"):
         launch.launch_pretraining(
             motions.path, small_recipe().to_json(), tmp_path / "encoder", "cpu", "", "c1", nodes=0

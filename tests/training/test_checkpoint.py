@@ -154,7 +154,7 @@ def test_what_a_killed_process_left_is_swept_and_the_users_own_files_stay(tmp_pa
     ],
     ids=["recipe", "code", "absent"],
 )
-def test_another_run_is_refused_and_told_what_changed(tmp_path: Path, now: dict[str, object], says: str) -> None:
+def test_another_run_is_rejected_with_what_changed(tmp_path: Path, now: dict[str, object], says: str) -> None:
     save(tmp_path, 1, 2)
     checkpoint, fresh = Checkpoint(tmp_path, now), trained(0)
     checkpoint.sweep()
@@ -197,7 +197,7 @@ def no_file_above(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_volume_that_cannot_be_written_is_said_and_the_states_before_stay(tmp_path: Path) -> None:
+def test_a_volume_that_cannot_be_written_is_reported_and_the_states_before_stay(tmp_path: Path) -> None:
     save(tmp_path, 1)
     with (
         no_file_above(100),

@@ -123,7 +123,7 @@ def test_predictions_are_a_row_a_clip(motions: Motions) -> None:
     assert table["clean"].tolist() == [name != "clip03" for name in table["name"]]
 
 
-def test_accuracy_with_and_without_the_clips_on_both_sides() -> None:
+def test_accuracy_with_and_without_the_clips_on_both_splits() -> None:
     table = pd.DataFrame({"label": list("aabb"), "predicted": list("aaab"), "clean": [False, True, True, True]})
     assert accuracy(table.assign(persons=1)) == {"top1": 0.75, "top1_clean": pytest.approx(2 / 3)}
     by_persons = accuracy(table.assign(persons=[2, 1, 1, 2]), "probe/top1")
@@ -157,7 +157,7 @@ def test_a_classifier_comes_back_from_its_folder(motions: Motions, tmp_path: Pat
 
 @pytest.mark.parametrize("name", ["model.pkl", "sub/code.py", "MLmodel"])
 @pytest.mark.parametrize("sealed", [False, True])
-def test_a_file_that_does_not_belong_there_is_refused(
+def test_a_file_that_does_not_belong_there_is_rejected(
     motions: Motions, tmp_path: Path, name: str, sealed: bool
 ) -> None:
     save_classifier(model(motions), motions, small_recipe(), {}, {}, tmp_path / "c", {})
@@ -170,7 +170,7 @@ def test_a_file_that_does_not_belong_there_is_refused(
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "config.json", "predictions.parquet"])
-def test_a_damaged_classifier_is_refused(motions: Motions, tmp_path: Path, file: str) -> None:
+def test_a_damaged_classifier_is_rejected(motions: Motions, tmp_path: Path, file: str) -> None:
     tables = {"predictions": predict(model(motions), motions, motions.clip_ids("test", labelled=True), CPU)}
     save_classifier(model(motions), motions, small_recipe(), tables, {}, tmp_path / "c", {})
     (tmp_path / "c" / file).write_bytes((tmp_path / "c" / file).read_bytes()[:-1])

@@ -61,7 +61,7 @@ def test_a_world_of_one_is_plain() -> None:
         alone.wait()
 
 
-def test_a_world_that_nobody_described_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_world_that_nobody_described_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(GltError, match=r"WORLD_SIZE is 2, but RANK, .* not set: start through torchrun, or unset it"):
         with world("cpu"):
@@ -112,7 +112,7 @@ def test_fewer_clips_than_processes(motions: Motions, tmp_path: Path) -> None:
     assert_close(one, two)
 
 
-def test_processes_that_see_different_checkpoints_are_refused(motions: Motions, tmp_path: Path) -> None:
+def test_processes_that_see_different_checkpoints_are_rejected(motions: Motions, tmp_path: Path) -> None:
     training = Training(tmp_path / "t", motions, RECIPE)
     training.here(Silent())
     training.states.rename(tmp_path / "states0")

@@ -112,7 +112,7 @@ def test_encoder_and_classifier_are_trained_at_their_own_rates(motions: Motions)
     assert still.model.linear.weight.abs().sum() != run(motions).model.linear.weight.abs().sum()
 
 
-def test_it_measures_the_last_epoch_on_the_test_side(motions: Motions) -> None:
+def test_it_measures_the_last_epoch_on_the_test_split(motions: Motions) -> None:
     result = run(motions)
     test = motions.clip_ids("test", labelled=True)
     table = predict(result.model, motions, test, CPU)

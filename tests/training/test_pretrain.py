@@ -354,7 +354,7 @@ def test_an_encoder_comes_back_from_its_folder(motions: Motions, tmp_path: Path)
 
 @pytest.mark.parametrize("file", ["model.safetensors", "config.json", "manifest.json"])
 @pytest.mark.parametrize("damage", ["cut", "gone"])
-def test_a_damaged_encoder_is_refused(motions: Motions, tmp_path: Path, file: str, damage: str) -> None:
+def test_a_damaged_encoder_is_rejected(motions: Motions, tmp_path: Path, file: str, damage: str) -> None:
     folder = tmp_path / "encoder"
     save_encoder(pretrainer(motions).encoder, [], folder, {})
     if damage == "cut":
@@ -369,7 +369,7 @@ def test_a_damaged_encoder_is_refused(motions: Motions, tmp_path: Path, file: st
 
 
 @pytest.mark.parametrize(("field", "value"), [("precision", "bfloat16"), ("compile", True)])
-def test_what_only_hurts_on_a_cpu_is_refused(motions: Motions, field: str, value: object) -> None:
+def test_what_only_hurts_on_a_cpu_is_rejected(motions: Motions, field: str, value: object) -> None:
     recipe = small_recipe(pretrain={"epochs": 1, "batch": 16, field: value})
     with pytest.raises(GltError, match=rf"pretrain\.{field}: .* or accelerator gpu"):
         train_encoder(motions, recipe, CPU, Silent(), Checkpoint(None))

@@ -119,7 +119,7 @@ def test_validation_predictions_do_not_know_their_own_groups_labels(
 
 
 @pytest.mark.parametrize("recipe", [ADAM, small_recipe(probe=SEVERAL)], ids=["adam", "lbfgs"])
-def test_nothing_is_chosen_by_the_test_side(motions: Motions, tmp_path: Path, recipe: Recipe) -> None:
+def test_nothing_is_chosen_by_the_test_split(motions: Motions, tmp_path: Path, recipe: Recipe) -> None:
     clips = store()
     for number in np.flatnonzero(clips.index["subject"].isin([3, 6])):
         clips.clips[number] = (clips.clips[number][0] * 2, clips.clips[number][1])

@@ -85,20 +85,20 @@ def test_a_file_that_was_damaged_here_is_fetched_again(bucket: Any, tmp_path: Pa
         ("s3://My_Bucket/lab", r"write s3://bucket/prefix"),
     ],
 )
-def test_what_is_not_there_is_said(bucket: Any, tmp_path: Path, address: str, why: str) -> None:
+def test_what_is_not_there_is_reported(bucket: Any, tmp_path: Path, address: str, why: str) -> None:
     with pytest.raises(GltError, match=why) as caught:
         fetch(address, tmp_path)
     assert address in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_wrong_keys_are_said(bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_keys_are_reported(bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     with pytest.raises(GltError, match="AWS_SECRET_ACCESS_KEY"):
         fetch("s3://landing/lab", tmp_path)
 
 
-def test_a_server_that_is_away_is_said_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_away_is_reported_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     started = time.monotonic()
     with pytest.raises(GltError, match="AWS_ENDPOINT_URL"):

@@ -102,6 +102,6 @@ def test_what_is_no_address_of_ours_is_not_taken_for_a_path(recordings: str) -> 
     assert recordings in str(caught.value)
 
 
-def test_what_is_not_there_is_said(tmp_path: Path) -> None:
+def test_what_is_not_there_is_reported(tmp_path: Path) -> None:
     with pytest.raises(GltError, match=rf"recordings {tmp_path}/missing: no such file or folder"):
         sources.resolve(str(tmp_path / "missing"))
