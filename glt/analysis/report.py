@@ -24,6 +24,7 @@ from glt.data.protocols import TEST, TRAIN
 from glt.errors import GltError
 from glt.motion.disentangle import Motions
 from glt.recipe import Recipe
+from glt.training.classifier import read_validation
 
 LISTED = 200  # rejected files listed one by one
 
@@ -88,7 +89,7 @@ def write_report(
     history = json.loads((encoder / "history.json").read_text(encoding="utf-8"))
     metrics = json.loads((classifier / "metrics.json").read_text(encoding="utf-8"))
     predictions = pd.read_parquet(classifier / "predictions.parquet")
-    validation = pd.read_parquet(classifier / "validation.parquet")
+    validation = read_validation(classifier)
     tuned = [_finetuned(path) for path in finetunes]
     leaked = int((~motions.index["clean"]).sum())
     classes = sorted(set(predictions["label"]) | set(predictions["predicted"]))

@@ -18,7 +18,7 @@ from glt.serving.model import Predictor, latency
 from glt.steps import findings
 from glt.steps.provenance import versions_of
 from glt.training.batches import device
-from glt.training.classifier import load_classifier
+from glt.training.classifier import load_classifier, read_validation
 from glt.training.probe import fit_probe
 
 EVIDENCE = "gate"  # folder of the evidence among the run's artifacts
@@ -48,7 +48,7 @@ def gate(
     settings, info = load(recipe), artifact.open_artifact(classifier, "classifier")
     version = versions_of(info, data_version, code_version)
     with tracking.step(settings, version, "gate") as run:
-        candidate = pd.read_parquet(Path(classifier) / "validation.parquet")
+        candidate = read_validation(classifier)
         champion = registry.champion(settings.model_name)
         if champion is not None and champion.tags.get("content.digest") == artifact.digest(classifier):
             labels, answers = candidate["label"].tolist(), candidate["predicted"].tolist()
@@ -114,9 +114,10 @@ def _champion_validation(
 
     Its stored ones, if it was validated on these clips; else its encoder is probed on them, disentangled its way.
     """
-    stored = pd.read_parquet(folder / "validation.parquet")
-    if set(stored["sha256"]) == set(candidate["sha256"]) and set(stored["name"]) == set(candidate["name"]):
-        return stored
+    if (folder / "validation.parquet").exists():  # a fine-tuned champion has none
+        stored = read_validation(folder)
+        if set(stored["sha256"]) == set(candidate["sha256"]) and set(stored["name"]) == set(candidate["name"]):
+            return stored
     model, config = load_classifier(folder)
     theirs = parse({**config["recipe"], "data": recipe.data.model_dump()}, f"of champion v{champion.version}")
     with tempfile.TemporaryDirectory() as temporary:

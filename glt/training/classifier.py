@@ -190,6 +190,20 @@ def save_classifier(
             table.to_parquet(folder / f"{name}.parquet", index=False)
 
 
+def read_validation(folder: Path) -> pd.DataFrame:
+    """The validation predictions of a classifier: `glt.training.probe.Probe.validation`.
+
+    Raises:
+        GltError: it has none, as it was fine-tuned.
+    """
+    try:
+        return pd.read_parquet(Path(folder) / "validation.parquet")
+    except FileNotFoundError:
+        raise GltError(
+            f"{folder}: no validation predictions, which only `glt linear-probe` makes; give a classifier of it"
+        ) from None
+
+
 def load_classifier(path: Path) -> tuple[ActionClassifier, dict[str, Any]]:
     """Load a verified ``classifier`` artifact: the network in evaluation mode, and config.json. Nothing is unpickled.
 

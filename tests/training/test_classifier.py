@@ -22,6 +22,7 @@ from glt.training.classifier import (
     load_classifier,
     pool_frames,
     predict,
+    read_validation,
     save_classifier,
     training_classes,
 )
@@ -153,6 +154,12 @@ def test_a_classifier_comes_back_from_its_folder(motions: Motions, tmp_path: Pat
         for key, value in motions.skeleton.to_dict().items()
         if isinstance(value, tuple)
     }
+
+
+def test_a_fine_tuned_classifier_has_no_validation_and_says_so(motions: Motions, tmp_path: Path) -> None:
+    save_classifier(model(motions), motions, small_recipe(), {}, {}, tmp_path / "c", {})
+    with pytest.raises(GltError, match=r"c: no validation predictions.*give a classifier of it"):
+        read_validation(tmp_path / "c")
 
 
 @pytest.mark.parametrize("name", ["model.pkl", "sub/code.py", "MLmodel"])
