@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from glt.errors import GltError
@@ -17,7 +18,9 @@ def absolute(recordings: str) -> str:
     """The same place, valid in any working directory: a path becomes absolute, other addresses stay as they are."""
     if recordings.startswith((s3.SCHEME, DVC)):
         return recordings
-    return str(Path(recordings).expanduser().resolve())
+    with suppress(RuntimeError):  # no user of that name: a file may be called so
+        recordings = str(Path(recordings).expanduser())
+    return str(Path(recordings).resolve())
 
 
 def local_path(recordings: str) -> Path:

@@ -105,3 +105,9 @@ def test_what_is_no_address_of_ours_is_not_taken_for_a_path(recordings: str) -> 
 def test_what_is_not_there_is_reported(tmp_path: Path) -> None:
     with pytest.raises(GltError, match=rf"recordings {tmp_path}/missing: no such file or folder"):
         sources.resolve(str(tmp_path / "missing"))
+
+
+def test_a_path_that_names_no_user_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "~no-such-user").mkdir()
+    assert sources.resolve("~no-such-user").address == str(tmp_path / "~no-such-user")
