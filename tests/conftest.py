@@ -105,9 +105,9 @@ class Store:
     clips: list[tuple[NDArray[np.float32], NDArray[np.bool_]]]
     skeleton: Skeleton = STICK
 
-    def clip(self, number: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    def clip(self, clip_id: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Frames [T, P, K, 3] and present [T, P]."""
-        return self.clips[number]
+        return self.clips[clip_id]
 
 
 def small_recipe(**sections: dict[str, object]) -> Recipe:
@@ -136,18 +136,18 @@ def store() -> Store:
     """
     random = np.random.default_rng(0)
     rows, clips = [], []
-    for number in range(42):
-        subject, label = (1, 2, 4, 3, 6)[number % 5], LABELS[number % 3]
-        length = 1 if number == 7 else int(random.integers(6, 21))
-        clips.append(_clip(random, label, length, late=number % 4))
-        rows.append({"subject": subject, "label": None if subject == 4 and number % 3 == 0 else label})
+    for clip_id in range(42):
+        subject, label = (1, 2, 4, 3, 6)[clip_id % 5], LABELS[clip_id % 3]
+        length = 1 if clip_id == 7 else int(random.integers(6, 21))
+        clips.append(_clip(random, label, length, late=clip_id % 4))
+        rows.append({"subject": subject, "label": None if subject == 4 and clip_id % 3 == 0 else label})
     clips[15], clips[30] = clips[0], clips[5]  # subject 1 twice: harmless
     clips[16] = clips[0]  # subjects 1 and 2
     rows[16]["label"] = rows[15]["label"] = rows[0]["label"]
     rows[30]["label"] = rows[5]["label"]
     clips[3], rows[3]["label"] = clips[1], rows[1]["label"]  # test and training
     index = pd.DataFrame(rows)
-    index.insert(0, "name", [f"clip{number:02d}" for number in range(len(clips))])
+    index.insert(0, "name", [f"clip{clip_id:02d}" for clip_id in range(len(clips))])
     index["segment"] = "s"
     index["length"] = [len(frames) for frames, _ in clips]
     index["persons"] = [int(present.any(axis=0).sum()) for _, present in clips]

@@ -108,9 +108,9 @@ class Code:
 
 def code(module: str = "", old: str = "", new: str = "") -> Code:
     """The code as it is, or with one text in one module changed."""
-    loaded = [changed(name, old, new) if name == module else importlib.import_module(name) for name in MODULES]
+    loaded = [load_changed(name, old, new) if name == module else importlib.import_module(name) for name in MODULES]
     if module in (SMALL, LAYERS, PACKED):
-        helper, loaded[0] = changed(module, old, new), changed(MODEL)
+        helper, loaded[0] = load_changed(module, old, new), load_changed(MODEL)
         name = {SMALL: "small_attention", LAYERS: "spatial_mask", PACKED: "BatchLayout"}[module]
         setattr(loaded[0], name, helper if module == SMALL else getattr(helper, name))
     if module in (MODEL, SMALL, LAYERS, PACKED):
@@ -119,7 +119,7 @@ def code(module: str = "", old: str = "", new: str = "") -> Code:
     return Code(*loaded)
 
 
-def changed(name: str, old: str = "", new: str = "") -> Any:
+def load_changed(name: str, old: str = "", new: str = "") -> Any:
     """A copy of a module, with one text changed."""
     path = ROOT / (name.replace(".", "/") + ".py")
     text = path.read_text(encoding="utf-8")

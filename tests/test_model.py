@@ -23,7 +23,7 @@ def config(**changes: object) -> ModelConfig:
     return ModelConfig.model_validate(sizes | changes)
 
 
-def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
+def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
     """Every parameter moved away from its start, so that none is zero or one by construction."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -34,7 +34,7 @@ def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
 
 def encoder(persons: int = PERSONS, **changes: object) -> GLTransformer:
     torch.manual_seed(0)
-    model = randomised(GLTransformer(config(**changes), persons, JOINTS))
+    model = randomise(GLTransformer(config(**changes), persons, JOINTS))
     assert isinstance(model, GLTransformer)
     return model
 
@@ -212,13 +212,13 @@ def test_positional_table_starts_from_waves_of_time_or_zeros() -> None:
     assert not GLTransformer(zeros, persons=1, joints=3).position[0].any()
 
 
-def made(**changes: object) -> GLTransformer:
+def build(**changes: object) -> GLTransformer:
     torch.manual_seed(0)
     return GLTransformer(config(**changes), PERSONS, JOINTS)
 
 
 def test_the_embedding_s_first_weights_have_a_gain() -> None:
-    plain, strong = (made(embedding_gain=gain) for gain in (1.0, 12.0))
+    plain, strong = (build(embedding_gain=gain) for gain in (1.0, 12.0))
     for name, weight in plain.state_dict().items():
         factor = 12.0 if name in ("embed_global.weight", "embed_local.weight") else 1.0
         torch.testing.assert_close(strong.state_dict()[name], factor * weight)

@@ -59,7 +59,7 @@ def make(path: Path, kind: str) -> Path:
     return path
 
 
-def filled(folder: Path, kind: str) -> Path:
+def fill(folder: Path, kind: str) -> Path:
     """Somebody's recordings."""
     (folder / "thesis" / "deep").mkdir(parents=True)
     (folder / "thesis" / "a01_s01_e00_v01.json").write_text("{}")
@@ -77,7 +77,7 @@ def below_a_file(folder: Path, kind: str) -> Path:
 
 
 def link_to_a_filled_folder(folder: Path, kind: str) -> Path:
-    (folder / "link").symlink_to(filled(folder, kind))
+    (folder / "link").symlink_to(fill(folder, kind))
     return folder / "link"
 
 
@@ -136,7 +136,7 @@ def commands() -> dict[str, list[str]]:
     return {name: names for name, names in every.items() if "out" in names}
 
 
-def refused(command: str, arguments: list[str], out: Path) -> None:
+def assert_rejected(command: str, arguments: list[str], out: Path) -> None:
     result = CliRunner().invoke(
         typer.main.get_command(cli.app), [command, *(a if a != "OUT" else str(out) for a in arguments)]
     )
@@ -154,7 +154,7 @@ def test_every_command_that_writes_where_it_is_told_is_tried_here() -> None:
 @pytest.mark.parametrize(
     "obstacle",
     [
-        *(filled, file, below_a_file, link_to_a_filled_folder, another_kind, own_kind_with_a_foreign_file),
+        *(fill, file, below_a_file, link_to_a_filled_folder, another_kind, own_kind_with_a_foreign_file),
         *(own_kind_with_a_damaged_manifest, foreign_manifest),
     ],
 )
@@ -166,13 +166,13 @@ def test_a_folder_that_is_not_ours_stays(
     monkeypatch.setenv("GLT_HOME", str(tmp_path / "home"))
     out = obstacle(tmp_path, kind_of(command))
     before = tree(tmp_path)
-    refused(command, FOLDERS[command], out)
+    assert_rejected(command, FOLDERS[command], out)
     assert tree(tmp_path) == before
 
 
 @pytest.mark.parametrize(
     "obstacle",
-    [filled, file, below_a_file, page, table, predictions_with_a_column, document, link_to_a_file],
+    [fill, file, below_a_file, page, table, predictions_with_a_column, document, link_to_a_file],
 )
 @pytest.mark.parametrize("command", FILES)
 def test_a_file_that_is_not_ours_stays(
@@ -182,7 +182,7 @@ def test_a_file_that_is_not_ours_stays(
     monkeypatch.setenv("GLT_HOME", str(tmp_path / "home"))
     out = obstacle(tmp_path, "")
     before = tree(tmp_path)
-    refused(command, FILES[command], out)
+    assert_rejected(command, FILES[command], out)
     assert tree(tmp_path) == before
 
 
@@ -208,7 +208,7 @@ def test_a_path_that_cannot_be_written_is_one_line(
 ) -> None:
     monkeypatch.setenv("GLT_HOME", str(tmp_path / "home"))
     (tmp_path / "loop").symlink_to("loop")
-    refused(command, (FOLDERS | FILES)[command], tmp_path / name)
+    assert_rejected(command, (FOLDERS | FILES)[command], tmp_path / name)
 
 
 @pytest.mark.parametrize("command", ["disentangle", "inspect"])
@@ -216,7 +216,7 @@ def test_a_read_only_folder_is_reported_before_anything_is_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
-    refused(command, (FOLDERS | FILES)[command], tmp_path / "new" / "out")
+    assert_rejected(command, (FOLDERS | FILES)[command], tmp_path / "new" / "out")
 
 
 def test_recordings_given_as_their_own_output_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,13 +226,13 @@ def test_recordings_given_as_their_own_output_stay(tmp_path: Path, monkeypatch: 
     recordings(given / "recordings.zip")
     before = tree(tmp_path)
     for path in (given, given / "recordings.zip"):
-        refused("ingest", [str(path), "nw-ucla", "OUT"], path)
+        assert_rejected("ingest", [str(path), "nw-ucla", "OUT"], path)
         assert tree(tmp_path) == before
 
 
 def test_the_working_directory_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    refused("disentangle", FOLDERS["disentangle"], Path())
+    assert_rejected("disentangle", FOLDERS["disentangle"], Path())
 
 
 @pytest.mark.parametrize("before", ["missing", "empty", "same kind", "same kind, changed", "link to the same kind"])

@@ -58,7 +58,7 @@ CASES = pytest.mark.parametrize(
 
 
 @contextmanager
-def spied(model: GLTransformer) -> Iterator[dict[tuple[str, int], dict[str, Tensor]]]:
+def capture_activations(model: GLTransformer) -> Iterator[dict[tuple[str, int], dict[str, Tensor]]]:
     """What goes into each attention module and what it hands its output layer, (kind, block) -> `in` and `mixed`."""
     seen: dict[tuple[str, int], dict[str, Tensor]] = {}
     handles = []
@@ -101,7 +101,7 @@ def test_rows_sum_to_one_over_what_may_be_attended(persons: int, lengths: tuple[
 @CASES
 def test_maps_times_values_are_what_the_modules_compute(persons: int, lengths: tuple[int, ...], absent: bool) -> None:
     model, clips = encoder(persons), batch(lengths, persons, absent)
-    with spied(model) as seen:
+    with capture_activations(model) as seen:
         maps = attention_maps(model, clips)
     for number, block in enumerate(model.blocks):
         z, s = seen["spatial", number]["in"], seen["temporal", number]["in"]
@@ -131,7 +131,7 @@ def equation(x: Tensor, qkv: nn.Linear, head: int, shown: list[bool]) -> Tensor:
 def test_maps_are_the_equations() -> None:
     model, clips = encoder().double(), batch()
     clips = Packed(clips.tokens.double(), clips.present, clips.lengths)
-    with spied(model) as seen:
+    with capture_activations(model) as seen:
         maps = attention_maps(model, clips)
     starts = [sum(UNEVEN[:number]) for number in range(len(UNEVEN))]
     for number, block in enumerate(model.blocks):

@@ -11,7 +11,7 @@ from glt.analysis import attention_figures as figures
 RANDOM = np.random.default_rng(0)
 
 
-def drawn(figure: Figure) -> Figure:
+def draw(figure: Figure) -> Figure:
     """Drawn without a complaint: an overfull layout warns."""
     figure.savefig(io.BytesIO(), format="png", dpi=40)
     return figure
@@ -21,7 +21,7 @@ def drawn(figure: Figure) -> Figure:
 @pytest.mark.parametrize(("blocks", "heads"), [(1, 1), (2, 4)])
 def test_a_map_a_block_and_head(blocks: int, heads: int) -> None:
     maps = RANDOM.random((blocks, heads, 6, 6))
-    for figure in (drawn(figures.temporal_maps(maps)), drawn(figures.spatial_maps(maps, persons=2))):
+    for figure in (draw(figures.temporal_maps(maps)), draw(figures.spatial_maps(maps, persons=2))):
         assert len(figure.axes) == blocks * heads
         for (block, head), ax in zip(np.ndindex(blocks, heads), figure.axes, strict=True):
             (image,) = ax.images
@@ -45,7 +45,7 @@ def test_persons_are_parted_and_global_translations_marked(persons: int, edges: 
 
 def test_heads_are_dots_and_lines_their_means() -> None:
     one, other = np.array([[1.0, 3.0], [4.0, 8.0]]), np.array([[2.0], [5.0], [9.0]])
-    (ax,) = drawn(figures.attended_distance({"all intervals": one, "interval 1": other})).axes
+    (ax,) = draw(figures.attended_distance({"all intervals": one, "interval 1": other})).axes
     dots, means = ax.lines[0::3], ax.lines[1::3]
     assert [line.get_ydata().tolist() for line in dots] == [[1, 3, 4, 8], [2, 5, 9]]
     assert [line.get_ydata().tolist() for line in means] == [[2, 6], [2, 5, 9]]
@@ -63,7 +63,7 @@ def test_one_model_needs_no_legend() -> None:
 def test_the_indicated_position_is_circled() -> None:
     places = [(frame, token) for token in (0, 3) for frame in (1, 5, 8)]
     tiles = [RANDOM.uniform(-1, 1, (10, 6)) for _ in places]
-    *axes, bar = drawn(figures.positional_similarity(tiles, places, persons=2)).axes
+    *axes, bar = draw(figures.positional_similarity(tiles, places, persons=2)).axes
     assert bar.get_ylabel() == "cosine similarity"
     for ax, tile, place in zip(axes, tiles, places, strict=True):
         assert (ax.images[0].get_array() == tile.T).all()

@@ -77,7 +77,7 @@ def test_flops_are_what_torch_counts(frames: int, monkeypatch: pytest.MonkeyPatc
             assert counted[f"encoder.blocks.{block}.{part}"] == by_module[f"GLTransformer.blocks.{block}.{part}"], part
 
 
-def printed(name: str, frames: int = 0) -> str:
+def print_summary(name: str, frames: int = 0) -> str:
     console = Console(file=io.StringIO(), width=120)
     console.print(tree(recipe.load(name), frames), highlight=False)
     assert isinstance(console.file, io.StringIO)
@@ -86,7 +86,7 @@ def printed(name: str, frames: int = 0) -> str:
 
 @pytest.mark.parametrize("name", recipe.names())
 def test_every_recipe_has_a_tree(name: str) -> None:
-    text = printed(name, frames=20)
+    text = print_summary(name, frames=20)
     model = Pretraining(recipe.load(name))
     assert f"{parameters(model):,} parameters" in text
     for path, module in model.named_modules():

@@ -36,20 +36,20 @@ def clips(persons: int, seed: int = 0) -> list[Clip]:
     return result
 
 
-def packed(chosen: list[Clip]) -> Packed:
+def pack(chosen: list[Clip]) -> Packed:
     tokens, present = zip(*chosen, strict=True)
     lengths = tuple(len(clip) for clip in tokens)
     return Packed(torch.from_numpy(np.concatenate(tokens)), torch.from_numpy(np.concatenate(present)), lengths)
 
 
 def bins_of(chosen: list[Clip]) -> Bins:
-    return fit_bins(packed(chosen), MotionConfig(intervals=(1, 3, 5), magnitude_classes=6))
+    return fit_bins(pack(chosen), MotionConfig(intervals=(1, 3, 5), magnitude_classes=6))
 
 
-def fed(chosen: list[Clip], bins: Bins, config: AugmentConfig = AUGMENT) -> tuple[Packed, baseline.Batch]:
+def feed_both(chosen: list[Clip], bins: Bins, config: AugmentConfig = AUGMENT) -> tuple[Packed, baseline.Batch]:
     """The same clips, augmented with the same draws, by ours and by the baseline."""
     draws = draw(config, seed=3, epoch=2, clip_ids=range(len(chosen)))
-    ours = augment(packed(chosen), config, draws, ModelConfig(max_frames=LONGEST))
+    ours = augment(pack(chosen), config, draws, ModelConfig(max_frames=LONGEST))
     samples = [
         baseline.feed(*clip, stretch, turn, shear, bins, LONGEST)
         for clip, stretch, turn, shear in zip(chosen, draws.stretch, draws.turn, draws.shear, strict=True)
@@ -74,7 +74,7 @@ def near_edges(batch: Packed, bins: Bins, within: float = 1e-6) -> torch.Tensor:
 def test_the_feeder_gives_ours_tokens_and_targets(persons: int) -> None:
     chosen = clips(persons)
     bins = bins_of(chosen)
-    ours, theirs = fed(chosen, bins)
+    ours, theirs = feed_both(chosen, bins)
     goal = targets(ours, bins)
     assert tuple(theirs.lengths.tolist()) == ours.lengths
     assert ours.lengths != LENGTHS, "nothing was interpolated"
@@ -101,7 +101,7 @@ def test_loss_and_gradients_are_ours(persons: int, tables: str) -> None:
     config = PretrainConfig(lambda_direction=0.7, lambda_magnitude=1.3, lambda_global=0.05)
     chosen = clips(persons)
     bins = bins_of(chosen)
-    ours_batch, batch = fed(chosen, bins)
+    ours_batch, batch = feed_both(chosen, bins)
     torch.manual_seed(0)
     ours = Pretrainer(GLTransformer(model, persons, JOINTS), bins)
     with torch.no_grad():
@@ -131,7 +131,7 @@ def test_an_absent_clip_has_no_loss() -> None:
     """A batch without a valid target gives zero on both sides, not a quotient of nothing."""
     chosen = [(tokens * 0, present & False) for tokens, present in clips(1)]
     bins = bins_of(clips(1))
-    ours_batch, batch = fed(chosen, bins)
+    ours_batch, batch = feed_both(chosen, bins)
     goal = targets(ours_batch, bins)
     shape = (len(LENGTHS), LONGEST, 3, 1, JOINTS)
     theirs = baseline.loss((torch.randn(*shape, 27), torch.randn(*shape, 6)), batch, PretrainConfig())

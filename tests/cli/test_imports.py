@@ -14,7 +14,7 @@ HEAVY = {
 PRINT = "import sys; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
 
 
-def imported(code: str) -> set[str]:
+def imported_modules(code: str) -> set[str]:
     """The heavy packages that a fresh interpreter has imported after `code`."""
     done = subprocess.run([sys.executable, "-c", f"{code}\n{PRINT}"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -34,11 +34,11 @@ with contextlib.suppress(SystemExit):
 
 @pytest.mark.parametrize("arguments", [("--help",), ("history", "--help"), ("pretrain", "--help"), ("--version",)])
 def test_help_imports_nothing_heavy(arguments: tuple[str, ...]) -> None:
-    assert imported(command(*arguments)) == set()
+    assert imported_modules(command(*arguments)) == set()
 
 
 def test_recipes_are_listed_without_science() -> None:
-    assert imported(command("recipes")) == set()
+    assert imported_modules(command("recipes")) == set()
 
 
 SCIENCE = {"numpy", "pandas", "pyarrow", "scipy"}
@@ -60,7 +60,7 @@ SCIENCE = {"numpy", "pandas", "pyarrow", "scipy"}
 )
 def test_a_component_imports_what_its_step_needs(step: str, packages: set[str]) -> None:
     module = step.rpartition(" ")[2]
-    assert imported(f"from glt.logs import run_step\nfrom glt.steps import {module}") <= packages
+    assert imported_modules(f"from glt.logs import run_step\nfrom glt.steps import {module}") <= packages
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["submit", "--help"]])
@@ -72,4 +72,4 @@ from pipelines.__main__ import main
 with contextlib.suppress(SystemExit):
     main()
 """
-    assert imported(code) == set()
+    assert imported_modules(code) == set()

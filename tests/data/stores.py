@@ -34,19 +34,19 @@ def take(seed: int, who: int = 0, length: int = 60, persons: int = 1, layout: Sk
     """Frames [T, P, K, 3] of people who turn, walk and swing their joints, each take in its own way."""
     random = np.random.default_rng(seed)
     bodies = []
-    for number in range(persons):
-        rest = person(who + 1000 * number, layout)
+    for serial in range(persons):
+        rest = person(who + 1000 * serial, layout)
         t = np.arange(length)[:, None, None] / 30
         swing = random.normal(0, 0.08, (1, *rest.shape)) * np.sin(
             2 * np.pi * (random.uniform(0.3, 1.2, (1, len(rest), 1)) * t + random.random((1, len(rest), 1)))
         )
         turn = np.cumsum(random.normal(0, 0.03, length)) + random.uniform(-np.pi, np.pi)
-        path = np.cumsum(random.normal(0, 0.01, (length, 1, 3)), axis=0) * [1, 0.1, 1] + [1.2 * number, 1, 3]
-        bodies.append(turned(rest + swing, turn) + path)
+        path = np.cumsum(random.normal(0, 0.01, (length, 1, 3)), axis=0) * [1, 0.1, 1] + [1.2 * serial, 1, 3]
+        bodies.append(rotate(rest + swing, turn) + path)
     return np.stack(bodies, axis=1).astype(np.float32)
 
 
-def turned(points: np.ndarray, angle: float | np.ndarray) -> np.ndarray:
+def rotate(points: np.ndarray, angle: float | np.ndarray) -> np.ndarray:
     """Points [T, ..., 3] turned about the vertical."""
     cos, sin = (np.reshape(f(angle), (-1, *[1] * (points.ndim - 2))) for f in (np.cos, np.sin))
     x, y, z = np.moveaxis(points, -1, 0)
@@ -56,16 +56,16 @@ def turned(points: np.ndarray, angle: float | np.ndarray) -> np.ndarray:
 def recordings(count: int, change: Callable[[Recording], Recording] = lambda r: r, first: int = 0) -> list[Recording]:
     """Takes of ten people and five classes, of different length."""
     found = []
-    for number in range(first, first + count):
-        frames = take(number, number % 10, 30 + 7 * (number % 9))
+    for serial in range(first, first + count):
+        frames = take(serial, serial % 10, 30 + 7 * (serial % 9))
         one = Recording(
-            f"S001C001P{number % 10:03}R001A{number:05}",
+            f"S001C001P{serial % 10:03}R001A{serial:05}",
             frames,
             np.ones(frames.shape[:2], bool),
             NTU25,
-            label=f"class {number % 5}",
-            subject=number % 10,
-            camera=1 + number % 3,
+            label=f"class {serial % 5}",
+            subject=serial % 10,
+            camera=1 + serial % 3,
         )
         found.append(change(one))
     return found

@@ -18,15 +18,15 @@ def splits(train: int, test: int) -> np.ndarray:
 EVEN = [(label, subject, camera) for label in "ab" for subject in range(10) for camera in (1, 2)]
 
 
-def said(
-    rows: list[tuple[str | None, int, int]], split: np.ndarray | None, held: str | None = None
+def checks_and_severities(
+    rows: list[tuple[str | None, int, int]], split: np.ndarray | None, held_out: str | None = None
 ) -> set[tuple[str, str]]:
-    return {(finding.check, finding.severity) for finding in findings(index(rows), split, held or None)}
+    return {(finding.check, finding.severity) for finding in findings(index(rows), split, held_out or None)}
 
 
 def test_an_even_set_has_nothing_to_say() -> None:
     rows = sorted(EVEN, key=lambda row: row[2])
-    assert said(rows, splits(20, 20), "camera") == set()
+    assert checks_and_severities(rows, splits(20, 20), "camera") == set()
 
 
 def test_a_class_of_one_split_is_named() -> None:
@@ -38,15 +38,15 @@ def test_a_class_of_one_split_is_named() -> None:
 
 def test_subjects_in_both_splits_are_an_alarm_only_where_they_are_held_out() -> None:
     rows = sorted(EVEN, key=lambda row: row[2])
-    assert ("overlap", "alarm") in said(rows, splits(20, 20), "subject")
-    assert ("overlap", "alarm") not in said(rows, splits(20, 20), "camera")
+    assert ("overlap", "alarm") in checks_and_severities(rows, splits(20, 20), "subject")
+    assert ("overlap", "alarm") not in checks_and_severities(rows, splits(20, 20), "camera")
 
 
 def test_few_clips_of_a_class_and_uneven_classes_are_warnings() -> None:
     rows = [*[("a", 1, 1)] * 60, *[("b", 1, 1)] * 3, *[("a", 2, 1)] * 3, *[("b", 2, 1)] * 2]
-    assert said(rows, splits(63, 5), "subject") == {("classes", "warning"), ("balance", "warning")}
+    assert checks_and_severities(rows, splits(63, 5), "subject") == {("classes", "warning"), ("balance", "warning")}
 
 
 def test_unlabelled_recordings_are_counted() -> None:
-    assert said([("a", 1, 1), (None, 1, 1)], None) == {("labels", "note")}
-    assert said([(None, 1, 1)] * 2, None) == {("labels", "warning")}
+    assert checks_and_severities([("a", 1, 1), (None, 1, 1)], None) == {("labels", "note")}
+    assert checks_and_severities([(None, 1, 1)] * 2, None) == {("labels", "warning")}

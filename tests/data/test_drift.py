@@ -21,23 +21,23 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Summary:
     return summarise(stores.store(tmp_path_factory.mktemp("drift") / "clips", stores.recordings(300)), Silent())
 
 
-def of(tmp_path: Path, change: Callable[[Recording], Recording] = lambda r: r, count: int = 300) -> Summary:
+def summary_of(tmp_path: Path, change: Callable[[Recording], Recording] = lambda r: r, count: int = 300) -> Summary:
     return summarise(stores.store(tmp_path / "new", stores.recordings(count, change, first=1000)), Silent())
 
 
-def permuted(recording: Recording) -> Recording:
+def permute(recording: Recording) -> Recording:
     order = np.arange(25)
     order[[5, 6, 7]] = [7, 5, 6]
     return replace(recording, frames=recording.frames[:, :, order])
 
 
-def frozen(recording: Recording) -> Recording:
+def freeze(recording: Recording) -> Recording:
     frames = recording.frames.copy()
     frames[:, :, 7] = frames[:1, :, 7]
     return replace(recording, frames=frames)
 
 
-def relabelled(recording: Recording) -> Recording:
+def relabel(recording: Recording) -> Recording:
     return replace(recording, label="class 0" if recording.label in ("class 1", "class 2") else recording.label)
 
 
@@ -45,19 +45,19 @@ PLANTED: dict[str, tuple[Callable[[Recording], Recording], str, str]] = {
     "millimetres": (lambda r: replace(r, frames=r.frames * np.float32(1000)), "bone", "alarm"),
     "a tenth larger": (lambda r: replace(r, frames=r.frames * np.float32(1.1)), "bone", "alarm"),
     "swapped axes": (lambda r: replace(r, frames=r.frames[..., [0, 2, 1]]), "height", "alarm"),
-    "another joint order": (permuted, "bone", "alarm"),
+    "another joint order": (permute, "bone", "alarm"),
     "half the frames": (lambda r: replace(r, frames=r.frames[::2], present=r.present[::2]), "speed", "alarm"),
-    "a frozen hand": (frozen, "speed", "alarm"),
+    "a frozen hand": (freeze, "speed", "alarm"),
     "another camera height": (lambda r: replace(r, frames=r.frames + np.float32([0, 0.5, 0])), "height", "alarm"),
     "a new class": (lambda r: replace(r, label="class 9" if r.label == "class 4" else r.label), "classes", "warning"),
-    "another mix": (relabelled, "labels", "warning"),
+    "another mix": (relabel, "labels", "warning"),
 }
 
 
 @pytest.mark.parametrize("planted", PLANTED)
 def test_what_has_changed_is_found_and_named(tmp_path: Path, reference: Summary, planted: str) -> None:
     change, check, severity = PLANTED[planted]
-    found = [finding for finding in drift(of(tmp_path, change), reference) if finding.check == check]
+    found = [finding for finding in drift(summary_of(tmp_path, change), reference) if finding.check == check]
     assert found
     assert found[0].severity == severity
     names = {name for finding in found for name in finding.names}
@@ -70,7 +70,7 @@ def test_what_has_changed_is_found_and_named(tmp_path: Path, reference: Summary,
 
 
 def test_more_of_the_same_raises_nothing(tmp_path: Path, reference: Summary) -> None:
-    assert drift(of(tmp_path), reference) == []
+    assert drift(summary_of(tmp_path), reference) == []
 
 
 def halves(whole: Summary, random: np.random.Generator) -> tuple[Summary, Summary]:

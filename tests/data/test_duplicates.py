@@ -19,7 +19,7 @@ from tests.data import stores
 Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 CHANGES: dict[str, Change] = {
     "moved": lambda frames, random: frames + random.uniform(-2, 2, 3).astype(np.float32),
-    "turned": lambda frames, random: stores.turned(frames, random.uniform(-3, 3)).astype(np.float32),
+    "turned": lambda frames, random: stores.rotate(frames, random.uniform(-3, 3)).astype(np.float32),
     "noisy": lambda frames, random: frames + random.normal(0, 0.002, frames.shape).astype(np.float32),
     "trimmed": lambda frames, random: frames[random.integers(0, 4) : len(frames) - random.integers(1, 4)],
     "rounded": lambda frames, random: np.round(frames, 3),

@@ -22,7 +22,7 @@ VALID = {
 
 
 @st.composite
-def written(draw: st.DrawFn) -> list[dict[str, np.ndarray]]:
+def text_frames(draw: st.DrawFn) -> list[dict[str, np.ndarray]]:
     """Frames of up to three bodies that come and go."""
     bodies = draw(st.lists(st.integers(10**16, 10**17).map(str), min_size=1, max_size=3, unique=True))
     seed = draw(st.integers(0, 2**32 - 1))
@@ -31,7 +31,7 @@ def written(draw: st.DrawFn) -> list[dict[str, np.ndarray]]:
     return [{body: random.normal(0, 1, (25, 3)).astype(np.float32) for body in frame} for frame in seen]
 
 
-@given(written(), st.sampled_from(["\n", "\r\n"]))
+@given(text_frames(), st.sampled_from(["\n", "\r\n"]))
 def test_what_is_written_as_skeleton_is_read_again(frames: list[dict[str, np.ndarray]], end: str) -> None:
     recording = ntu.read(f"anywhere/{NAME}", recorded.skeleton(frames, end))
     order = list(dict.fromkeys(body for frame in frames for body in frame))

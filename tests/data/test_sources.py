@@ -24,7 +24,7 @@ FILES = {f"day/{n:02}.skeleton": f"{n}\n".encode() * (n + 1) for n in range(7)}
 KINDS = ("folder", "zip", "tar", "tar.gz", "tar.xz", "tar.bz2")
 
 
-def packed(place: Path, kind: str, files: dict[str, bytes]) -> Path:
+def write_batch(place: Path, kind: str, files: dict[str, bytes]) -> Path:
     """The files as a folder or an archive of this kind."""
     if kind == "folder":
         return recorded.write_folder(place / "in", files)
@@ -49,7 +49,7 @@ def content(batch: Batch, size: int = 3) -> dict[str, bytes | Rejection]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_source_gives_the_same_names_and_contents(tmp_path: Path, kind: str) -> None:
     noise = {"__MACOSX/day/._00.skeleton": b"x", "readme.txt": b"x", ".hidden/a.skeleton": b"x"}
-    (batch,) = batches(packed(tmp_path, kind, {**dict(reversed(FILES.items())), **noise}), ENDS)
+    (batch,) = batches(write_batch(tmp_path, kind, {**dict(reversed(FILES.items())), **noise}), ENDS)
     assert batch.names == tuple(sorted(FILES))
     assert content(batch) == FILES
     assert batch.is_archive == (kind != "folder")
@@ -64,7 +64,7 @@ def test_the_nearest_sidecar_counts(tmp_path: Path, kind: str) -> None:
         **{"a/1.skeleton": b"1", "a/b/2.skeleton": b"2", "c/3.skeleton": b"3"},
         **{"labels.csv": b"top", "a/b/Labels.csv": b"deep", "a/skeleton.yaml": b"a", "c/other.csv": b"no"},
     }
-    (batch,) = batches(packed(tmp_path, kind, files), ENDS, ("labels.csv", "skeleton.yaml"))
+    (batch,) = batches(write_batch(tmp_path, kind, files), ENDS, ("labels.csv", "skeleton.yaml"))
     for chunk in [*batch.chunks(2), *map(pickle.loads, map(pickle.dumps, batch.chunks(1)))]:
         for name, _ in chunk.files():
             expected = {
@@ -76,7 +76,7 @@ def test_the_nearest_sidecar_counts(tmp_path: Path, kind: str) -> None:
 
 
 def test_a_sidecar_that_changes_is_read_again(tmp_path: Path) -> None:
-    folder = packed(tmp_path, "folder", {"1.skeleton": b"1", "labels.csv": b"one"})
+    folder = write_batch(tmp_path, "folder", {"1.skeleton": b"1", "labels.csv": b"one"})
     (batch,) = batches(folder, ENDS, ("labels.csv",))
     assert batch.sidecars("1.skeleton") == {"labels.csv": b"one"}
     (folder / "labels.csv").write_bytes(b"another")
@@ -85,8 +85,8 @@ def test_a_sidecar_that_changes_is_read_again(tmp_path: Path) -> None:
 
 def test_a_folder_holds_archives_beside_loose_files(tmp_path: Path) -> None:
     for kind in ("zip", "tar", "tar.gz"):
-        packed(tmp_path / kind, kind, {f"{kind}.skeleton": b"1"})
-    packed(tmp_path, "folder", {}).mkdir(exist_ok=True)
+        write_batch(tmp_path / kind, kind, {f"{kind}.skeleton": b"1"})
+    write_batch(tmp_path, "folder", {}).mkdir(exist_ok=True)
     (tmp_path / "loose.skeleton").write_bytes(b"2")
     found = batches(tmp_path, ENDS)
     assert {(batch.path.name, batch.names) for batch in found} == {
@@ -114,7 +114,7 @@ def test_a_link_to_a_file_is_the_file_and_a_loop_of_folders_is_harmless(tmp_path
 )
 def test_a_member_that_points_out_of_its_archive_is_an_error(tmp_path: Path, kind: str, name: str) -> None:
     with pytest.raises(GltError, match="points out of the archive"):
-        batches(packed(tmp_path, kind, {"b.skeleton": b"1", name: b"2"}), ENDS)
+        batches(write_batch(tmp_path, kind, {"b.skeleton": b"1", name: b"2"}), ENDS)
 
 
 @pytest.mark.parametrize("how", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
@@ -139,7 +139,7 @@ def test_a_link_in_a_zip_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("kind", ["zip", "tar"])
 def test_a_name_twice_in_an_archive_is_an_error(tmp_path: Path, kind: str) -> None:
-    path = packed(tmp_path, kind, FILES)
+    path = write_batch(tmp_path, kind, FILES)
     opened = zipfile.ZipFile(path, "a") if kind == "zip" else tarfile.open(path, "a")  # noqa: SIM115
     with opened as archive:
         if isinstance(archive, zipfile.ZipFile):
@@ -171,13 +171,13 @@ def test_a_zip_that_lies_of_its_size_gives_no_more_than_it_says(tmp_path: Path) 
 @pytest.mark.parametrize("kind", ["tar.gz", "tar.xz", "tar.bz2"])
 def test_a_bomb_in_a_tar_is_an_error(tmp_path: Path, kind: str) -> None:
     with pytest.raises(GltError, match="unpacks to far more"):
-        batches(packed(tmp_path, kind, {"a.skeleton": bytes(60 << 20), "b.skeleton": b"1"}), ENDS)
+        batches(write_batch(tmp_path, kind, {"a.skeleton": bytes(60 << 20), "b.skeleton": b"1"}), ENDS)
 
 
 def test_a_file_that_is_too_large_is_a_reject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "LARGEST", 5)
     for kind in KINDS:
-        (batch,) = batches(packed(tmp_path / kind, kind, {"a.skeleton": b"1" * 6, "b.skeleton": b"1" * 5}), ENDS)
+        (batch,) = batches(write_batch(tmp_path / kind, kind, {"a.skeleton": b"1" * 6, "b.skeleton": b"1" * 5}), ENDS)
         found = content(batch)
         assert isinstance(found["a.skeleton"], Rejection)
         assert found["b.skeleton"] == b"11111"
@@ -190,7 +190,7 @@ def test_no_damage_to_an_archive_escapes_as_anything_else(
     tmp_path_factory: pytest.TempPathFactory, kind: str, data: st.DataObject
 ) -> None:
     folder = tmp_path_factory.mktemp("damage")
-    archive = packed(folder, kind, {"a.skeleton": b"1\n0\n", "b.skeleton": b"2\n0\n0\n", "labels.csv": b"name\n"})
+    archive = write_batch(folder, kind, {"a.skeleton": b"1\n0\n", "b.skeleton": b"2\n0\n0\n", "labels.csv": b"name\n"})
     raw = bytearray(archive.read_bytes())
     for place in data.draw(st.lists(st.integers(0, len(raw) - 1), min_size=1, max_size=4)):
         raw[place] = data.draw(st.integers(0, 255))
@@ -214,9 +214,9 @@ def test_garbage_is_no_archive(tmp_path_factory: pytest.TempPathFactory, noise: 
 
 
 def test_a_stream_that_ends_early_rejects_what_did_not_come(tmp_path: Path) -> None:
-    path = packed(tmp_path, "tar.gz", FILES)
+    path = write_batch(tmp_path, "tar.gz", FILES)
     (batch,) = batches(path, ENDS)
-    packed(tmp_path, "tar.gz", dict(list(FILES.items())[:3]))
+    write_batch(tmp_path, "tar.gz", dict(list(FILES.items())[:3]))
     found = content(batch)
     assert [isinstance(found[name], bytes) for name in sorted(FILES)] == [True] * 3 + [False] * 4
 

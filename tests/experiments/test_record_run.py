@@ -18,7 +18,7 @@ __all__ = ["home", "migrated"]  # fixtures
 
 
 @pytest.fixture
-def mine(home: Path, tmp_path: Path) -> Recipe:
+def own_recipe(home: Path, tmp_path: Path) -> Recipe:
     """A recipe of a file outside the repository, whose name is its own field."""
     (tmp_path / "elsewhere").mkdir()
     path = tmp_path / "elsewhere" / "file.yaml"
@@ -26,10 +26,10 @@ def mine(home: Path, tmp_path: Path) -> Recipe:
     return recipe.load(str(path))
 
 
-def test_the_newest_finished_run_is_written_into_the_results_folder(mine: Recipe, tmp_path: Path) -> None:
+def test_the_newest_finished_run_is_written_into_the_results_folder(own_recipe: Recipe, tmp_path: Path) -> None:
     client = tracking.connect()
-    experiment = client.create_experiment(mine.experiment)
-    shared = {"recipe": mine.name, "gate.reason": "first", "data.version": "d", "code.version": "c"}
+    experiment = client.create_experiment(own_recipe.experiment)
+    shared = {"recipe": own_recipe.name, "gate.reason": "first", "data.version": "d", "code.version": "c"}
     for start, score, status in ((1000, 0.1, "FINISHED"), (2000, 0.2, "FINISHED"), (3000, 0.3, "FAILED")):
         parent = client.create_run(experiment, start_time=start, tags=shared).info.run_id
         client.log_metric(parent, "probe/top1", score)
@@ -37,7 +37,7 @@ def test_the_newest_finished_run_is_written_into_the_results_folder(mine: Recipe
         step = client.create_run(experiment, start_time=start, tags=below)
         client.set_terminated(step.info.run_id, status, end_time=start + 500)
         client.set_terminated(parent, status, end_time=start + 4000)
-    path = record(mine, tmp_path / "results")
+    path = record(own_recipe, tmp_path / "results")
     assert path == tmp_path / "results" / "mine.json"
     assert [file.name for file in (tmp_path / "elsewhere").iterdir()] == ["file.yaml"]
     written = json.loads(path.read_text())
@@ -46,9 +46,9 @@ def test_the_newest_finished_run_is_written_into_the_results_folder(mine: Recipe
     assert written["recipe"]["name"] == "mine"
 
 
-def test_without_a_finished_run_there_is_one_line(mine: Recipe, tmp_path: Path) -> None:
+def test_without_a_finished_run_there_is_one_line(own_recipe: Recipe, tmp_path: Path) -> None:
     with pytest.raises(GltError, match="no finished run of the recipe mine in sample-xsub"):
-        record(mine, tmp_path / "results")
+        record(own_recipe, tmp_path / "results")
     assert not (tmp_path / "results").exists()
 
 

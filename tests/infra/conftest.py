@@ -25,7 +25,7 @@ def assemble(folder: str) -> list[Document]:
     return found
 
 
-def rendered(folder: str) -> list[Document]:
+def render(folder: str) -> list[Document]:
     """What kubectl makes of a folder."""
     done = subprocess.run(["kubectl", "kustomize", K8S / folder], capture_output=True, text=True, check=True)
     return list(yaml.safe_load_all(done.stdout))

@@ -12,14 +12,14 @@ import pytest
 from infra.local.manifests import WORKLOADS, pod
 from pipelines.profiles import GPU_NODE_LABEL, GPU_RESOURCE
 
-from .conftest import ROOT, Document, assemble, rendered
+from .conftest import ROOT, Document, assemble, render
 
 FOLDERS = ["base", "pipelines", "restore"]
 OVERLAYS = ["overlays/dev", "overlays/gpu"]
 needs_kubectl = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
 
 
-def named(documents: list[Document], kind: str) -> dict[str, Document]:
+def by_name(documents: list[Document], kind: str) -> dict[str, Document]:
     return {document["metadata"]["name"]: document for document in documents if document["kind"] == kind}
 
 
@@ -31,7 +31,7 @@ def workloads(documents: list[Document]) -> dict[str, Document]:
 
 
 def servers(documents: list[Document]) -> dict[str, Document]:
-    return named(documents, "Deployment") | named(documents, "StatefulSet")
+    return by_name(documents, "Deployment") | by_name(documents, "StatefulSet")
 
 
 def labels(workload: Document) -> dict[str, str]:
@@ -66,7 +66,7 @@ def test_documents_match_the_schemas_strictly(folder: str) -> None:
 
 
 def test_strict_validation_refuses_an_unknown_field(base: list[Document]) -> None:
-    broken = json.loads(json.dumps(named(base, "Deployment")["mlflow"]))
+    broken = json.loads(json.dumps(by_name(base, "Deployment")["mlflow"]))
     broken["spec"]["template"]["spec"]["containers"][0]["resource"] = {}
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(broken, kubernetes_validate.latest_version(), strict=True)
@@ -79,13 +79,13 @@ def order(document: Document) -> tuple[str, str]:
 @needs_kubectl
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_kubectl_renders_what_the_tests_assemble(folder: str) -> None:
-    assert sorted(rendered(folder), key=order) == sorted(assemble(folder), key=order)
+    assert sorted(render(folder), key=order) == sorted(assemble(folder), key=order)
 
 
 @needs_kubectl
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_overlays_keep_the_schemas_and_the_rules_of_the_base(overlay: str) -> None:
-    documents = rendered(overlay)
+    documents = render(overlay)
     for document in documents:
         kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
     assert {order(document) for document in documents} >= {order(d) for d in assemble("base") + assemble("pipelines")}
@@ -102,13 +102,13 @@ def test_overlays_keep_the_schemas_and_the_rules_of_the_base(overlay: str) -> No
 
 @needs_kubectl
 def test_the_gpu_overlay_keeps_servers_off_the_nodes_whose_gpus_it_counts() -> None:
-    documents = rendered("overlays/gpu")
+    documents = render("overlays/gpu")
     for name, workload in workloads(documents).items():
         affinity = pod(workload)["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
         (rule,) = affinity["nodeSelectorTerms"][0]["matchExpressions"]
         assert rule == {"key": GPU_NODE_LABEL[0], "operator": "DoesNotExist"}, name
-    quota = named(documents, "ResourceQuota")["glt-gpus"]
-    assert quota["metadata"]["namespace"] == named(documents, "ConfigMap")["glt-tracking"]["metadata"]["namespace"]
+    quota = by_name(documents, "ResourceQuota")["glt-gpus"]
+    assert quota["metadata"]["namespace"] == by_name(documents, "ConfigMap")["glt-tracking"]["metadata"]["namespace"]
     assert f"requests.{GPU_RESOURCE}" in quota["spec"]["hard"]
 
 
@@ -116,7 +116,7 @@ def test_the_gpu_overlay_keeps_servers_off_the_nodes_whose_gpus_it_counts() -> N
 def test_a_small_node_can_hold_the_dev_overlay() -> None:
     requests = [
         container["resources"]["requests"]
-        for workload in servers(rendered("overlays/dev")).values()
+        for workload in servers(render("overlays/dev")).values()
         for container in pod(workload)["containers"]
     ]
     assert sum(quantity(request["cpu"]) for request in requests) <= 0.5
@@ -124,7 +124,7 @@ def test_a_small_node_can_hold_the_dev_overlay() -> None:
 
 
 def test_the_namespace_enforces_the_restricted_standard(base: list[Document]) -> None:
-    assert named(base, "Namespace")["glt"]["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    assert by_name(base, "Namespace")["glt"]["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
 
 
 def test_pods_run_as_a_numeric_user_with_the_default_seccomp_profile(base: list[Document]) -> None:
@@ -166,7 +166,7 @@ def test_images_are_pinned_to_a_version_and_name_no_registry(base: list[Document
 
 def test_the_quota_has_room_for_all_pods_and_volumes(base: list[Document]) -> None:
     """Also while a pod is replaced."""
-    hard = named(base, "ResourceQuota")["servers"]["spec"]["hard"]
+    hard = by_name(base, "ResourceQuota")["servers"]["spec"]["hard"]
     assert 2 * len(workloads(base)) <= int(hard["pods"])
     for bound in ("requests", "limits"):
         for resource in ("cpu", "memory"):
@@ -175,7 +175,7 @@ def test_the_quota_has_room_for_all_pods_and_volumes(base: list[Document]) -> No
             ]
             assert sum(map(quantity, used)) <= quantity(hard[f"{bound}.{resource}"]), (bound, resource)
     claims = [claim for server in servers(base).values() for claim in server["spec"].get("volumeClaimTemplates", [])]
-    claims.append(named(base, "PersistentVolumeClaim")["backups"])
+    claims.append(by_name(base, "PersistentVolumeClaim")["backups"])
     assert len(claims) < int(hard["persistentvolumeclaims"])
     sizes = [claim["spec"]["resources"]["requests"]["storage"] for claim in claims]
     assert sum(map(quantity, sizes)) <= quantity(hard["requests.storage"])
@@ -188,14 +188,14 @@ def test_our_image_carries_the_version_of_the_distribution(base: list[Document])
 
 
 def test_service_accounts_exist_and_get_no_token(base: list[Document]) -> None:
-    accounts = named(base, "ServiceAccount")
+    accounts = by_name(base, "ServiceAccount")
     for name, workload in workloads(base).items():
         assert pod(workload)["serviceAccountName"] in accounts, name
         assert pod(workload)["automountServiceAccountToken"] is False, name
 
 
 def test_secrets_are_made_by_the_script_and_by_nothing_else(base: list[Document], secrets: list[Document]) -> None:
-    assert not named(base, "Secret")
+    assert not by_name(base, "Secret")
     made = {document["metadata"]["name"]: document for document in secrets}
     wanted = {reference for _, container in containers(base) for reference in environment(container, "secret")}
     wanted |= {
@@ -219,7 +219,7 @@ def test_no_credential_stands_in_a_manifest(base: list[Document]) -> None:
 
 
 def test_config_maps_and_volumes_exist(base: list[Document]) -> None:
-    maps = named(base, "ConfigMap")
+    maps = by_name(base, "ConfigMap")
     for name, container in containers(base):
         assert {reference for reference, _ in environment(container, "configMap")} <= set(maps), name
     for name, workload in workloads(base).items():
@@ -228,13 +228,13 @@ def test_config_maps_and_volumes_exist(base: list[Document]) -> None:
         for volume in pod(workload).get("volumes", []):
             assert volume.get("configMap", {}).get("name") in {None, *maps}, name
             claim = volume.get("persistentVolumeClaim", {}).get("claimName")
-            assert claim in {None, *named(base, "PersistentVolumeClaim")}, name
+            assert claim in {None, *by_name(base, "PersistentVolumeClaim")}, name
         for container in pod(workload)["containers"] + pod(workload).get("initContainers", []):
             assert {mount["name"] for mount in container["volumeMounts"]} <= volumes, name
 
 
 def test_services_reach_a_port_of_the_pods_they_select(base: list[Document]) -> None:
-    for name, service in named(base, "Service").items():
+    for name, service in by_name(base, "Service").items():
         (workload,) = [
             workload
             for workload in servers(base).values()
@@ -242,12 +242,12 @@ def test_services_reach_a_port_of_the_pods_they_select(base: list[Document]) -> 
         ]
         ports = {port["name"] for container in pod(workload)["containers"] for port in container["ports"]}
         assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports, name
-    for name, workload in named(base, "StatefulSet").items():
-        assert workload["spec"]["serviceName"] in named(base, "Service"), name
+    for name, workload in by_name(base, "StatefulSet").items():
+        assert workload["spec"]["serviceName"] in by_name(base, "Service"), name
 
 
 def test_network_is_closed_but_for_rules_on_real_pods_and_ports(base: list[Document]) -> None:
-    policies = named(base, "NetworkPolicy")
+    policies = by_name(base, "NetworkPolicy")
     assert policies.pop("default-deny")["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     there = {labels(workload)["app.kubernetes.io/name"] for workload in workloads(base).values()}
     for name, policy in policies.items():
@@ -259,7 +259,7 @@ def test_network_is_closed_but_for_rules_on_real_pods_and_ports(base: list[Docum
 
 
 def test_who_may_speak_to_a_store_is_let_in(base: list[Document]) -> None:
-    policies = named(base, "NetworkPolicy")
+    policies = by_name(base, "NetworkPolicy")
     for client in ("mlflow", "backup"):
         for rule in policies[client]["spec"]["egress"]:
             for selector in (to["podSelector"] for to in rule["to"] if "podSelector" in to):
@@ -268,22 +268,22 @@ def test_who_may_speak_to_a_store_is_let_in(base: list[Document]) -> None:
 
 
 def mlflow_flags(base: list[Document]) -> dict[str, str]:
-    (container,) = pod(named(base, "Deployment")["mlflow"])["containers"]
+    (container,) = pod(by_name(base, "Deployment")["mlflow"])["containers"]
     return dict(flag.removeprefix("--").split("=", 1) for flag in container["command"][2:])
 
 
 def test_pipeline_pods_address_the_server_by_a_host_it_accepts(base: list[Document], pipelines: list[Document]) -> None:
-    uri = named(pipelines, "ConfigMap")["glt-tracking"]["data"]["MLFLOW_TRACKING_URI"]
+    uri = by_name(pipelines, "ConfigMap")["glt-tracking"]["data"]["MLFLOW_TRACKING_URI"]
     host = uri.removeprefix("http://")
     name, namespace, port = re.fullmatch(r"([a-z-]+)\.([a-z-]+):(\d+)", host).groups()
-    service = named(base, "Service")[name]
+    service = by_name(base, "Service")[name]
     assert service["metadata"]["namespace"] == namespace
     assert [entry["port"] for entry in service["spec"]["ports"]] == [int(port)]
     assert host in mlflow_flags(base)["allowed-hosts"].split(",")
 
 
 def test_mlflow_and_its_init_containers_use_the_same_stores(base: list[Document]) -> None:
-    buckets, tables, accounts = pod(named(base, "Deployment")["mlflow"])["initContainers"]
+    buckets, tables, accounts = pod(by_name(base, "Deployment")["mlflow"])["initContainers"]
     flags = mlflow_flags(base)
     assert f"database_uri = {flags['backend-store-uri']}" in accounts_file(base)
     assert accounts["env"] == tables["env"]
@@ -292,18 +292,18 @@ def test_mlflow_and_its_init_containers_use_the_same_stores(base: list[Document]
     assert flags["backend-store-uri"].startswith("postgresql+psycopg2://")
     assert "psycopg2-binary==" in (ROOT / "infra" / "image" / "locks" / "mlflow.txt").read_text()
     assert flags["artifacts-destination"].removeprefix("s3://") in buckets["command"][3:]
-    assert buckets["command"][2] == named(base, "ConfigMap")["mlflow-server"]["data"]["MLFLOW_S3_ENDPOINT_URL"]
+    assert buckets["command"][2] == by_name(base, "ConfigMap")["mlflow-server"]["data"]["MLFLOW_S3_ENDPOINT_URL"]
 
 
 def accounts_file(base: list[Document]) -> str:
-    return str(named(base, "ConfigMap")["mlflow-accounts"]["data"]["accounts.ini"])
+    return str(by_name(base, "ConfigMap")["mlflow-accounts"]["data"]["accounts.ini"])
 
 
 def test_nobody_uses_mlflow_without_an_account(base: list[Document], secrets: list[Document]) -> None:
     assert mlflow_flags(base)["app-name"] == "basic-auth"
     assert "default_permission = READ" in accounts_file(base)
-    _, _, accounts = pod(named(base, "Deployment")["mlflow"])["initContainers"]
-    keys = {name: document["stringData"] for name, document in named(secrets, "Secret").items()}
+    _, _, accounts = pod(by_name(base, "Deployment")["mlflow"])["initContainers"]
+    keys = {name: document["stringData"] for name, document in by_name(secrets, "Secret").items()}
     for name in accounts["command"][2:]:
         assert f"MLFLOW_PASSWORD_{name.upper()}" in keys["mlflow-accounts"]
     assert keys["glt-mlflow"]["MLFLOW_TRACKING_USERNAME"] in accounts["command"][2:]
@@ -312,7 +312,7 @@ def test_nobody_uses_mlflow_without_an_account(base: list[Document], secrets: li
 
 def test_what_is_backed_up_is_what_is_restored_and_in_the_other_order(base: list[Document]) -> None:
     """What the database speaks of is there before it is."""
-    saved, restored = pod(named(base, "CronJob")["backup"]), pod(named(base, "Job")["restore"])
+    saved, restored = pod(by_name(base, "CronJob")["backup"]), pod(by_name(base, "Job")["restore"])
     copied = re.findall(r"store:(\w+) (/backup/\w+)", saved["containers"][0]["command"][-1])
     assert copied
     brought = re.findall(r"(/backup/\w+) store:(\w+)", restored["initContainers"][0]["command"][-1])

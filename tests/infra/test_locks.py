@@ -30,8 +30,8 @@ def locked(name: str) -> dict[str, tuple[str, list[str]]]:
     return found
 
 
-def wanted(name: str) -> list[Requirement]:
-    """What a lock was made for."""
+def requirements(name: str) -> list[Requirement]:
+    """The requirements that a lock resolves."""
     if name == "pipeline.txt":
         extras = [line for extra in IN_IMAGE for line in PROJECT["optional-dependencies"][extra]]
         return [Requirement(line) for line in PROJECT["dependencies"] + extras]
@@ -57,7 +57,7 @@ def test_every_package_has_hashes_and_nothing_else(name: str) -> None:
 @each_lock
 def test_everything_asked_for_is_there(name: str) -> None:
     there = locked(name)
-    for requirement in wanted(name):
+    for requirement in requirements(name):
         package = canonicalize_name(requirement.name)
         if package == "torch":
             continue  # stands apart

@@ -19,7 +19,7 @@ from glt.steps import launch
 from pipelines.graphs import GRAPHS
 from pipelines.profiles import CHECKPOINTS, PROFILES, SHARED_MEMORY
 
-from .conftest import K8S, ROOT, Document, assemble, rendered
+from .conftest import K8S, ROOT, Document, assemble, render
 
 FOLDER = K8S / "trainer"
 
@@ -68,7 +68,7 @@ def test_the_pod_and_the_rights_match_the_schemas_strictly(documents: dict[str, 
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
 def test_kubectl_renders_what_the_tests_assemble(documents: dict[str, Document]) -> None:
-    assert {document["kind"]: document for document in rendered("trainer")} == documents
+    assert {document["kind"]: document for document in render("trainer")} == documents
 
 
 def test_the_sdk_reads_the_runtime_as_one_for_torch(runtime: models.TrainerV1alpha1TrainingRuntime) -> None:

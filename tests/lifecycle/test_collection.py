@@ -42,7 +42,7 @@ def deliver(client: Any, files: dict[str, bytes]) -> None:
         client.put_object(Bucket="landing", Key=f"lab/{name}", Body=content)
 
 
-def packed(files: dict[str, bytes]) -> bytes:
+def zip_of(files: dict[str, bytes]) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         for name, content in files.items():
@@ -72,11 +72,11 @@ def test_good_files_are_packed_and_bad_ones_quarantined_with_the_reason(
         "in/S001C001P004R001A002.skeleton": recorded.one_person(4),
         "in/S001C001P005R001A002.skeleton": BAD,
     }
-    cut = packed(inside)[:99]
+    cut = zip_of(inside)[:99]
     deliver(
         bucket,
         {
-            **{**GOOD, "S001C001P006R001A001.skeleton": BAD, "week.zip": packed(inside), "cut.zip": cut},
+            **{**GOOD, "S001C001P006R001A001.skeleton": BAD, "week.zip": zip_of(inside), "cut.zip": cut},
             **{"readme.txt": b"hello", ".hidden.skeleton": BAD},
         },
     )
@@ -228,7 +228,7 @@ def test_what_the_archive_gives_is_what_was_delivered(
     from glt.data.ingest import ingest
 
     root = cloned("clone")
-    deliver(bucket, {**GOOD, "week.zip": packed({"in/S001C001P004R001A002.skeleton": recorded.one_person(4)})})
+    deliver(bucket, {**GOOD, "week.zip": zip_of({"in/S001C001P004R001A002.skeleton": recorded.one_person(4)})})
     done = collect_into(root)
     names = []
     for place in (sources.resolve(ADDRESS).fetch(tmp_path / "as-delivered"), root / "data" / done.batch):

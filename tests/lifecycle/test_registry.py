@@ -48,7 +48,7 @@ def register(folder: Path) -> tuple[registry.Version, str]:
         return registry.register(folder, RECIPE, VERSIONS, VERDICT, run.run_id), run.run_id
 
 
-def held(client: MlflowClient) -> dict[str, str]:
+def aliases_of(client: MlflowClient) -> dict[str, str]:
     return {alias: str(version) for alias, version in client.get_registered_model(NAME).aliases.items()}
 
 
@@ -80,7 +80,7 @@ def test_a_version_carries_where_it_comes_from(
         "gate.answers_uri": "runs:/r/gate",
         "gate.better": "passed: right on 31 clips",
     }
-    assert held(client) == {"challenger": "1"}
+    assert aliases_of(client) == {"challenger": "1"}
     assert registry.champion(NAME) is None
     assert client.get_run(run_id).info.status == "FINISHED"
     (model,) = client.get_run(run_id).outputs.model_outputs
@@ -113,7 +113,7 @@ def test_the_same_content_is_registered_once(home: Path, tmp_path: Path) -> None
     again, _ = register(make_classifier(tmp_path / "same", seed=1))
     other, _ = register(make_classifier(tmp_path / "other", seed=2))
     assert (first.version, again.version, other.version) == ("1", "1", "2")
-    assert held(tracking.connect()) == {"challenger": "2"}
+    assert aliases_of(tracking.connect()) == {"challenger": "2"}
     assert registry.comparisons(NAME, VERSIONS.data) == 2
     assert registry.comparisons(NAME, "other data") == 0
     assert registry.comparisons("glt-nothing", VERSIONS.data) == 0
@@ -124,7 +124,7 @@ def test_a_registration_that_was_cut_short_is_completed(home: Path, tmp_path: Pa
     client = tracking.connect()
     client.delete_registered_model_alias(NAME, "challenger")
     register(make_classifier(tmp_path / "one", seed=1))
-    assert held(client) == {"challenger": version.version}
+    assert aliases_of(client) == {"challenger": version.version}
 
 
 def test_promotion_and_the_way_back(home: Path, tmp_path: Path) -> None:
@@ -132,9 +132,9 @@ def test_promotion_and_the_way_back(home: Path, tmp_path: Path) -> None:
         register(make_classifier(tmp_path / str(seed), seed))
     client = tracking.connect()
     registry.promote(NAME, "1", "first")
-    assert held(client) == {"champion": "1", "challenger": "3"}
+    assert aliases_of(client) == {"champion": "1", "challenger": "3"}
     registry.promote(NAME, "3", "better than the champion v1")
-    assert held(client) == {"champion": "3", "previous": "1", "challenger": "3"}
+    assert aliases_of(client) == {"champion": "3", "previous": "1", "challenger": "3"}
     champion = registry.champion(NAME)
     assert champion is not None
     assert champion.version == "3"
@@ -143,13 +143,13 @@ def test_promotion_and_the_way_back(home: Path, tmp_path: Path) -> None:
     assert champion.tags["promoted.by"] == "pipeline run pipeline-run-1"
     assert champion.tags["promoted.at"].endswith("+00:00")
     registry.promote(NAME, "3", "again")  # a task that is tried again
-    assert held(client)["previous"] == "1"
+    assert aliases_of(client)["previous"] == "1"
     assert registry.aliases(NAME, "3") == ["challenger", "champion"]
 
     back = registry.rollback(NAME)
     assert back.version == "1"
     assert back.tags["promoted.reason"] == "rolled back from v3 by hand"
-    assert held(client) == {"champion": "1", "previous": "3", "challenger": "3"}
+    assert aliases_of(client) == {"champion": "1", "previous": "3", "challenger": "3"}
     assert registry.rollback(NAME).version == "3"
 
 
@@ -190,7 +190,7 @@ def test_a_champion_that_came_since_the_comparison_stops_a_promotion(home: Path,
     with pytest.raises(GltError, match="compared with the untrained encoder, but v2"):
         registry.promote(NAME, "3", "better than untrained", expected_champion="")
     registry.promote(NAME, "2", "better than v1", expected_champion="1")  # a task that is tried again
-    assert held(tracking.connect())["champion"] == "2"
+    assert aliases_of(tracking.connect())["champion"] == "2"
 
 
 def test_tags_that_an_earlier_version_wrote_are_read(home: Path, tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_a_champion_that_is_registered_again_stays_what_it_is(home: Path, tmp_pa
     register(make_classifier(tmp_path / "two", seed=2))
     registry.promote(NAME, "1", "first")
     register(make_classifier(tmp_path / "again", seed=1))
-    assert held(tracking.connect()) == {"champion": "1", "challenger": "2"}
+    assert aliases_of(tracking.connect()) == {"champion": "1", "challenger": "2"}
 
 
 def test_what_cannot_be_promoted_or_rolled_back_is_reported(home: Path, tmp_path: Path) -> None:
@@ -252,7 +252,7 @@ def test_what_cannot_be_promoted_or_rolled_back_is_reported(home: Path, tmp_path
     registry.promote(NAME, "1", "first")
     with pytest.raises(GltError, match="nothing to roll back to"):
         registry.rollback(NAME)
-    assert held(tracking.connect()) == {"champion": "1", "challenger": "1"}
+    assert aliases_of(tracking.connect()) == {"champion": "1", "challenger": "1"}
 
 
 def test_files_that_were_changed_or_lost_are_reported(home: Path, tmp_path: Path) -> None:

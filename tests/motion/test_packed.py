@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from glt.motion.packed import Packed, crop, resample
 
 
-def packed(lengths: tuple[int, ...], persons: int = 1, joints: int = 2, seed: int = 0) -> Packed:
+def random_batch(lengths: tuple[int, ...], persons: int = 1, joints: int = 2, seed: int = 0) -> Packed:
     tokens = torch.randn(sum(lengths), persons, joints, 3, generator=torch.Generator().manual_seed(seed))
     return Packed(tokens, torch.ones(sum(lengths), persons, dtype=torch.bool), lengths)
 
@@ -21,13 +21,13 @@ def places(old: int, new: int) -> np.ndarray:
 
 
 def test_clip_of_each_frame() -> None:
-    assert packed((2, 1, 3)).clip().tolist() == [0, 0, 1, 2, 2, 2]
+    assert random_batch((2, 1, 3)).clip().tolist() == [0, 0, 1, 2, 2, 2]
 
 
 @given(st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=4))
 def test_resample_is_linear_interpolation(pairs: list[tuple[int, int]]) -> None:
     old, new = zip(*pairs, strict=True)
-    before = packed(old)
+    before = random_batch(old)
     after = resample(before, new)
     assert after.lengths == new
     assert after.present.all()
@@ -38,7 +38,7 @@ def test_resample_is_linear_interpolation(pairs: list[tuple[int, int]]) -> None:
 
 
 def test_equal_lengths_change_nothing_even_beside_a_clip_that_changes() -> None:
-    before = packed((7, 5))
+    before = random_batch((7, 5))
     assert resample(before, (7, 5)) is before
     assert torch.equal(resample(before, (7, 9)).tokens[:7], before.tokens[:7])
 
@@ -48,7 +48,7 @@ def test_equal_lengths_change_nothing_even_beside_a_clip_that_changes() -> None:
 )
 def test_a_frame_is_shown_only_if_all_it_is_mixed_from_is(drawn: tuple[list[bool], int]) -> None:
     seen, new = drawn
-    clip = packed((len(seen),))
+    clip = random_batch((len(seen),))
     present = torch.tensor(seen)[:, None]
     after = resample(Packed(clip.tokens * present[..., None, None], present, clip.lengths), (new,))
     if new == len(seen):
@@ -73,7 +73,7 @@ def test_absent_persons_are_not_mixed_in() -> None:
 
 
 def test_crop_keeps_a_part_of_each_clip() -> None:
-    whole = packed((5, 2, 4), persons=2)
+    whole = random_batch((5, 2, 4), persons=2)
     part = crop(whole, (1, 0, 2), (3, 2, 1))
     assert part.lengths == (3, 2, 1)
     assert torch.equal(part.tokens, whole.tokens[[1, 2, 3, 5, 6, 9]])

@@ -24,19 +24,19 @@ from pipelines.cluster import Schedule
 API = "/apis/v2beta1"
 
 
-def parsed(body: dict[str, Any], model: str) -> Any:
+def parse(body: dict[str, Any], model: str) -> Any:
     """The body as the server's model; one that the model does not know all of is refused."""
     client = ApiClient()
     found = client.deserialize(SimpleNamespace(data=json.dumps(body)), model)
-    assert plain(client.sanitize_for_serialization(found)) == plain(body)
+    assert to_plain(client.sanitize_for_serialization(found)) == to_plain(body)
     return found
 
 
-def plain(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
     """With numbers as text: in the JSON of a protobuf, 64-bit ones may be either."""
     if isinstance(value, dict):
-        return {name: plain(inner) for name, inner in value.items()}
-    return [plain(inner) for inner in value] if isinstance(value, list) else str(value)
+        return {name: to_plain(inner) for name, inner in value.items()}
+    return [to_plain(inner) for inner in value] if isinstance(value, list) else str(value)
 
 
 class Stub:
@@ -81,10 +81,10 @@ class Stub:
                 if self.path == f"{API}/experiments":
                     self.answer({"experiment_id": "e1", **body})
                 elif self.path == f"{API}/runs":
-                    stub.runs.append(parsed(body, "V2beta1Run"))
+                    stub.runs.append(parse(body, "V2beta1Run"))
                     self.answer({"run_id": f"run-{len(stub.runs)}", **body})
                 elif self.path == f"{API}/recurringruns":
-                    parsed(body, "V2beta1RecurringRun")
+                    parse(body, "V2beta1RecurringRun")
                     stub.number += 1
                     stub.recurring[f"r{stub.number}"] = {**body, "recurring_run_id": f"r{stub.number}"}
                     self.answer(stub.recurring[f"r{stub.number}"])
@@ -98,7 +98,7 @@ class Stub:
 
     @property
     def schedules(self) -> dict[str, V2beta1RecurringRun]:
-        return {run["display_name"]: parsed(run, "V2beta1RecurringRun") for run in self.recurring.values()}
+        return {run["display_name"]: parse(run, "V2beta1RecurringRun") for run in self.recurring.values()}
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def schedule(**changes: Any) -> Schedule:
     return Schedule.model_validate({"graph": "retraining", "cron": "0 0 3 * * 1", "parameters": parameters} | changes)
 
 
-def said(schedules: dict[str, Schedule], dry: bool = False) -> list[tuple[str, str]]:
+def planned_changes(schedules: dict[str, Schedule], dry: bool = False) -> list[tuple[str, str]]:
     return [(change.action, change.name) for change in cluster.reconcile(schedules, dry=dry)]
 
 
@@ -140,14 +140,14 @@ def test_a_run_is_started_with_what_it_trains_on(stub: Stub, tmp_path: Path) -> 
 def test_schedules_are_created_replaced_and_deleted_and_others_left_alone(stub: Stub) -> None:
     stub.recurring["theirs"] = {"recurring_run_id": "theirs", "display_name": "theirs", "description": "by hand"}
     declared = {name: schedule() for name in ("a", "b", "c")}
-    assert said(declared, dry=True) == [("create", "a"), ("create", "b"), ("create", "c")]
+    assert planned_changes(declared, dry=True) == [("create", "a"), ("create", "b"), ("create", "c")]
     assert stub.schedules.keys() == {"theirs"}
-    assert said(declared) == [("create", "a"), ("create", "b"), ("create", "c")]
+    assert planned_changes(declared) == [("create", "a"), ("create", "b"), ("create", "c")]
     run = stub.schedules["a"]
     assert (run.trigger.cron_schedule.cron, run.max_concurrency, run.no_catchup) == ("0 0 3 * * 1", "1", True)
     assert run.mode == "ENABLE"
     assert run.runtime_config.parameters == {**declared["a"].parameters, "code_version": "c0dec0dec0de"}
-    assert said(declared) == []
+    assert planned_changes(declared) == []
 
     changed = {"a": declared["a"], "b": schedule(cron="0 30 4 * * 1"), "d": schedule(enabled=False)}
     before = set(stub.recurring)
@@ -156,18 +156,18 @@ def test_schedules_are_created_replaced_and_deleted_and_others_left_alone(stub: 
     assert "0 0 3 * * 1" in changes[0].reason
     assert "0 30 4 * * 1" in changes[0].reason
     assert set(stub.recurring) == before
-    assert said(changed) == [("replace", "b"), ("delete", "c"), ("create", "d")]
+    assert planned_changes(changed) == [("replace", "b"), ("delete", "c"), ("create", "d")]
     assert stub.schedules.keys() == {"theirs", "a", "b", "d"}
     assert stub.schedules["b"].trigger.cron_schedule.cron == "0 30 4 * * 1"
     assert stub.schedules["d"].mode == "DISABLE"
-    assert said({}) == [("delete", "a"), ("delete", "b"), ("delete", "d")]
+    assert planned_changes({}) == [("delete", "a"), ("delete", "b"), ("delete", "d")]
     assert stub.schedules.keys() == {"theirs"}
 
 
 def test_new_code_replaces_a_schedule(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
-    said({"a": schedule()})
+    planned_changes({"a": schedule()})
     monkeypatch.setenv("GLT_CODE_VERSION", "another")
-    assert said({"a": schedule()}) == [("replace", "a")]
+    assert planned_changes({"a": schedule()}) == [("replace", "a")]
 
 
 def test_the_declared_schedules_are_whole(stub: Stub) -> None:
@@ -175,7 +175,7 @@ def test_the_declared_schedules_are_whole(stub: Stub) -> None:
     declared = cluster.read_schedules(file)
     assert {one.graph for one in declared.values()} == {"collection", "retraining"}
     assert not any(one.enabled for one in declared.values())  # they name an example's repository
-    assert [what for what, _ in said(declared)] == ["create"] * len(declared)
+    assert [what for what, _ in planned_changes(declared)] == ["create"] * len(declared)
 
 
 @pytest.mark.parametrize(

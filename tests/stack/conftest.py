@@ -70,5 +70,5 @@ class Pretraining:
                 [*before, sys.executable, "-m", "glt", *self._command], stdout=log, stderr=log, cwd=ROOT
             )
 
-    def said(self) -> str:
+    def output(self) -> str:
         return self.log.read_text()

@@ -76,11 +76,11 @@ def test_a_training_outlives_its_tracking_server(
     process = training.start()
     until(lambda: process.poll() is not None or bool(curve()))
     strike(stack)
-    until(lambda: process.poll() is not None or "MLflow is away, the step goes on" in training.said())
+    until(lambda: process.poll() is not None or "MLflow is away, the step goes on" in training.output())
     time.sleep(3)
     mend(stack)
-    assert process.wait(900) == 0, training.said()
-    assert "MLflow is away, the step goes on" in training.said()
+    assert process.wait(900) == 0, training.output()
+    assert "MLflow is away, the step goes on" in training.output()
     artifact.open_artifact(training.out, "encoder")
     for name, value in stack.environment().items():
         monkeypatch.setenv(name, value)
@@ -262,11 +262,11 @@ def test_a_training_on_a_full_disk_says_so_and_goes_on_when_there_is_room(
     folder.mkdir()
     mount = f'mount -t tmpfs -o size={size} none {folder} && exec "$@"'
     process = training.start("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, "sh")
-    assert process.wait(900) == 1, training.said()
-    (said,) = (line for line in training.said().splitlines() if line.startswith("glt: error"))
+    assert process.wait(900) == 1, training.output()
+    (said,) = (line for line in training.output().splitlines() if line.startswith("glt: error"))
     assert "No space left on device" in said
     assert str(folder) in said
     assert not training.out.exists()
-    assert "Traceback" not in training.said()
-    assert training.start().wait(900) == 0, training.said()
+    assert "Traceback" not in training.output()
+    assert training.start().wait(900) == 0, training.output()
     assert curve() == list(range(1, EPOCHS + 1))

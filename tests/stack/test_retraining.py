@@ -18,13 +18,13 @@ from tests.pipelines.conftest import change
 MODEL = "glt-tiny-xsub"
 
 
-def without(recordings: Path, place: Path, out: Callable[[str], bool]) -> Path:
-    """The recordings whose name is not `out`, as another delivery."""
-    with zipfile.ZipFile(recordings) as whole, zipfile.ZipFile(place, "w") as part:
+def copy_without(recordings: Path, copy: Path, out: Callable[[str], bool]) -> Path:
+    """Copy the recordings except those whose name `out` accepts."""
+    with zipfile.ZipFile(recordings) as whole, zipfile.ZipFile(copy, "w") as part:
         for name in whole.namelist():
             if not out(name):
                 part.writestr(name, whole.read(name))
-    return place
+    return copy
 
 
 def run_of(parent: str) -> Run:
@@ -54,7 +54,7 @@ def test_a_model_over_its_life(stack: Stack, recordings: Path, tmp_path: Path) -
     assert run.data.metrics["retraining/new_data"] == 0
     assert steps(again).keys() == {"check_for_new_data"}
 
-    fewer = without(recordings, tmp_path / "fewer.zip", lambda name: name.endswith("P001R001A121.skeleton"))
+    fewer = copy_without(recordings, tmp_path / "fewer.zip", lambda name: name.endswith("P001R001A121.skeleton"))
     third = local.retrain(str(fewer), recipe)
     said = run_of(third).data.tags[tracking.RETRAINING]
     assert said.startswith(f"from the encoder of {MODEL}/1: data ")
@@ -69,7 +69,7 @@ def test_a_model_over_its_life(stack: Stack, recordings: Path, tmp_path: Path) -
     assert newest.tags["gate.baseline"] == "champion v1"
     assert {"gate.better", "gate.classes", "gate.latency", "gate.data", "gate.leak"} <= newest.tags.keys()
 
-    lost = without(recordings, tmp_path / "lost.zip", lambda name: "A129" in name and name[9:12] in TRAINING)
+    lost = copy_without(recordings, tmp_path / "lost.zip", lambda name: "A129" in name and name[9:12] in TRAINING)
     with pytest.raises(GltError, match="Nothing was trained"):
         local.retrain(str(lost), recipe)
     which = f"tags.`{tracking.PIPELINE}` != ''"  # parent runs, the newest first

@@ -23,7 +23,7 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
-def left(folder: Path) -> list[str]:
+def names_in(folder: Path) -> list[str]:
     """What stands in the folder, hidden things too."""
     return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
@@ -60,7 +60,7 @@ def test_recordings_that_cannot_be_read(tmp_path: Path, prepare: Callable[[Path]
     with pytest.raises(GltError, match=says) as caught:
         data.ingest(str(recordings), yaml.safe_dump(RECIPE), out / "clips")
     assert str(recordings) in str(caught.value)
-    assert [found for found in left(out) if not found.endswith(".rejected.csv")] == []
+    assert [found for found in names_in(out) if not found.endswith(".rejected.csv")] == []
 
 
 def pretrained(folder: Path, files: dict[str, str]) -> Path:
@@ -86,7 +86,7 @@ def pretrained(folder: Path, files: dict[str, str]) -> Path:
 )
 def test_labels_that_no_classifier_can_learn(tmp_path: Path, files: dict[str, str], says: str) -> None:
     made = pretrained(tmp_path, files)
-    before = left(tmp_path)
+    before = names_in(tmp_path)
     recipe = yaml.safe_dump(RECIPE)
     for step in (
         lambda: training.linear_probe(made / "motions", made / "encoder", recipe, made / "probe", accelerator="cpu"),
@@ -96,7 +96,7 @@ def test_labels_that_no_classifier_can_learn(tmp_path: Path, files: dict[str, st
     ):
         with pytest.raises(GltError, match=says):
             step()
-    assert left(tmp_path) == before
+    assert names_in(tmp_path) == before
 
 
 def test_empty_split(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_empty_split(tmp_path: Path) -> None:
     data.ingest(str(tmp_path / "recordings.zip"), recipe, tmp_path / "clips")
     with pytest.raises(GltError, match="test"):
         data.disentangle(tmp_path / "clips", recipe, tmp_path / "motions")
-    assert "motions" not in left(tmp_path)
+    assert "motions" not in names_in(tmp_path)
 
 
 def test_clip_of_one_frame_is_kept_with_a_warning_and_trains(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_recipe_that_is_none(tmp_path: Path, recipe: str, says: str) -> None:
     write(tmp_path / "recordings.zip", {name(1): text()})
     with pytest.raises(GltError, match=says):
         data.ingest(str(tmp_path / "recordings.zip"), recipe, tmp_path / "clips")
-    assert left(tmp_path) == ["recordings.zip"]
+    assert names_in(tmp_path) == ["recordings.zip"]
 
 
 def test_recordings_that_changed_since_the_run_began(tmp_path: Path) -> None:

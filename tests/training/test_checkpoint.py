@@ -20,7 +20,7 @@ from glt.training.checkpoint import Checkpoint, Progress, fingerprint
 IDENTITY = {"recipe": {"pretrain": {"lr": 0.002, "augment": {"mask": 0.1}}, "fractions": (0.05,)}, "code version": "c1"}
 
 
-def trained(steps: int) -> tuple[nn.Module, torch.optim.Optimizer]:
+def train_small(steps: int) -> tuple[nn.Module, torch.optim.Optimizer]:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, fused=True)
@@ -42,7 +42,7 @@ def same(a: nn.Module, b: nn.Module) -> bool:
 def save(folder: Path, *steps: int) -> None:
     checkpoint = Checkpoint(folder, IDENTITY)
     for number in steps:
-        checkpoint.save(Progress(number // 10, number % 10, number), *trained(number))
+        checkpoint.save(Progress(number // 10, number % 10, number), *train_small(number))
 
 
 def names(folder: Path) -> list[str]:
@@ -50,15 +50,15 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def restored(folder: Path | None) -> Progress:
+def restore(folder: Path | None) -> Progress:
     checkpoint = Checkpoint(folder, IDENTITY)
     checkpoint.sweep()
-    return checkpoint.restore(*trained(0))
+    return checkpoint.restore(*train_small(0))
 
 
 def test_what_is_restored_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
     """Weights, buffers, optimiser moments, options of a group and the running epoch's sums all come back."""
-    model, optimizer = trained(3)
+    model, optimizer = train_small(3)
     optimizer.param_groups[0]["lr"] = 0.05
     sums = {"loss": torch.tensor(0.1) + 0.2, "seen": torch.tensor([3, 2**40])}
     progress = Progress(2, 5, 25, [{"loss": 1 / 3}], sums, {"batches": 5, "seconds": 1.5})
@@ -66,7 +66,7 @@ def test_what_is_restored_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> 
     torch.manual_seed(1)
     train(model, optimizer, 2)
 
-    other, moments = trained(0)
+    other, moments = train_small(0)
     again = Checkpoint(tmp_path, IDENTITY).restore(other, moments)
     assert (again.epoch, again.step, again.steps) == (2, 5, 25)
     assert (again.history, again.scalars) == (progress.history, progress.scalars)
@@ -85,7 +85,7 @@ def test_nothing_is_pickled(tmp_path: Path) -> None:
 def test_the_last_two_stand_beside_each_other(tmp_path: Path) -> None:
     save(tmp_path, 1, 2, 30, 100)
     assert names(tmp_path) == ["step-00000030", "step-00000100"]
-    assert restored(tmp_path).steps == 100
+    assert restore(tmp_path).steps == 100
 
 
 @pytest.mark.parametrize("case", ["weights", "manifest", "no manifest", "empty"])
@@ -105,10 +105,10 @@ def test_the_one_before_is_used_when_the_last_is_damaged(
         (last / "manifest.json").unlink()
     else:
         (last / "state.json").write_bytes(b"")
-    assert restored(tmp_path).steps == 1
+    assert restore(tmp_path).steps == 1
     assert f"checkpoint {last} is damaged and deleted, the one before is taken" in caplog.text
     save(tmp_path, 2)  # the same step again
-    assert restored(tmp_path).steps == 2
+    assert restore(tmp_path).steps == 2
 
 
 @pytest.mark.parametrize("case", ["no folder", "never saved", "all damaged"])
@@ -118,7 +118,7 @@ def test_otherwise_the_run_starts_afresh(tmp_path: Path, case: str) -> None:
         save(tmp_path / "states", 1, 2)
         for file in (tmp_path / "states").rglob("*.safetensors"):
             file.unlink()
-    assert restored(folder) == Progress()
+    assert restore(folder) == Progress()
 
 
 def test_what_a_killed_process_left_is_swept_and_the_users_own_files_stay(tmp_path: Path) -> None:
@@ -131,10 +131,10 @@ def test_what_a_killed_process_left_is_swept_and_the_users_own_files_stay(tmp_pa
     for folder in (".step-mine", "step-00000099"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "model.pt").write_text("mine")
-    assert restored(tmp_path).steps == 1
+    assert restore(tmp_path).steps == 1
     assert names(tmp_path) == sorted([*own, "step-00000001"])
     checkpoint = Checkpoint(tmp_path, IDENTITY, max_states=1)
-    checkpoint.save(Progress(0, 2, 2), *trained(2))
+    checkpoint.save(Progress(0, 2, 2), *train_small(2))
     assert names(tmp_path) == sorted([*own, "step-00000002"])
     with checkpoint.lock():
         checkpoint.delete()
@@ -156,13 +156,13 @@ def test_what_a_killed_process_left_is_swept_and_the_users_own_files_stay(tmp_pa
 )
 def test_another_run_is_rejected_with_what_changed(tmp_path: Path, now: dict[str, object], says: str) -> None:
     save(tmp_path, 1, 2)
-    checkpoint, fresh = Checkpoint(tmp_path, now), trained(0)
+    checkpoint, fresh = Checkpoint(tmp_path, now), train_small(0)
     checkpoint.sweep()
     with pytest.raises(GltError) as caught:
         checkpoint.restore(*fresh)
     assert says in str(caught.value)
     assert f"delete {tmp_path}, or give another --checkpoints" in str(caught.value)
-    assert same(fresh[0], trained(0)[0])
+    assert same(fresh[0], train_small(0)[0])
     assert names(tmp_path) == ["step-00000001", "step-00000002"]
 
 
@@ -171,7 +171,7 @@ def test_no_folder_keeps_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     checkpoint = Checkpoint(None, every=0)
     assert not checkpoint.is_due
     with checkpoint.lock():
-        checkpoint.save(Progress(), *trained(1))
+        checkpoint.save(Progress(), *train_small(1))
         checkpoint.delete()
     assert not list(tmp_path.iterdir())
 
@@ -182,7 +182,7 @@ def test_a_state_is_due_when_the_last_is_old_enough(tmp_path: Path) -> None:
     assert not checkpoint.is_due
     checkpoint._saved -= 1001
     assert checkpoint.is_due
-    checkpoint.save(Progress(), *trained(1))
+    checkpoint.save(Progress(), *train_small(1))
     assert not checkpoint.is_due
 
 

@@ -35,7 +35,7 @@ def run(motions: Motions, recipe: Recipe) -> Probe:
     return fit_probe(build_encoder(recipe.model, motions), motions, recipe, CPU, Silent())
 
 
-def written(folder: Path, clips: Store) -> Motions:
+def write_motions_of(folder: Path, clips: Store) -> Motions:
     write_motions(clips, small_recipe(), folder, {}, Silent())  # type: ignore[arg-type]
     return Motions(folder)
 
@@ -81,14 +81,14 @@ def test_more_groups_than_folds_are_shared_out(tmp_path: Path) -> None:
     clips = store()
     train = clips.index["subject"].isin([1, 2, 4])
     clips.index.loc[train, "subject"] = np.resize([1, 2, 4, 5, 8, 9, 13, 14], train.sum())
-    motions = written(tmp_path / "m", clips)
+    motions = write_motions_of(tmp_path / "m", clips)
     assert len(validation_folds(motions, motions.clip_ids("train", labelled=True))) == 5
 
 
 def test_a_single_group_is_split_by_clips(tmp_path: Path) -> None:
     clips = store()
     clips.index.loc[clips.index["subject"].isin([2, 4]), "subject"] = 1
-    motions = written(tmp_path / "m", clips)
+    motions = write_motions_of(tmp_path / "m", clips)
     train = motions.clip_ids("train", labelled=True)
     content = motions.index["sha256"].to_numpy()[train]
     folds = validation_folds(motions, train)
@@ -109,7 +109,7 @@ def test_validation_predictions_do_not_know_their_own_groups_labels(
     mine = (clips.index["subject"] == 1) & clips.index["label"].notna()
     turned = dict(zip(LABELS, (*LABELS[1:], LABELS[0]), strict=True))
     clips.index.loc[mine, "label"] = clips.index["label"][mine].map(turned)
-    tables = [run(m, recipe).validation for m in (motions, written(tmp_path / "m", clips))]
+    tables = [run(m, recipe).validation for m in (motions, write_motions_of(tmp_path / "m", clips))]
     before, after = (table[table["group"] == 1].reset_index(drop=True) for table in tables)
     assert before["label"].tolist() != after["label"].tolist()
     for column in ("name", "predicted", "untrained"):
@@ -123,7 +123,7 @@ def test_nothing_is_chosen_by_the_test_split(motions: Motions, tmp_path: Path, r
     clips = store()
     for number in np.flatnonzero(clips.index["subject"].isin([3, 6])):
         clips.clips[number] = (clips.clips[number][0] * 2, clips.clips[number][1])
-    one, other = (run(m, recipe).model.state_dict() for m in (motions, written(tmp_path / "m", clips)))
+    one, other = (run(m, recipe).model.state_dict() for m in (motions, write_motions_of(tmp_path / "m", clips)))
     assert all(torch.equal(value, other[name]) for name, value in one.items())
 
 
@@ -159,7 +159,7 @@ def test_the_strength_is_chosen_by_the_validation_predictions(motions: Motions) 
 def test_two_classes(tmp_path: Path, solver: str) -> None:
     clips = store()
     clips.index["label"] = clips.index["label"].replace({"jump": "walk"})
-    motions = written(tmp_path / "m", clips)
+    motions = write_motions_of(tmp_path / "m", clips)
     probe = {"solver": solver, "epochs": 100, "pool": ["mean", "std"], "regularisation": [1.0]}
     result = run(motions, small_recipe(probe=probe))
     assert result.model.classes == ("walk", "wave")
@@ -171,7 +171,7 @@ def test_a_class_that_one_subject_alone_performs_is_never_guessed_for_that_subje
     clips = store()
     mine = (clips.index["subject"] == 1) & (clips.index["label"] == "wave")
     clips.index.loc[mine, "label"] = "dance"
-    motions = written(tmp_path / "m", clips)
+    motions = write_motions_of(tmp_path / "m", clips)
     validation = run(motions, LBFGS).validation
     assert "dance" in set(validation["label"])
     assert "dance" not in set(validation["predicted"][validation["group"] == 1])
@@ -235,4 +235,4 @@ def test_labels_that_cannot_be_learnt_are_an_error(tmp_path: Path, labels: str, 
     clips = store()
     clips.index["label"] = None if labels == "none" else "wave"
     with pytest.raises(GltError, match=words):
-        run(written(tmp_path / "m", clips), ADAM)
+        run(write_motions_of(tmp_path / "m", clips), ADAM)

@@ -26,7 +26,7 @@ def folder(home: Path, tmp_path: Path) -> Path:
     return write_folder(tmp_path / "recordings", {name(subject): text().encode() for subject in (1, 2)})
 
 
-def then(function: Callable[..., Any], action: Callable[[], object]) -> Callable[..., Any]:
+def followed_by(function: Callable[..., Any], action: Callable[[], object]) -> Callable[..., Any]:
     """The function, followed by an action."""
 
     def both(*arguments: Any) -> Any:
@@ -40,7 +40,7 @@ def then(function: Callable[..., Any], action: Callable[[], object]) -> Callable
 def test_clips_of_recordings_that_changed_meanwhile_are_removed(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    change = then(data.ingest_recordings, lambda: (folder / name(2)).write_text(text(30)))
+    change = followed_by(data.ingest_recordings, lambda: (folder / name(2)).write_text(text(30)))
     monkeypatch.setattr(data, "ingest_recordings", change)
     with pytest.raises(ChangedRecordings, match=rf"{name(2)} was changed during the run"):
         data.ingest(str(folder), TEXT, tmp_path / "clips")
@@ -51,7 +51,7 @@ def test_clips_behind_a_link_are_removed_likewise(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "clips").symlink_to("elsewhere")
-    change = then(data.ingest_recordings, lambda: (folder / name(2)).write_text(text(30)))
+    change = followed_by(data.ingest_recordings, lambda: (folder / name(2)).write_text(text(30)))
     monkeypatch.setattr(data, "ingest_recordings", change)
     with pytest.raises(ChangedRecordings, match=rf"{name(2)} was changed during the run"):
         data.ingest(str(folder), TEXT, tmp_path / "clips")
