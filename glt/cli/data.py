@@ -9,6 +9,7 @@ import typer
 
 from glt.cli.options import Clips, CodeVersion, DataVersion, Json, Out, RecipeName
 from glt.cli.output import print_json, run
+from glt.errors import GltError
 
 PANEL = "Data"
 app = typer.Typer()
@@ -24,6 +25,8 @@ def prepare(
     from glt.lifecycle import recordings as pinned
 
     root = Path.cwd()
+    if add and not recordings:
+        raise GltError("data --add: give the recordings to add")
     if not recordings:
         run(as_json, lambda: str(pinned.prepare(root)))
         return

@@ -183,11 +183,14 @@ def _swap(root: Path, data: Path, recordings: Sequence[Path]) -> None:
     pin = root / PIN
     if data.exists() and not data.is_dir():
         raise GltError(f"{data} is a file, and would be lost; move it away")
-    if data.is_dir() and any(data.iterdir()) and not (pin.is_file() and _matches(root, _read_pin(root))):
-        raise GltError(
-            f"{data} holds changes that {pin} does not pin and that would be lost; "
-            f"run `make data RECORDINGS={DATA}` to pin them, or move {data} away"
-        )
+    if data.is_dir() and any(data.iterdir()):
+        if not (pin.is_file() and _matches(root, _read_pin(root))):
+            raise GltError(
+                f"{data} holds changes that {pin} does not pin and that would be lost; "
+                f"run `make data RECORDINGS={DATA}` to pin them, or move {data} away"
+            )
+        if pinned_version(root) != sample_version():
+            _dvc(root, "add", DATA)  # DVC's cache need not have what somebody copied here
     before = pin.read_bytes() if pin.is_file() else None
     with _draft(data) as draft:
         (draft / DATA).mkdir()

@@ -172,6 +172,15 @@ def test_replace_refuses_to_lose_unpinned_changes(project, tmp_path):
     assert (project / "data" / "other" / "x.skeleton").read_bytes() == b"x"
 
 
+def test_replaced_recordings_are_in_the_cache_although_they_were_copied_by_hand(project, tmp_path):
+    cache = project / ".dvc" / "cache" / "files" / "md5"
+    hashes = [dvc_hash.file_md5(file) for file in (project / "data").rglob("*") if file.is_file()]
+    shutil.rmtree(project / ".dvc" / "cache")
+    recordings.replace(project, write_folder(tmp_path / "other", {"x.skeleton": b"x"}))
+    assert hashes
+    assert all((cache / md5[:2] / md5[2:]).is_file() for md5 in hashes)
+
+
 def test_replace_refuses_to_lose_a_file_named_data(project, tmp_path):
     shutil.rmtree(project / "data")
     (project / "data").write_text("mine")
