@@ -47,7 +47,7 @@ def main() -> None:
         (segment,) = store.info["segments"]
         lost = read_examples(store.path / "segments" / segment / "rejected")[-1]
         picture = data_figures.strip(lost.frames, lost.present, lost.skeleton, lost.where)
-        drawn.append(_titled(picture, f"Not taken: {lost.reason} (ringed, at the middle of the body)"))
+        drawn.append(_titled(picture, f"Rejected: {lost.reason} (ringed, at the middle of the body)"))
         drawn.append(_titled(data_figures.counts(index, "subject"), "Labelled clips by class and subject"))
     pictures = [Image.open(io.BytesIO(png)).convert("RGB") for png in drawn]
     whole = Image.new("RGB", (max(image.width for image in pictures), sum(image.height for image in pictures)), "white")
