@@ -17,7 +17,7 @@ def draw(figure: Figure) -> Figure:
     return figure
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(("blocks", "heads"), [(1, 1), (2, 4)])
 def test_a_map_a_block_and_head(blocks: int, heads: int) -> None:
     maps = RANDOM.random((blocks, heads, 6, 6))

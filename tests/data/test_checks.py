@@ -287,7 +287,7 @@ def test_very_short_recordings_pass_every_check(length: int, persons: int) -> No
     assert len(clip.frames) == length
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_huge_values_are_rejected_without_a_word_of_numpy() -> None:
     broken = walker(0)
     broken.frames[3] = 3e38
