@@ -195,6 +195,6 @@ def test_a_job_ends_with_its_step_or_is_replaced_by_the_next(
     again.send_signal(signal.SIGTERM)
     _, said = again.communicate(timeout=180)
     assert "was interrupted (SIGTERM) and is deleted" in said
-    assert again.returncode == 1
+    assert again.returncode == 143
     assert not nodes()
     assert not networks(podman)
