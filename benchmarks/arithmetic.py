@@ -12,7 +12,7 @@ from glt.recipe import ModelConfig
 
 
 def forward_flops(config: ModelConfig, tokens: int, lengths: Sequence[int], classes: int = 0) -> int:
-    """Of the matrix products of one forward pass over real frames, two a multiply-add.
+    """FLOPs of the matrix products in one forward pass over real frames; a multiply-add counts as two.
 
     Args:
         config: sizes.
@@ -30,7 +30,7 @@ def forward_flops(config: ModelConfig, tokens: int, lengths: Sequence[int], clas
 
 
 def step_flops(config: ModelConfig, tokens: int, lengths: Sequence[int], intervals: int, magnitudes: int) -> int:
-    """Of a training step: the forward pass, and twice as many for the gradients of inputs and weights."""
+    """FLOPs of a training step: the forward pass, and twice as many for the gradients of inputs and weights."""
     return 3 * forward_flops(config, tokens, lengths, intervals * (DIRECTIONS + magnitudes))
 
 

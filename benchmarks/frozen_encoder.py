@@ -54,7 +54,7 @@ class Baseline:
 
     @torch.no_grad()
     def features(self, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        """Of clips that `padded` padded, [B, E]."""
+        """Features of clips that `padded` padded, [B, E]."""
         tokens, present, lengths = batch
         real = torch.arange(tokens.shape[1]) < lengths[:, None]
         encoded: Tensor = self.encoder(tokens, present, lengths)

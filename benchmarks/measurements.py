@@ -1,4 +1,4 @@
-"""What `make bench` measures, one function each: our implementation and the textbook baseline on the same clips."""
+"""Measurements of `make bench`, one function each: our implementation and the textbook baseline on the same clips."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LATENCY_ROUNDS = {"ours": 20, "baseline": 3}
 
 @dataclass(frozen=True)
 class Options:
-    """How much to measure: rounds at least, and with how many threads."""
+    """Extent of a measurement: minimum number of rounds, and threads."""
 
     rounds: int
     threads: tuple[int, ...]
@@ -76,7 +76,7 @@ def step(name: str, width: int) -> Measure:
 
 
 def measure_full_length(baseline: Baseline, options: Options, reporter: Reporter) -> Result:
-    """What the baseline makes of clips that need no padding: it must be no straw man."""
+    """The baseline on clips that need no padding: it must be no straw man."""
     problem = baseline.problem
     sizes = problem.recordings
     lengths = [sizes.max_frames] * sizes.batch

@@ -26,7 +26,7 @@ class Original:
     """A recording, and the offsets of the digits of its coordinates below a millimetre."""
 
     def __init__(self, content: bytes) -> None:
-        """Of a file with at least one body."""
+        """Parse a file with at least one body."""
         self.content = np.frombuffer(content, np.uint8)
         self.low = np.concatenate(
             [np.arange(*match.span(group)) for match in _COORDINATE.finditer(content) for group in (2, 4, 6)]

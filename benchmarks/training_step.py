@@ -20,7 +20,7 @@ from glt.training.mpdp import Pretrainer, loss
 
 @dataclass(frozen=True)
 class Problem:
-    """What both implementations train on: sizes, clips, displacement classes and augmentation."""
+    """The problem that both implementations train on: sizes, clips, displacement classes and augmentation."""
 
     recordings: Recordings
     model: ModelConfig

@@ -1,4 +1,4 @@
-"""How hard the sample set is: the probe on the pretrained encoder against baselines that learn no representation.
+"""Difficulty of the sample set: the probe on the pretrained encoder against baselines that learn no representation.
 
     make difficulty
 

@@ -141,7 +141,7 @@ def real_path(path: Path) -> Path:
 
 
 def _obstacle(path: Path, kind: str) -> str:
-    """Why an artifact of `kind` may not replace what is at `path`; empty if it may."""
+    """The reason that an artifact of `kind` may not replace what is at `path`; empty if it may."""
     if not path.is_dir():
         return "is a file"
     if path.resolve() == Path.cwd():

@@ -131,7 +131,7 @@ def _object_store(root: Path) -> Iterator[Result]:
 
 
 def _answers(check: str, url: str, remedy: str) -> Result:
-    """Whether an HTTP server responds, be it with an error of its own. An account in its address is not shown."""
+    """Check that an HTTP server responds, be it with a client error. An account in its address is not shown."""
     scheme, separator, place = url.rpartition("://")
     url = f"{scheme}{separator}{place.rpartition('@')[2]}"
     try:

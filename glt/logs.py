@@ -1,4 +1,4 @@
-"""What a program of ours prints beside its result: one line per message on stderr, by the standard `logging`.
+"""Messages of our programs beside their results: one line each on stderr, by the standard `logging`.
 
 Modules log to ``logging.getLogger(__name__)``. Nothing is printed until a program's entry calls `to_stderr`.
 """
@@ -52,7 +52,7 @@ def set_verbosity(verbosity: int) -> None:
 
 
 def quiet() -> bool:
-    """Whether the user has asked for warnings and errors only."""
+    """True if the user has asked for warnings and errors only."""
     return _LOGGER.level > logging.INFO
 
 

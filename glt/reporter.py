@@ -1,4 +1,4 @@
-"""What a protocol says while it runs. It knows nothing of MLflow: a step hands it a Reporter."""
+"""Progress and metrics of a running protocol. The science knows no MLflow: a step passes it a Reporter."""
 
 from __future__ import annotations
 

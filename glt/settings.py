@@ -1,4 +1,4 @@
-"""Where things lie on this machine, and every environment variable that glt reads.
+"""The folders and stores of this machine, and every environment variable that glt reads.
 
 | variable | meaning | if it is not set |
 | --- | --- | --- |
@@ -51,7 +51,7 @@ def store_uri() -> str:
 
 
 def is_local() -> bool:
-    """Whether the MLflow store is a file on this machine."""
+    """True if the MLflow store is a file on this machine."""
     return store_uri().startswith(SQLITE)
 
 

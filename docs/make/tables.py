@@ -26,7 +26,7 @@ FOLDS = 5
 
 
 class Score(NamedTuple):
-    """Which score of which runs a cell shows."""
+    """The score of a table cell, and the runs that it is taken from."""
 
     recipe: str
     task: str = "linear"
@@ -102,7 +102,7 @@ def persons() -> Rows:
 
 
 def ntu_run() -> Rows:
-    """What the NTU recipe did in a few steps; nothing if it has not been run."""
+    """The NTU recipe's record of a few steps; empty if it has not been run."""
     if not NTU.exists():
         return []
     found = json.loads(NTU.read_text(encoding="utf-8"))["recordings"]

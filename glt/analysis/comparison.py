@@ -119,7 +119,7 @@ def _changed(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[tuple[str, 
 
 
 def _files(one: Mapping[str, str] | None, two: Mapping[str, str] | None) -> dict[str, list[str]] | None:
-    """What came, went and changed among the pinned files, archives and folders by their first name."""
+    """Archives and top-level folders with pinned files that only one data version has, or that differ."""
     if one is None or two is None:
         return None
     came, gone = ({name.split("/")[0] for name in set(a) - set(b)} for a, b in ((two, one), (one, two)))

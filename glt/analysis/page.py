@@ -1,4 +1,4 @@
-"""What the HTML pages have in common."""
+"""Parts that the HTML pages share."""
 
 from __future__ import annotations
 

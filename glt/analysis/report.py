@@ -271,5 +271,5 @@ def _sentence(reason: str) -> str:
 
 
 def _safe(address: str) -> bool:
-    """Whether a link may be followed: a web address or a path, no script."""
+    """True for a link that may be followed: a web address or a path, no script."""
     return urlsplit(address).scheme in {"", "http", "https", "file"} and not re.match(r"[\x00-\x20]", address)

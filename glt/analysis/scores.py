@@ -99,7 +99,7 @@ def ensemble(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def fraction_key(fraction: float) -> str:
-    """How a labelled fraction is written in metric keys: 0.05 -> ``05pct``, 0.005 -> ``0.5pct``."""
+    """A labelled fraction as part of a metric key: 0.05 -> ``05pct``, 0.005 -> ``0.5pct``."""
     percent = round(100.0 * fraction, 6)
     return f"{percent:02.0f}pct" if percent.is_integer() else f"{percent:g}pct"
 

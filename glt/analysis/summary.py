@@ -1,4 +1,4 @@
-"""What a recipe's model is made of: the modules, their parameters, and the arithmetic of a clip.
+"""A recipe's model: its modules, their parameters, and the FLOPs of a clip.
 
 Everything stands on torch's `meta` device, so that a model of any size costs nothing.
 """
@@ -49,7 +49,7 @@ def _layout(recipe: Recipe) -> Skeleton:
 
 
 def parameters(module: nn.Module) -> int:
-    """How many numbers a module learns."""
+    """Number of trainable parameters of a module."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 

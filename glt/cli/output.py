@@ -1,4 +1,4 @@
-"""What a command prints on stdout: a table for people, or JSON for programs."""
+"""Output of the commands on stdout: a table for people, or JSON for programs."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ class InspectedFile:
 
 
 def is_sidecar(name: str, data: DataConfig) -> bool:
-    """Whether a file describes the recordings beside it (labels, layout) instead of being one."""
+    """True if a file describes the recordings beside it (labels, layout) instead of being one."""
     return name.rpartition("/")[2].lower() in FORMATS[data.format].sidecars
 
 

@@ -152,7 +152,7 @@ class _Compared:
 
 
 def _version(skeleton: Skeleton) -> str:
-    """What comparisons depend on besides the clips; others are not reused."""
+    """The version of the comparison code and the layout; cached comparisons of another are not reused."""
     return json.dumps([skeleton.to_dict(), VERSION, NEAR, _RADIUS, _NEIGHBOURS], sort_keys=True)
 
 

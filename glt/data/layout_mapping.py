@@ -42,7 +42,7 @@ _SIDES = ("left", "right")
 
 @dataclass(frozen=True)
 class JointMapping:
-    """How the joints of a target layout are computed from those of a source.
+    """The computation of a target layout's joints from those of a source layout.
 
     Attributes:
         sources: for each target joint the source joints whose midpoint it is: one, or two.

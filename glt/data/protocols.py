@@ -40,7 +40,7 @@ _GENERAL = ("leave-one-subject-out", "random-subjects", "column", "given")
 
 @dataclass(frozen=True)
 class Protocol:
-    """How clips are split.
+    """A rule that splits clips.
 
     Attributes:
         column: the column of the clip index that decides: what is held out (``subject``, ``camera``, ...), or

@@ -43,7 +43,7 @@ class Recording:
 
 
 class Rejection(Exception):
-    """Why a recording was rejected.
+    """The check that rejected a recording, and the reason.
 
     Attributes:
         check: name of the check that it failed, one word; it groups rejections in the report.

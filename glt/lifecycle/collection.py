@@ -221,7 +221,7 @@ def _quarantine(address: str, delivered: Object, inspected: InspectedFile, folde
 
 
 def _describes(sidecar: str, inspected: InspectedFile) -> bool:
-    """Whether a sidecar is in a folder above a loose file."""
+    """True if a sidecar is in a folder above a loose file."""
     return inspected.is_loose and PurePosixPath(sidecar).parent in PurePosixPath(inspected.name).parents
 
 

@@ -92,7 +92,7 @@ def run(
 
 
 def _uses_containers() -> bool:
-    """Whether nodes are containers on this machine, not pods."""
+    """True if nodes are containers on this machine, not pods."""
     return bool(settings.jobs())
 
 
@@ -259,7 +259,7 @@ def _is_not_found(error: Exception) -> bool:
 
 
 def _exists(client: TrainerClient, name: str) -> bool:
-    """Whether the job or one of its nodes exists: pods outlive a deleted job for their grace period."""
+    """True if the job or one of its nodes exists: pods outlive a deleted job for their grace period."""
     from kubeflow.trainer.backends.kubernetes.backend import KubernetesBackend
     from kubeflow.trainer.constants import constants
 

@@ -1,4 +1,4 @@
-"""Where a model comes from, and what has become of recordings."""
+"""The origin of a model, and the runs and models that used given recordings."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def _of(run: Run) -> str:
 
 
 def _holds(pin: PinCommit, what: str, root: Path) -> bool:
-    """Whether a commit pins a file, or a batch that a delivered object went into."""
+    """True if a commit pins a file, or a batch that contains a delivered object."""
     try:
         if what.startswith(s3.SCHEME):
             ledgers = collection.ledgers(root, pin.commit).values()
@@ -162,6 +162,6 @@ def _runs(data_version: str = "") -> list[Run]:
 
 
 def _sources(runs: Iterable[Run]) -> list[str]:
-    """Where runs say that they read their recordings from."""
+    """The addresses that runs recorded for their recordings."""
     used = (one for run in runs if run.inputs for one in run.inputs.dataset_inputs)
     return list(dict.fromkeys(str(json.loads(one.dataset.source).get("uri", one.dataset.name)) for one in used))

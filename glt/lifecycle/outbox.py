@@ -170,7 +170,7 @@ def deliver(client: MlflowClient, message: Message, file: Path | None) -> None:
 
 
 def is_permanent(error: Exception) -> bool:
-    """Whether MLflow will respond the same way again: an invalid value, or a run that was deleted."""
+    """True if MLflow will respond the same way again: an invalid value, or a run that was deleted."""
     from mlflow.exceptions import MlflowException
 
     return isinstance(error, MlflowException) and error.error_code in {

@@ -273,7 +273,7 @@ def remote_problem(root: Path) -> str:
 
 
 def _matches(root: Path, pin: DataPin) -> bool:
-    """Whether data/ is what is pinned; files are hashed again only if a size or time changed since the last call."""
+    """True if data/ is what is pinned; files are hashed again only if a size or time changed since the last call."""
     data, seen = root / DATA, root / ".dvc" / "tmp" / "glt-verified.json"
     files = dvc_hash.list_files(data)
     stats = [file.stat() for file in files]
@@ -337,7 +337,7 @@ def contents(root: Path, names: Iterable[str], revision: str | None = None) -> d
 
 
 def _is_part(root: Path) -> bool:
-    """Whether data/ holds only some of the pinned files, unchanged, as after adding a batch without the others."""
+    """True if data/ holds only some of the pinned files, unchanged, as after adding a batch without the others."""
     try:
         pinned = pinned_files(root)
     except GltError:

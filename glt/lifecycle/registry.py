@@ -132,7 +132,7 @@ def aliases(name: str, version: str) -> list[str]:
 
 
 def comparisons(name: str, data_version: str) -> int:
-    """How many decisions the validation clips of this data version have seen: one a registered version."""
+    """Number of decisions on the validation clips of this data version: one per registered version."""
     return sum(version.tags.get("data.version") == data_version for version in _versions(connect(), name))
 
 

@@ -34,7 +34,7 @@ def clone(url: str, branch: str) -> Iterator[Path]:
 
 
 def is_committed(root: Path) -> bool:
-    """Whether data.dvc is the same as in the last commit.
+    """True if data.dvc is the same as in the last commit.
 
     Raises:
         GltError: `root` is not a git repository.
@@ -133,7 +133,7 @@ def _git_errors(description: str) -> AbstractContextManager[None]:
 
 
 def _pin_commit(repo: Any, commit: Any) -> PinCommit | None:
-    """What a commit pins; None if it removed data.dvc."""
+    """The pin of a commit; None if it removed data.dvc."""
     name = commit.id.decode()
     try:
         text = _file_of(repo, commit.id).decode()

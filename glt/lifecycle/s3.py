@@ -56,6 +56,6 @@ def call(action: Callable[[], T], description: str) -> T:
 
 
 def is_precondition_failure(error: BaseException) -> bool:
-    """Whether the store rejected a request because its condition does not hold or the object does not exist."""
+    """True if the store rejected a request because its condition does not hold or the object does not exist."""
     code = getattr(error, "response", {}).get("Error", {}).get("Code")
     return code in {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "404", "412"}

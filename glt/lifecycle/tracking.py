@@ -1,4 +1,4 @@
-"""What a run leaves in MLflow: a parent run a pipeline run, a child run a step, metrics, figures, the data's digest.
+"""The MLflow records of a run: one parent run per pipeline run, one child run per step, metrics, figures, datasets.
 
 A run is found by what it is, not by an id that is passed along: the parent by the tag ``kfp.run_id`` (from GLT_RUN_ID),
 a step's by the tag ``glt.step`` within its parent. So a step that runs again continues its run.

@@ -198,7 +198,7 @@ def _sample(parts: Callable[[], Iterable[Packed]], interval: int, edge: str) -> 
 
 
 def _counted(batch: Packed, interval: int, edge: str) -> Tensor:
-    """Which displacements are fitted to, bool [S, P]: both frames exist and show the person."""
+    """Mask of the displacements to fit to, bool [S, P]: both frames exist and show the person."""
     _, time = batch.frame_indices()
     return batch.present & batch.present[_earlier(time, interval, edge)] & (time >= interval)[:, None]
 

@@ -54,7 +54,7 @@ def frame_indices(lengths: Sequence[int], device: torch.device) -> tuple[Tensor,
 
 @dataclass(frozen=True)
 class BatchLayout:
-    """Which clip and time each packed frame has, once clips are sorted by length.
+    """The clip and time index of each packed frame, after sorting clips by length.
 
     Equally long clips are then adjacent and attend in time as one dense batch, without padding.
 

@@ -24,7 +24,7 @@ _FIELDS_OF: dict[str, tuple[str, ...]] = {
 
 
 class ChecksConfig(Section):
-    """What is done about a recording that looks wrong, check by check (docs/checks.md).
+    """The action that each check takes on a recording that looks wrong (docs/checks.md).
 
     Limits in metres hold for a person of 1.7 where the layout has another unit.
     """
@@ -63,7 +63,7 @@ class ChecksConfig(Section):
 
 
 class DataConfig(Section):
-    """Which recordings, and how they are split."""
+    """The recordings and their split."""
 
     dataset: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="name in the registry and in MLflow")
     format: Literal["ntu", "nw-ucla", "sbu", "pyskl", "table"] = Field(

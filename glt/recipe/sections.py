@@ -192,7 +192,10 @@ class FinetuneConfig(Section):
 
 
 class GateConfig(Section):
-    """When a new version replaces the champion. The gate's split is the probe's validation, never the test split."""
+    """The conditions for a new version to replace the champion.
+
+    The gate's split is the probe's validation, never the test split.
+    """
 
     alpha: float = Field(0.05, gt=0, lt=1, description="significance level of the one-sided paired test")
     class_drop: float = Field(0.15, ge=0, le=1, description="by which a class may be recalled worse than before")

@@ -21,7 +21,7 @@ Changes = dict[str, Any]
 
 
 class Study(Section):
-    """Which recipe, which arms, which seeds."""
+    """A recipe, its arms and the seeds of each arm."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     recipe: str = Field(description="what every arm starts from: a recipe's name, or a path")

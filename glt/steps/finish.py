@@ -39,7 +39,7 @@ def finish(recipe: str, data_version: str, code_version: str, state: str, messag
 
 
 def outcome(state: str, steps: Sequence[Run], tags: Mapping[str, str]) -> tuple[str, str]:
-    """How a pipeline run ended: FINISHED, FAILED or KILLED, and the reason if it did not finish.
+    """The status of a pipeline run (FINISHED, FAILED or KILLED), and the reason if it did not finish.
 
     Args:
         state: final state by Kubeflow Pipelines.
@@ -63,7 +63,7 @@ def outcome(state: str, steps: Sequence[Run], tags: Mapping[str, str]) -> tuple[
 
 
 def _is_complete(steps: Mapping[str, Run], tags: Mapping[str, str]) -> bool:
-    """Whether the last steps finished; after a gate that passed, promotion is one of them."""
+    """True if the last steps finished; after a gate that passed, promotion is one of them."""
     finished = {name for name, run in steps.items() if run.info.status == "FINISHED"}
     if tags.get(tracking.RETRAINING, "").startswith(tracking.SKIPPED):
         return "check_for_new_data" in finished

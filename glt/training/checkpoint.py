@@ -223,7 +223,7 @@ def fingerprint(identity: Mapping[str, Any]) -> str:
 
 
 def _holds_only_states(folder: Path) -> bool:
-    """Whether a folder holds nothing but files of a state, however damaged or unfinished."""
+    """True if a folder holds nothing but files of a state, however damaged or unfinished."""
     files = (file.name for file in folder.rglob("*") if file.is_symlink() or not file.is_dir())
     own = all(name in _FILES or name.startswith(f".{artifact.MANIFEST}.") for name in files)
     return own and folder.is_dir() and not folder.is_symlink()

@@ -193,7 +193,7 @@ class PretrainingRun:
         return loss((direction, magnitude), goal, self.config, total, self.tally)
 
     def _sync_losses(self, value: Tensor, batches: list[ClipIds], ending: bool) -> tuple[bool, bool]:
-        """Whether a process has received SIGTERM, and whether a checkpoint is due; equal in all processes.
+        """Two flags, equal in all processes: one of them received SIGTERM; a checkpoint is due.
 
         Raises:
             SharedError: a pending loss is not finite.

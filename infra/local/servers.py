@@ -42,7 +42,7 @@ class Server:
         self._process_file = stack.folder / f"{name}.process"
 
     def is_installed(self) -> bool:
-        """Whether this machine has the server's program."""
+        """True if this machine has the server's program."""
         return find_program(self.program) is not None
 
     @property
@@ -132,7 +132,7 @@ class Server:
             return False
 
     def _command_succeeds(self, command: list[str]) -> bool:
-        """Whether a command of the pod, run beside the server, succeeds."""
+        """True if a command of the pod, run beside the server, succeeds."""
         environment = {"PATH": search_path(), "PGPORT": str(self.port)}
         return subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 0
 
@@ -181,7 +181,7 @@ class Container(Server):
         self.container = f"glt-stack-{name}-{self.port}"
 
     def is_installed(self) -> bool:
-        """Whether this machine runs containers."""
+        """True if this machine runs containers."""
         return containers.engine() is not None
 
     def start_command(self, command: list[str], environment: dict[str, str]) -> tuple[list[str], dict[str, str]]:
@@ -218,7 +218,7 @@ class Container(Server):
 
 
 def search_path() -> str:
-    """Where programs are looked for: beside this Python, on the PATH, and where Debian installs PostgreSQL."""
+    """The search path of programs: beside this Python, on the PATH, and where Debian installs PostgreSQL."""
     debian = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     return os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"], *map(str, debian)])
 

@@ -1,4 +1,4 @@
-"""What each entry imports: a ceiling on its start-up time that no noisy machine can blur."""
+"""Modules that each entry imports: a ceiling on its start-up time that no noisy machine can blur."""
 
 from __future__ import annotations
 

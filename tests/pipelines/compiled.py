@@ -137,7 +137,7 @@ def _name(graph: Graph, tasks: Document, key: str) -> str:
 
 
 def _origin(graph: Graph, tasks: Document, source: Document, known: Mapping[str, str]) -> str:
-    """Where an input comes from."""
+    """The origin of an input."""
     match source:
         case {"runtimeValue": {"constant": constant}}:
             return repr(constant)

@@ -1,4 +1,4 @@
-"""What is compiled for a cluster: each task's inputs and where they come from, and what its pod gets."""
+"""Compiled graphs: the origin of each task's inputs, and the settings of its pod."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ PARAMETERS = {
 
 
 def training(recordings: str, recipe: str, data_version: str) -> dict[str, dict[str, str]]:
-    """Where the inputs of a training's steps come from."""
+    """The origin of the inputs of a training's steps."""
     step = {"recipe": recipe, "data_version": data_version, "code_version": "code_version"}
     return {
         "ingest": {**step, "recordings": recordings},

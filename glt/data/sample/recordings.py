@@ -61,7 +61,7 @@ def takes() -> list[Take]:
 
 @dataclass(frozen=True)
 class Capture:
-    """What the sensor reports: joints [T, P, 25, 3] in metres, tracked bool [T, P], reliable bool [T, P, 25]."""
+    """The simulated sensor's output: joints [T, P, 25, 3] in metres, tracked bool [T, P], reliable bool [T, P, 25]."""
 
     joints: Array
     tracked: NDArray[np.bool_]

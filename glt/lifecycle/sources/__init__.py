@@ -1,4 +1,4 @@
-"""Where recordings come from: a folder or file on this machine, a bucket, or a DVC revision.
+"""Sources of recordings: a folder or file on this machine, a bucket, or a DVC revision.
 
 `resolve` lists them once. The source that it returns names exactly those recordings: its version is a hash of that
 listing, and what it fetches is that listing, whatever arrives meanwhile.
@@ -22,7 +22,7 @@ class Source(Protocol):
 
     @property
     def address(self) -> str:
-        """Where they are; resolved again, it gives the same recordings wherever the store keeps them."""
+        """Their address; resolved again, it gives the same recordings wherever the store keeps them."""
 
     @property
     def version(self) -> str:

@@ -1,4 +1,4 @@
-"""How the place of recordings is written: a path, ``s3://bucket/prefix`` or ``dvc+<git repository>@<revision>``."""
+"""Addresses of recordings: a path, ``s3://bucket/prefix`` or ``dvc+<git repository>@<revision>``."""
 
 from __future__ import annotations
 

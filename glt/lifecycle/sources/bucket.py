@@ -135,7 +135,7 @@ def list_objects(address: str) -> list[Object]:
 
 
 def list_entries(bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
-    """What S3 lists of each object in a bucket whose key begins with `prefix`.
+    """List the objects in a bucket whose key begins with `prefix`, as entries of S3's own listing.
 
     Raises:
         GltError: the bucket cannot be read.
@@ -238,7 +238,7 @@ def _download(client: Any, bucket: str, key: str, file: Path, listed: Object) ->
 
 
 def _is_here(files: Path, listed: Object, fetched: Mapping[str, list[Any]]) -> bool:
-    """Whether an object was fetched as it was listed, and its file still has that size."""
+    """True if an object was fetched as it was listed, and its file still has that size."""
     file = files / listed.name
     same = fetched.get(listed.name) == [listed.size, listed.etag]
     return same and file.is_file() and file.stat().st_size == listed.size
