@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from glt import artifact
 from glt.lifecycle.tracking import STEP, children, connect, step_names
 from glt.recipe import Recipe
+
+T = TypeVar("T")
 
 
 def download_report(parent_id: str, out: Path) -> None:
@@ -21,6 +25,17 @@ def download_report(parent_id: str, out: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         page = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=name, dst_path=folder)
         artifact.write_bytes(out, Path(page).read_bytes())
+
+
+def read_step_artifact(recipe: Recipe, data_version: str, step: str, path: str, read: Callable[[Path], T]) -> T | None:
+    """Read a file that a finished step logged: as `download_step_artifact`, into a folder that is deleted afterwards.
+
+    Returns:
+        The result of `read` on the download; None if no run has the file.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        file = download_step_artifact(recipe, data_version, step, path, Path(folder))
+        return read(file) if file else None
 
 
 def download_step_artifact(recipe: Recipe, data_version: str, step: str, path: str, folder: Path) -> Path | None:

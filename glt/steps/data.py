@@ -144,9 +144,7 @@ def _reference(recipe: Recipe, data_version: str) -> Summary | None:
     trained = champion.tags.get("data.version", "") if champion else ""
     if trained in ("", data_version):
         return None
-    with tempfile.TemporaryDirectory() as folder:
-        file = run_artifacts.download_step_artifact(recipe, trained, "ingest", f"data/{SUMMARY}", Path(folder))
-        return Summary.read(file) if file else None
+    return run_artifacts.read_step_artifact(recipe, trained, "ingest", f"data/{SUMMARY}", Summary.read)
 
 
 def _severity_counts(findings: Sequence[Finding]) -> dict[str, float]:
