@@ -10,7 +10,7 @@ def admit(clips: dsl.Input[dsl.Dataset], recipe: str, data_version: str, code_ve
     """Stop if the recordings raise an alarm."""
     from pathlib import Path
 
-    from glt.logs import run_step
+    from glt.logs import run_entry
     from glt.steps import retraining
 
-    run_step(retraining.admit, Path(clips.path), recipe, data_version=data_version, code_version=code_version)
+    run_entry(retraining.admit, Path(clips.path), recipe, data_version=data_version, code_version=code_version)

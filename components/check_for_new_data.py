@@ -14,7 +14,7 @@ def check_for_new_data(recordings: str, recipe: str, code_version: str) -> Named
     "RetrainingPlan", [("recordings", str), ("data_version", str), ("recipe", str), ("Output", bool)]
 ):
     """Compare the data version with the champion's."""
-    from glt.logs import run_step
+    from glt.logs import run_entry
     from glt.steps import retraining
 
-    return tuple(run_step(retraining.check_for_new_data, recordings, recipe, code_version))
+    return tuple(run_entry(retraining.check_for_new_data, recordings, recipe, code_version))

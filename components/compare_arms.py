@@ -21,10 +21,10 @@ def compare_arms(
     from pathlib import Path
 
     from glt import artifact
-    from glt.logs import run_step
+    from glt.logs import run_entry
     from glt.steps import study
 
-    values, text = run_step(
+    values, text = run_entry(
         study.compare_arms,
         [Path(model.path) for model in encoders],
         [Path(model.path) for model in classifiers],

@@ -18,10 +18,10 @@ def disentangle(
     from pathlib import Path
 
     from glt import artifact
-    from glt.logs import run_step
+    from glt.logs import run_entry
     from glt.steps import data
 
-    values = run_step(
+    values = run_entry(
         data.disentangle,
         Path(clips.path),
         recipe,

@@ -23,10 +23,10 @@ def finetune(
     from pathlib import Path
 
     from glt import artifact
-    from glt.logs import run_step
+    from glt.logs import run_entry
     from glt.steps import training
 
-    values = run_step(
+    values = run_entry(
         training.finetune,
         Path(motions.path),
         Path(encoder.path),

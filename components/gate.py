@@ -18,10 +18,10 @@ def gate(
     """Decide whether the classifier may replace the champion: a paired test on the same clips."""
     from pathlib import Path
 
-    from glt.logs import run_step
+    from glt.logs import run_entry
     from glt.steps import gate
 
-    return run_step(
+    return run_entry(
         gate.gate,
         Path(clips.path),
         Path(classifier.path),

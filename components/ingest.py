@@ -19,10 +19,10 @@ def ingest(
     from pathlib import Path
 
     from glt import artifact
-    from glt.logs import run_step
+    from glt.logs import run_entry
     from glt.steps import data
 
-    values = run_step(
+    values = run_entry(
         data.ingest,
         recordings,
         recipe,

@@ -20,10 +20,10 @@ def linear_probe(
     from pathlib import Path
 
     from glt import artifact
-    from glt.logs import run_step
+    from glt.logs import run_entry
     from glt.steps import training
 
-    values = run_step(
+    values = run_entry(
         training.linear_probe,
         Path(motions.path),
         Path(encoder.path),

@@ -20,10 +20,10 @@ def pretrain(
     from pathlib import Path
 
     from glt import artifact
-    from glt.logs import run_step
+    from glt.logs import run_entry
     from glt.steps import launch
 
-    values = run_step(
+    values = run_entry(
         launch.launch_pretraining,
         Path(motions.path),
         recipe,

@@ -16,7 +16,9 @@ def promote(
     """Make the version the champion."""
     from pathlib import Path
 
-    from glt.logs import run_step
+    from glt.logs import run_entry
     from glt.steps import release
 
-    run_step(release.promote, version, Path(verdict.path), recipe, data_version=data_version, code_version=code_version)
+    run_entry(
+        release.promote, version, Path(verdict.path), recipe, data_version=data_version, code_version=code_version
+    )

@@ -16,10 +16,10 @@ def register(
     """Register the classifier with the gate's reason."""
     from pathlib import Path
 
-    from glt.logs import run_step
+    from glt.logs import run_entry
     from glt.steps import release
 
-    return run_step(
+    return run_entry(
         release.register,
         Path(classifier.path),
         Path(verdict.path),

@@ -25,10 +25,10 @@ def report(
     from pathlib import Path
 
     from glt import artifact
-    from glt.logs import run_step
+    from glt.logs import run_entry
     from glt.steps import report
 
-    values = run_step(
+    values = run_entry(
         report.report,
         Path(clips.path),
         Path(motions.path),

@@ -1,6 +1,6 @@
 """Messages of our programs beside their results: one line each on stderr, by the standard `logging`.
 
-Modules log to ``logging.getLogger(__name__)``. Nothing is printed until a program's entry calls `to_stderr`.
+Modules log to ``logging.getLogger(__name__)``. Nothing is printed until a program starts by `run_entry`.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def quiet() -> bool:
     return _LOGGER.level > logging.INFO
 
 
-def fail(error: GltError) -> NoReturn:
+def _fail(error: GltError) -> NoReturn:
     """End the program with one line on the error, and its exit code.
 
     Of an error that all processes of a training share, only the first process prints the line.
@@ -66,10 +66,13 @@ def fail(error: GltError) -> NoReturn:
     sys.exit(error.exit_code)
 
 
-def run_step(step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call a step as a pipeline component does: messages go to stderr, and a GltError ends it with one line."""
+def run_entry(entry: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call the entry of a program, a command line's or a component's: messages go to stderr.
+
+    A GltError ends the program with one line on stderr and the error's exit code: 1, or 143 after SIGTERM.
+    """
     to_stderr()
     try:
-        return step(*args, **kwargs)
+        return entry(*args, **kwargs)
     except GltError as error:
-        fail(error)
+        _fail(error)

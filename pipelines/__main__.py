@@ -128,12 +128,8 @@ def schedule(
 
 
 def main() -> None:
-    """Run the command line; a GltError is one line on stderr and its exit code."""
-    logs.to_stderr()
-    try:
-        app()
-    except GltError as error:
-        logs.fail(error)
+    """Run the command line."""
+    logs.run_entry(app)
 
 
 if __name__ == "__main__":

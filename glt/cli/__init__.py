@@ -46,9 +46,5 @@ def verbosity(
 
 
 def main() -> None:
-    """Run the command line; a GltError is one line on stderr and its exit code: 1, or 143 after SIGTERM."""
-    logs.to_stderr()
-    try:
-        app()
-    except GltError as error:
-        logs.fail(error)
+    """Run the command line."""
+    logs.run_entry(app)

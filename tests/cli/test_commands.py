@@ -176,14 +176,14 @@ FAILING = """
 import logging
 from glt.errors import GltError, Interrupted, SharedError
 from pipelines import __main__ as graphs
-from glt.logs import run_step
+from glt.logs import run_entry
 
 def step(kind):
     logging.getLogger("glt.steps.data").info("data report: page.html")
     logging.getLogger("glt.steps.data").debug("not shown")
     raise {"GltError": GltError, "Interrupted": Interrupted, "SharedError": SharedError}[kind]("why")
 
-run_step(step, "KIND")
+run_entry(step, "KIND")
 """
 
 
@@ -208,7 +208,7 @@ def test_a_component_ends_with_one_line_and_the_code_of_its_error(
 
 
 def test_another_error_keeps_its_traceback() -> None:
-    text = "from glt.logs import run_step\nrun_step(lambda: 1 / 0)"
+    text = "from glt.logs import run_entry\nrun_entry(lambda: 1 / 0)"
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "ZeroDivisionError" in done.stderr

@@ -60,7 +60,7 @@ SCIENCE = {"numpy", "pandas", "pyarrow", "scipy"}
 )
 def test_a_component_imports_what_its_step_needs(step: str, packages: set[str]) -> None:
     module = step.rpartition(" ")[2]
-    assert imported_modules(f"from glt.logs import run_step\nfrom glt.steps import {module}") <= packages
+    assert imported_modules(f"from glt.logs import run_entry\nfrom glt.steps import {module}") <= packages
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["submit", "--help"]])

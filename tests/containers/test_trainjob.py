@@ -35,10 +35,10 @@ RUNTIME = ROOT / "infra" / "k8s" / "trainer" / "runtime.yaml"
 START = """
 import sys
 from pathlib import Path
-from glt.logs import run_step
+from glt.logs import run_entry
 from glt.steps import launch
 motions, recipe, out = sys.argv[1:]
-run_step(launch.launch_pretraining, Path(motions), recipe, Path(out), "cpu", "", "c1", nodes=2)
+run_entry(launch.launch_pretraining, Path(motions), recipe, Path(out), "cpu", "", "c1", nodes=2)
 """
 
 
