@@ -50,7 +50,12 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically, keys sorted, so that equal values give equal bytes."""
-    write_bytes(path, (json.dumps(value, sort_keys=True, indent=1) + "\n").encode())
+    write_bytes(path, json_bytes(value))
+
+
+def json_bytes(value: Any) -> bytes:
+    """A JSON file's content, keys sorted."""
+    return (json.dumps(value, sort_keys=True, indent=1) + "\n").encode()
 
 
 def link(source: str, target: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from glt import artifact
 from glt.data.findings import Finding
 from glt.errors import GltError
 from glt.outputs import FileKind
@@ -126,7 +127,7 @@ class Verdict:
         Raises:
             GltError: `path` holds anything but a verdict.
         """
-        VERDICT.write(path, (json.dumps(self.to_dict(), sort_keys=True, indent=1) + "\n").encode())
+        VERDICT.write(path, artifact.json_bytes(self.to_dict()))
 
     @staticmethod
     def read(path: Path) -> Verdict:
