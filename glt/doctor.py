@@ -19,11 +19,10 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-import yaml
-
 from glt import settings
 from glt.errors import first_line
-from glt.lifecycle import recordings
+from glt.lifecycle import dvc_hash, recordings
+from glt.lifecycle.data_pin import DATA, PIN
 
 SECONDS = 2.0  # that a service may take to answer
 PACKAGES = ("torch", "kfp", "mlflow", "dvc")
@@ -146,19 +145,18 @@ def _answers(check: str, url: str, remedy: str) -> Result:
 
 
 def _data(root: Path) -> Iterator[Result]:
-    if not (root / "data.dvc").exists():
+    if not (root / PIN).exists():
         yield Result("data", "warning", f"{root}: no data.dvc", "go to the project's folder, or: glt data RECORDINGS")
         return
-    pin = yaml.safe_load((root / "data.dvc").read_text(encoding="utf-8"))["outs"][0]
-    files = [path for path in (root / "data").rglob("*") if path.is_file()] if (root / "data").is_dir() else []
-    found = (len(files), sum(path.stat().st_size for path in files))
-    pinned = (int(pin.get("nfiles", 1)), int(pin["size"]))
-    sizes = "data/ has {} files, {:,} bytes".format(*found)
-    if found == pinned:
+    pin = recordings.read_pin(root)
+    files = dvc_hash.list_files(root / DATA)
+    size = sum(path.stat().st_size for path in files)
+    sizes = f"data/ has {len(files)} files, {size:,} bytes"
+    if (len(files), size) == (pin.files, pin.size):
         yield Result("data", "ok", f"{sizes}, as data.dvc pins")
     else:
         remedy = "get it: make data" if not files else "move your files away, then: make data"
-        yield Result("data", "warning", f"{sizes}; data.dvc pins {pinned[0]}, {pinned[1]:,} bytes", remedy)
+        yield Result("data", "warning", f"{sizes}; data.dvc pins {pin.files}, {pin.size:,} bytes", remedy)
     if error := recordings.remote_problem(root):
         remedy = "correct the remote in .dvc/config.local; without one, new recordings stay on this machine"
         yield Result("dvc remote", "warning", error, remedy)

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 from glt import artifact, settings
@@ -37,15 +38,15 @@ def prepare(root: Path) -> Path:
         GltError: data/ has other changes, or the pinned recordings are not available.
     """
     root = Path(root)
-    pin, data = _read_pin(root), root / DATA
+    pin, data = read_pin(root), root / DATA
     if data.is_dir() and any(data.iterdir()):
-        if not _matches(root, pin) and not (_is_part(root) and not _pull(root) and _matches(root, pin)):
+        if not _matches(root, pin) and not (_is_part(root) and not _ask_remote(root, "pull") and _matches(root, pin)):
             raise GltError(
                 f"{data} is not what {root / PIN} pins; to train on it run `make data RECORDINGS={DATA}`, "
                 f"to have the pinned recordings again move {data} away and run this command once more"
             )
         return data
-    reason = _pull(root)
+    reason = _ask_remote(root, "pull")
     if data.is_dir() and any(data.iterdir()):
         dvc_hash.verify(data, pin.md5, str(root / PIN))
         return data
@@ -104,13 +105,8 @@ def replace(root: Path, *recordings: Path) -> PinResult:
 
 def push(root: Path) -> PinResult:
     """Push the pinned recordings, if the DVC remote can be reached."""
-    reason = remote_problem(root)
-    if not reason:
-        try:
-            _dvc(root, "push", PIN)
-        except GltError as error:
-            reason = str(error)
-    return PinResult(_read_pin(root).md5, not reason, reason)
+    reason = _ask_remote(root, "push")
+    return PinResult(read_pin(root).md5, not reason, reason)
 
 
 def add(root: Path, *batches: Path) -> PinResult:
@@ -127,13 +123,13 @@ def add(root: Path, *batches: Path) -> PinResult:
     """
     root = Path(root).resolve()
     data, paths = root / DATA, {batch.name: batch.resolve() for batch in map(Path, batches)}
-    _read_pin(root)
+    read_pin(root)
     for batch in paths.values():
         if not batch.exists():
             raise GltError(f"recordings {batch}: no such file or folder")
     _check_disjoint(data, paths.values())
     # If all of them are here, the remote, which may be away, need not be asked.
-    complete = data.is_dir() and _matches(root, _read_pin(root))
+    complete = data.is_dir() and _matches(root, read_pin(root))
     names = set() if complete else {name.split("/")[0] for name in pinned_files(root)}
     for name, batch in paths.items():
         if (data / name).exists() or name in names:
@@ -155,7 +151,7 @@ def add(root: Path, *batches: Path) -> PinResult:
 
 def pinned_version(root: Path) -> str:
     """The content hash that root/data.dvc pins."""
-    return str(_read_pin(Path(root)).md5)
+    return read_pin(root).md5
 
 
 def sample_version() -> str:
@@ -184,7 +180,7 @@ def _swap(root: Path, data: Path, recordings: Sequence[Path]) -> None:
     if data.exists() and not data.is_dir():
         raise GltError(f"{data} is a file, and would be lost; move it away")
     if data.is_dir() and any(data.iterdir()):
-        if not (pin.is_file() and _matches(root, _read_pin(root))):
+        if not (pin.is_file() and _matches(root, read_pin(root))):
             raise GltError(
                 f"{data} holds changes that {pin} does not pin and that would be lost; "
                 f"run `make data RECORDINGS={DATA}` to pin them, or move {data} away"
@@ -221,12 +217,12 @@ def _link(source: Path, target: Path) -> None:
         artifact.link(str(source), str(target))
 
 
-def _pull(root: Path) -> str:
-    """Try to pull data/; returns why that failed, or an empty string."""
+def _ask_remote(root: Path, command: Literal["pull", "push"]) -> str:
+    """Try to pull or push data/; returns the reason if that failed, or an empty string."""
     if reason := remote_problem(root):
         return reason
     try:
-        _dvc(root, "pull", PIN)
+        _dvc(root, command, PIN)
     except GltError as error:
         return str(error)
     return ""
@@ -348,8 +344,13 @@ def _is_part(root: Path) -> bool:
     )
 
 
-def _read_pin(root: Path) -> DataPin:
-    pin = root / PIN
+def read_pin(root: Path) -> DataPin:
+    """Read root/data.dvc.
+
+    Raises:
+        GltError: there is no such file, or `dvc add` did not write it.
+    """
+    pin = Path(root) / PIN
     if not pin.is_file():
         raise GltError(f"{pin}: no such file; run `make data RECORDINGS=path` to pin the recordings to train on")
     return data_pin.parse(pin.read_text(encoding="utf-8"), str(pin))

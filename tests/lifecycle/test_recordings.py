@@ -34,11 +34,11 @@ def pin_sample(project: Path, md5: str = sample.MD5) -> str:
 
 
 def pinned(project: Path) -> str:
-    return recordings._read_pin(project).md5
+    return recordings.read_pin(project).md5
 
 
 def test_this_repository_pins_the_sample_or_the_users_recordings_readably():
-    assert recordings._read_pin(ROOT).md5.endswith(".dir")
+    assert recordings.read_pin(ROOT).md5.endswith(".dir")
 
 
 def test_content_md5_is_dvcs(project):
