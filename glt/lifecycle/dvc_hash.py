@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from glt import settings
@@ -22,18 +22,25 @@ def content_md5(path: Path) -> str:
         GltError: nothing is at `path`, or it cannot be read.
     """
     path, hashes = Path(path), FileHashes(settings.home() / "hashes.json", "md5")
-    try:
+    with readable():
         if path.is_dir():
             version = listing_md5((file.relative_to(path).as_posix(), hashes.of(file)) for file in list_files(path))
         else:
             version = hashes.of(path)
+    with suppress(OSError):  # a GLT_HOME that cannot be written only costs time at the next call
+        hashes.save()
+    return version
+
+
+@contextmanager
+def readable() -> Iterator[None]:
+    """Turn the system's errors on recordings that are read in the block into a GltError that names the file."""
+    try:
+        yield
     except FileNotFoundError as error:
         raise GltError(f"recordings {error.filename}: no such file or folder") from error
     except OSError as error:
         raise GltError(f"recordings {error.filename}: cannot be read ({error.strerror})") from error
-    with suppress(OSError):  # a GLT_HOME that cannot be written only costs time at the next call
-        hashes.save()
-    return version
 
 
 def listing_md5(files: Iterable[tuple[str, str]]) -> str:

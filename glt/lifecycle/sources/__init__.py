@@ -66,6 +66,7 @@ def local_folder(source: Source) -> Iterator[Path]:
     """
     with tempfile.TemporaryDirectory() as temporary:
         is_bucket = isinstance(source, bucket.BucketSource)
-        listed = local.list_source(source.fetch(settings.home() / "landing" if is_bucket else Path(temporary)))
+        files = source.fetch(settings.home() / "landing" if is_bucket else Path(temporary))
+        listed = source if isinstance(source, local.LocalSource) else local.list_source(files)
         yield listed.path
         listed.ensure_unchanged()

@@ -90,15 +90,11 @@ def list_source(path: Path) -> LocalSource:
         GltError: nothing is there, or it cannot be read.
     """
     path = Path(path)
-    try:
+    with dvc_hash.readable():
         if path.is_dir():
             files = tuple(_listed(file, file.relative_to(path).as_posix()) for file in dvc_hash.list_files(path))
             return LocalSource(path, files)
         return LocalSource(path, (_listed(path, path.name),))
-    except FileNotFoundError as error:
-        raise GltError(f"recordings {error.filename}: no such file or folder") from error
-    except OSError as error:
-        raise GltError(f"recordings {error.filename}: cannot be read ({error.strerror})") from error
 
 
 def _listed(file: Path, name: str) -> ListedFile:
