@@ -104,28 +104,26 @@ def foreign_manifest(folder: Path, kind: str) -> Path:
     return folder / "app"
 
 
-def page(folder: Path, kind: str) -> Path:
-    (folder / "index.html").write_text("<!DOCTYPE html><html><head><title>Mine</title></head></html>")
-    return folder / "index.html"
+FOREIGN_FILES = {
+    "index.html": "<!DOCTYPE html><html><head><title>Mine</title></head></html>",
+    "labels.csv": "name,label\na,b\n",
+    "checked.csv": "clip,label,confidence,seen\na,b,0.5,yes\n",  # predictions, and a column of the user's own
+    "settings.json": '{"passed": true}',
+}
 
 
-def table(folder: Path, kind: str) -> Path:
-    (folder / "labels.csv").write_text("name,label\na,b\n")
-    return folder / "labels.csv"
+def foreign(name: str) -> Obstacle:
+    """An obstacle that writes the file of this name."""
 
+    def write(folder: Path, kind: str) -> Path:
+        (folder / name).write_text(FOREIGN_FILES[name])
+        return folder / name
 
-def predictions_with_a_column(folder: Path, kind: str) -> Path:
-    (folder / "checked.csv").write_text("clip,label,confidence,seen\na,b,0.5,yes\n")
-    return folder / "checked.csv"
-
-
-def document(folder: Path, kind: str) -> Path:
-    (folder / "settings.json").write_text('{"passed": true}')
-    return folder / "settings.json"
+    return write
 
 
 def link_to_a_file(folder: Path, kind: str) -> Path:
-    (folder / "link.html").symlink_to(page(folder, kind))
+    (folder / "link.html").symlink_to(foreign("index.html")(folder, kind))
     return folder / "link.html"
 
 
@@ -172,7 +170,8 @@ def test_a_folder_that_is_not_ours_stays(
 
 @pytest.mark.parametrize(
     "obstacle",
-    [fill, file, below_a_file, page, table, predictions_with_a_column, document, link_to_a_file],
+    [fill, file, below_a_file, link_to_a_file, *map(foreign, FOREIGN_FILES)],
+    ids=["fill", "file", "below_a_file", "link_to_a_file", *FOREIGN_FILES],
 )
 @pytest.mark.parametrize("command", FILES)
 def test_a_file_that_is_not_ours_stays(
