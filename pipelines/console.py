@@ -48,9 +48,9 @@ class StepDisplay(io.TextIOBase):
         elif match := _FINISHED.search(line):
             seconds = time.monotonic() - self._started.get(match[1], time.monotonic())
             done = "done" if match[2] == "SUCCESS" else "failed"
-            self._show(f"{match[1]:<14}{done} in {seconds:.0f} s")
+            self._show(f"{match[1]:<13} {done} in {seconds:.0f} s")
         elif match := _REUSED.search(line):
-            self._show(f"{match[1]:<14}nothing changed, reused")
+            self._show(f"{match[1]:<13} nothing changed, reused")
         elif match := _PROGRESS.search(line):
             self._show("  " + match[0], transient=True)
         elif match := _MESSAGE.search(line):
