@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 # Each room may use those before it, never those after it.
 ROOMS = (
     *(
+        "text",
         "settings",
         "errors",
         "logs",

@@ -1,0 +1,55 @@
+"""Text from outside (names of files, members and objects, labels): how it is stored, shown and put in a table.
+
+Stored text is NFC and valid UTF-8 without control characters. Whatever cannot be stored so is percent-encoded, as in a
+URL: the byte FF becomes ``%FF``. `urllib.parse.unquote_to_bytes` gives the bytes back.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet takes a cell that begins so for a formula
+# Line and paragraph separators, and the marks that reverse the direction of what follows.
+_HIDDEN = {*"\u2028\u2029\u200e\u200f\u061c\ufeff", *map(chr, range(0x202A, 0x202F)), *map(chr, range(0x2066, 0x206A))}
+
+
+def clean(text: str) -> str:
+    """The text as it is stored: NFC, with surrogates, control and direction characters percent-encoded.
+
+    A byte that Python has decoded as a surrogate (`surrogateescape`) is encoded as that byte. Clean text is unchanged.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_escape(c) if _is_hidden(c) else c for c in unicodedata.normalize("NFC", text))
+
+
+def is_clean(text: str) -> bool:
+    """True if `clean` leaves the text as it is."""
+    return clean(text) == text
+
+
+def decode(raw: bytes) -> str:
+    """Bytes as clean text: UTF-8, with all other bytes percent-encoded."""
+    return clean(raw.decode("utf-8", "surrogateescape"))
+
+
+def printable(text: str) -> str:
+    """The text as it is shown on a terminal or in a log: control characters except newline and tab are escaped."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if c in "\n\t" or not _is_hidden(c) else _escape(c) for c in text)
+
+
+def csv_cell(text: str) -> str:
+    """The text as a cell of a CSV that no spreadsheet runs as a formula: an apostrophe is put before one."""
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def _is_hidden(character: str) -> bool:
+    return character in _HIDDEN or unicodedata.category(character) in ("Cc", "Cs")
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    raw = bytes([code - 0xDC00]) if 0xDC80 <= code <= 0xDCFF else character.encode("utf-8", "surrogatepass")
+    return "".join(f"%{byte:02X}" for byte in raw)

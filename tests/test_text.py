@@ -1,0 +1,69 @@
+"""Text from outside is stored and shown so that nothing downstream can stumble over it."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from urllib.parse import unquote_to_bytes
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from glt import text
+
+ANY_TEXT = st.text(st.characters(exclude_categories=()))
+
+
+@given(ANY_TEXT)
+def test_clean_text_is_nfc_utf8_without_control_characters(value: str) -> None:
+    clean = text.clean(value)
+    assert unicodedata.is_normalized("NFC", clean)
+    assert not any(unicodedata.category(character) in ("Cc", "Cs") for character in clean)
+    assert json.loads(json.dumps(clean, ensure_ascii=False).encode("utf-8")) == clean
+    assert text.clean(clean) == clean
+    assert text.is_clean(clean)
+
+
+@given(st.binary())
+def test_escapes_give_the_bytes_back(raw: bytes) -> None:
+    if b"%" in raw:  # text that looks like an escape stays as it is
+        return
+    normal = unicodedata.normalize("NFC", raw.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+    assert unquote_to_bytes(text.decode(raw)) == normal
+
+
+@pytest.mark.parametrize(
+    ("raw", "shown"),
+    [
+        (b"walk\xff", "walk%FF"),
+        ("\u1112\u1161\u11ab".encode(), "한"),  # as macOS writes it
+        (b"a\x1b[31mb", "a%1B[31mb"),
+        (b"a\x7fb\xc2\x9bc", "a%7Fb%C2%9Bc"),
+        ("a\u202egnp".encode(), "a%E2%80%AEgnp"),
+        (b"100%", "100%"),
+    ],
+)
+def test_examples(raw: bytes, shown: str) -> None:
+    assert text.decode(raw) == shown
+
+
+def test_a_lone_surrogate_is_escaped() -> None:
+    assert text.clean("a\ud800") == "a%ED%A0%80"
+
+
+@given(ANY_TEXT)
+def test_printable_text_keeps_its_lines(value: str) -> None:
+    shown = text.printable(value)
+    assert shown.count("\n") == value.count("\n")
+    assert "\x1b" not in shown
+    shown.encode("utf-8")
+
+
+@pytest.mark.parametrize("value", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
+def test_a_cell_is_no_formula(value: str) -> None:
+    assert text.csv_cell(value) == f"'{value}"
+
+
+def test_other_cells_stay() -> None:
+    assert text.csv_cell("walking") == "walking"
