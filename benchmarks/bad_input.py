@@ -176,7 +176,7 @@ def _bombs() -> Iterator[tuple[str, str, bytes]]:
     yield "nw-ucla", "100,000 lists in one another", b"[" * 100_000
     yield "nw-ucla", "32 MiB of empty lists", b'{"skeletons": [' + b"[]," * (32 * 2**20 // 3) + b"[]]}"
     yield "sbu", "16 MiB of commas", b"," * (16 << 20)
-    yield "pyskl", "a call of os._exit in it", pickle.dumps([_PickledCall(os._exit, 3)])
+    yield "pyskl", "a call of os.abort in it", pickle.dumps([_PickledCall(os.abort)])
     yield "pyskl", "a call of eval in it", pickle.dumps([_PickledCall(eval, "__import__('os')._exit(3)")])
     yield "pyskl", "an array of objects", _pyskl(np.full((1, 2, 25, 3), None, object))
     yield "pyskl", "a memo of 2^32 places", b"\x80\x04r\xff\xff\xff\xff."
