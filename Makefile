@@ -30,7 +30,7 @@ BUILD = "$(ENGINE)" build --file infra/image/Containerfile --build-arg BASE="$(B
 AS_IMAGE = $(if $(filter docker,$(RUNNER)),GLT_IMAGE="$$("$(ENGINE)" image inspect --format '{{index .RepoTags 0}}' "$(IMAGE)" 2>/dev/null || echo "$(IMAGE)")")
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run ui test check-types check-tests coverage test-stack test-k8s test-containers stack stack-down collect data compile retrain submit schedule image lock bench results ablate difficulty record clean
+.PHONY: help setup run ui test check-types check-tests coverage test-stack test-k8s test-containers stack stack-down collect data compile retrain submit schedule image lock bench results faults ablate difficulty record clean
 
 help: ## List every target
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -117,6 +117,9 @@ bench: setup ## Measure speed and memory against the textbook way, 20 minutes; w
 results: setup ## Measure protocols and ablations on real recordings, run by run, for hours; writes results/ (RECORDINGS=folder)
 	@$(BIN)/python -m experiments.protocols "$(RECORDINGS)"
 	@$(BIN)/python -m experiments.ablations "$(RECORDINGS)"
+
+faults: setup ## Run every test that holds a fault, the slower ones too, and write docs/faults.md (TESTS= of some)
+	@$(BIN)/python -m docs.make.faults --run $(TESTS)
 
 ablate: setup ## Train the arms of a study here and compare them (STUDY=sample|nw-ucla|sbu, or your own YAML; RECORDINGS=)
 	@$(BIN)/python -m pipelines ablate --study "$(STUDY)" --recordings "$(RECORDINGS)"

@@ -61,6 +61,9 @@ def test_an_exception_leaves_nothing(tmp_path: Path, error: type[BaseException])
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.fault(
+    "the disk is full while an artifact is written", "one line that names the folder; the old artifact stays"
+)
 def test_a_full_disk_is_reported_and_leaves_the_old_one(tmp_path: Path) -> None:
     thing = make(tmp_path / "thing", "old")
     with pytest.raises(GltError, match=r"thing: cannot be written \(No space left on device\); make room"):
@@ -136,6 +139,9 @@ with artifact.create(Path(sys.argv[1]), "thing", {"number": 2}) as folder:
 """
 
 
+@pytest.mark.fault(
+    "a step is killed while it replaces an artifact", "the old one, the new one or none is there, never a half"
+)
 def test_killed_at_any_moment_there_is_the_old_the_new_or_none(tmp_path: Path) -> None:
     """The process dies before its n-th fsync or rename, for every n."""
     states = []

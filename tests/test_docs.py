@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
+from docs.make import faults
 from glt.data.clips import ClipStore
 from glt.data.ingest import ingest
 from glt.data.layouts import parse_skeleton
@@ -61,6 +62,34 @@ def test_the_example_of_a_format_reads_and_rejects() -> None:
     ):
         with pytest.raises(Rejection):
             list(form.read(name, content, {}))  # type: ignore[attr-defined]
+
+
+def test_the_page_of_faults_is_that_of_the_tests() -> None:
+    made = faults.page(faults.collect(), faults.read_record())
+    assert faults.PAGE.read_text(encoding="utf-8") == made, "run: python -m docs.make.faults"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "FAULT = pytest.mark.fault('a', 'b')\n",
+        "@pytest.mark.fault('a', promise)\ndef test_x(): ...\n",
+        "@pytest.mark.fault('a')\ndef test_x(): ...\n",
+    ],
+)
+def test_a_fault_that_cannot_be_read_from_the_source_is_an_error(tmp_path: Path, source: str) -> None:
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_x.py").write_text(source)
+    with pytest.raises(ValueError, match=r"tests/test_x\.py:1: "):
+        faults.collect(tmp_path)
+
+
+def test_a_fault_has_the_worst_outcome_of_its_tests() -> None:
+    held = [faults.Fault("a | b", "stays", "tests/test_x.py", f"test_{name}") for name in ("one", "other_one")]
+    record = {held[0].test_id: {"outcome": "holds", "commit": "abc"}}
+    made = faults.page(held, record)
+    links = "[one](../tests/test_x.py); [other one](../tests/test_x.py)"
+    assert f"| a \\| b | stays | holds (`abc`), not run yet | {links} |\n" in made
 
 
 def test_links_between_pages_lead_somewhere() -> None:

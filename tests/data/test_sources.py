@@ -186,6 +186,9 @@ def test_a_file_that_is_too_large_is_a_reject(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz", "tar.xz"])
 @settings(max_examples=120, deadline=None)
 @given(data=st.data())
+@pytest.mark.fault(
+    "an archive with flipped or missing bytes", "one line that names the archive, or its members are rejected"
+)
 def test_no_damage_to_an_archive_escapes_as_anything_else(
     tmp_path_factory: pytest.TempPathFactory, kind: str, data: st.DataObject
 ) -> None:

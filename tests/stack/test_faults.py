@@ -1,4 +1,4 @@
-"""Faults of real servers, connections, processes and disks, at their worst moments; docs/operate.md has the table."""
+"""Faults of real servers, connections, processes and disks, at their worst moments; docs/faults.md has the table."""
 
 from __future__ import annotations
 
@@ -66,6 +66,22 @@ FAULTS: dict[str, tuple[Callable[[Stack], None], Callable[[Stack], None]]] = {
 }
 
 
+@pytest.mark.fault(
+    "MLflow is killed in the middle of a training",
+    "the training goes on and ends well; every epoch is there once when the server is back",
+)
+@pytest.mark.fault(
+    "MLflow hangs: it takes connections and does not answer",
+    "the same; a message is given up after 8 s and kept on disk",
+)
+@pytest.mark.fault(
+    "PostgreSQL is killed under MLflow",
+    "the same; the server finds its database again",
+)
+@pytest.mark.fault(
+    "the password (token) is changed in the middle of a training",
+    "the same; what could not be sent arrives with the next process that has the new one",
+)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_training_outlives_its_tracking_server(
     stack: Stack, motions: Motions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
@@ -96,6 +112,10 @@ def heavy_classifier(place: Path) -> Path:
     return whole
 
 
+@pytest.mark.fault(
+    "the connection is cut in the middle of a model's upload, or the process is killed there",
+    "no version is registered; the same again registers it whole",
+)
 @pytest.mark.parametrize("killed", [False, True], ids=["the connection is cut", "the process is killed"])
 def test_a_model_that_was_uploaded_by_half_is_not_registered(
     stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
@@ -130,6 +150,7 @@ def test_a_model_that_was_uploaded_by_half_is_not_registered(
     assert artifact.digest(whole.folder()) == artifact.digest(classifier)
 
 
+@pytest.mark.fault("the object store hangs during an upload", "it is waited for")
 def test_a_store_that_hangs_is_waited_for(stack: Stack, tmp_path: Path) -> None:
     stack["object-store"].pause()
     threading.Timer(15, stack["object-store"].resume).start()
@@ -160,6 +181,10 @@ def promote_and_be_killed(stack: Stack, name: str, allowed: int) -> int:
     return ended
 
 
+@pytest.mark.fault(
+    "a promotion is killed before any of its requests",
+    "there is a champion, the old or the new; the next promotion finishes it, the history has each once",
+)
 def test_a_promotion_that_is_killed_at_any_request_leaves_a_champion_and_is_done_by_the_next(
     stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,6 +207,10 @@ def test_a_promotion_that_is_killed_at_any_request_leaves_a_champion_and_is_done
     assert allowed > 2  # at each of so many requests it was killed
 
 
+@pytest.mark.fault(
+    "two retrainings promote at once, in two pods",
+    "one wins; the other is told that it was compared with a champion who is no longer in service",
+)
 def test_of_two_promotions_in_two_pods_one_wins(stack: Stack, tmp_path: Path) -> None:
     """They share nothing but the bucket with the locks."""
     name = promoted(tmp_path, "two-pods", versions=3)
@@ -204,6 +233,10 @@ def test_of_two_promotions_in_two_pods_one_wins(stack: Stack, tmp_path: Path) ->
     assert champion.version == winner
 
 
+@pytest.mark.fault(
+    "the object store dies in the middle of `dvc push`",
+    "`collect` says so and commits nothing; the next call takes each recording once, and DVC has all",
+)
 def test_recordings_whose_push_met_a_dead_store_are_collected_by_the_next_call(
     stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,6 +283,10 @@ def test_recordings_whose_push_met_a_dead_store_are_collected_by_the_next_call(
     wire.close()
 
 
+@pytest.mark.fault(
+    "the disk of the checkpoints, or of what a step makes, is full",
+    "the training ends with one line that names folder and remedy; with room the same goes on",
+)
 @pytest.mark.parametrize(
     ("place", "size"), [("states", "200k"), ("made", "8k")], ids=["of its checkpoints", "of its encoder"]
 )
