@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from lzma import LZMAError
 from pathlib import Path
 
+from glt.data.machine import raise_machine_failure
 from glt.data.recording import Rejection
 from glt.errors import GltError
 
@@ -77,7 +78,8 @@ def stream(path: Path) -> Iterator[tuple[str, bytes | Rejection]]:
             for member in archive:
                 if member.isfile():
                     yield member.name, too_large(member.name, member.size) or _tar_content(archive, member)
-    except _DAMAGE:
+    except _DAMAGE as error:
+        raise_machine_failure(error, path)
         return
 
 
@@ -117,6 +119,7 @@ def _tar_members(path: Path) -> dict[str, tuple[int, int]]:
                 elif not member.isdir():
                     odd.append(member.name)
     except _DAMAGE as error:
+        raise_machine_failure(error, path)
         raise GltError(f"recordings {path}: not a readable tar archive ({error}); copy or download it again") from error
     _check_members(path, names, odd)
     return members
@@ -151,6 +154,7 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
     except _DAMAGE as error:
+        raise_machine_failure(error, path)
         raise GltError(f"recordings {path}: not a readable zip archive ({error}); copy or download it again") from error
 
 
@@ -163,6 +167,7 @@ def _zip_content(archive: zipfile.ZipFile, name: str) -> bytes | Rejection:
             return Rejection("too-large", f"{info.compress_size} bytes that unpack to {info.file_size}: a bomb")
         return archive.read(info)
     except Exception as error:  # damage raises many kinds of errors: CRC, zlib, lzma, struct, codec, end of file, ...
+        raise_machine_failure(error, archive.filename)
         return Rejection("unreadable", f"damaged in the archive: {error}")
 
 

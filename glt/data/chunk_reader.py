@@ -1,4 +1,8 @@
-"""Reads and checks one chunk of a batch. Worker processes import this module, so it stays light."""
+"""Reads and checks one chunk of a batch. Worker processes import this module, so it stays light.
+
+This is the one place where an error becomes a rejection: whatever a reader, a layout mapping or a check raises concerns
+one file or one recording. Only failures of the machine itself stop a run.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,10 @@ from glt.data.checks import accept
 from glt.data.formats import FORMATS, ntu
 from glt.data.layout_mapping import to_layout
 from glt.data.layouts import parse_skeleton
+from glt.data.machine import raise_machine_failure
 from glt.data.recording import Recording, Rejection
 from glt.data.sources import Chunk
+from glt.errors import GltError, first_line
 from glt.recipe import DataConfig
 
 MISSING_LIST = "missing-list"  # check of a recording that its data set lists as bad: rejecting it is no loss
@@ -19,37 +25,61 @@ MISSING_LIST = "missing-list"  # check of a recording that its data set lists as
 def read_chunk(chunk: Chunk, data: DataConfig) -> list[tuple[str, list[Recording | Rejection]]]:
     """(file name, its clips and rejections) for each file of a chunk, in order; a clip has frames [T, persons, K, 3].
 
-    `persons` is that of the recipe.
+    `persons` is that of the recipe. Every file gives at least one clip or rejection.
+
+    Raises:
+        MachineFailure: such as an input/output error; it names the file.
     """
     return [(name, list(_read_file(chunk, name, content, data))) for name, content in chunk.files()]
+
+
+def rejection_of(error: Exception, name: str = "") -> Rejection:
+    """The rejection of a file or recording that a reader or a check failed on with any exception.
+
+    Args:
+        error: the exception.
+        name: of the recording, if a file holds several.
+    """
+    if isinstance(error, Rejection):
+        return Rejection(
+            error.check, error.reason, name=error.name or name, recording=error.recording, where=error.where
+        )
+    if isinstance(error, MemoryError):
+        return Rejection("memory", "reading it takes more memory than a file may have", name=name)
+    if isinstance(error, GltError):
+        return Rejection("layout", str(error), name=name)
+    return Rejection("reader", f"cannot be read ({type(error).__name__}: {first_line(error)})", name=name)
 
 
 def _read_file(
     chunk: Chunk, name: str, content: bytes | Rejection, data: DataConfig
 ) -> Iterator[Recording | Rejection]:
+    """The clips and rejections of a file; an exception of its reader rejects what the reader has not yet yielded."""
     if isinstance(content, Rejection):
         yield content
         return
+    count = 0
     try:
         for recording in FORMATS[data.format].read(name, content, chunk.sidecars(name)):
             yield recording if isinstance(recording, Rejection) else _to_clip(recording, data)
-    except Rejection as rejection:
-        yield rejection
+            count += 1
+        if not count:
+            yield Rejection("empty", "no recording in it")
+    except Exception as error:
+        raise_machine_failure(error, name)
+        yield rejection_of(error)
 
 
 def _to_clip(recording: Recording, data: DataConfig) -> Recording | Rejection:
     """The recording mapped to the recipe's layout, checked and repaired; or why it is rejected."""
-    if data.missing_list and ntu.on_missing_list(recording.name):
-        return Rejection(MISSING_LIST, "NTU's list of recordings with missing skeletons has it", name=recording.name)
-    if data.layout is not None:
-        recording = to_layout(recording, parse_skeleton(data.layout))
     try:
+        if data.missing_list and ntu.on_missing_list(recording.name):
+            return Rejection(
+                MISSING_LIST, "NTU's list of recordings with missing skeletons has it", name=recording.name
+            )
+        if data.layout is not None:
+            recording = to_layout(recording, parse_skeleton(data.layout))
         return replace(accept(recording, data), confidence=None)
-    except Rejection as rejection:
-        return Rejection(
-            rejection.check,
-            rejection.reason,
-            name=recording.name,
-            recording=rejection.recording,
-            where=rejection.where,
-        )
+    except Exception as error:
+        raise_machine_failure(error, recording.name)
+        return rejection_of(error, recording.name)

@@ -5,13 +5,19 @@ The Arrow schema, the checks of values and the table in docs/formats.md follow f
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from glt.errors import GltError, first_line
+from glt.text import is_clean
+
+LONGEST_TEXT = 100_000  # characters of a value; a label or a name has a few
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,26 @@ def from_arrow(table: pa.Table) -> pd.DataFrame:
     for name in (name for name, kind in _NULLABLE.items() if kind == "text"):
         clips[name] = clips[name].astype(object).where(clips[name].notna(), None)
     return clips
+
+
+def problem(row: Mapping[str, Any]) -> str:
+    """Say what is wrong with a row of the table, by the rules of `COLUMNS`; an empty string if nothing is."""
+    for column in COLUMNS:
+        value = row[column.name]
+        if value is None:
+            if column.required:
+                return f"{column.name}: {column.meaning} is missing"
+        elif column.kind == "integer":
+            whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+            if not whole or not column.at_least <= value < 2**63:
+                return f"{column.name}: {value!r:.40} is not a whole number from {column.at_least} to 2^63 - 1"
+        elif not isinstance(value, str) or not is_clean(value):
+            return f"{column.name}: {value!r:.40} is not text in valid UTF-8 (NFC, without control characters)"
+        elif len(value) > LONGEST_TEXT:
+            return f"{column.name}: {len(value):,} characters, more than {LONGEST_TEXT:,}"
+        elif not re.match(column.pattern, value):
+            return f"{column.name}: {value!r:.40}: expected {column.expected}"
+    return ""
 
 
 def validate(index: pd.DataFrame) -> pd.DataFrame:

@@ -22,10 +22,12 @@ from glt.data import clip_table
 from glt.data.layouts import Skeleton
 from glt.data.recording import Recording, Rejection
 from glt.data.rejects import write_example
+from glt.text import clean
 
 REJECTED = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("source", "check", "reason")])
 
 EXAMPLES = 3  # rejected recordings stored per check and segment, to be drawn
+_LONGEST = 2000  # characters of a rejection's text
 
 
 class ClipStore:
@@ -112,19 +114,28 @@ class SegmentWriter:
         """Append a clip with frames [T, persons, K, 3], read from the file `source`.
 
         Raises:
-            Rejection: its layout is not that of the clips before.
+            Rejection: its layout is not that of the clips before, or the table of clips cannot hold one of its values.
+                Nothing was written.
         """
+        if self.skeleton is not None and clip.skeleton != self.skeleton:
+            reason = f"layout {clip.skeleton.name} beside {self.skeleton.name}: set data.layout to one that both have"
+            raise Rejection("layout", reason, name=clip.name)
+        frames = np.ascontiguousarray(clip.frames, np.float32)
+        row = self._row(clip, frames, clean(source))
+        if problem := clip_table.problem(row):
+            raise Rejection("value", problem, name=clip.name)
         if self.skeleton is None:
             self.skeleton = clip.skeleton
             self._write_header()
-        elif clip.skeleton != self.skeleton:
-            reason = f"layout {clip.skeleton.name} beside {self.skeleton.name}: set data.layout to one that both have"
-            raise Rejection("layout", reason, name=clip.name)
         self.lost.update(clip.lost)
-        frames = np.ascontiguousarray(clip.frames, np.float32)
         self._stream.write(frames.tobytes())
         self._present.append(clip.present)
-        row = {
+        self._clips.append(row)
+        self._length += len(frames)
+
+    def _row(self, clip: Recording, frames: NDArray[np.float32], source: str) -> dict[str, Any]:
+        """The clip's row of the table."""
+        return {
             "name": clip.name,
             "offset": self._length,
             "length": len(frames),
@@ -137,18 +148,17 @@ class SegmentWriter:
             "persons": int(clip.present.any(axis=0).sum()),
             "source": source,
             "sha256": content_sha256(frames, clip.present),
-            "warnings": "; ".join(clip.warnings),
+            "warnings": shorten(clean("; ".join(clip.warnings))),
         }
-        self._clips.append(row)
-        self._length += len(frames)
 
     def reject(self, source: str, rejection: Rejection) -> None:
         """Record a rejection; the first `EXAMPLES` recordings per check are stored for the data report."""
         recording = f"{source}#{rejection.name}" if rejection.name not in ("", PurePosixPath(source).stem) else source
-        self._rejected.append({"source": recording, "check": rejection.check, "reason": rejection.reason})
+        row = {"source": clean(recording), "check": clean(rejection.check), "reason": clean(rejection.reason)}
+        self._rejected.append({key: shorten(text) for key, text in row.items()})
         if rejection.recording is not None and self._examples[rejection.check] < EXAMPLES:
             self._examples[rejection.check] += 1
-            write_example(self._folder / "rejected", len(self._rejected), rejection, recording)
+            write_example(self._folder / "rejected", len(self._rejected), rejection, row["source"], row["reason"])
 
     def _complete(self) -> None:
         self._stream.seek(0)
@@ -163,6 +173,11 @@ class SegmentWriter:
         shape = (self._length, self._present[0].shape[1], joints, dimensions)
         header = {"descr": "<f4", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(self._stream, header)
+
+
+def shorten(text: str) -> str:
+    """The text of a rejection, cut off if somebody put a book into a name."""
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def content_sha256(frames: NDArray[np.float32], present: NDArray[np.bool_]) -> str:

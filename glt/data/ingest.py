@@ -10,7 +10,7 @@ import pandas as pd
 
 from glt import artifact
 from glt.data import clip_table, splits
-from glt.data.chunk_reader import MISSING_LIST, read_chunk
+from glt.data.chunk_reader import MISSING_LIST, read_chunk, rejection_of
 from glt.data.clips import SegmentWriter, in_order, read_clips, write_rejected
 from glt.data.formats import FORMATS
 from glt.data.recording import Recording, Rejection
@@ -20,10 +20,12 @@ from glt.errors import GltError
 from glt.outputs import FileKind
 from glt.recipe import DataConfig, Recipe
 from glt.reporter import Reporter
+from glt.text import csv_cell
 
 REPEAT = "repeat"  # check of a clip that came twice with the same content: rejecting it is no loss
 NO_LOSS = frozenset({REPEAT, MISSING_LIST})
 REJECT_LIST = FileKind("list of rejected files", lambda content: content.startswith(b"source,check,reason\n"))
+LEAST_REJECTS = 5  # fewer never stop an ingest, however few recordings there are
 _CHUNK = 64  # files that a worker process reads at a time
 
 ProgressCallback = Callable[[int], None]  # takes the number of files read so far
@@ -50,9 +52,9 @@ def ingest(
         processes: number of processes that read; one per core if not given.
 
     Raises:
-        GltError: a missing path, an unreadable archive, no recordings of this format, no clip left, or more than
-            `data.max_rejects` rejected; ``<out>.rejected.csv`` then lists them. Apart from it only finished segments
-            are left behind.
+        GltError: a missing path, no recordings of this format, no clip left, or at least `LEAST_REJECTS` rejected that
+            are more than `data.max_rejects`; ``<out>.rejected.csv`` then lists them. Or a failure of the machine. Apart
+            from the list only finished segments are left behind.
     """
     try:
         _ingest(Path(recordings), recipe, Path(out), info, reporter, SegmentCache(segments), processes)
@@ -178,12 +180,15 @@ def _write_segment(
 
 
 def _add(segment: SegmentWriter, source: str, recording: Recording | Rejection) -> None:
+    if isinstance(recording, Rejection):
+        segment.reject(source, recording)
+        return
     try:
-        if isinstance(recording, Rejection):
-            raise recording
         segment.add(recording, source)
-    except Rejection as rejection:
-        segment.reject(source, rejection)
+    except OSError:
+        raise  # writing the segment fails: the disk, not the clip
+    except Exception as error:
+        segment.reject(source, rejection_of(error, recording.name))
 
 
 def _common_skeleton(segments: Iterable[Mapping[str, Any]], recordings: Path) -> dict[str, Any]:
@@ -225,17 +230,20 @@ def _check_rejects(recordings: Path, clips: int, rejected: list[dict[str, str]],
     """Raise a GltError if too many files were rejected or no clip is left."""
     lost = pd.DataFrame([row for row in rejected if row["check"] not in NO_LOSS], columns=["source", "check", "reason"])
     share, allowed = len(lost) / max(clips + len(lost), 1), recipe.data.max_rejects
-    if clips and share <= allowed:
+    if clips and (share <= allowed or len(lost) < LEAST_REJECTS):
         return
-    REJECT_LIST.write(reject_list(out), pd.DataFrame(rejected).to_csv(index=False).encode())
+    table = pd.DataFrame(rejected, columns=lost.columns).map(csv_cell)
+    REJECT_LIST.write(reject_list(out), table.to_csv(index=False).encode())
     worst = "; ".join(
         f"{count} x {check} (as {example.source}: {example.reason})"
         for check, count in lost["check"].value_counts().head(3).items()
         for example in lost[lost["check"] == check].head(1).itertuples()
     )
+    limit = f"data.max_rejects allows {allowed:.1%}" if clips else "no clip is left"
+    remedy = "correct or remove them" + (", or raise data.max_rejects" if clips else "")
     raise GltError(
-        f"recordings {recordings}: {len(lost)} of {clips + len(lost)} rejected ({share:.1%}, data.max_rejects allows "
-        f"{allowed:.1%}): {worst}. All are in {reject_list(out)}; correct or remove them, or raise data.max_rejects"
+        f"recordings {recordings}: {len(lost)} of {clips + len(lost)} rejected ({share:.1%}, {limit}): {worst}. "
+        f"All are in {reject_list(out)}; {remedy}"
     )
 
 

@@ -40,10 +40,15 @@ class RejectedExample:
     start: int
 
 
-def write_example(folder: Path, index: int, rejection: Rejection, source: str) -> None:
-    """Write what was read of a rejected recording to ``<index>.npz`` in `folder`, which is created."""
+def write_example(folder: Path, index: int, rejection: Rejection, source: str, reason: str) -> None:
+    """Write what was read of a rejected recording to ``<index>.npz`` in `folder`, which is created.
+
+    A recording that cannot be drawn is left out: its arrays do not fit its layout.
+    """
     recording = rejection.recording
-    if recording is None:
+    if recording is None or recording.frames.ndim != 4 or recording.present.shape != recording.frames.shape[:2]:
+        return
+    if rejection.where is not None and rejection.where.shape != recording.frames.shape[:3]:
         return
     folder.mkdir(exist_ok=True)
     where = np.zeros(recording.frames.shape[:3], bool) if rejection.where is None else rejection.where
@@ -52,7 +57,7 @@ def write_example(folder: Path, index: int, rejection: Rejection, source: str) -
     start = max(0, min(middle - FRAMES // 2, len(where) - FRAMES))
     window = slice(start, start + FRAMES)
     description = {
-        **{"source": source, "check": rejection.check, "reason": rejection.reason, "start": start},
+        **{"source": source, "check": rejection.check, "reason": reason, "start": start},
         "skeleton": recording.skeleton.to_dict(),
     }
     np.savez_compressed(

@@ -19,6 +19,7 @@ from glt import artifact
 from glt.data import checks, layout_mapping
 from glt.data.formats import FORMATS
 from glt.data.hashes import FileHashes
+from glt.data.machine import raise_machine_failure
 from glt.data.sources import Batch
 from glt.errors import GltError
 from glt.recipe import DataConfig
@@ -114,6 +115,7 @@ class SegmentCache:
         try:
             content = self.hashes.of(batch.path / name)
         except OSError as error:
+            raise_machine_failure(error, batch.path / name)
             content = f"unreadable: {error.strerror}"
         sidecars = {file: hashlib.sha256(data).hexdigest() for file, data in batch.sidecars(name).items()}
         return _digest(content, sidecars) if sidecars else content

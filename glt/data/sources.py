@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from glt.data import archives
+from glt.data.machine import raise_machine_failure
 from glt.data.recording import Rejection
 from glt.errors import GltError
 
@@ -224,4 +225,5 @@ def _read_file(path: Path) -> bytes | Rejection:
     try:
         return archives.too_large(path.name, path.stat().st_size) or path.read_bytes()
     except OSError as error:
+        raise_machine_failure(error, path)
         return Rejection("unreadable", str(error.strerror))

@@ -90,7 +90,7 @@ class DataConfig(Section):
         "active", description="which ones: those that move most, or those that the file names first (authors)"
     )
     missing_list: bool = Field(True, description="whether recordings on NTU's official lists of bad ones are rejected")
-    max_rejects: float = Field(0.02, ge=0, le=1, description="ingest stops above this share of rejects")
+    max_rejects: float = Field(0.02, ge=0, le=1, description="share of rejects, from five on, that stops ingest")
     checks: ChecksConfig = ChecksConfig()
 
     @model_validator(mode="after")

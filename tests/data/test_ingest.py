@@ -250,12 +250,13 @@ def test_rejects_are_listed_with_their_reasons(tmp_path: Path) -> None:
     ]
 
 
-def test_too_many_rejects_stop_the_ingest_and_are_kept(tmp_path: Path) -> None:
-    damaged = {f"day/S001C001P{p:03}R001A001.skeleton": b"1\n" for p in (21, 22)}
+def test_five_rejects_above_the_share_stop_the_ingest_and_are_kept(tmp_path: Path) -> None:
+    damaged = {f"day/S001C001P{p:03}R001A001.skeleton": b"1\n" for p in range(21, 26)}
+    damaged["day/=cmd()_.skeleton"] = damaged.pop("day/S001C001P021R001A001.skeleton")
     recordings = recorded.write_folder(tmp_path / "in", {**recorded.delivery(), **damaged})
     out = tmp_path / "out" / "clips"
     with pytest.raises(
-        GltError, match=r"2 of 10 rejected \(20\.0%, data\.max_rejects allows 10\.0%\): 2 x format"
+        GltError, match=r"5 of 13 rejected \(38\.5%, data\.max_rejects allows 10\.0%\): 4 x format"
     ) as error:
         store(recordings, out, recorded.recipe(max_rejects=0.1))
     listed = out.parent / "clips.rejected.csv"
@@ -263,13 +264,20 @@ def test_too_many_rejects_stop_the_ingest_and_are_kept(tmp_path: Path) -> None:
     assert [path.name for path in out.parent.iterdir()] == [listed.name]
     assert pd.read_csv(listed)["source"].tolist() == sorted(damaged)
 
-    store(recordings, out, recorded.recipe(max_rejects=0.2))
+    store(recordings, out, recorded.recipe(max_rejects=0.4))
     assert [path.name for path in out.parent.iterdir()] == ["clips"]
+
+
+def test_fewer_than_five_rejects_never_stop_an_ingest(tmp_path: Path) -> None:
+    damaged = {f"day/S001C001P{p:03}R001A001.skeleton": b"1\n" for p in range(21, 25)}
+    recordings = recorded.write_folder(tmp_path / "in", {**recorded.delivery(1), **damaged})
+    clips = store(recordings, tmp_path / "clips", recorded.recipe(max_rejects=0))
+    assert (len(clips.index), len(clips.rejected)) == (1, 4)
 
 
 def test_no_clip_left_is_an_error_whatever_may_be_rejected(tmp_path: Path) -> None:
     recordings = recorded.write_folder(tmp_path / "in", {"S001C001P001R001A001.skeleton": b""})
-    with pytest.raises(GltError, match="1 of 1 rejected"):
+    with pytest.raises(GltError, match=r"1 of 1 rejected \(100\.0%, no clip is left\): 1 x format"):
         store(recordings, tmp_path / "clips", recorded.recipe(max_rejects=1.0))
 
 
