@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import quote
@@ -59,3 +62,47 @@ def wrap_errors(description: str, remedy: str, *errors: type[Exception]) -> Iter
         raise
     except expected as error:
         raise GltError(f"{description}: {first_line(error)}; {remedy}") from error
+
+
+# What fails on the machine, not in the data or the program; and what the user can do about it.
+_MACHINE = {
+    errno.ENOSPC: "make room on that disk (or give it more inodes: df -i) and run the same again",
+    errno.EDQUOT: "make room within the quota and run the same again",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f) and run the same again",
+    errno.EROFS: "give another path, or set GLT_HOME to a folder that can be written to",
+    errno.EACCES: "correct the permissions, give another path, or set GLT_HOME to a folder that can be written to",
+    errno.EPERM: "correct the permissions, give another path, or set GLT_HOME to a folder that can be written to",
+    errno.EMFILE: "raise the limit on open files (ulimit -n) and run the same again",
+    errno.ENFILE: "close other programs, or raise the system's limit on open files",
+    errno.EIO: "check the disk, or the connection to it, and run the same again",
+    errno.ESTALE: "check the connection to the network volume and run the same again",
+    errno.ENOMEM: "give the process more memory, or use fewer processes",
+}
+_SQLITE = {"SQLITE_FULL": errno.ENOSPC, "SQLITE_READONLY": errno.EROFS, "SQLITE_IOERR": errno.EIO}
+_SQLITE["SQLITE_CANTOPEN"] = errno.EACCES
+_NO_TEMPORARY = "temporary directory"  # in what `tempfile` says if no folder can be written to
+
+
+def machine_failure(error: BaseException | None) -> str:
+    """What the machine lacks (disk, permission, memory, ...), with the remedy; empty if it is another kind of error.
+
+    Args:
+        error: the error; those that it came from are looked at, too.
+    """
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, MemoryError):
+            return "out of memory; give the process more memory, or use fewer processes or smaller batches"
+        if isinstance(error, OSError) and error.errno == errno.ENOENT and _NO_TEMPORARY in str(error.strerror):
+            return "no folder for temporary files can be written to; make room in /tmp, or set TMPDIR to another folder"
+        if isinstance(error, OSError) and error.errno in _MACHINE:
+            where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+            return f"{where}{os.strerror(error.errno)}; {_MACHINE[error.errno]}"
+        if isinstance(error, sqlite3.Error):
+            name = getattr(error, "sqlite_errorname", "") or ""
+            code = next((code for known, code in _SQLITE.items() if name.startswith(known)), None)
+            if code is not None:
+                return f"{settings.store_uri()}: {first_line(error)}; {_MACHINE[code]}"
+        error = error.__cause__ or error.__context__
+    return ""

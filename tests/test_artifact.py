@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -98,74 +95,6 @@ def test_a_new_one_replaces_the_old_one_whole(tmp_path: Path) -> None:
     assert artifact.open_artifact(tmp_path / "thing", "thing") == {"number": 2}
     assert [p.name for p in tmp_path.iterdir()] == ["thing"]
     assert not old.with_name("more.txt").exists()
-
-
-def test_a_replacement_that_fails_puts_the_old_one_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make(tmp_path / "thing", number=1)
-    rename = Path.replace
-
-    def refuse(self: Path, target: Path) -> Path:
-        if Path(target) == tmp_path / "thing" and self.parent == tmp_path:
-            raise OSError("no space left on device")
-        return rename(self, target)
-
-    monkeypatch.setattr(Path, "replace", refuse)
-    with pytest.raises(OSError, match="no space"):
-        make(tmp_path / "thing", number=2)
-    assert artifact.open_artifact(tmp_path / "thing", "thing") == {"number": 1}
-    assert [p.name for p in tmp_path.iterdir()] == ["thing"]
-
-
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from glt import artifact
-
-calls = 0
-def deadly(function):
-    def call(*args, **kwargs):
-        global calls
-        calls += 1
-        if calls == int(sys.argv[2]):
-            os.kill(os.getpid(), signal.SIGKILL)
-        return function(*args, **kwargs)
-    return call
-
-with artifact.create(Path(sys.argv[1]), "thing", {"number": 2}) as folder:
-    os.fsync, os.replace, os.rename = map(deadly, (os.fsync, os.replace, os.rename))
-    Path.replace, Path.rename = deadly(Path.replace), deadly(Path.rename)
-    (folder / "data.txt").write_text("new")
-    (folder / "more.txt").write_text("new")
-"""
-
-
-@pytest.mark.fault(
-    "a step is killed while it replaces an artifact", "the old one, the new one or none is there, never a half"
-)
-def test_killed_at_any_moment_there_is_the_old_the_new_or_none(tmp_path: Path) -> None:
-    """The process dies before its n-th fsync or rename, for every n."""
-    states = []
-    for moment in range(1, 30):
-        for before in (False, True):
-            path = tmp_path / f"{moment}-{before}" / "thing"
-            if before:
-                make(path, number=1)
-            run = subprocess.run([sys.executable, "-c", KILLED, str(path), str(moment)], check=False)
-            assert run.returncode in (0, -signal.SIGKILL)
-            try:
-                found = artifact.open_artifact(path, "thing")["number"]
-            except GltError:
-                assert not path.exists()
-                found = None
-            states.append((before, found))
-            make(path, number=3)  # what the dead left does not stand in the way
-            assert artifact.open_artifact(path, "thing") == {"number": 3}
-        if run.returncode == 0:
-            break
-    assert run.returncode == 0
-    assert moment > 5
-    assert {found for before, found in states if not before} == {None, 2}
-    assert {1, 2} <= {found for before, found in states if before}
 
 
 def test_without_a_manifest_there_is_no_artifact(tmp_path: Path) -> None:

@@ -25,8 +25,8 @@ from glt.errors import GltError
 from glt.recipe import DataConfig
 
 SEGMENT_FILES = 2000  # a larger batch becomes several segments, so that an interruption costs little
-_STALE = 24 * 3600.0  # seconds after which an unfinished segment is considered abandoned
-_DRAFT = re.compile(r"\.[0-9a-f]{64}\..+")
+# Drafts of earlier versions of glt carry no lock; a segment takes less than a day.
+_FORMER_DRAFT, _DAY = re.compile(r"\.[0-9a-f]{64}\.(?!glt-).+"), 24 * 3600.0
 
 
 def settings(data: DataConfig) -> str:
@@ -58,12 +58,13 @@ class SegmentCache:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Open or create the folder; abandoned drafts of segments are deleted."""
+        """Open or create the folder; drafts of segments whose processes have ended are deleted."""
         self._folder = Path(folder)
         self._folder.mkdir(parents=True, exist_ok=True)
         self.hashes = FileHashes(self._folder / "hashes.json")
+        artifact.sweep(self._folder)
         for draft in self._folder.glob(".*"):
-            if _DRAFT.fullmatch(draft.name) and draft.is_dir() and time.time() - draft.stat().st_mtime > _STALE:
+            if _FORMER_DRAFT.fullmatch(draft.name) and draft.is_dir() and time.time() - draft.stat().st_mtime > _DAY:
                 shutil.rmtree(draft, ignore_errors=True)
 
     def folder(self, digest: str) -> Path:

@@ -143,7 +143,8 @@ class Checkpoint:
         """Delete unfinished states of killed processes, and damaged states newer than the last good one."""
         if self.folder is None or not self.folder.exists():
             return
-        for draft in self.folder.glob(f".{_NAME}*"):
+        artifact.sweep(self.folder)
+        for draft in self.folder.glob(f".{_NAME}*"):  # of earlier versions of glt
             if _holds_only_states(draft):
                 shutil.rmtree(draft, ignore_errors=True)
         for state in reversed(self._states()):

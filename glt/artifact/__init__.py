@@ -1,0 +1,55 @@
+"""Artifact folders: atomic writes, manifests, verification.
+
+A folder that a step makes (clips, motions, encoder, classifier, ...) is whole or it is not there: it is written
+in a draft beside its place, its ``manifest.json`` is written last, and the folder is renamed into place or exchanged
+with the one that it replaces. The manifest names the kind of artifact, what it was made from, and the SHA-256 of every
+file.
+"""
+
+from glt.artifact.drafts import reserve, sweep
+from glt.artifact.files import (
+    file_sha256,
+    json_bytes,
+    link,
+    read_bytes,
+    read_json,
+    reading,
+    write_bytes,
+    write_json,
+)
+from glt.artifact.folders import (
+    check_parents,
+    check_replaceable,
+    copy,
+    create,
+    digest,
+    files,
+    open_artifact,
+    real_path,
+)
+from glt.artifact.manifest import MANIFEST, Manifest, read_manifest, seal
+
+__all__ = [
+    "MANIFEST",
+    "Manifest",
+    "check_parents",
+    "check_replaceable",
+    "copy",
+    "create",
+    "digest",
+    "file_sha256",
+    "files",
+    "json_bytes",
+    "link",
+    "open_artifact",
+    "read_bytes",
+    "read_json",
+    "read_manifest",
+    "reading",
+    "real_path",
+    "reserve",
+    "seal",
+    "sweep",
+    "write_bytes",
+    "write_json",
+]
