@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import kfp
-import yaml
 from kfp import compiler
 from kfp_server_api import ApiException, V2beta1RecurringRun
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from urllib3.exceptions import HTTPError
 
+from glt import yaml_text
 from glt.errors import GltError, wrap_errors
 from glt.lifecycle import sources
 from glt.lifecycle.code_version import current_code_version
@@ -94,12 +94,12 @@ def read_schedules(file: Path) -> dict[str, Schedule]:
     Raises:
         GltError: no such file, or a field is wrong.
     """
+    values = yaml_text.load(yaml_text.read(file, f"schedules {file}"), f"schedules {file}")
     try:
-        return TypeAdapter(dict[str, Schedule]).validate_python(yaml.safe_load(file.read_text(encoding="utf-8")) or {})
-    except OSError as error:
-        raise GltError(f"schedules {file}: {error.strerror}; give the path of a YAML file") from error
-    except (ValidationError, yaml.YAMLError) as error:
-        raise GltError(f"schedules {file}: {error}") from error
+        return TypeAdapter(dict[str, Schedule]).validate_python(values or {})
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()[:8])
+        raise GltError(f"schedules {file}: {problems}") from error
 
 
 def reconcile(schedules: dict[str, Schedule], *, dry: bool) -> list[Change]:

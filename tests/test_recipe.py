@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from pydantic import BaseModel
 
 from glt import recipe
+from glt.analysis import summary
 from glt.errors import GltError
-from glt.recipe import Recipe
+from glt.motion.augment import augment, draw
+from glt.motion.displacement import fit_bins, targets
+from glt.motion.packed import Packed
+from glt.recipe import Recipe, study
 
 DATA = {"dataset": "mine", "format": "ntu", "protocol": "xsub"}
 
@@ -82,12 +90,12 @@ def test_defaults_are_the_paper() -> None:
         ("data.fold", 6, "data.fold: "),
         ("data.dataset", "My Data", "data.dataset: "),
         ("motion.intervals", [], "motion.intervals: "),
-        ("motion.intervals", [1, 0], "motion: .*intervals"),
+        ("motion.intervals", [1, 0], "motion.intervals.1: "),
         ("motion.intervals", [5, 5], "motion: .*intervals"),
         ("motion.intervals", [1, 300], "motion.intervals: .*model.max_frames"),
         ("motion", {"bins": "fixed", "magnitude_classes": 16}, "motion: .*magnitude_classes: the fixed bins have 15"),
         ("pretrain", {"lambda_direction": 0, "lambda_magnitude": 0}, "pretrain: .*nothing would be learned"),
-        ("fractions", [0.05, 1.5], "fractions: "),
+        ("fractions", [0.05, 1.5], "fractions.1: "),
         ("fractions", [0.05, 0.05], "fractions and seeds: each once"),
         ("seeds", [], "seeds: "),
         ("seeds", [-1], "seeds.0: "),
@@ -96,6 +104,20 @@ def test_defaults_are_the_paper() -> None:
         ("seed", 2**32, "seed: "),
         ("probe.pool", ["median"], "probe.pool.0: .*'mean', 'max', 'min' or 'std'"),
         ("gate.alpha", 0, "gate.alpha: "),
+        ("fractions", [], "fractions: .*at least 1 item"),
+        ("fractions", [0.05, 0.05000000001], "fractions and seeds: each once"),
+        ("motion.magnitude_classes", 129, "magnitude_classes: .*less than or equal to 128"),
+        ("pretrain.epochs", True, "pretrain.epochs: yes, no, true or false"),
+        ("pretrain.lr", 10**400, "pretrain.lr: "),
+        ("pretrain.epochs", 10**400, "pretrain.epochs: "),
+        ("seeds", [False], "seeds: yes, no, true or false"),
+        ("name", False, "name: yes, no, true or false"),
+        ("probe.regularisation", [0.1, 0], "probe.regularisation.1: "),
+        ("model", {"heads": 512, "head_dim": 512}, "model: heads x head_dim"),
+        ("model", [1], "model: a section, so `key: value` lines"),
+        ("model", None, "model: a section, so `key: value` lines"),
+        ("pretrain.epoch", 3, r"pretrain.epoch: unknown key, did you mean epochs\?"),
+        ("epochs", 3, r"epochs: unknown key, did you mean pretrain.epochs or probe.epochs"),
     ],
 )
 def test_a_wrong_field_is_named(path: str, value: object, words: str) -> None:
@@ -128,6 +150,43 @@ def test_every_problem_is_named_at_once() -> None:
     wrong = fields("pretrain.epochs", "many") | {"colour": "red"}
     with pytest.raises(GltError, match=r"pretrain\.epochs.*; colour: unknown key"):
         recipe.parse(wrong, "here")
+
+
+def test_the_end_of_every_bound_makes_a_model_and_targets() -> None:
+    """Of every number of a recipe; what two fields may not be together is an error."""
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randn(40, 1, 25, 3, generator=generator)
+    batch = Packed(tokens, torch.ones(40, 1, dtype=torch.bool), (12, 28))
+    tried = 0
+    for path, value in ends(Recipe):
+        with contextlib.suppress(GltError):
+            tried += 1
+            extreme = recipe.parse(fields(path, value), path)
+            if path.startswith(("model.", "motion.")):
+                summary.Pretraining(extreme)
+            if path.startswith("motion."):
+                bins = fit_bins(batch, extreme.motion)
+                classes = targets(batch, bins).magnitude
+                assert 0 <= classes.min() <= classes.max() < bins.classes, path
+            if path.startswith("pretrain.augment."):
+                drawn = draw(extreme.pretrain.augment, extreme.seed, 3, [0, 1])
+                changed = augment(batch, extreme.pretrain.augment, drawn, extreme.model, 1, range(25)).tokens
+                assert torch.isfinite(changed).all(), path
+    assert tried > 100
+
+
+def ends(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Dotted names of all numbers of a recipe, and for each both ends of its bounds."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from ends(field.annotation, f"{prefix}{name}.")
+        elif field.annotation in (int, float, int | None, float | None):
+            bounds = [
+                getattr(one, side) for one in field.metadata for side in ("ge", "gt", "le", "lt") if hasattr(one, side)
+            ]
+            assert len(bounds) == 2, f"{prefix}{name} has a lower and an upper bound"
+            steps = (0, 1, -1) if field.annotation in (int, int | None) else (0, 1e-9, -1e-9)
+            yield from ((f"{prefix}{name}", bound + step) for bound in bounds for step in steps)
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
@@ -165,9 +224,30 @@ def test_a_recipe_says_how_it_differs_from_another(tmp_path: Path) -> None:
     base.write_text(f"extends: {tmp_path / 'mine.yaml'}\n")
     with pytest.raises(GltError, match=r"mine.yaml: extends itself"):
         recipe.load(str(tmp_path / "mine.yaml"))
+    (tmp_path / "inner").mkdir()
+    base.write_text("extends: inner/../mine.yaml\n")
+    with pytest.raises(GltError, match=r"base.yaml: extends itself"):
+        recipe.load(str(base))
     base.write_text("name: base\nextends: [sample, nw-ucla]\n")
     with pytest.raises(GltError, match=r"base.yaml: extends: give the name or path of one recipe"):
         recipe.load(str(base))
+
+
+@pytest.mark.fault("a recipe that extends one beside it", "the path starts at the recipe's folder")
+def test_extends_starts_at_the_recipes_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder, seed in (("there", 1), ("here", 2)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "base.yaml").write_text(yaml.safe_dump(fields("seed", seed)))
+    (tmp_path / "there" / "mine.yaml").write_text("extends: base.yaml\n")
+    (tmp_path / "there" / "study.yaml").write_text("name: x\nrecipe: mine.yaml\narms: {a: {}}\n")
+    monkeypatch.chdir(tmp_path / "here")
+    assert recipe.load("../there/mine.yaml").seed == 1
+    assert study.load("../there/study.yaml").base.seed == 1
+    (tmp_path / "there" / "base.yaml").unlink()
+    assert recipe.load("../there/mine.yaml").seed == 2  # as before: from where the command runs
+    (tmp_path / "here" / "base.yaml").unlink()
+    with pytest.raises(GltError, match=r"mine.yaml: extends: recipe \.\./there/base.yaml: no such file"):
+        recipe.load("../there/mine.yaml")
 
 
 PAPER = ("nw-ucla", "ntu60-xsub", "ntu60-xview", "ntu120-xsub", "ntu120-xset")

@@ -65,7 +65,7 @@ def test_some_arms_and_seeds(tmp_path: Path) -> None:
         ({"arms": {"x": {"model": {"depht": 2}}}}, "arm x of study mine.*model.depht: unknown key"),
         ({"arms": {"x": {"data": {"persons": 1}}}}, "arm x of study mine: changes `data`"),
         ({"arms": {}}, "arms"),
-        ({"arms": {"No Name": {}}}, "arm: String should match"),
+        ({"arms": {"No Name": {}}}, "arms.No Name.*: String should match"),
         ({"tables": {"table-1": ["nowhere"]}}, "tables.table-1: no such arm: nowhere"),
         ({"seeds": [1, 1]}, "seeds: each once"),
         ({"recipe": "nowhere"}, "unknown recipe 'nowhere'"),

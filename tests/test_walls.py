@@ -15,6 +15,7 @@ ROOMS = (
         "text",
         "settings",
         "errors",
+        "yaml_text",
         "logs",
         "file_lock",
         "recipe",

@@ -31,16 +31,18 @@ class ChecksConfig(Section):
 
     finite: Literal["reject", "repair"] = Field("reject", description="NaN or infinite; repair interpolates in time")
     range: Literal["reject", "warn", "ignore"] = Field("reject", description="farther from the sensor than `farthest`")
-    farthest: float = Field(100.0, gt=0, description="metres on an axis")
+    farthest: float = Field(100.0, gt=0, le=1e9, description="metres on an axis")
     bone_length: Literal["reject", "warn", "ignore"] = Field("warn", description="bones that no person has")
-    longest_bone: float = Field(1.0, gt=0, description="metres, median of a clip")
-    bone_spread: float = Field(1.5, gt=0, description="10th to 90th percentile within a clip, as a share of the median")
+    longest_bone: float = Field(1.0, gt=0, le=1e9, description="metres, median of a clip")
+    bone_spread: float = Field(
+        1.5, gt=0, le=1e9, description="10th to 90th percentile within a clip, as a share of the median"
+    )
     speed: Literal["reject", "warn", "repair", "ignore"] = Field(
         "warn", description="joints that jump away and back; repair interpolates"
     )
-    fastest: float = Field(20.0, gt=0, description="metres a second")
+    fastest: float = Field(20.0, gt=0, le=1e9, description="metres a second")
     frozen: Literal["reject", "warn", "ignore"] = Field("warn", description="joints that do not move by a bit")
-    frozen_seconds: float = Field(1.0, gt=0)
+    frozen_seconds: float = Field(1.0, gt=0, le=1e6)
     repeated: Literal["reject", "warn", "repair", "ignore"] = Field(
         "warn", description="frames that are the one before once more; repair drops them"
     )
@@ -48,24 +50,28 @@ class ChecksConfig(Section):
     swapped: Literal["reject", "warn", "repair", "ignore"] = Field(
         "warn", description="two persons that change places; repair changes them back"
     )
-    swap_metres: float = Field(0.5, gt=0, description="by which changing is the shorter way for the two together")
+    swap_metres: float = Field(
+        0.5, gt=0, le=1e9, description="by which changing is the shorter way for the two together"
+    )
     lost: Literal["warn", "repair", "ignore"] = Field(
         "repair", description="a person lost and found under another body id; repair joins the two"
     )
-    lost_seconds: float = Field(1.0, gt=0, description="between losing and finding")
-    lost_metres: float = Field(0.5, gt=0, description="between losing and finding")
+    lost_seconds: float = Field(1.0, gt=0, le=1e6, description="between losing and finding")
+    lost_metres: float = Field(0.5, gt=0, le=1e9, description="between losing and finding")
     confidence: Literal["reject", "warn", "repair", "ignore"] = Field(
         "repair", description="points that a pose estimator does not believe in; repair interpolates"
     )
     least_confidence: float = Field(0.1, ge=0, le=1)
     short: Literal["reject", "warn", "ignore"] = Field("warn", description="too few frames")
-    least_frames: int = Field(2, ge=1)
+    least_frames: int = Field(2, ge=1, le=1_000_000_000)
 
 
 class DataConfig(Section):
     """The recordings and their split."""
 
-    dataset: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="name in the registry and in MLflow")
+    dataset: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=64, description="name in the registry and in MLflow"
+    )
     format: Literal["ntu", "nw-ucla", "sbu", "pyskl", "table"] = Field(
         description="reader, one file in glt/data/formats"
     )
@@ -80,9 +86,12 @@ class DataConfig(Section):
     column: Literal["subject", "camera", "setup", "replication"] | None = Field(
         None, description="column: the number of a clip that decides its split"
     )
-    test_values: tuple[Number, ...] = Field((), description="column: the numbers whose clips test")
+    test_values: tuple[Number, ...] = Field((), max_length=10_000, description="column: the numbers whose clips test")
     given: str = Field(
-        "", pattern=r"^[A-Za-z0-9_-]*$", description="given: which of the data set's own splits, as `xsub`; or its only"
+        "",
+        pattern=r"^[A-Za-z0-9_-]*$",
+        max_length=64,
+        description="given: which of the data set's own splits, as `xsub`; or its only",
     )
     deduplicate: bool = Field(False, description="leave out training clips whose content is in the test split too")
     persons: int = Field(1, ge=1, le=4, description="P: persons kept of a recording")

@@ -10,14 +10,14 @@ import json
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from glt import yaml_text
 from glt.errors import GltError
 from glt.recipe.data import DataConfig
-from glt.recipe.section import Section, Seed
+from glt.recipe.section import Section, Seed, problems, suggestion
 from glt.recipe.sections import (
     FinetuneConfig,
     GateConfig,
@@ -28,14 +28,15 @@ from glt.recipe.sections import (
     RetrainConfig,
 )
 
-Fraction = float
+Fraction = Annotated[float, Field(ge=1e-4, le=1)]
+_SUFFIXES = {".yaml", ".yml", ".json"}
 _FORMER_NAMES = {"model": {"frames": "max_frames"}}
 
 
 class Recipe(Section):
     """A whole run: dataset x protocol x method."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=64)
     data: DataConfig
     motion: MotionConfig = MotionConfig()
     model: ModelConfig = ModelConfig()
@@ -45,19 +46,21 @@ class Recipe(Section):
     gate: GateConfig = GateConfig()
     retrain: RetrainConfig = RetrainConfig()
     seed: Seed = 0
-    fractions: tuple[Fraction, ...] = Field((0.05, 0.10), description="labelled fractions of the fine-tuning")
-    seeds: tuple[Seed, ...] = Field((0,), min_length=1, description="draws of the labelled clips")
+    fractions: tuple[Fraction, ...] = Field(
+        (0.05, 0.10), min_length=1, max_length=20, description="labelled fractions of the fine-tuning"
+    )
+    seeds: tuple[Seed, ...] = Field((0,), min_length=1, max_length=100, description="draws of the labelled clips")
     arm: str = Field(
         "",
         pattern=r"^[a-z0-9-]*$",
+        max_length=64,
         description="of a study (glt/recipe/study.py): its steps are told apart from other arms' by it",
     )
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
-        if any(not 0 < f <= 1 for f in self.fractions):
-            raise ValueError("fractions: above 0, at most 1")
-        if len(set(self.fractions)) != len(self.fractions) or len(set(self.seeds)) != len(self.seeds):
+        percents = {round(100.0 * fraction, 6) for fraction in self.fractions}
+        if len(percents) != len(self.fractions) or len(set(self.seeds)) != len(self.seeds):
             raise ValueError("fractions and seeds: each once")
         if max(self.motion.intervals) >= self.model.max_frames:
             raise ValueError("motion.intervals: below model.max_frames, the longest clip")
@@ -96,13 +99,17 @@ def names() -> list[str]:
     return sorted(p.name.removesuffix(".yaml") for p in _folder().iterdir() if p.name.endswith(".yaml"))
 
 
-def load(recipe: str) -> Recipe:
+def load(recipe: str, beside: Path | None = None) -> Recipe:
     """A recipe by name (``sample``), by path (``mine.yaml``) or as YAML/JSON text (what a pipeline carries).
+
+    Args:
+        recipe: its name, path or text.
+        beside: a folder that a relative path may start from, too; tried before the working directory.
 
     Raises:
         GltError: there is no such recipe, or a field is wrong; names the field and what it may be.
     """
-    fields, origin = _fields(recipe, ())
+    fields, origin = _fields(recipe, beside, ())
     return parse(fields, origin)
 
 
@@ -120,32 +127,28 @@ def parse(fields: dict[str, Any], origin: str) -> Recipe:
     try:
         return Recipe.model_validate(fields)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, e['loc'])) or 'recipe'}: "
-            + ("unknown key, remove it or correct its spelling" if e["type"] == "extra_forbidden" else e["msg"])
-            for e in error.errors()
-        )
-        raise GltError(f"recipe {origin}: {problems}") from error
+        raise GltError(f"recipe {origin}: {problems(error, Recipe, 'recipe')}") from error
 
 
-def _fields(recipe: str, above: tuple[str, ...]) -> tuple[dict[str, Any], str]:
+def _fields(recipe: str, beside: Path | None, above: tuple[str, ...]) -> tuple[dict[str, Any], str]:
     """The fields of a recipe, over those of the recipe it extends, and what to call it."""
-    text, origin = _text(recipe)
-    if origin in above:
+    text, origin, folder = _text(recipe, beside)
+    place = origin if folder is None else str(Path(origin).resolve())
+    if place in above:
         raise GltError(f"recipe {origin}: extends itself, by way of {' and '.join(above)}; break the circle")
-    try:
-        fields = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise GltError(f"recipe {origin}: not YAML: {error}") from error
+    fields = yaml_text.load(text, f"recipe {origin}")
     if not isinstance(fields, dict):
         raise GltError(f"recipe {origin}: expected `key: value` lines; start from one of {', '.join(names())}")
     fields = _current(fields)
     parent = fields.pop("extends", None)
     if parent is None:
         return fields, origin
-    if not isinstance(parent, str):
+    if not isinstance(parent, str) or "\n" in parent or not parent.strip():
         raise GltError(f"recipe {origin}: extends: give the name or path of one recipe")
-    return _over(_fields(parent, (*above, origin))[0], fields), origin
+    try:
+        return _over(_fields(parent, folder, (*above, place))[0], fields), origin
+    except GltError as error:
+        raise error if "extends" in str(error) else GltError(f"recipe {origin}: extends: {error}") from error
 
 
 def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -170,17 +173,27 @@ def _folder() -> Any:
     return resources.files("glt") / "recipes"
 
 
-def _text(recipe: str) -> tuple[str, str]:
+def _text(recipe: str, beside: Path | None) -> tuple[str, str, Path | None]:
+    """The text of a recipe, what to call it, and the folder that its own paths start from."""
     if "\n" in recipe or recipe.lstrip().startswith("{"):
-        return recipe, "given as text"
+        return recipe, "given as text", None
     if recipe in names():
-        return (_folder() / f"{recipe}.yaml").read_text(encoding="utf-8"), recipe
-    path = Path(recipe)
-    if path.suffix in {".yaml", ".yml", ".json"}:
-        if not path.is_file():
-            raise GltError(f"recipe {path}: no such file")
-        try:
-            return path.read_text(encoding="utf-8"), str(path)
-        except UnicodeDecodeError as error:
-            raise GltError(f"recipe {path}: not a text file ({error})") from error
-    raise GltError(f"unknown recipe {recipe!r}: take one of {', '.join(names())}, or a path to a .yaml file")
+        return (_folder() / f"{recipe}.yaml").read_text(encoding="utf-8"), recipe, None
+    path = _find(recipe, beside)
+    if path.suffix.lower() in _SUFFIXES:
+        return yaml_text.read(path, f"recipe {path}"), str(path), path.parent
+    meant = suggestion(recipe, names())
+    raise GltError(
+        f"unknown recipe {recipe!r:.80}: take one of {', '.join(names())}, or a path to a .yaml file"
+        + (f"; {meant}" if meant else "")
+    )
+
+
+def _find(path: str, beside: Path | None) -> Path:
+    """The path of a file: from `beside`, or from the working directory if it is only there."""
+    try:
+        here = Path(path).expanduser()
+        there = here if beside is None else beside / here
+        return here if here.exists() and not there.exists() else there
+    except (OSError, ValueError, RuntimeError):  # too long, with a null character, of an unknown user
+        return Path(path)

@@ -1,15 +1,71 @@
-"""The base class of all sections of a recipe, and the types that several of them share."""
+"""The base class of all sections of a recipe, the types that several of them share, and what is said of a wrong one."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import difflib
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import ErrorDetails
+
+from glt.text import clean
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+SHOWN = 8  # problems in one message
 
 
 class Section(BaseModel):
     """A part of a recipe: no unknown keys, and it does not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_as_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse yes, no, true and false where a number or text is expected: Python takes them for 1 and 0."""
+        is_switch = cls.model_fields[str(info.field_name)].annotation is bool
+        if not is_switch and any(isinstance(one, bool) for one in (value if isinstance(value, list) else [value])):
+            raise ValueError("yes, no, true or false where another value is expected")
+        return value
+
+
+def problems(error: ValidationError, model: type[BaseModel], whole: str) -> str:
+    """The problems of a recipe or study on one line: the field of each and what it may be.
+
+    Args:
+        error: from the validation of `model`.
+        model: that was validated.
+        whole: the name for the model itself, where a problem is of no single field.
+    """
+    errors = error.errors(include_url=False, include_context=False)
+    told = "; ".join(_problem(one, model, whole) for one in errors[:SHOWN])
+    return told + (f"; and {len(errors) - SHOWN} more" if len(errors) > SHOWN else "")
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """ "did you mean ...?" for a name that is close to known ones, else an empty string."""
+    near = difflib.get_close_matches(name, list(known), n=2, cutoff=0.7)
+    return f"did you mean {' or '.join(near)}?" if near else ""
+
+
+def _problem(one: ErrorDetails, model: type[BaseModel], whole: str) -> str:
+    path = [str(part) for part in one["loc"]]
+    field = clean(".".join(path))[:100] or whole
+    if one["type"] in ("model_type", "model_attributes_type", "dict_type"):
+        return f"{field}: a section, so `key: value` lines are expected; write some, or remove it"
+    if one["type"] != "extra_forbidden":
+        return f"{field}: {one['msg'].removeprefix('Value error, ')}"
+    fields = [name.rpartition(".") for name in _names(model)]
+    beside = [name for section, _, name in fields if section == ".".join(path[:-1])]
+    elsewhere = ["".join(name) for name in fields if name[2] == path[-1]]
+    meant = suggestion(path[-1], beside) or (f"did you mean {' or '.join(elsewhere[:4])}?" if elsewhere else "")
+    return f"{field}: unknown key, {meant or 'remove it or correct its spelling'}"
+
+
+def _names(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """The dotted names of a model's fields and of those of its sections."""
+    for name, field in model.model_fields.items():
+        yield prefix + name
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _names(field.annotation, f"{prefix}{name}.")

@@ -13,7 +13,13 @@ from glt.recipe.data import FORMER_CHECKS
 from glt.recipe.section import Section
 
 Pool = Literal["mean", "max", "min", "std"]
+WIDEST = 4096  # dimensions of a token
 Part = Annotated[int, Field(ge=1, le=16)]
+Interval = Annotated[int, Field(ge=1, le=10_000)]
+Regularisation = Annotated[float, Field(ge=1e-9, le=1e9)]
+Rate = Annotated[float, Field(gt=0, le=1e3)]  # of learning; the upper bound is far beyond any that learns
+Weight = Annotated[float, Field(ge=0, le=1e6)]
+Batch = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 class MotionConfig(Section):
@@ -32,11 +38,11 @@ class MotionConfig(Section):
         description="local tokens: joints from the centre joint (the paper), each joint from the next one on the way "
         "to the centre, or the change of the former since the frame before; scores of several may be averaged",
     )
-    intervals: tuple[int, ...] = Field((1, 5, 10), min_length=1, description="frames, Table 1")
+    intervals: tuple[Interval, ...] = Field((1, 5, 10), min_length=1, max_length=32, description="frames, Table 1")
     bins: Literal["fitted", "fixed"] = Field(
         "fitted", description="magnitude edges: quantiles of the training split, or the authors' 1 cm steps"
     )
-    magnitude_classes: int = Field(15, ge=2, description="C_sigma; `fixed` bins have 15")
+    magnitude_classes: int = Field(15, ge=2, le=128, description="C_sigma; `fixed` bins have 15")
     dead_zone: float = Field(
         0.25, ge=0, lt=1, description="quantile of |displacement| on one axis below which it is `no movement`"
     )
@@ -51,8 +57,8 @@ class MotionConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> MotionConfig:
-        if any(n < 1 for n in self.intervals) or len(set(self.intervals)) != len(self.intervals):
-            raise ValueError("intervals: frames >= 1, each once")
+        if len(set(self.intervals)) != len(self.intervals):
+            raise ValueError("intervals: each once")
         if self.bins == "fixed" and self.magnitude_classes != 15:
             raise ValueError("magnitude_classes: the fixed bins have 15")
         if self.stream != "joint" and self.global_translation == "mixed":
@@ -66,18 +72,19 @@ class ModelConfig(Section):
     max_frames: int = Field(
         300,
         ge=2,
+        le=10_000,
         validation_alias=AliasChoices("max_frames", "frames"),  # the former name, in stored recipes
         description="T_max, the longest clip",
     )
-    head_dim: int = Field(6, ge=1, description="dimensions of a head per joint; a token has heads x head_dim")
-    heads: int = Field(8, ge=1)
-    depth: int = Field(4, ge=1, description="N blocks")
-    ff_ratio: int = Field(2, ge=1)
+    head_dim: int = Field(6, ge=1, le=512, description="dimensions of a head per joint; a token has heads x head_dim")
+    heads: int = Field(8, ge=1, le=512)
+    depth: int = Field(4, ge=1, le=256, description="N blocks")
+    ff_ratio: int = Field(2, ge=1, le=64)
     dropout: float = Field(0.1, ge=0, lt=1)
     drop_path: float = Field(0.1, ge=0, lt=1)
     attention_dropout: float = Field(0.0, ge=0, lt=1, description="of attention weights; the authors' code has 0.1")
     embedding_gain: float = Field(
-        1.0, gt=0, description="factor of the embedding's first weights: metres are small beside its bias"
+        1.0, gt=0, le=1e6, description="factor of the embedding's first weights: metres are small beside its bias"
     )
     positional: Literal["tight", "trainable", "sinusoidal"] = Field(
         "tight", description="M before both attentions of every block, M once, or fixed waves once (Table 2)"
@@ -101,6 +108,8 @@ class ModelConfig(Section):
     def _consistent(self) -> ModelConfig:
         if self.tables == "per-block" and self.positional != "tight":
             raise ValueError("tables: per-block only with positional: tight")
+        if self.width > WIDEST:
+            raise ValueError(f"heads x head_dim is {self.width}, the dimensions of a token; at most {WIDEST}")
         return self
 
     @property
@@ -112,7 +121,7 @@ class ModelConfig(Section):
 class AugmentConfig(Section):
     """Random changes of a training clip (Sec. 4.2)."""
 
-    shear: float = Field(0.3, ge=0, description="bound of the six off-diagonal factors, local motion only")
+    shear: float = Field(0.3, ge=0, le=10, description="bound of the six off-diagonal factors, local motion only")
     interpolate: float = Field(0.1, ge=0, lt=1, description="new length within +- this share of the old")
     yaw: float = Field(0.0, ge=0, le=180, description="bound of a random turn about the vertical, degrees")
     tilt: float = Field(0.0, ge=0, le=90, description="bound of a random turn about a horizontal axis, degrees")
@@ -126,17 +135,19 @@ class PretrainConfig(Section):
     """MPDP pretraining (Sec. 3.3 and 4.2)."""
 
     start: str = Field(
-        "", description="registered model, NAME/VERSION, whose encoder it starts from; none: random weights"
+        "",
+        max_length=300,
+        description="registered model, NAME/VERSION, whose encoder it starts from; none: random weights",
     )
-    epochs: int = Field(120, ge=1)
-    batch: int = Field(128, ge=1, description="clips")
-    lr: float = Field(5e-4, gt=0)
+    epochs: int = Field(120, ge=1, le=1_000_000)
+    batch: Batch = Field(128, description="clips")
+    lr: Rate = 5e-4
     schedule: Literal["exponential", "cosine"] = Field("exponential", description="x0.99 an epoch, or warm-up + cosine")
-    weight_decay: float = Field(0.1, ge=0)
-    clip: float | None = Field(None, gt=0, description="norm that a longer gradient is scaled down to")
-    lambda_direction: float = Field(1.0, ge=0)
-    lambda_magnitude: float = Field(1.0, ge=0)
-    lambda_global: float = Field(0.05, ge=0, description="weight of the global translation's loss beside the joints'")
+    weight_decay: Weight = 0.1
+    clip: float | None = Field(None, gt=0, le=1e9, description="norm that a longer gradient is scaled down to")
+    lambda_direction: Weight = 1.0
+    lambda_magnitude: Weight = 1.0
+    lambda_global: Weight = Field(0.05, description="weight of the global translation's loss beside the joints'")
     global_intervals: Literal["all", "first"] = Field(
         "all", description="whose global translation has that weight; `first` (authors): the others count as joints"
     )
@@ -159,35 +170,42 @@ class ProbeConfig(Section):
     features: Literal["head", "blocks"] = Field(
         "head", description="F of Eq. 11 (the paper), or the outputs of all blocks and F"
     )
-    pool: tuple[Pool, ...] = Field(("mean",), min_length=1, description="statistics over the frames of a clip")
-    parts: tuple[Part, ...] = Field(
-        (1,), min_length=1, description="of the whole clip (1), and of its halves (2), thirds (3), ... one by one"
+    pool: tuple[Pool, ...] = Field(
+        ("mean",), min_length=1, max_length=4, description="statistics over the frames of a clip"
     )
-    copies: int = Field(1, ge=1, description="the clip itself and copies - 1 augmented ones train the classifier")
+    parts: tuple[Part, ...] = Field(
+        (1,),
+        min_length=1,
+        max_length=16,
+        description="of the whole clip (1), and of its halves (2), thirds (3), ... one by one",
+    )
+    copies: int = Field(
+        1, ge=1, le=1000, description="the clip itself and copies - 1 augmented ones train the classifier"
+    )
     augment: AugmentConfig = AugmentConfig(shear=0.0, interpolate=0.1)
     solver: Literal["adam", "lbfgs"] = Field("adam", description="the paper's, or regularised logistic regression")
-    epochs: int = Field(300, ge=1, description="adam only")
-    batch: int = Field(1024, ge=1, description="adam only")
-    lr: float = Field(3e-3, gt=0, description="adam only")
-    regularisation: tuple[float, ...] = Field(
-        (1e-3, 1e-2, 1e-1, 1.0), min_length=1, description="lbfgs only: C, chosen on validation folds"
+    epochs: int = Field(300, ge=1, le=1_000_000, description="adam only")
+    batch: Batch = Field(1024, description="adam only")
+    lr: Rate = Field(3e-3, description="adam only")
+    regularisation: tuple[Regularisation, ...] = Field(
+        (1e-3, 1e-2, 1e-1, 1.0), min_length=1, max_length=100, description="lbfgs only: C, chosen on validation folds"
     )
 
 
 class FinetuneConfig(Section):
     """Semi-supervised protocol: encoder and classifier trained on few labels (Sec. 4.1)."""
 
-    epochs: int = Field(100, ge=0, description="0 leaves the classifier as it starts")
-    batch: int = Field(32, ge=1)
+    epochs: int = Field(100, ge=0, le=1_000_000, description="0 leaves the classifier as it starts")
+    batch: Batch = 32
     start: Literal["random", "probe"] = Field(
         "random", description="the classifier's: random weights, or the linear probe fitted on the few labels"
     )
-    lr: float = Field(1e-3, gt=0, description="of the classifier")
-    encoder_lr: float = Field(1e-4, ge=0, description="of the pretrained encoder")
-    weight_decay: float = Field(0.01, ge=0)
+    lr: Rate = Field(1e-3, description="of the classifier")
+    encoder_lr: float = Field(1e-4, ge=0, le=1e3, description="of the pretrained encoder")
+    weight_decay: Weight = 0.01
     features: Literal["head", "blocks"] = Field("head", description="as of the probe")
-    pool: tuple[Pool, ...] = Field(("mean",), min_length=1, description="as of the probe")
-    parts: tuple[Part, ...] = Field((1,), min_length=1, description="as of the probe")
+    pool: tuple[Pool, ...] = Field(("mean",), min_length=1, max_length=4, description="as of the probe")
+    parts: tuple[Part, ...] = Field((1,), min_length=1, max_length=16, description="as of the probe")
     augment: AugmentConfig = AugmentConfig()
 
 
@@ -199,9 +217,11 @@ class GateConfig(Section):
 
     alpha: float = Field(0.05, gt=0, lt=1, description="significance level of the one-sided paired test")
     class_drop: float = Field(0.15, ge=0, le=1, description="by which a class may be recalled worse than before")
-    least_class: int = Field(20, ge=1, description="validation clips of a class below which it is not looked at")
-    latency_ratio: float = Field(1.5, gt=0, description="of one clip on one thread, to the champion's")
-    latency_ms: float | None = Field(None, gt=0, description="the same, in milliseconds")
+    least_class: int = Field(
+        20, ge=1, le=1_000_000_000, description="validation clips of a class below which it is not looked at"
+    )
+    latency_ratio: float = Field(1.5, gt=0, le=1e9, description="of one clip on one thread, to the champion's")
+    latency_ms: float | None = Field(None, gt=0, le=1e9, description="the same, in milliseconds")
     tolerated: tuple[str, ...] = Field(("leak",), description="checks of recordings whose alarms stop no promotion")
 
     @field_validator("tolerated", mode="before")
@@ -214,7 +234,9 @@ class RetrainConfig(Section):
     """Scheduled retraining on new recordings."""
 
     start: Literal["champion", "scratch"] = Field("scratch", description="whose encoder pretraining goes on from")
-    epochs: int | None = Field(None, ge=1, description="of a pretraining that goes on from the champion's encoder")
+    epochs: int | None = Field(
+        None, ge=1, le=1_000_000, description="of a pretraining that goes on from the champion's encoder"
+    )
     on_alarm: Literal["stop", "train"] = Field(
         "stop", description="when the recordings raise an alarm that gate.tolerated does not name"
     )

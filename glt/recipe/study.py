@@ -7,28 +7,31 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
-from glt import recipe
+from glt import recipe, yaml_text
 from glt.errors import GltError
 from glt.recipe import Recipe
-from glt.recipe.section import Section, Seed
+from glt.recipe.section import Section, Seed, problems, suggestion
 
 Changes = dict[str, Any]
+ArmName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=48)]
 
 
 class Study(Section):
     """A recipe, its arms and the seeds of each arm."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=64)
     recipe: str = Field(description="what every arm starts from: a recipe's name, or a path")
     changes: Changes = Field({}, description="fields of that recipe that every arm changes")
-    seeds: tuple[Seed, ...] = Field((0, 1, 2), min_length=1)
-    arms: dict[str, Changes] = Field(min_length=1, description="fields of the recipe that an arm changes, by its name")
+    seeds: tuple[Seed, ...] = Field((0, 1, 2), min_length=1, max_length=100)
+    arms: dict[ArmName, Changes] = Field(
+        min_length=1, max_length=100, description="fields of the recipe that an arm changes, by its name"
+    )
     tables: dict[str, tuple[str, ...]] = Field({}, description="arms by the table of the paper that they repeat")
+    _folder: Path | None = PrivateAttr(None)  # of the study's file; a recipe may lie beside it
 
     @model_validator(mode="after")
     def _consistent(self) -> Study:
@@ -43,7 +46,7 @@ class Study(Section):
     def base(self) -> Recipe:
         """The recipe that every arm changes."""
         origin = f"{self.recipe}, changes of study {self.name}"
-        return recipe.with_changes(recipe.load(self.recipe), self.changes, origin)
+        return recipe.with_changes(recipe.load(self.recipe, self._folder), self.changes, origin)
 
     def recipes(self, seeds: tuple[int, ...] = (), arms: tuple[str, ...] = ()) -> list[Recipe]:
         """The recipe of every arm and seed, or of some.
@@ -75,16 +78,28 @@ def load(study: str) -> Study:
     Raises:
         GltError: there is no such study, or a field is wrong.
     """
-    path = _folder() / f"{study}.yaml" if study in names() else Path(study)
-    if study not in names() and (path.suffix not in {".yaml", ".yml"} or not path.is_file()):
-        raise GltError(f"unknown study {study!r}: take one of {', '.join(names())}, or a path to a .yaml file")
+    if study in names():
+        return _parse((_folder() / f"{study}.yaml").read_text(encoding="utf-8"), study)
+    path = Path(study)
+    if path.suffix.lower() not in {".yaml", ".yml"}:
+        meant = suggestion(study, names())
+        raise GltError(
+            f"unknown study {study!r:.80}: take one of {', '.join(names())}, or a path to a .yaml file"
+            + (f"; {meant}" if meant else "")
+        )
+    found = _parse(yaml_text.read(path, f"study {study}"), study)
+    found._folder = path.parent
+    return found
+
+
+def _parse(text: str, origin: str) -> Study:
+    fields = yaml_text.load(text, f"study {origin}")
+    if not isinstance(fields, dict):
+        raise GltError(f"study {origin}: expected `key: value` lines; start from one of {', '.join(names())}")
     try:
-        return Study.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise GltError(f"study {study}: not YAML: {error}") from error
+        return Study.model_validate(fields)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'study'}: {e['msg']}" for e in error.errors())
-        raise GltError(f"study {study}: {problems}") from error
+        raise GltError(f"study {origin}: {problems(error, Study, 'study')}") from error
 
 
 def _folder() -> Any:
