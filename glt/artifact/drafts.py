@@ -15,6 +15,7 @@ import errno
 import fcntl
 import functools
 import hashlib
+import itertools
 import logging
 import os
 import re
@@ -131,28 +132,32 @@ def reserve(path: Path, wait: str = "") -> Iterator[None]:
     path = path.resolve() if path.is_symlink() else path
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.parent / f".{path.name}.glt-lock"
-    handle = -1
+    handle = _reserved(file, path, wait)
     try:
-        for attempt in range(_ATTEMPTS):
-            handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            if _own(handle, file):
-                break
-            if wait:
-                _LOG.info("%s", wait)
-                with suppress(OSError):
-                    fcntl.flock(handle, fcntl.LOCK_EX)
-            os.close(handle)
-            handle = -1
-            if not wait:
-                time.sleep(_PAUSE)  # `sweep` holds a lock for a moment, too
-            if attempt == 4 and not wait:
-                raise GltError(f"{path}: another process is writing it; wait until it ends, or give another path")
         yield
     finally:
-        if handle >= 0:
+        with suppress(OSError):
+            file.unlink()
+        os.close(handle)
+
+
+def _reserved(file: Path, path: Path, wait: str) -> int:
+    """The descriptor of a lock file that this process has locked."""
+    for attempt in itertools.count():
+        handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        if _own(handle, file):
+            return handle
+        if wait:
+            if attempt == 0:
+                _LOG.info("%s", wait)
             with suppress(OSError):
-                file.unlink()
-            os.close(handle)
+                fcntl.flock(handle, fcntl.LOCK_EX)
+        os.close(handle)
+        if not wait:
+            time.sleep(_PAUSE)  # `sweep` holds a lock for a moment, too
+            if attempt == 4:
+                raise GltError(f"{path}: another process is writing it; wait until it ends, or give another path")
+    raise AssertionError
 
 
 def sweep(folder: Path) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import time
 from pathlib import Path
 
 from glt import artifact
 
+_LOG = logging.getLogger(__name__)
+_LARGEST = 1 << 30  # bytes
 _FRESH = 2.0  # seconds; a file younger than this may change again within one time stamp
 
 
@@ -17,16 +20,20 @@ class FileHashes:
     """Hashes by path, size, modification time and inode, stored in a JSON file."""
 
     def __init__(self, path: Path, algorithm: str = "sha256") -> None:
-        """Open the cache at `path`; it is empty if the file is missing or damaged."""
+        """Open the cache at `path`; it is empty if the file is missing, or not written by this class."""
         self._path, self._algorithm = Path(path), algorithm
-        self._changed = False
+        self._changed, self._foreign = False, False
         self._known: dict[str, list[int | str]] = {}
         try:
-            known = json.loads(self._path.read_text(encoding="utf-8"))
-            if known["algorithm"] == algorithm:
-                self._known = {str(name): list(entry) for name, entry in known["files"].items()}
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            content = artifact.read_bytes(self._path, _LARGEST)
+            if content.strip():
+                known = json.loads(content)
+                files = {str(name): list(entry) for name, entry in known["files"].items()}
+                self._known = files if known["algorithm"] == algorithm else {}
+        except FileNotFoundError:
             pass
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            self._foreign = True
 
     def of(self, file: Path) -> str:
         """The hex hash of a file's bytes.
@@ -37,7 +44,7 @@ class FileHashes:
         absolute, state = os.path.abspath(file), Path(file).stat()  # noqa: PTH100 - links keep their own names
         stamp: list[int | str] = [state.st_size, state.st_mtime_ns, state.st_ino]
         entry = self._known.get(absolute)
-        if entry is not None and entry[:-1] == stamp:
+        if entry and entry[:-1] == stamp:
             return str(entry[-1])
         with Path(file).open("rb") as stream:
             digest = hashlib.file_digest(
@@ -47,17 +54,14 @@ class FileHashes:
             self._known[absolute], self._changed = [*stamp, digest], True
         return digest
 
-    def remember(self, file: Path, digest: str) -> None:
-        """Store a hash that the caller knows, having just written or read the file; nobody else may write the file."""
-        state = Path(file).stat()
-        stamp: list[int | str] = [state.st_size, state.st_mtime_ns, state.st_ino]
-        absolute = os.path.abspath(file)  # noqa: PTH100 - links keep their own names
-        if self._known.get(absolute) != [*stamp, digest]:
-            self._known[absolute], self._changed = [*stamp, digest], True
-
     def save(self) -> None:
-        """Write the cache to its file, atomically, without the files that no longer exist."""
-        if self._changed:
+        """Write the cache to its file, atomically, without the files that no longer exist.
+
+        A file that somebody else has put there stays, and nothing is cached.
+        """
+        if self._changed and self._foreign:
+            _LOG.warning("%s: not written by glt, so it stays, and no hashes are cached; move it away", self._path)
+        elif self._changed:
             existing = {file: entry for file, entry in self._known.items() if Path(file).exists()}
             artifact.write_json(self._path, {"algorithm": self._algorithm, "files": existing})
             self._changed = False

@@ -126,8 +126,9 @@ def _read_segments(
                 repeats.append(_row(part.batch.path.name, REPEAT, "the same recordings as another batch"))
             else:
                 folders[part.digest] = cache.folder(part.digest)
-                if not cache.has(part.digest):
-                    _write_segment(part, data, shaping, folders[part.digest], advance, processes)
+                with cache.missing(part.digest) as is_missing:
+                    if is_missing:
+                        _write_segment(part, data, shaping, folders[part.digest], advance, processes)
             done += len(part.batch.names)
             advance(0)
     finally:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 import shutil
 import time
 from collections.abc import Iterable, Iterator, MutableMapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,9 +26,13 @@ from glt.data.sources import Batch
 from glt.errors import GltError
 from glt.recipe import DataConfig
 
+_LOG = logging.getLogger(__name__)
+
 SEGMENT_FILES = 2000  # a larger batch becomes several segments, so that an interruption costs little
 # Drafts of earlier versions of glt carry no lock; a segment takes less than a day.
 _FORMER_DRAFT, _DAY = re.compile(r"\.[0-9a-f]{64}\.(?!glt-).+"), 24 * 3600.0
+
+_FILE = re.compile(r"(frames|present|confidence)\.npy|(clips|rejected)\.parquet|rejected/\d+\.npz|\.?manifest\.json.*")
 
 
 def settings(data: DataConfig) -> str:
@@ -71,25 +77,48 @@ class SegmentCache:
         """Path of the segment, whether it is finished or not."""
         return self._folder / digest
 
-    def has(self, digest: str) -> bool:
-        """True if the segment is finished and undamaged; a damaged one is deleted."""
+    @contextmanager
+    def missing(self, digest: str) -> Iterator[bool]:
+        """True if the caller has to write the segment in the block, which no other process does meanwhile.
+
+        A segment that another process is writing is waited for; a damaged one is reported and deleted.
+        """
+        if self.has(digest):
+            yield False
+            return
         folder = self.folder(digest)
-        if not folder.exists():
-            return False
+        with artifact.reserve(folder, wait=f"waiting for another process, which reads the same recordings ({folder})"):
+            damage = self._damage(digest)
+            if damage:
+                _LOG.warning("segment %s; its recordings are read again", damage.partition("; ")[0])
+                if _holds_only_a_segment(folder):
+                    shutil.rmtree(folder, ignore_errors=True)
+            yield not folder.exists() or bool(damage)
+
+    def has(self, digest: str) -> bool:
+        """True if the segment is finished and undamaged: each of its bytes is read and compared.
+
+        A time stamp would not do, as it is the same after a bit has flipped on the disk.
+        """
+        return self.folder(digest).exists() and not self._damage(digest)
+
+    def _damage(self, digest: str) -> str:
+        """The reason that a segment cannot be used; empty if it can, or is missing."""
+        folder = self.folder(digest)
         try:
-            artifact.open_artifact(folder, "segment", sha256=self.hashes.of)
-        except GltError:
-            shutil.rmtree(folder, ignore_errors=True)
-            return False
-        return True
+            if folder.exists():
+                info = artifact.open_artifact(folder, "segment")
+                with artifact.reading(folder / artifact.MANIFEST):
+                    info["lost"], info["skeleton"]
+        except GltError as error:
+            return str(error)
+        return ""
 
     def link(self, digest: str, target: Path, known: MutableMapping[str, str], prefix: str) -> None:
         """Hard-link the segment to `target` (or copy it), and add the hashes of its files to `known` under `prefix`."""
         folder = self.folder(digest)
         shutil.copytree(folder, target, copy_function=artifact.link)
-        for name, sha256 in artifact.files(folder).items():
-            known[f"{prefix}/{name}"] = sha256
-            self.hashes.remember(folder / name, sha256)
+        known.update({f"{prefix}/{name}": sha256 for name, sha256 in artifact.files(folder).items()})
 
     def parts(self, batches: Iterable[Batch], settings: str) -> Iterator[Part]:
         """Divide batches into parts of one segment each; loose files are assigned to existing segments first."""
@@ -129,9 +158,15 @@ class SegmentCache:
                 info = artifact.open_artifact(manifest.parent, "segment", verify=False)
             except GltError:
                 continue
-            if info.get("settings") == settings and info.get("files"):
+            if info.get("settings") == settings and info.get("files") and isinstance(info["files"], dict):
                 segments.append((manifest.parent.name, info["files"]))
         return sorted(segments, key=lambda segment: (-len(segment[1]), segment[0]))
+
+
+def _holds_only_a_segment(folder: Path) -> bool:
+    """True if a folder holds nothing but files that a segment has, however damaged or unfinished."""
+    files = [file for file in folder.rglob("*") if file.is_symlink() or not file.is_dir()]
+    return folder.is_dir() and all(_FILE.fullmatch(file.relative_to(folder).as_posix()) for file in files)
 
 
 def _digest(*parts: object) -> str:

@@ -64,7 +64,11 @@ def ingest(
             f"{recordings}: is version {source.version}, not {data_version}; start a new run for the new recordings"
         )
     version = tracking.Versions(source.version, code_version or current_code_version())
-    with tracking.step(settings, version, "ingest") as run, tempfile.TemporaryDirectory() as folder:
+    with (
+        artifact.reserve(out),
+        tracking.step(settings, version, "ingest") as run,
+        tempfile.TemporaryDirectory() as folder,
+    ):
         segments = home() / "segments"
         _ingest(source, settings, out, provenance(version, settings, run.run_id), run, segments)
         clips = ClipStore(out, verify=False)
@@ -178,7 +182,7 @@ def disentangle(
     settings = load(recipe)
     store = ClipStore(clips)
     version = versions_of(store.info, data_version, code_version)
-    with tracking.step(settings, version, "disentangle") as run:
+    with artifact.reserve(out), tracking.step(settings, version, "disentangle") as run:
         run.dataset(settings.data.dataset, version.data, str(store.info.get("source", clips)), "training")
         write_motions(store, settings, out, provenance(version, settings, run.run_id), run)
         motions = Motions(out, verify=False)

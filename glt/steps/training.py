@@ -70,7 +70,7 @@ def pretrain(
         if not world.is_first:
             pretraining.train_encoder(data, settings, world, Silent(), checkpoint, start)
             return {}
-        with checkpoint.lock(), tracking.step(settings, version, "pretrain") as run:
+        with checkpoint.lock(), artifact.reserve(out), tracking.step(settings, version, "pretrain") as run:
             run.dataset(settings.data.dataset, version.data, str(motions), "training")
             reporter = _ResumedReporter(run, run.logged_steps("pretrain/loss") if checkpoint.has_state else set())
             encoder, history = pretraining.train_encoder(data, settings, world, reporter, checkpoint, start)
@@ -101,7 +101,7 @@ def linear_probe(
     artifact.check_replaceable(out, "classifier")
     settings, data = load(recipe), Motions(motions)
     version = versions_of(data.info, data_version, code_version)
-    with tracking.step(settings, version, "linear_probe") as run:
+    with artifact.reserve(out), tracking.step(settings, version, "linear_probe") as run:
         run.dataset(settings.data.dataset, version.data, str(motions), "evaluation")
         result = probing.fit_probe(load_encoder(encoder), data, settings, device(accelerator), run)
         save_classifier(
@@ -159,7 +159,7 @@ def finetune(
     torch.set_num_threads(max(1, torch.get_num_threads() // tasks_at_once))
     trial = f"{fraction_key(fraction)}-seed{seed}"
     checkpoint = _checkpoint(f"finetune-{trial}", data, settings, version, encoder=artifact.digest(encoder))
-    with checkpoint.lock(), tracking.step(settings, version, "finetune", trial) as run:
+    with checkpoint.lock(), artifact.reserve(out), tracking.step(settings, version, "finetune", trial) as run:
         run.dataset(settings.data.dataset, version.data, str(motions), "training")
         start = load_encoder(encoder)
         result = finetuning.finetune_classifier(
