@@ -1,134 +1,130 @@
 # Every action a person takes. `make` alone lists them.
-PYTHON ?= python3.11
+# Values that people give reach commands by the environment only, as "$$NAME": neither make nor a shell reads them.
+PYTHON ?=
 TORCH ?= torch==2.13.0
 RECIPE ?= sample
 STUDY ?= sample
-RECORDINGS ?=
 RUNNER ?= process
-ADD ?=
-FROM ?=
-INTO ?=
 PROFILE ?= gpu
 GRAPH ?= training
-NODES ?=
 SCHEDULES ?= infra/schedules.yaml
-DRY ?=
 IMAGE ?= glt:0.1.0
 MLFLOW_IMAGE ?= glt-mlflow:0.1.0
-BASE ?= python:3.11-slim
-TORCH_INDEX_URL ?=
-BUILD_ARGS ?=
 WORKERS ?= logical
-ENGINE ?= $(shell command -v podman || command -v docker)
-BIN := .venv/bin
-PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
-LOCK := $(BIN)/uv pip compile --quiet --no-config --python-version 3.11 --python-platform linux --constraint constraints.txt \
+BIN ?= .venv/bin
+VARIABLES := PYTHON TORCH RECIPE STUDY RECORDINGS RUNNER ADD FROM INTO PROFILE GRAPH NODES SCHEDULES DRY IMAGE MLFLOW_IMAGE \
+	BASE TORCH_INDEX_URL BUILD_ARGS WORKERS ENGINE BIN TESTS GLT_REAL_DATA
+$(foreach name,$(VARIABLES),$(eval override $(name) := $$(value $(name)))$(if $(value $(name)),$(eval export $(name))))
+
+RUN = exec "$$BIN/python" -m
+PYTEST = $(RUN) pytest
+PARALLEL = -n "$$WORKERS" --dist loadfile --no-loadscope-reorder
+LOCK = "$$BIN/uv" pip compile --quiet --no-config --python-version 3.11 --python-platform linux --constraint constraints.txt \
 	--generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
-BUILD = "$(ENGINE)" build --file infra/image/Containerfile --build-arg BASE="$(BASE)" $(BUILD_ARGS) \
+FIND_ENGINE = ENGINE=$${ENGINE:-$$(command -v podman || command -v docker)}
+BUILD = set -f; $(FIND_ENGINE); "$$ENGINE" build --file infra/image/Containerfile \
+	--build-arg BASE="$${BASE:-python:3.11-slim}" $$BUILD_ARGS \
 	--build-arg GIT_COMMIT="$$(git describe --always --abbrev=40 --exclude='*' --dirty)"
-# Podman calls `glt` localhost/glt, and Kubeflow's runner asks for an image by the engine's own name.
-AS_IMAGE = $(if $(filter docker,$(RUNNER)),GLT_IMAGE="$$("$(ENGINE)" image inspect --format '{{index .RepoTags 0}}' "$(IMAGE)" 2>/dev/null || echo "$(IMAGE)")")
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run ui test check-types check-tests coverage test-stack test-k8s test-containers stack stack-down collect data compile retrain submit schedule image lock bench results faults ablate difficulty record clean
 
 help: ## List every target
-	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
 
-setup: .venv/done ## Make .venv and install everything, once (TORCH= for another build of torch)
-
-.venv/done: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet "$(TORCH)"
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[pipeline,tracking,data,stack,dev]'
-	touch $@
+setup: ## Make .venv and install everything, once (PYTHON= of 3.11 or 3.12, TORCH= for another build of torch)
+	@exec sh infra/local/setup.sh
 
 run: setup ## Run the whole graph here (RECIPE=sample|nw-ucla|sbu, RECORDINGS=path, s3://... or dvc+..., RUNNER=docker: in IMAGE)
-	@$(AS_IMAGE) $(BIN)/python -m pipelines run --recipe "$(RECIPE)" --recordings "$(RECORDINGS)" --runner "$(RUNNER)"
+# Podman calls `glt` localhost/glt, and Kubeflow's runner asks for an image by the engine's own name.
+	@if [ "$$RUNNER" = docker ]; then $(FIND_ENGINE); \
+		GLT_IMAGE=$$("$$ENGINE" image inspect --format '{{index .RepoTags 0}}' "$$IMAGE" 2>/dev/null || printf %s "$$IMAGE"); \
+		export GLT_IMAGE; fi; \
+	$(RUN) pipelines run --recipe="$$RECIPE" --recordings="$$RECORDINGS" --runner="$$RUNNER"
 
-ui: setup ## Open the MLflow UI on the runs made here, http://127.0.0.1:5000
-	@$(BIN)/glt ui
+ui: setup ## Open the MLflow UI on the runs made here, http://127.0.0.1:5000 or the next free port
+	@$(RUN) glt ui
 
 test: setup ## Check style and types, then run the tests (GLT_REAL_DATA=folder adds those on real recordings)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	@"$$BIN/python" -m ruff check .
+	@"$$BIN/python" -m ruff format --check .
 	@$(MAKE) --no-print-directory --jobs 2 check-types check-tests
 
 check-types:
-	$(BIN)/mypy
+	@$(RUN) mypy
 
 check-tests:
-	$(BIN)/pytest $(PARALLEL)
+	@$(PYTEST) $(PARALLEL)
 
 coverage: setup ## Run the tests and list what of glt no test executes: branch coverage, child processes too
 	rm -rf build/coverage && mkdir -p build/coverage
-	$(BIN)/pytest $(PARALLEL) --cov --cov-report=term
+	@$(PYTEST) $(PARALLEL) --cov --cov-report=term
 
 test-stack: setup ## Run the slower tests: real servers, killed processes
-	$(BIN)/pytest -m stack
+	@$(PYTEST) -m stack
 
 test-k8s: setup ## Render the manifests with kubectl and validate them offline, with the rules of tests/infra
-	$(BIN)/pytest tests/infra tests/pipelines/test_graph.py
+	@$(PYTEST) tests/infra tests/pipelines/test_graph.py
 
 test-containers: setup ## Build the images and run servers and the whole graph in them, with podman or docker (BASE=, BUILD_ARGS=)
-	$(BIN)/pytest -m containers -rs
+	@$(PYTEST) -m containers -rs
 
 stack: setup ## Start MLflow, PostgreSQL and SeaweedFS on this machine as on a cluster, data in runs/stack
-	@$(BIN)/python -m infra.local.stack up
+	@$(RUN) infra.local.stack up
 
 stack-down: setup ## Stop them; what they stored stays
-	@$(BIN)/python -m infra.local.stack down
+	@$(RUN) infra.local.stack down
 
 collect: setup ## Take what is new in a landing bucket into data/ (FROM=s3://bucket/prefix, RECIPE=, INTO=dvc+<git>@<branch>)
-	@$(BIN)/glt collect "$(FROM)" "$(RECIPE)" $(if $(INTO),--into "$(INTO)",--commit)
+	@if [ -n "$$INTO" ]; then set -- --into="$$INTO"; else set -- --commit; fi; $(RUN) glt collect "$$@" -- "$$FROM" "$$RECIPE"
 
 data: setup ## Bring data/ to what data.dvc pins, replace it by RECORDINGS=, or put a batch beside it: ADD=
-	@$(BIN)/glt data $(if $(ADD),--add "$(ADD)",$(if $(RECORDINGS),"$(RECORDINGS)"))
+	@if [ -n "$$ADD" ]; then set -- --add -- "$$ADD"; elif [ -n "$$RECORDINGS" ]; then set -- -- "$$RECORDINGS"; fi; \
+	$(RUN) glt data "$$@"
 
 compile: setup ## Write the graphs for a cluster to build/ (PROFILE=gpu|gpu-nodes|cpu, IMAGE=)
-	@GLT_IMAGE="$(IMAGE)" $(BIN)/python -m pipelines compile --profile "$(PROFILE)"
+	@GLT_IMAGE="$$IMAGE" $(RUN) pipelines compile --profile="$$PROFILE"
 
 retrain: setup ## Run the retraining graph here: trains only if the champion has not seen these recordings (RECIPE=, RECORDINGS=)
-	@$(BIN)/python -m pipelines retrain --recipe "$(RECIPE)" --recordings "$(RECORDINGS)"
+	@$(RUN) pipelines retrain --recipe="$$RECIPE" --recordings="$$RECORDINGS"
 
 submit: setup ## Start a run on KF_PIPELINES_ENDPOINT (GRAPH=training|retraining, RECIPE=, RECORDINGS=, PROFILE=, NODES=)
-	@GLT_IMAGE="$(IMAGE)" $(BIN)/python -m pipelines submit --graph "$(GRAPH)" --recipe "$(RECIPE)" \
-		--recordings "$(RECORDINGS)" --profile "$(PROFILE)" $(if $(NODES),--nodes "$(NODES)")
+	@if [ -n "$$NODES" ]; then set -- --nodes="$$NODES"; fi; GLT_IMAGE="$$IMAGE" $(RUN) pipelines submit --graph="$$GRAPH" \
+		--recipe="$$RECIPE" --recordings="$$RECORDINGS" --profile="$$PROFILE" "$$@"
 
 schedule: setup ## Make the server's schedules those of SCHEDULES= (DRY=1 only shows what would change)
-	@GLT_IMAGE="$(IMAGE)" $(BIN)/python -m pipelines schedule "$(SCHEDULES)" $(if $(DRY),--dry-run)
+	@if [ -n "$$DRY" ]; then set -- --dry-run; fi; GLT_IMAGE="$$IMAGE" $(RUN) pipelines schedule "$$@" -- "$$SCHEDULES"
 
 image: setup ## Build the steps' and the MLflow server's image (IMAGE=, MLFLOW_IMAGE=, BASE=, TORCH=, TORCH_INDEX_URL=, BUILD_ARGS=)
-	$(BUILD) --tag "$(MLFLOW_IMAGE)" --target mlflow .
-	$(BUILD) --tag "$(IMAGE)" --build-arg TORCH="$(TORCH)" --build-arg TORCH_INDEX_URL="$(TORCH_INDEX_URL)" \
-		--build-arg GLT_CODE_VERSION=$$( \
-		$(BIN)/python -c 'from glt.lifecycle.code_version import current_code_version; print(current_code_version())') .
+	$(BUILD) --tag "$$MLFLOW_IMAGE" --target mlflow .
+	$(BUILD) --tag "$$IMAGE" --build-arg TORCH="$$TORCH" --build-arg TORCH_INDEX_URL="$$TORCH_INDEX_URL" \
+		--build-arg GLT_CODE_VERSION="$$( \
+		"$$BIN/python" -c 'from glt.lifecycle.code_version import current_code_version; print(current_code_version())')" .
 
 lock: setup ## Write the images' packages with their hashes to infra/image/locks/, by constraints.txt
-	echo "$(TORCH)" | $(LOCK) --extra pipeline --extra tracking --extra data --excludes infra/image/locks/cuda.txt \
+	printf '%s\n' "$$TORCH" | $(LOCK) --extra pipeline --extra tracking --extra data --excludes infra/image/locks/cuda.txt \
 		--no-emit-package torch --output-file infra/image/locks/pipeline.txt pyproject.toml -
 	$(LOCK) --output-file infra/image/locks/mlflow.txt infra/image/locks/mlflow.in
 	$(LOCK) --output-file infra/image/locks/build.txt infra/image/locks/build.in
 
 bench: setup ## Measure speed and memory against the textbook way, 20 minutes; writes build/bench.json
-	@$(BIN)/python -m benchmarks.speed
+	@$(RUN) benchmarks.speed
 
 results: setup ## Measure protocols and ablations on real recordings, run by run, for hours; writes results/ (RECORDINGS=folder)
-	@$(BIN)/python -m experiments.protocols "$(RECORDINGS)"
-	@$(BIN)/python -m experiments.ablations "$(RECORDINGS)"
+	@"$$BIN/python" -m experiments.protocols -- "$$RECORDINGS"
+	@$(RUN) experiments.ablations -- "$$RECORDINGS"
 
 faults: setup ## Run every test that holds a fault, the slower ones too, and write docs/faults.md (TESTS= of some)
-	@$(BIN)/python -m docs.make.faults --run $(TESTS)
+	@set -f; $(RUN) docs.make.faults --run $$TESTS
 
 ablate: setup ## Train the arms of a study here and compare them (STUDY=sample|nw-ucla|sbu, or your own YAML; RECORDINGS=)
-	@$(BIN)/python -m pipelines ablate --study "$(STUDY)" --recordings "$(RECORDINGS)"
+	@$(RUN) pipelines ablate --study="$$STUDY" --recordings="$$RECORDINGS"
 
 difficulty: setup ## Measure how hard the sample recordings are, 5 seeds; writes results/sample-difficulty.json
-	@$(BIN)/python -m experiments.sample_difficulty
+	@$(RUN) experiments.sample_difficulty
 
 record: setup ## Write the scores of the newest run of RECIPE= to results/
-	@$(BIN)/python -m experiments.record_run "$(RECIPE)"
+	@$(RUN) experiments.record_run "$$RECIPE"
 
 clean: ## Delete build/ and caches; runs/ (models, registry), data/ and .venv stay
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis

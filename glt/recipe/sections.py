@@ -17,7 +17,7 @@ WIDEST = 4096  # dimensions of a token
 Part = Annotated[int, Field(ge=1, le=16)]
 Interval = Annotated[int, Field(ge=1, le=10_000)]
 Regularisation = Annotated[float, Field(ge=1e-9, le=1e9)]
-Rate = Annotated[float, Field(gt=0, le=1e3)]  # of learning; the upper bound is far beyond any that learns
+Rate = Annotated[float, Field(gt=0, le=1e30)]  # of learning; as a float32
 Weight = Annotated[float, Field(ge=0, le=1e6)]
 Batch = Annotated[int, Field(ge=1, le=1_000_000)]
 
@@ -201,7 +201,7 @@ class FinetuneConfig(Section):
         "random", description="the classifier's: random weights, or the linear probe fitted on the few labels"
     )
     lr: Rate = Field(1e-3, description="of the classifier")
-    encoder_lr: float = Field(1e-4, ge=0, le=1e3, description="of the pretrained encoder")
+    encoder_lr: float = Field(1e-4, ge=0, le=1e30, description="of the pretrained encoder")
     weight_decay: Weight = 0.01
     features: Literal["head", "blocks"] = Field("head", description="as of the probe")
     pool: tuple[Pool, ...] = Field(("mean",), min_length=1, max_length=4, description="as of the probe")
