@@ -7,13 +7,14 @@ heights of the image. `parse_skeleton` reads a user's own layout from YAML.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from glt.data import limits
 from glt.errors import GltError, first_line
 
 
@@ -178,20 +179,52 @@ COMMON14 = Skeleton(
 LAYOUTS = {layout.name: layout for layout in (NTU25, KINECT20, SBU15, COCO17, COMMON14)}
 
 
+def _joint(name: str) -> str:
+    """A joint's name as it is stored."""
+    stored, fault = limits.stored_text(name, "a joint's name")
+    if fault or not stored:
+        raise ValueError(fault or "a joint's name is empty")
+    return stored
+
+
+_ALIASED = 3  # values that an alias stands for, at most
+
+
+class _Loader(yaml.SafeLoader):
+    """A YAML loader for untrusted text: aliases stand for a few values, not for any number; no key stands twice."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        alias = self.check_event(yaml.AliasEvent)
+        node = super().compose_node(parent, index)
+        parts = node.value if isinstance(node, yaml.CollectionNode) else []
+        if alias and (len(parts) > _ALIASED or not all(isinstance(part, yaml.ScalarNode) for part in parts)):
+            raise yaml.YAMLError("an alias (`*`) for many values; write them out")
+        return node
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        if doubled := [key for key in keys if isinstance(key, str) and keys.count(key) > 1]:
+            raise yaml.YAMLError(f"`{doubled[0]:.40}` stands twice")
+        return super().construct_mapping(node, deep)
+
+
+Joint = Annotated[str, AfterValidator(_joint)]
+
+
 class _Declaration(BaseModel):
     """A layout as people write it: joints by name."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
-    joints: list[str] = Field(min_length=3)
-    bones: list[tuple[str, str]]
-    centre: str
-    shoulders: tuple[str, str]
-    pairs: list[tuple[str, str]] = []
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=limits.TEXT)
+    joints: list[Joint] = Field(min_length=3, max_length=limits.JOINTS)
+    bones: list[tuple[Joint, Joint]] = Field(max_length=limits.JOINTS)
+    centre: Joint
+    shoulders: tuple[Joint, Joint]
+    pairs: list[tuple[Joint, Joint]] = Field([], max_length=limits.JOINTS)
     up: str = Field("y", pattern="^[xyz]$")
     unit: str = Field("m", pattern="^(m|image height)$")
-    rate: float = Field(gt=0, allow_inf_nan=False)
+    rate: float = Field(ge=limits.RATES[0], le=limits.RATES[1], allow_inf_nan=False)
 
 
 @functools.lru_cache(maxsize=64)
@@ -201,9 +234,11 @@ def parse_skeleton(text: str) -> Skeleton:
     Raises:
         GltError: an unknown name, or a declaration that is no layout; names the field.
     """
+    if len(text) > limits.LAYOUT:
+        raise GltError(f"skeleton layout: {len(text)} characters, more than {limits.LAYOUT}; see docs/formats.md")
     try:
-        values = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        values = yaml.load(text, _Loader)  # a safe loader
+    except (yaml.YAMLError, RecursionError, ValueError, TypeError, OverflowError) as error:
         raise GltError(f"skeleton layout: not YAML ({first_line(error)}); see docs/formats.md") from error
     if isinstance(values, Mapping) and set(values) == {"layout"}:
         values = values["layout"]
@@ -220,36 +255,42 @@ def parse_skeleton(text: str) -> Skeleton:
             values[field] = [tuple(v) if isinstance(v, list) else v for v in values[field]]
     if isinstance(values.get("shoulders"), list):
         values["shoulders"] = tuple(values["shoulders"])
+    if type(values.get("rate")) is int:
+        values["rate"] = float(min(values["rate"], 2**63))
     try:
         given = _Declaration.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
+        first = error.errors(include_url=False, include_context=False)[0]
+        field = ".".join(f"{part:.40}" if isinstance(part, str) else str(part) for part in first["loc"])
         raise GltError(f"skeleton layout: {field}: {first['msg']}; see docs/formats.md") from error
     return _skeleton(given)
 
 
 def _skeleton(given: _Declaration) -> Skeleton:
     def fail(field: str, why: str) -> GltError:
-        return GltError(f"skeleton layout {given.name}: {field}: {why}; see docs/formats.md")
+        return GltError(f"skeleton layout {given.name:.60}: {field}: {why}; see docs/formats.md")
 
     index = {joint: position for position, joint in enumerate(given.joints)}
     if len(index) < len(given.joints):
-        raise fail("joints", "a name occurs twice")
+        doubled = next(joint for position, joint in enumerate(given.joints) if index[joint] != position)
+        raise fail("joints", f"{doubled!r:.40} stands twice")
+    paired = [joint for pair in given.pairs for joint in pair]
     for field, names in (
         ("bones", [joint for bone in given.bones for joint in bone]),
-        ("pairs", [joint for pair in given.pairs for joint in pair]),
+        ("pairs", paired),
         ("shoulders", list(given.shoulders)),
         ("centre", [given.centre]),
     ):
         for joint in names:
             if joint not in index:
                 raise fail(field, f"{joint!r:.40} is not among the joints")
+    if given.centre in paired:
+        raise fail("pairs", f"{given.centre!r:.40} is the centre, which mirrors itself; remove the pair")
+    if len(set(paired)) < len(paired):
+        doubled = next(joint for joint in paired if paired.count(joint) > 1)
+        raise fail("pairs", f"{doubled!r:.40} stands twice")
     bones = tuple((index[a], index[b]) for a, b in given.bones)
-    reached = {index[given.centre]}
-    for _ in bones:
-        reached |= {joint for bone in bones if set(bone) & reached for joint in bone}
-    if len(bones) != len(index) - 1 or len(reached) != len(index):
+    if not _is_tree(bones, len(index)):
         raise fail(
             "bones", f"not a tree: {len(index)} joints are joined by {len(index) - 1} bones without a ring or a gap"
         )
@@ -267,3 +308,13 @@ def _skeleton(given: _Declaration) -> Skeleton:
         unit=given.unit,
         rate=given.rate,
     )
+
+
+def _is_tree(bones: Sequence[tuple[int, int]], joints: int) -> bool:
+    """True if the bones join all joints without a ring."""
+    group = list(range(joints))
+    for a, b in bones:
+        if group[a] == group[b]:
+            return False
+        group = [group[a] if one == group[b] else one for one in group]
+    return len(bones) == joints - 1

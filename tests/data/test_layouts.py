@@ -56,7 +56,7 @@ def test_a_layout_is_declared_by_the_names_of_its_joints() -> None:
     ("change", "field"),
     [
         ({"joints": ["chest"]}, "joints"),
-        ({"joints": [*ARM["joints"], "hand"]}, "joints: a name occurs twice"),
+        ({"joints": [*ARM["joints"], "hand"]}, "joints: 'hand' stands twice"),
         ({"bones": ARM["bones"][:2]}, "bones: not a tree"),
         ({"bones": [*ARM["bones"][:2], ["left shoulder", "chest"]]}, "bones: not a tree"),
         ({"bones": [*ARM["bones"][:2], ["left shoulder", "foot"]]}, "bones: 'foot' is not among the joints"),

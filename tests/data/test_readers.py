@@ -86,7 +86,7 @@ def test_damage_costs_no_memory() -> None:
     with pytest.raises(Rejection, match="not a number of frames"):
         ntu.read(NAME, b"999999999\n0\n")
     many = [{str(body): np.zeros((25, 3), np.float32) for body in range(101)}]
-    with pytest.raises(Rejection, match="101 body ids"):
+    with pytest.raises(Rejection, match="101 persons"):
         ntu.read(NAME, recorded.skeleton(many))
 
 

@@ -128,7 +128,7 @@ def test_wrong_arrays_are_reported(arrays: dict[str, Any], check: str) -> None:
         ("frame", 7, "has no 'head'"),
         ("frame", 2_000_000, "expected whole numbers"),
         ("person", -1, "expected whole numbers"),
-        ("person", 900, "persons"),
+        ("person", 900, "expected whole numbers from 0 to 99"),
     ],
 )
 def test_wrong_rows_are_reported(column: str, value: Any, why: str) -> None:

@@ -7,15 +7,23 @@ import math
 import pickle
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from glt.data import limits
 from glt.data.recording import Rejection
 
-_LARGEST = 256 << 20  # bytes of an unpacked NPZ
+_KEY_DEPTH, _KEY_PARTS = 2, 8  # of a tuple that is a key: hashing a deep one takes for ever, or ends the process
+_LARGEST_KEY = 2**53  # larger integers can be made to collide
+_SETS = 10_000  # in a pickle; an empty one takes a byte of it and 200 of memory
+_MEMBERS = 64  # of an NPZ
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 _PLAIN = "biufSU"  # kinds of numpy's types that hold no Python objects
 
 
@@ -33,23 +41,49 @@ def plain_pickle(content: bytes) -> Any:
         raise Rejection("format", f"not a readable pickle ({type(error).__name__}: {error!s:.80})") from None
 
 
-def npz(content: bytes, most: int = _LARGEST) -> dict[str, NDArray[Any]]:
-    """The arrays of an NPZ.
+def npz(content: bytes, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """The arrays of an NPZ, which may have any of `names`. Headers are checked before anything is unpacked.
 
     Raises:
-        Rejection: damaged, arrays of objects, or more than `most` bytes.
+        Rejection: damaged, another name, arrays of objects, or more than `limits` allow.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-        if size > most:
-            raise Rejection("too-large", f"unpacks to {size} bytes, more than {most >> 20} MiB")
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
+            members = archive.infolist()[:_MEMBERS]
+            arrays: dict[str, zipfile.ZipInfo] = {}
+            for member in members:
+                name = member.filename.removesuffix(".npy")
+                if name not in names:
+                    raise Rejection("format", f"array {name!r:.40}: expected {', '.join(names)}")
+                if name in arrays:
+                    raise Rejection("format", f"array {name} stands twice")
+                arrays[name] = member
+            if sum(member.file_size for member in members) > limits.UNPACKED:
+                raise Rejection("too-large", f"unpacks to more than {limits.UNPACKED >> 20} MiB")
+            for name, member in arrays.items():
+                _check_header(archive, member, name)
+            return {name: _read(archive, member) for name, member in arrays.items()}
     except Rejection:
         raise
     except Exception as error:  # zip, zlib, numpy's header parser: each raises its own
         raise Rejection("format", f"not a readable NPZ ({type(error).__name__}: {error!s:.80})") from None
+
+
+def _check_header(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> None:
+    with archive.open(member) as stream:
+        shape, _, dtype = _HEADERS[np.lib.format.read_magic(stream)](stream)
+        room = member.file_size - stream.tell()
+    if dtype.kind not in _PLAIN:
+        raise Rejection("format", f"array {name} is not of numbers")
+    if reason := limits.too_large(shape):
+        raise Rejection("too-large", f"array {name}: {reason}")
+    if math.prod(shape) * dtype.itemsize > room:
+        raise Rejection("format", f"array {name} has shape {limits.shown(shape)}, more than the file holds")
+
+
+def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
+    with archive.open(member) as stream:
+        return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
 
 
 class _Unpickler(pickle._Unpickler):
@@ -63,6 +97,7 @@ class _Unpickler(pickle._Unpickler):
     def __init__(self, content: bytes) -> None:
         super().__init__(io.BytesIO(content), encoding="latin1")
         self._left = 2 * len(content) + (1 << 20)  # bytes that arrays may occupy; the file must contain them
+        self._size, self._sets = len(content), _SETS
 
     def find_class(self, module: str, name: str) -> Any:
         allowed: dict[tuple[str, str], Callable[..., Any] | type] = {
@@ -78,9 +113,9 @@ class _Unpickler(pickle._Unpickler):
         if (module, name) == ("numpy", "dtype"):
             return _dtype
         if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
+            return _ordered
         if (module, name) == ("_codecs", "encode"):  # bytes in pickle protocol 2
-            return _encode
+            return self._encode
         raise Rejection("code", f"the pickle asks for {module}.{name}; only numpy arrays and plain values are read")
 
     def persistent_load(self, pid: Any) -> Any:
@@ -93,6 +128,60 @@ class _Unpickler(pickle._Unpickler):
 
     dispatch[pickle.BUILD[0]] = load_build
 
+    def load_setitem(self) -> None:
+        _check_key(self.stack[-2])  # type: ignore[attr-defined]
+        super().load_setitem()  # type: ignore[misc]
+
+    dispatch[pickle.SETITEM[0]] = load_setitem
+
+    def load_setitems(self) -> None:
+        for key in self.stack[::2]:  # type: ignore[attr-defined]
+            _check_key(key)
+        super().load_setitems()  # type: ignore[misc]
+
+    dispatch[pickle.SETITEMS[0]] = load_setitems
+
+    def load_dict(self) -> None:
+        for key in self.stack[::2]:  # type: ignore[attr-defined]
+            _check_key(key)
+        super().load_dict()  # type: ignore[misc]
+
+    dispatch[pickle.DICT[0]] = load_dict
+
+    def load_additems(self) -> None:
+        for key in self.stack:  # type: ignore[attr-defined]
+            _check_key(key)
+        super().load_additems()  # type: ignore[misc]
+
+    dispatch[pickle.ADDITEMS[0]] = load_additems
+
+    def load_frozenset(self) -> None:
+        for key in self.stack:  # type: ignore[attr-defined]
+            _check_key(key)
+        self._count_set()
+        super().load_frozenset()  # type: ignore[misc]
+
+    dispatch[pickle.FROZENSET[0]] = load_frozenset
+
+    def load_empty_set(self) -> None:
+        self._count_set()
+        super().load_empty_set()  # type: ignore[misc]
+
+    dispatch[pickle.EMPTY_SET[0]] = load_empty_set
+
+    def load_bytearray8(self) -> None:
+        size = int.from_bytes(self.read(8), "little")  # type: ignore[attr-defined]
+        if size > self._size:
+            raise Rejection("format", "a bytearray larger than the file")
+        self.append(bytearray(self.read(size)))  # type: ignore[attr-defined]
+
+    dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
+
+    def _count_set(self) -> None:
+        self._sets -= 1
+        if self._sets < 0:
+            raise Rejection("too-large", f"more than {_SETS} sets")
+
     def _empty(self, *_: Any) -> _Array:
         return _Array(self._take)
 
@@ -100,6 +189,7 @@ class _Unpickler(pickle._Unpickler):
         kind = _known(kind)
         if not isinstance(content, bytes) or len(content) != kind.itemsize:
             raise Rejection("format", "a numpy scalar without its bytes")
+        self._take(kind, (1,))
         return np.frombuffer(content, kind)[0]
 
     def _from_buffer(self, content: Any, kind: Any, shape: Any, order: Any) -> NDArray[Any]:
@@ -112,15 +202,27 @@ class _Unpickler(pickle._Unpickler):
     def _take(self, kind: np.dtype[Any], shape: Any) -> None:
         if not isinstance(shape, tuple) or not all(type(n) is int and n >= 0 for n in shape):
             raise Rejection("format", "an array without a shape")
-        self._left -= math.prod(shape) * kind.itemsize
-        if self._left < 0:
-            raise Rejection("too-large", f"an array of shape {shape!s:.60}, more than the file can hold")
+        size = math.prod(shape) * kind.itemsize
+        self._left -= size
+        if self._left < 0 or (not size and max(shape, default=0) > limits.FRAMES):
+            raise Rejection("too-large", f"an array of shape {limits.shown(shape)}, more than the file can hold")
+
+    def _encode(self, text: Any, coding: Any = "latin1") -> bytes:
+        if not isinstance(text, str) or coding not in ("latin1", "latin-1"):
+            raise Rejection("code", "the pickle encodes something that is not bytes")
+        self._take(np.dtype(np.uint8), (len(text),))
+        return text.encode("latin1")
 
 
 class _Array(np.ndarray):
-    """An empty array that takes its content from a pickle's state after checking it."""
+    """An empty array that takes its content from a pickle's state after checking it.
+
+    Attributes:
+        objects: the values of a one-dimensional array of Python objects; None for an array of numbers or texts.
+    """
 
     _take: Callable[[np.dtype[Any], Any], None]
+    objects: list[Any] | None = None
 
     def __new__(cls, take: Callable[[np.dtype[Any], Any], None]) -> _Array:
         array = super().__new__(cls, (0,), np.uint8)
@@ -129,6 +231,9 @@ class _Array(np.ndarray):
 
     def __setstate__(self, state: Any) -> None:
         _, shape, kind, fortran, content = state
+        if isinstance(content, list) and shape == (len(content),):
+            self.objects = content
+            return
         kind = _known(kind)
         self._take(kind, shape)
         if not isinstance(content, bytes):
@@ -149,6 +254,41 @@ class _Kind:
         self.dtype = self.dtype.newbyteorder(order) if order in "<>" else self.dtype
 
 
+def items(value: Any) -> list[Any] | None:
+    """The items of a list, a tuple, a set, or a one-dimensional array of texts, numbers or objects; else None."""
+    if isinstance(value, _Array) and value.objects is not None:
+        return value.objects
+    if isinstance(value, np.ndarray):
+        return list(value) if value.ndim == 1 and value.dtype.kind in _PLAIN else None
+    return list(value) if isinstance(value, (list, tuple, set, frozenset)) else None
+
+
+def _check_key(key: Any, depth: int = _KEY_DEPTH) -> None:
+    """A key of a dict, or an item of a set, that is hashed in no time.
+
+    Raises:
+        Rejection: it is not.
+    """
+    if isinstance(key, tuple) and depth and len(key) <= _KEY_PARTS:
+        for part in key:
+            _check_key(part, depth - 1)
+    elif isinstance(key, (int, np.integer)):
+        if not -_LARGEST_KEY < key < _LARGEST_KEY:
+            raise Rejection("format", "a key that is a huge number")
+    elif not isinstance(key, (str, bytes, float, np.floating, type(None))):
+        raise Rejection("format", f"a key that is a {type(key).__name__}; expected text or a number")
+
+
+def _ordered(*arguments: Any) -> OrderedDict[Any, Any]:
+    """An OrderedDict, empty or from pairs, as pickles call it."""
+    pairs = items(arguments[0]) if len(arguments) == 1 else [] if not arguments else None
+    if pairs is None or not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in pairs):
+        raise Rejection("format", "an OrderedDict that is not made of pairs")
+    for key, _ in pairs:
+        _check_key(key)
+    return OrderedDict(pairs)
+
+
 def _dtype(name: Any, *_: Any) -> _Kind:
     if not isinstance(name, str) or len(name) > 8:
         raise Rejection("format", "not a numpy type")
@@ -159,9 +299,3 @@ def _known(kind: Any) -> np.dtype[Any]:
     if not isinstance(kind, _Kind) or kind.dtype.kind not in _PLAIN:
         raise Rejection("code", "an array of objects; only numbers and texts are read")
     return kind.dtype
-
-
-def _encode(text: Any, coding: Any = "latin1") -> bytes:
-    if not isinstance(text, str) or coding not in ("latin1", "latin-1"):
-        raise Rejection("code", "the pickle encodes something that is not bytes")
-    return text.encode("latin1")

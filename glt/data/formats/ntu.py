@@ -12,17 +12,23 @@ import re
 from collections import Counter
 from importlib import resources
 from pathlib import PurePosixPath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from glt import text
+from glt.data import limits
 from glt.data.formats import ntu_text
 from glt.data.formats.format import Format, one_per_file
+from glt.data.formats.text_file import plain
 from glt.data.layouts import NTU25
 from glt.data.recording import Recording, Rejection
 
-NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})(A\d{3})?(-\d+)?\.skeleton", re.ASCII)
-_BODIES = 100  # body ids per file at most, since damage must not cost memory
+_NUMBERS = r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})(A\d{3})?"
+_FILE = re.compile(rf"({_NUMBERS}(?:[-_][^/]*)?)\.skeleton", re.ASCII | re.IGNORECASE)
+_INSIDE = re.compile(rf"(?<![A-Z0-9]){_NUMBERS}(?![A-Z0-9])", re.ASCII | re.IGNORECASE)
+_ENDING = len(".skeleton")
 
 
 def read(name: str, content: bytes) -> Recording:
@@ -31,34 +37,49 @@ def read(name: str, content: bytes) -> Recording:
     Raises:
         Rejection: the name is not NTU's, or the text is damaged or cut off.
     """
-    file = PurePosixPath(name).name
-    match = NAME.fullmatch(file)
-    if match is None:
+    file = text.clean(PurePosixPath(name).name)
+    if _FILE.fullmatch(file) is None:
         raise Rejection("name", "expected SsssCcccPpppRrrrAaaa.skeleton (Aaaa only if labelled)")
-    setup, camera, subject, replication = (int(number) for number in match.groups()[:4])
+    stem, given = file[:-_ENDING], numbers(file)
+    content = plain(content)
     if not content.isascii():
         raise Rejection("format", "not a text file")
-    text = ntu_text.parse(content)
-    if isinstance(text, ntu_text.Fault):
-        raise Rejection("format", _describe(text, content))
-    frames, present, warnings = _persons(text, content)
+    parsed = ntu_text.parse(content)
+    if isinstance(parsed, ntu_text.Fault):
+        raise Rejection("format", _describe(parsed, content))
+    frames, present, warnings = _persons(parsed, content)
     return Recording(
-        name=file.removesuffix(".skeleton"),
+        name=_INSIDE.sub(lambda match: match[0].upper(), stem),
         frames=frames,
         present=present,
         skeleton=NTU25,
-        label=match[5],
-        subject=subject,
-        camera=camera,
-        setup=setup,
-        replication=replication,
         warnings=warnings,
+        **given,
     )
+
+
+def numbers(name: str) -> dict[str, Any]:
+    """Setup, camera, subject, replication and label in the last NTU name within a name; empty if there is none.
+
+    The name may be in lower case, in a path, and with something before or after it: ``x/s001c001p001r001a001_rgb.avi``.
+    """
+    matches = list(_INSIDE.finditer(name))
+    if not matches:
+        return {}
+    setup, camera, subject, replication = (int(number) for number in matches[-1].groups()[:4])
+    label = matches[-1][5]
+    return {
+        **{"setup": setup, "camera": camera, "subject": subject, "replication": replication},
+        "label": label.upper() if label else None,
+    }
 
 
 def on_missing_list(name: str) -> bool:
     """True if the data set's authors list the recording among those with missing or wrong skeletons."""
-    return name in _missing()
+    if name in _missing():
+        return True
+    matches = list(_INSIDE.finditer(name))
+    return bool(matches) and matches[-1][0].upper() in _missing()
 
 
 @functools.cache
@@ -67,28 +88,28 @@ def _missing() -> frozenset[str]:
     return frozenset(line for line in lines if not line.startswith("#"))
 
 
-def _persons(text: ntu_text.Bodies, content: bytes) -> tuple[NDArray[np.float32], NDArray[np.bool_], tuple[str, ...]]:
+def _persons(parsed: ntu_text.Bodies, content: bytes) -> tuple[NDArray[np.float32], NDArray[np.bool_], tuple[str, ...]]:
     """frames [T, P', K, 3], present [T, P'], and warnings."""
-    ids = [content[start:end].decode() for start, end in text.ids.tolist()]
+    ids = [content[start:end].decode() for start, end in parsed.ids.tolist()]
     persons = {body: person for person, body in enumerate(dict.fromkeys(ids))}
-    if len(persons) > _BODIES:
-        raise Rejection("format", f"{len(persons)} body ids, a sensor gives a few")
-    counts = np.diff(text.first)
+    counts = np.diff(parsed.first)
     joints = int(counts[0]) if len(counts) else 0
     if (counts != joints).any():
         other = int(np.argmax(counts != joints))
-        raise Rejection("joints", f"{joints} joints in one frame, {counts[other]} in frame {text.frame[other] + 1}")
+        raise Rejection("joints", f"{joints} joints in one frame, {counts[other]} in frame {parsed.frame[other] + 1}")
+    if reason := limits.too_large((parsed.frames, len(persons), joints)):
+        raise Rejection("too-large", reason)
     person = np.array([persons[body] for body in ids], np.int64)
-    frames = np.zeros((text.frames, len(persons), joints, 3), np.float32)
-    present = np.zeros((text.frames, len(persons)), bool)
+    frames = np.zeros((parsed.frames, len(persons), joints, 3), np.float32)
+    present = np.zeros((parsed.frames, len(persons)), bool)
     # In reverse order, so that of two bodies with one id in a frame the first remains.
-    frames[text.frame[::-1], person[::-1]] = text.points.reshape(len(ids), joints, 3)[::-1]
-    present[text.frame, person] = True
+    frames[parsed.frame[::-1], person[::-1]] = parsed.points.reshape(len(ids), joints, 3)[::-1]
+    present[parsed.frame, person] = True
     if int(present.sum()) == len(ids):
         return frames, present, ()
-    occurrences = Counter(zip(text.frame.tolist(), ids, strict=True))
+    occurrences = Counter(zip(parsed.frame.tolist(), ids, strict=True))
     twice = dict.fromkeys(body for (_, body), count in occurrences.items() if count > 1)
-    return frames, present, tuple(f"body {body} twice in a frame: the first is kept" for body in twice)
+    return frames, present, tuple(f"body {body:.40} twice in a frame: the first is kept" for body in twice)
 
 
 def _describe(fault: ntu_text.Fault, content: bytes) -> str:
@@ -105,4 +126,4 @@ def _describe(fault: ntu_text.Fault, content: bytes) -> str:
     return f"goes on after its last frame, at line {fault.line}"
 
 
-FORMAT = Format(version=2, suffixes=(".skeleton",), read=one_per_file(read), skeleton=NTU25)
+FORMAT = Format(version=3, suffixes=(".skeleton",), read=one_per_file(read), skeleton=NTU25)

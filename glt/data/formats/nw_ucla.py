@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from glt.data import limits
 from glt.data.formats.format import Format, one_per_file
 from glt.data.layouts import KINECT20
 from glt.data.recording import Recording, Rejection
 
-NAME = re.compile(r"(?:a(\d{2})_)?s(\d{2})_e(\d{2})_v(\d{2})\.json", re.ASCII)
+NAME = re.compile(r"(?:a(\d{2})_)?s(\d{2})_e(\d{2})_v(\d{2})\.json", re.ASCII | re.IGNORECASE)
 
 SKELETON = replace(KINECT20, rate=15.0)
 
@@ -56,7 +57,7 @@ def read(name: str, content: bytes) -> Recording:
     try:
         fields = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise Rejection("format", f"not JSON: {error}") from None
+        raise Rejection("format", f"not JSON: {error!s:.200}") from None
     if not isinstance(fields, dict) or "skeletons" not in fields:
         raise Rejection("format", "not an object with the key `skeletons`")
     try:
@@ -69,8 +70,10 @@ def read(name: str, content: bytes) -> Recording:
     if frames.ndim != 3:
         raise Rejection("joints", f"skeletons has {frames.ndim} levels of lists, expected [frames][joints][x, y, z]")
     frames = frames[:, None]  # T, 1, K, 3
+    if reason := limits.too_large(frames.shape):
+        raise Rejection("too-large", reason)
     return Recording(
-        name=file.removesuffix(".json"),
+        name=file[: -len(".json")].lower(),
         frames=frames,
         present=np.ones(frames.shape[:2], bool),
         skeleton=SKELETON,
@@ -92,4 +95,4 @@ def _label(label: Any, action: int | None) -> str | None:
     return CLASSES[actions[label - 1]]
 
 
-FORMAT = Format(version=1, suffixes=(".json",), read=one_per_file(read), skeleton=SKELETON)
+FORMAT = Format(version=2, suffixes=(".json",), read=one_per_file(read), skeleton=SKELETON)

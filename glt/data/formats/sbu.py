@@ -11,7 +11,9 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
+from glt.data import limits
 from glt.data.formats.format import Format, one_per_file
+from glt.data.formats.text_file import plain
 from glt.data.layouts import SBU15
 from glt.data.recording import Recording, Rejection
 
@@ -48,7 +50,9 @@ def read(name: str, content: bytes) -> Recording:
     """
     pair, action, take = _parse_path(name)
     try:
-        lines = [line.split(",") for line in content.decode("ascii").split("\n") if line.strip()]
+        lines = [line.split(",") for line in plain(content).decode("ascii").split("\n") if line.strip()]
+        if reason := limits.too_large((len(lines), _PERSONS, len(SBU15.joints))):
+            raise Rejection("too-large", reason)
         values = [[float(value) for value in line] for line in lines]
     except UnicodeDecodeError:
         raise Rejection("format", "not a text file") from None
@@ -82,4 +86,4 @@ def _parse_path(name: str) -> tuple[str, str, str]:
     raise Rejection("name", "expected <pair>/<action>/<take>/skeleton_pos.txt, as in s01s02/01/001/skeleton_pos.txt")
 
 
-FORMAT = Format(version=1, suffixes=("skeleton_pos.txt",), read=one_per_file(read), skeleton=SBU15)
+FORMAT = Format(version=2, suffixes=("skeleton_pos.txt",), read=one_per_file(read), skeleton=SBU15)
