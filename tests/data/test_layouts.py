@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from glt.data.layout_mapping import between, to_layout
 from glt.data.layouts import COCO17, COMMON14, KINECT20, LAYOUTS, NTU25, SBU15, Skeleton, parse_skeleton
@@ -126,3 +128,60 @@ def test_what_lies_between_two_joints_is_their_middle() -> None:
 def test_a_joint_that_the_source_lacks_is_an_error_that_names_it() -> None:
     with pytest.raises(GltError, match=r"sbu15 has nothing for .*left hand tip.*; choose a layout .* common14"):
         to_layout(recording(SBU15), NTU25)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"pairs": [["chest", "hand"]]}, "pairs: 'chest' is the centre"),
+        ({"pairs": [["hand", "left shoulder"], ["hand", "left shoulder"]]}, "pairs: 'hand' stands twice"),
+        ({"pairs": [["hand", "hand"]]}, "pairs: 'hand' stands twice"),
+        ({"joints": [f"joint {n}" for n in range(5000)]}, "joints: List should have at most"),
+        ({"joints": [*ARM["joints"][:-1], "x" * 1000]}, "joints"),
+        ({"rate": 1e6}, "rate"),
+        ({"rate": 10**300}, "rate"),
+        ({"name": "x" * 1000}, "name"),
+    ],
+)
+@pytest.mark.fault(
+    "a layout with the centre in a pair, doubled or countless joints, huge numbers", "refused by its field"
+)
+def test_a_layout_that_would_fail_later_is_refused(change: dict[str, Any], field: str) -> None:
+    with pytest.raises(GltError, match=f"skeleton layout.*{field}.*see docs/formats.md"):
+        parse_skeleton(yaml.safe_dump({**ARM, **change}))
+
+
+LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12))
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (LAUGHS, "an alias"),
+        ("rate: 30\nrate: 60\n", "`rate` stands twice"),
+        ("name: " + "[" * 5000, "recursion"),
+        ("rate: 1" + "0" * 5000, "not YAML"),
+        ("x" * (300 << 10), "more than"),
+        ("&a [*a]", "neither a name nor a declaration"),
+    ],
+    ids=["laughs", "doubled", "deep", "huge", "long", "circle"],
+)
+@pytest.mark.fault("a YAML bomb, deep YAML, doubled keys in a layout", "refused")
+def test_hostile_yaml_is_refused(text: str, why: str) -> None:
+    with pytest.raises(GltError, match=f"skeleton layout: .*{why}"):
+        parse_skeleton(text)
+
+
+def test_an_alias_for_a_pair_is_read() -> None:
+    both = ["hand", "left shoulder"]
+    text = yaml.safe_dump({**ARM, "shoulders": both, "pairs": [both]})
+    assert "*" in text
+    assert parse_skeleton(text).pairs == ((1, 2),) or parse_skeleton(text).pairs
+
+
+@given(st.binary(max_size=300).map(lambda raw: raw.decode("latin-1")) | st.text(max_size=200))
+def test_any_text_is_a_layout_or_refused(text: str) -> None:
+    try:
+        parse_skeleton(text)
+    except GltError:
+        return

@@ -197,3 +197,58 @@ def test_sbu_person_of_zeros_is_absent() -> None:
 def test_sbu_other_places_are_rejected(name: str) -> None:
     with pytest.raises(Rejection, match="expected <pair>/<action>/<take>"):
         sbu.read(name, recorded.sbu(1))
+
+
+def encoded(content: bytes, how: str) -> bytes:
+    text = content.decode()
+    return {
+        "BOM": text.encode("utf-8-sig"),
+        "CRLF": text.replace("\n", "\r\n").encode(),
+        "CR": text.replace("\n", "\r").encode(),
+        "UTF-16": text.encode("utf-16"),
+        "UTF-16 without BOM": text.encode("utf-16-le"),
+        "UTF-32": text.encode("utf-32"),
+    }[how]
+
+
+@pytest.mark.parametrize("how", ["BOM", "CRLF", "CR"])
+@pytest.mark.fault("a recording's text with a byte order mark or with the line ends of another system", "taken")
+def test_texts_of_other_systems_are_read(how: str) -> None:
+    content = recorded.one_person(2)
+    np.testing.assert_array_equal(ntu.read(NAME, encoded(content, how)).frames, ntu.read(NAME, content).frames)
+    line = (",".join(["0.5"] * 91) + "\n").encode() * 2
+    assert len(sbu.read(recorded.SBU_NAME, encoded(line, how)).frames) == 2
+
+
+@pytest.mark.parametrize("how", ["UTF-16", "UTF-16 without BOM", "UTF-32"])
+@pytest.mark.fault("a recording's text in UTF-16", "rejected, with the encoding and the remedy")
+def test_wide_texts_are_rejected_by_their_encoding(how: str) -> None:
+    line = (",".join(["0.5"] * 91) + "\n").encode() * 2
+    for read, name, content in (
+        (ntu.read, NAME, recorded.one_person(2)),
+        (sbu.read, recorded.SBU_NAME, line),
+    ):
+        with pytest.raises(Rejection, match=f"text in {how[:6]}.*save it as plain text"):
+            read(name, encoded(content, how))
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("x/S001C002P003R001A004.SKELETON", "S001C002P003R001A004"),
+        ("s001c002p003r001a004.skeleton", "S001C002P003R001A004"),
+        ("S001C002P003R001A004_rgb.Skeleton", "S001C002P003R001A004_rgb"),
+        ("S001C002P003R001-2.skeleton", "S001C002P003R001-2"),
+    ],
+)
+@pytest.mark.fault("a recording's name in capitals or small letters", "taken under NTU's name")
+def test_an_ntu_name_in_any_case_is_read(file: str, name: str) -> None:
+    recording = ntu.read(file, recorded.one_person(2))
+    assert (recording.name, recording.subject) == (name, 3)
+    assert recording.label == ("A004" if "-2" not in file else None)
+
+
+def test_the_missing_list_knows_a_name_in_any_form() -> None:
+    listed = next(iter(ntu._missing()))
+    assert all(map(ntu.on_missing_list, (listed, listed.lower(), f"x/{listed}_rgb.avi")))
+    assert not ntu.on_missing_list("S001C001P001R001A001_rgb")
