@@ -4,6 +4,7 @@ PYTHON ?=
 TORCH ?= torch==2.13.0
 RECIPE ?= sample
 STUDY ?= sample
+MINUTES ?= 2
 RUNNER ?= process
 PROFILE ?= gpu
 GRAPH ?= training
@@ -13,7 +14,7 @@ MLFLOW_IMAGE ?= glt-mlflow:0.1.0
 WORKERS ?= logical
 BIN ?= .venv/bin
 VARIABLES := PYTHON TORCH RECIPE STUDY RECORDINGS RUNNER ADD FROM INTO PROFILE GRAPH NODES SCHEDULES DRY IMAGE MLFLOW_IMAGE \
-	BASE TORCH_INDEX_URL BUILD_ARGS WORKERS ENGINE BIN TESTS GLT_REAL_DATA
+	BASE TORCH_INDEX_URL BUILD_ARGS WORKERS ENGINE BIN TESTS MINUTES SEED GLT_REAL_DATA
 $(foreach name,$(VARIABLES),$(eval override $(name) := $$(value $(name)))$(if $(value $(name)),$(eval export $(name))))
 
 RUN = exec "$$BIN/python" -m
@@ -27,7 +28,7 @@ BUILD = set -f; $(FIND_ENGINE); "$$ENGINE" build --file infra/image/Containerfil
 	--build-arg GIT_COMMIT="$$(git describe --always --abbrev=40 --exclude='*' --dirty)"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run ui test check-types check-tests coverage test-stack test-k8s test-containers stack stack-down collect data compile retrain submit schedule image lock bench results faults ablate difficulty record clean
+.PHONY: help setup run ui test check-types check-tests coverage fuzz test-stack test-k8s test-containers stack stack-down collect data compile retrain submit schedule image lock bench results faults ablate difficulty record clean
 
 help: ## List every target
 	@grep -hE '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -59,6 +60,9 @@ check-tests:
 coverage: setup ## Run the tests and list what of glt no test executes: branch coverage, child processes too
 	rm -rf build/coverage && mkdir -p build/coverage
 	@$(PYTEST) $(PARALLEL) --cov --cov-report=term
+
+fuzz: setup ## Look for inputs that break what is promised for every input (MINUTES=2, SEED= for the same cases again)
+	@$(RUN) tests.fuzz --minutes="$$MINUTES" $${SEED:+--seed="$$SEED"}
 
 test-stack: setup ## Run the slower tests: real servers, killed processes
 	@$(PYTEST) -m stack

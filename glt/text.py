@@ -20,7 +20,13 @@ def clean(text: str) -> str:
     """
     if text.isascii() and text.isprintable():
         return text
-    return "".join(_escape(c) if _is_hidden(c) else c for c in unicodedata.normalize("NFC", text))
+    parts: list[str] = []
+    escaped = False
+    for c in unicodedata.normalize("NFC", text):
+        # A combining mark after an escape would be composed with its last digit.
+        escaped = _is_hidden(c) or (escaped and unicodedata.combining(c) != 0)
+        parts.append(_escape(c) if escaped else c)
+    return "".join(parts)
 
 
 def is_clean(text: str) -> bool:

@@ -42,6 +42,8 @@ def test_escapes_give_the_bytes_back(raw: bytes) -> None:
         (b"a\x7fb\xc2\x9bc", "a%7Fb%C2%9Bc"),
         ("a\u202egnp".encode(), "a%E2%80%AEgnp"),
         (b"100%", "100%"),
+        (b"\xed\xbb\xae\xcc\x89", "%ED%BB%AE%CC%89"),  # a mark that NFC would compose with the E
+        (b"\x1b\xd6\x9a\xcc\x87", "%1B%D6%9A%CC%87"),
     ],
 )
 def test_examples(raw: bytes, shown: str) -> None:

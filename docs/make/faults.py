@@ -41,9 +41,9 @@ HEAD = """# Faults that were tried
 
 Damaged files, real servers, processes, connections and disks, struck at their worst moments: what is promised, and what
 came out when the tests were last run, at the commit in brackets. A fault holds if all its tests passed; CI runs them on
-every change.
+every change. `make fuzz` looks for faults that are not here.
 
-The page is made from the tests' marks ([how](extend.md#a-fault)): `make faults` runs them and writes it,
+The page is made from the tests' marks ([how](extend.md#faults-and-fuzzing)): `make faults` runs them and writes it,
 `python -m docs.make.faults` writes it without running them.
 """
 TABLE = "| fault | promise | outcome | test |\n| --- | --- | --- | --- |\n"
