@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import shutil
 import socket
@@ -20,8 +19,8 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from glt import settings
-from glt.errors import first_line
-from glt.lifecycle import dvc_hash, recordings
+from glt.errors import GltError, first_line
+from glt.lifecycle import dvc_hash, local_store, recordings
 from glt.lifecycle.data_pin import DATA, PIN
 
 SECONDS = 2.0  # that a service may take to answer
@@ -91,35 +90,26 @@ def _versions(root: Path) -> Iterator[Result]:
 
 
 def _mlflow(root: Path) -> Iterator[Result]:
-    uri = settings.store_uri()
-    if not settings.is_local():
+    uri, file = settings.store_uri(), settings.store_file()
+    if file is None:
         yield _answers("mlflow store", f"{uri.rstrip('/')}/health", "start the server, or correct MLFLOW_TRACKING_URI")
         return
-    file = Path(uri.removeprefix(settings.SQLITE))
     if not file.exists():
         yield Result("mlflow store", "ok", f"{file} does not exist yet; the first run creates it")
         return
     try:
-        with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=SECONDS)) as database:
-            (revision,) = database.execute("SELECT version_num FROM alembic_version").fetchone()
-    except sqlite3.Error as error:
+        found, expected = local_store.revision(file), local_store.installed_revision()
+    except (GltError, sqlite3.Error) as error:
         yield Result("mlflow store", "problem", f"{file}: {first_line(error)}", "restore it from a backup, or move it")
         return
-    if revision == (expected := _schema()):
-        yield Result("mlflow store", "ok", f"{file}, schema {revision}")
+    if found == expected:
+        yield Result("mlflow store", "ok", f"{file}, schema {found}")
+        return
+    message = f"{file}: {f'schema {found}' if found else 'no schema'}, this MLflow has {expected}"
+    if not found or local_store.is_known(found):
+        yield Result("mlflow store", "warning", message, "nothing to do: the next command migrates it and keeps a copy")
     else:
-        remedy = f"back up the file, then: mlflow db upgrade {uri}"
-        yield Result("mlflow store", "problem", f"{file}: schema {revision}, this MLflow has {expected}", remedy)
-
-
-def _schema() -> str | None:
-    """The database schema of the installed MLflow."""
-    from alembic.script import ScriptDirectory
-
-    spec = importlib.util.find_spec("mlflow")
-    assert spec is not None
-    assert spec.origin is not None
-    return ScriptDirectory(str(Path(spec.origin).parent / "store" / "db_migrations")).get_current_head()
+        yield Result("mlflow store", "problem", message, "install the newer MLflow that wrote it")
 
 
 def _object_store(root: Path) -> Iterator[Result]:

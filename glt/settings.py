@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from urllib.parse import unquote
 
 HOME, RUN_ID, CODE_VERSION, IMAGE = "GLT_HOME", "GLT_RUN_ID", "GLT_CODE_VERSION", "GLT_IMAGE"
 LOCKS, JOBS = "GLT_LOCKS", "GLT_JOBS"
@@ -46,13 +47,31 @@ def home() -> Path:
 
 def store_uri() -> str:
     """The address of the MLflow store; the path of a SQLite file is absolute."""
-    uri = os.environ.get(TRACKING_URI) or f"{SQLITE}{home() / 'mlflow.db'}"
-    return f"{SQLITE}{Path(uri.removeprefix(SQLITE)).resolve()}" if uri.startswith(SQLITE) else uri
+    uri = os.environ.get(TRACKING_URI) or sqlite_uri(home() / "mlflow.db")
+    if not uri.startswith(SQLITE):
+        return uri
+    path, separator, options = uri.removeprefix(SQLITE).partition("?")
+    return f"{sqlite_uri(Path(unquote(path)).resolve())}{separator}{options}"
+
+
+def store_file() -> Path | None:
+    """The SQLite file that is the MLflow store; None if it is a server."""
+    return sqlite_file(store_uri())
 
 
 def is_local() -> bool:
     """True if the MLflow store is a file on this machine."""
-    return store_uri().startswith(SQLITE)
+    return store_file() is not None
+
+
+def sqlite_uri(path: Path) -> str:
+    """The address of a SQLite file; what SQLAlchemy would take for an escape or for options is escaped."""
+    return SQLITE + str(path).replace("%", "%25").replace("?", "%3F")
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The file of an address of SQLite; None if it is another address."""
+    return Path(unquote(uri.removeprefix(SQLITE).partition("?")[0])) if uri.startswith(SQLITE) else None
 
 
 def run_id() -> str:

@@ -156,8 +156,7 @@ def _runs(data_version: str = "") -> list[Run]:
     """Pipeline runs, those of a data version if one is given, the newest first."""
     client = tracking.connect()
     experiments = [one.experiment_id for one in client.search_experiments(max_results=1000)]
-    which = f"tags.`data.version` = '{data_version}'" if data_version else ""
-    runs = client.search_runs(experiments, which, max_results=5000, order_by=["attributes.start_time DESC"])
+    runs = tracking.tagged_runs(client, experiments, {"data.version": data_version} if data_version else {})
     return [run for run in runs if tracking.PIPELINE in run.data.tags and "data.version" in run.data.tags]
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 from uuid import uuid4
 
+from glt import settings
 from glt.errors import first_line
 from glt.file_lock import LockedError, file_lock
 
@@ -129,7 +130,7 @@ def replay(client: MlflowClient, store: str, spool: Path) -> None:
         try:
             with file_lock(journal, "delivering queued messages"):
                 header, *messages = _read(journal.read_text(encoding="utf-8").splitlines()) or [{}]
-                if header.get("store", store) != store:
+                if not _is_same_store(header.get("store", store), store):
                     continue
                 _deliver_all(client, messages, journal.parent)
                 shutil.rmtree(journal.parent, ignore_errors=True)
@@ -137,6 +138,12 @@ def replay(client: MlflowClient, store: str, spool: Path) -> None:
             continue  # another process delivers it, or still writes it
         except Exception as error:
             _LOG.warning("%s still waits for MLflow: %s", journal.parent, first_line(error))
+
+
+def _is_same_store(queued_for: str, store: str) -> bool:
+    """True also if the store is a SQLite file that has been moved with the journal's folder."""
+    old, new = settings.sqlite_file(queued_for), settings.sqlite_file(store)
+    return queued_for == store or (old is not None and new is not None and old.name == new.name and not old.exists())
 
 
 def deliver(client: MlflowClient, message: Message, file: Path | None) -> None:

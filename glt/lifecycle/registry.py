@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 
 from glt import artifact, settings
 from glt.errors import GltError, first_line
+from glt.lifecycle.connection import condition, connect
 from glt.lifecycle.gate import Verdict
 from glt.lifecycle.locks import EnsureHeld, distributed_lock
-from glt.lifecycle.tracking import PARENT, Versions, connect
+from glt.lifecycle.tracking import PARENT, Versions
 from glt.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -121,8 +122,9 @@ def _names() -> list[str]:
 
 def versions_trained_on(data_version: str) -> list[Version]:
     """The versions of all models that were trained on a data version, the oldest first."""
-    versions = connect().search_model_versions(f"tags.`data.version` = '{data_version}'", max_results=10_000)
-    return sorted(map(_version, versions), key=lambda one: (one.name, int(one.version)))
+    found = _search(connect(), condition("tags.`data.version`", data_version))
+    versions = [_version(model) for model in found if model.tags.get("data.version") == data_version]
+    return sorted(versions, key=lambda one: (one.name, int(one.version)))
 
 
 def aliases(name: str, version: str) -> list[str]:
@@ -369,7 +371,16 @@ def _aliased(client: MlflowClient, name: str, alias: str) -> Version | None:
 
 
 def _versions(client: MlflowClient, name: str) -> list[ModelVersion]:
-    return list(client.search_model_versions(f"name = '{name}'", max_results=10_000))
+    return [model for model in _search(client, condition("name", name)) if model.name == name]
+
+
+def _search(client: MlflowClient, which: str) -> list[ModelVersion]:
+    found: list[ModelVersion] = []
+    token = None
+    while token != "":
+        page = client.search_model_versions(which, max_results=1000, page_token=token)
+        found, token = [*found, *page], page.token or ""
+    return found
 
 
 def _version(model: ModelVersion) -> Version:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from glt import artifact
-from glt.lifecycle.tracking import STEP, children, connect, step_names
+from glt.lifecycle.tracking import STEP, children, connect, step_names, tagged_runs
 from glt.recipe import Recipe
 
 T = TypeVar("T")
@@ -19,7 +19,7 @@ def download_report(parent_id: str, out: Path) -> None:
     import mlflow
 
     client = connect()
-    (run, *_) = children(client, parent_id, f"and tags.`{STEP}` = 'report'")
+    (run, *_) = children(client, parent_id, "report")
     run_id = run.info.run_id
     (name,) = (file.path for file in client.list_artifacts(run_id, "report"))
     with tempfile.TemporaryDirectory() as folder:
@@ -57,14 +57,14 @@ def download_step_artifact(recipe: Recipe, data_version: str, step: str, path: s
     experiment = client.get_experiment_by_name(recipe.experiment)
     if experiment is None:
         return None
-    finished = f"tags.`data.version` = '{data_version}' and attributes.status = 'FINISHED'"
     runs = (
         run
         for name in step_names(step)
-        for run in client.search_runs(
+        for run in tagged_runs(
+            client,
             [experiment.experiment_id],
-            f"tags.`{STEP}` = '{name}' and {finished}",
-            order_by=["attributes.start_time DESC"],
+            {STEP: name, "data.version": data_version},
+            "attributes.status = 'FINISHED'",
         )
     )
     for run in runs:

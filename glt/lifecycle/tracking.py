@@ -6,20 +6,19 @@ a step's by the tag ``glt.step`` within its parent. So a step that runs again co
 
 from __future__ import annotations
 
-import logging
-import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glt import settings
-from glt.errors import GltError, first_line
-from glt.file_lock import file_lock
-from glt.lifecycle import outbox
+from glt.errors import GltError
+from glt.lifecycle import local_store, outbox
+from glt.lifecycle.connection import condition, shown
+from glt.lifecycle.connection import connect as connect
 from glt.recipe import Recipe, flat
 from glt.reporter import ConsoleReporter
 
@@ -32,11 +31,6 @@ PARENT, STEP, PIPELINE = "mlflow.parentRunId", "glt.step", "kfp.run_id"
 RETRAINING = "retraining"  # tag of the parent run: what a retraining decided, and why
 SKIPPED = "skipped"  # what that tag begins with where nothing is trained
 UI = "/#/experiments?workflowType=machine_learning"  # without, MLflow opens on what it has for language models
-QUIET = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-}
 _KIND = {"mlflow.experimentKind": "custom_model_development"}  # else its UI hides the runs
 _FORMER_NAMES = {"gate": "compare", "check_for_new_data": "look"}  # step names that earlier versions recorded
 _BATCH = 1000  # metrics MLflow takes at once
@@ -49,39 +43,6 @@ class Versions:
 
     data: str
     code: str
-
-
-def connect() -> MlflowClient:
-    """Connect to MLflow, check that it responds, and deliver messages queued by earlier runs.
-
-    Raises:
-        GltError: the store does not respond within ten seconds.
-    """
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
-    import mlflow
-
-    for name in ("alembic", "mlflow"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    uri = settings.store_uri()
-    try:
-        if settings.is_local():
-            Path(uri.removeprefix(settings.SQLITE)).parent.mkdir(parents=True, exist_ok=True)
-        mlflow.set_tracking_uri(uri)
-        with ExitStack() as stack:
-            with suppress(OSError):  # a store that this process may only read is not created by it
-                stack.enter_context(_store_lock())
-            client = mlflow.MlflowClient()
-            stack.enter_context(outbox.without_retries())
-            client.search_experiments(max_results=1)
-    except Exception as error:  # sqlalchemy, requests and MLflow each raise their own
-        why = first_line(error)
-        remedy = "start the server, correct MLFLOW_TRACKING_URI, or unset it to keep runs on this machine"
-        if "401" in why:
-            remedy = "give an account of it: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-        raise GltError(f"MLflow at {_shown(uri)} does not answer ({why}); {remedy}") from error
-    outbox.replay(client, uri, settings.home() / "spool")
-    return client
 
 
 def parent(recipe: Recipe, versions: Versions) -> str:
@@ -285,7 +246,7 @@ def _child(client: MlflowClient, parent_id: str, title: str) -> str:
     injected = _injected(client)
     runs = [injected] if injected and injected.info.run_id != parent_id else []
     for recorded in step_names(title):
-        runs = runs or children(client, parent_id, f"and tags.`{STEP}` = '{recorded}'")
+        runs = runs or children(client, parent_id, recorded)
     if runs:
         client.update_run(runs[0].info.run_id, status="RUNNING")
         return str(runs[0].info.run_id)
@@ -299,10 +260,33 @@ def step_names(step: str) -> tuple[str, ...]:
     return (step, former) if former else (step,)
 
 
-def children(client: MlflowClient, parent_id: str, condition: str = "") -> list[Run]:
-    """The runs below a run."""
+def children(client: MlflowClient, parent_id: str, step: str = "") -> list[Run]:
+    """The runs below a run: all, or those of a step."""
     experiment = client.get_run(parent_id).info.experiment_id
-    return list(client.search_runs([experiment], f"tags.`{PARENT}` = '{parent_id}' {condition}"))
+    return tagged_runs(client, [experiment], {PARENT: parent_id} | ({STEP: step} if step else {}))
+
+
+def tagged_runs(
+    client: MlflowClient, experiments: Sequence[str], tags: Mapping[str, str], more: str = "", order: str = ""
+) -> list[Run]:
+    """The runs that have all of these tags.
+
+    Args:
+        client: of `connect`.
+        experiments: their ids.
+        tags: values by name.
+        more: another condition, in MLflow's syntax.
+        order: what they are ordered by, in MLflow's syntax; the newest first if not given.
+    """
+    conditions = [condition(f"tags.`{name}`", value) for name, value in tags.items()] + ([more] if more else [])
+    by = order.split(", ") if order else ["attributes.start_time DESC"]
+    found: list[Run] = []
+    token = None
+    while experiments and token != "":
+        page = client.search_runs(list(experiments), " and ".join(conditions), order_by=by, page_token=token)
+        found += [run for run in page if all(run.data.tags.get(name) == value for name, value in tags.items())]
+        token = page.token or ""
+    return found
 
 
 def step_runs(client: MlflowClient, parent_id: str) -> list[Run]:
@@ -320,8 +304,8 @@ def step_runs(client: MlflowClient, parent_id: str) -> list[Run]:
 
 
 def _oldest_first(client: MlflowClient, experiment: str, key: str) -> list[Run]:
-    order = ["attributes.start_time ASC", "attributes.run_id ASC"]
-    return list(client.search_runs([experiment], f"tags.`{PIPELINE}` = '{key}'", order_by=order))
+    order = "attributes.start_time ASC, attributes.run_id ASC"
+    return tagged_runs(client, [experiment], {PIPELINE: key}, order=order)
 
 
 def _injected(client: MlflowClient) -> Run | None:
@@ -333,7 +317,7 @@ def _injected(client: MlflowClient) -> Run | None:
         return client.get_run(run_id)
     except Exception as error:
         raise GltError(
-            f"MLFLOW_RUN_ID: {_shown(settings.store_uri())} has no run {run_id}; "
+            f"MLFLOW_RUN_ID: {shown(settings.store_uri())} has no run {run_id}; "
             "unset it, or correct MLFLOW_TRACKING_URI"
         ) from error
 
@@ -356,7 +340,7 @@ def _describe(client: MlflowClient, run_id: str, tags: Mapping[str, str], recipe
 
 
 def _new_experiment(client: MlflowClient, name: str) -> str:
-    location = (settings.home() / "mlartifacts" / name).as_uri() if settings.is_local() else None
+    location = (settings.home() / local_store.ARTIFACTS / name).as_uri() if settings.is_local() else None
     try:
         return str(client.create_experiment(name, artifact_location=location, tags=_KIND))
     except Exception:
@@ -365,15 +349,10 @@ def _new_experiment(client: MlflowClient, name: str) -> str:
         return str(existing.experiment_id)
 
 
-@contextmanager
-def _store_lock() -> Iterator[None]:
-    """Exclude other processes that create the same SQLite file or a run in it; no lock for a server."""
-    uri = settings.store_uri()
-    if not uri.startswith(settings.SQLITE):
-        yield
-        return
-    with file_lock(Path(f"{uri.removeprefix(settings.SQLITE)}.lock"), "using the store", patience=None):
-        yield
+def _store_lock() -> AbstractContextManager[None]:
+    """Exclude other processes that create a run in the same SQLite file; no lock for a server."""
+    file = settings.store_file()
+    return nullcontext() if file is None else local_store.locked(file)
 
 
 def _tags(recipe: Recipe, versions: Versions) -> dict[str, str]:
@@ -386,9 +365,3 @@ def _in_pipeline() -> bool:
 
 def _now() -> int:
     return int(time.time() * 1000)
-
-
-def _shown(uri: str) -> str:
-    """The address without the password it may hold."""
-    scheme, _, rest = uri.rpartition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}" if scheme else uri

@@ -87,12 +87,18 @@ def test_a_damaged_store(tmp_path: Path) -> None:
 def test_a_store_of_another_mlflow(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     with sqlite3.connect(tmp_path / "home" / "mlflow.db") as database:
+        database.execute("CREATE TABLE experiments (experiment_id INTEGER)")
         database.execute("CREATE TABLE alembic_version (version_num TEXT)")
         database.execute("INSERT INTO alembic_version VALUES ('0123abcd')")
     found = result("mlflow store", ROOT)
     assert found.status == "problem"
     assert "schema 0123abcd" in found.message
-    assert "mlflow db upgrade" in found.remedy
+    assert "install the newer MLflow" in found.remedy
+    with sqlite3.connect(tmp_path / "home" / "mlflow.db") as database:
+        database.execute("UPDATE alembic_version SET version_num = '451aebb31d03'")
+    found = result("mlflow store", ROOT)
+    assert found.status == "warning"
+    assert "the next command migrates it" in found.remedy
 
 
 def test_a_folder_that_is_no_project(tmp_path: Path) -> None:
