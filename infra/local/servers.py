@@ -37,9 +37,14 @@ class Server:
 
     def __init__(self, stack: Stack, name: str) -> None:
         """A server of `stack`; starts nothing."""
-        self.name, self.stack, self.port = name, stack, stack.ports[name]
+        self.name, self.stack = name, stack
         self.log = stack.folder / f"{name}.log"
         self._process_file = stack.folder / f"{name}.process"
+
+    @property
+    def port(self) -> int:
+        """The port of this machine's loopback that the server listens on."""
+        return self.stack.ports[self.name]
 
     def is_installed(self) -> bool:
         """True if this machine has the server's program."""
@@ -122,7 +127,24 @@ class Server:
         end_of_log = self.log.read_text(errors="replace")[-2000:]
         raise StackError(f"{self.name} does not start; the end of {self.log}:\n{end_of_log}")
 
+    def _listens(self) -> bool:
+        """True if it is this server, not another program, that listens on its port."""
+        process = self.process
+        try:
+            processes = [] if process is None else [process, *process.children(recursive=True)]
+            listening = {
+                connection.laddr.port
+                for one in processes
+                for connection in one.net_connections(kind="tcp")
+                if connection.status == psutil.CONN_LISTEN
+            }
+        except psutil.NoSuchProcess:
+            return False
+        return self.port in listening
+
     def _is_ready(self, probe: Document) -> bool:
+        if not self._listens():
+            return False
         if "exec" in probe:
             return self._command_succeeds(probe["exec"]["command"])
         try:
@@ -175,10 +197,13 @@ class Container(Server):
 
     program, remedy = "podman or docker", "its files in this stack's folder were written by a container"
 
-    def __init__(self, stack: Stack, name: str) -> None:
-        """A server of `stack`; starts nothing."""
-        super().__init__(stack, name)
-        self.container = f"glt-stack-{name}-{self.port}"
+    @property
+    def container(self) -> str:
+        """The container's name."""
+        return f"glt-stack-{self.name}-{self.port}"
+
+    def _listens(self) -> bool:
+        return self.process is not None  # the engine listens, which fails to start a container on a taken port
 
     def is_installed(self) -> bool:
         """True if this machine runs containers."""

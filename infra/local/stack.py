@@ -13,10 +13,11 @@ import json
 import os
 import re
 import shlex
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from glt.lifecycle import tracking
@@ -59,23 +60,33 @@ class Stack:
         """A server by its name: database, object-store or mlflow."""
         return self.servers[name]
 
-    def up(self, report: Callable[[str], object] = lambda name: None) -> None:
-        """Start the servers that are not running, one after another; `report` is called with the name of each.
+    def up(
+        self, report: Callable[[str], object] = lambda name: None, say: Callable[[str], object] = lambda line: None
+    ) -> None:
+        """Start the servers that are not running, one after another; those that it started end if it does not succeed.
+
+        Args:
+            report: called with the name of each server before it starts.
+            say: called with a line for each port that another program has, so that the server gets the next free one.
 
         Raises:
-            StackError: a program is missing, a port is taken, or a server does not start; with the end of its log.
+            StackError: a program is missing, or a server does not start; with the end of its log.
         """
         if missing := [server for server in self.servers.values() if not server.is_installed()]:
             raise StackError("; ".join(f"no {server.program} here: {server.remedy}" for server in missing))
-        if taken := [name for server in self.servers if self[server].process is None for name in self._taken(server)]:
-            raise StackError(
-                "; ".join(f"{name}: another program has port {self.ports[name]}" for name in taken)
-                + f"; stop it, or delete {self.folder / 'ports.json'} to start on other ports"
-            )
+        self._move_from_taken_ports(say)
         write_private(self._images_file, json.dumps(self.images))
-        for name, server in self.servers.items():
-            report(name)
-            server.start()
+        started: list[Server] = []
+        try:
+            for name, server in self.servers.items():
+                report(name)
+                if server.process is None:
+                    started.append(server)
+                    server.start()
+        except BaseException:
+            for server in reversed(started):
+                server.stop()
+            raise
 
     def down(self) -> None:
         """Stop all servers in reverse order; their data stay."""
@@ -134,7 +145,7 @@ class Stack:
         if image is None:
             mounted = {"/opt": INFRA / "image", **folders}
             arguments = [self._localise(argument, mounted) for argument in arguments]
-            arguments += [f"-{server}.port={self.ports[server]}" for server in INNER.get(workload, ())]
+            arguments += [f"-{server}.port={self.ports[server]}" for server in inner(workload)]
             return arguments, environment | {name: self._localise(value, mounted) for name, value in variables.items()}
         ports = {PORTS[workload]: self.ports[workload]} if workload in STORES else None
         if ports is None:  # it is on this machine's network, and reaches the others as a process does
@@ -158,9 +169,22 @@ class Stack:
             variables[entry["name"]] = value
         return variables
 
-    def _taken(self, server: str) -> list[str]:
-        """The ports of a server, by name, on which another program listens."""
-        return [name for name in (server, *INNER.get(server, ())) if not _is_free(self.ports[name])]
+    def _move_from_taken_ports(self, say: Callable[[str], object]) -> None:
+        """Give servers that do not run other ports where other programs listen on theirs; MLflow then starts anew."""
+        idle = [name for server in self.servers if self[server].process is None for name in (server, *inner(server))]
+        moved = [name for name in idle if not all(map(_is_free, self._opened(name)))]
+        for name in moved:
+            before, self.ports[name] = self.ports[name], 0
+            self.ports[name] = _next_free(before + 1, self.ports.values())
+            say(f"{name}: another program has port {before}; it gets {self.ports[name]}")
+        if moved:
+            write_private(self.folder / "ports.json", json.dumps(self.ports))
+            self["mlflow"].stop()  # it knows the addresses of the others from its start
+
+    def _opened(self, name: str) -> list[int]:
+        """The ports that a server opens, by its name or that of one behind it."""
+        port = self.ports[name]
+        return [port] if name in ("database", "mlflow") else [port, port + 10000]
 
     def _choose_images(self) -> dict[str, str]:
         """The images chosen at the first start or, before that, those that would be chosen now."""
@@ -222,17 +246,27 @@ def _new_secrets() -> Document:
     return dict(json.loads(run.stdout))
 
 
+def inner(server: str) -> tuple[str, ...]:
+    """The servers behind one, which need a port each where they have no pod for themselves."""
+    return INNER.get(server, ())
+
+
 def _free_ports() -> dict[str, int]:
-    """One port per server: the manifest's if free, else any; SeaweedFS also opens each port plus 10000."""
+    """One port per server: the manifest's, or the next free one after it."""
     preferred = PORTS | {"master": 9333, "volume": 8080, "filer": 8888}
     ports: dict[str, int] = {}
     for name, port in preferred.items():
-        while port in ports.values() or not (_is_free(port) and _is_free(port + 10000)):
-            with socket.socket() as free:
-                free.bind(("127.0.0.1", 0))
-                port = free.getsockname()[1] % 40000 + 10000
-        ports[name] = port
+        ports[name] = _next_free(port, ports.values())
     return ports
+
+
+def _next_free(port: int, taken: Iterable[int]) -> int:
+    """The first port from `port` on that is free and not `taken`; SeaweedFS also opens each port plus 10000."""
+    others = set(taken)
+    for candidate in range(port, 65536 - 10000):
+        if candidate not in others and _is_free(candidate) and _is_free(candidate + 10000):
+            return candidate
+    raise StackError(f"no free port from {port} on; stop other programs")
 
 
 def _is_free(port: int) -> bool:
@@ -251,6 +285,7 @@ def main() -> str | None:
     arguments.add_argument("what", choices=("up", "down"))
     arguments.add_argument("--folder", type=Path, default=Path("runs/stack"))
     given = arguments.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         stack = Stack(given.folder)
         if given.what == "down":
@@ -258,10 +293,13 @@ def main() -> str | None:
             print(f"stopped; what they stored is in {given.folder}, and the next start finds it there")
             return None
         stack.up(
-            lambda name: print(f"{name}: localhost:{stack.ports[name]}, log {given.folder / name}.log", flush=True)
+            lambda name: print(f"{name}: localhost:{stack.ports[name]}, log {given.folder / name}.log", flush=True),
+            lambda line: print(line, flush=True),
         )
     except StackError as error:
         return f"stack: {error}"
+    except KeyboardInterrupt:
+        return "stack: interrupted; the servers that this command started are stopped"
     exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in stack.environment().items())
     write_private(stack.folder / "environment", exports)
     admin = stack.secret("mlflow-accounts")["MLFLOW_PASSWORD_ADMIN"]

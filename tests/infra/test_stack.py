@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import http.server
 import json
+import os
 import re
 import socket
+import subprocess
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from infra.local import servers
@@ -50,18 +56,83 @@ def test_a_port_that_is_taken_is_left_to_who_has_it(tmp_path: Path) -> None:
     assert len(set(ports.values())) == len(ports) == 6
 
 
-def test_a_server_of_another_stack_is_not_taken_for_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two stacks that were made one after the other share ports, and only one of them can run."""
+@pytest.mark.fault("make stack where another program has a port", "the next free port, said; never another's answer")
+def test_a_port_of_another_program_is_left_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two stacks that were made one after the other share ports."""
     monkeypatch.setattr(servers, "find_program", lambda name: name)
-    stack = Stack(tmp_path, images={})
+    monkeypatch.setattr(servers.Server, "start", lambda self: None)
+    stack, said = Stack(tmp_path, images={}), list[str]()
+    before = dict(stack.ports)
     with socket.socket() as other:
         other.bind(("127.0.0.1", stack.ports["master"]))
         other.listen()
-        with pytest.raises(
-            StackError, match=rf"^master: another program has port {stack.ports['master']}; .*ports.json"
-        ):
-            stack.up()
-    assert not list(tmp_path.glob("*.process"))
+        stack.up(say=said.append)
+    assert said == [f"master: another program has port {before['master']}; it gets {stack.ports['master']}"]
+    assert stack.ports["master"] > before["master"]
+    assert {name for name in before if stack.ports[name] != before[name]} == {"master"}
+    assert Stack(tmp_path).ports == stack.ports
+    arguments = " ".join(stack.command("object-store", stack.pod("object-store")["containers"][0])[0])
+    assert f"-master.port={stack.ports['master']}" in arguments
+
+
+class Answering(http.server.BaseHTTPRequestHandler):
+    """Another program's server, which answers whatever it is asked."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def answering() -> Iterator[int]:
+    with http.server.HTTPServer(("127.0.0.1", 0), Answering) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_address[1]
+        server.shutdown()
+
+
+def test_another_programs_answer_is_not_taken_for_ours(
+    tmp_path: Path, answering: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = Stack(tmp_path, images={})
+    stack.ports["mlflow"] = answering
+    (container,) = stack.pod("mlflow")["containers"]
+    probe = container["startupProbe"]
+    assert not stack["mlflow"]._is_ready(probe)  # it does not run
+    (tmp_path / "mlflow.process").write_text(json.dumps([os.getpid(), psutil.Process().create_time()]))
+    assert stack["mlflow"]._is_ready(probe)  # this process is the one that answers
+    with subprocess.Popen(["sleep", "60"]) as ours:
+        (tmp_path / "mlflow.process").write_text(json.dumps([ours.pid, psutil.Process(ours.pid).create_time()]))
+        assert not stack["mlflow"]._is_ready(probe)
+        ours.kill()
+
+
+@pytest.mark.fault("make stack that is interrupted or cannot start a server", "the servers that it started are stopped")
+@pytest.mark.parametrize("error", [KeyboardInterrupt, StackError])
+def test_what_was_started_ends_with_what_could_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    calls = []
+
+    def start(self: servers.Server) -> None:
+        calls.append(("start", self.name))
+        if self.name == "object-store":
+            raise error
+
+    monkeypatch.setattr(servers, "find_program", lambda name: name)
+    monkeypatch.setattr(servers.Server, "start", start)
+    monkeypatch.setattr(servers.Server, "stop", lambda self: calls.append(("stop", self.name)))
+    with pytest.raises(error):
+        Stack(tmp_path, images={}).up()
+    assert calls == [
+        (what, name)
+        for what, name in zip(
+            ("start", "start", "stop", "stop"), ("database", "object-store", "object-store", "database"), strict=True
+        )
+    ]
 
 
 def test_what_is_missing_is_reported_all_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
