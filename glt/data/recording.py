@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from glt import text
 from glt.data.layouts import Skeleton
 
 
@@ -47,7 +48,7 @@ class Rejection(Exception):
 
     Attributes:
         check: name of the check that it failed, one word; it groups rejections in the report.
-        reason: what is wrong, for a person.
+        reason: what is wrong, for a person: one line without control characters.
         name: of the recording, if a file holds several.
         recording: what was read, if it could be; the data report draws it.
         where: bool [T, P', K], the points of `recording` that failed.
@@ -63,10 +64,10 @@ class Rejection(Exception):
         where: NDArray[np.bool_] | None = None,
     ) -> None:
         """See the attributes."""
-        super().__init__(f"{check}: {reason}")
         self.check = check
-        self.reason = reason
-        self.name = name
+        self.reason = text.printable(" ".join(reason.split()))  # may quote the file
+        self.name = text.clean(name)
+        super().__init__(f"{check}: {self.reason}")
         self.recording = recording
         self.where = where
 
