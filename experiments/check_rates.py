@@ -20,8 +20,8 @@ from rich.table import Table
 from benchmarks.hardware import commit
 from glt.data.checks import accept
 from glt.data.formats import FORMATS
+from glt.data.listing import Names, list_recordings
 from glt.data.recording import Recording, Rejection
-from glt.data.sources import batches
 from glt.recipe import load
 
 
@@ -36,7 +36,7 @@ def main() -> None:
     counts: Counter[str] = Counter()
     examples: dict[str, str] = {}
     seconds, accepted, rejected = 0.0, 0, 0
-    for batch in batches(options.recordings, form.suffixes, form.sidecars):
+    for batch in list_recordings(options.recordings, Names(form.suffixes, form.sidecars)).batches:
         for chunk in batch.chunks(64):
             for name, content in chunk.files():
                 for recording in _read(name, content, form.read, chunk.sidecars(name)):

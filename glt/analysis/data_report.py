@@ -118,6 +118,9 @@ def write_data_report(out: Path, store: ClipStore, recipe: Recipe, analysis: Cli
             ),
             examples=list(_examples(store)),
             **_rejects(store),
+            account="" if store.account is None else store.account.describe(store.left_out["check"]),
+            left_outs=len(store.left_out),
+            left_out=store.left_out.head(LISTED).to_dict("records"),
             clip_warnings=_warnings(index),
         )
     )

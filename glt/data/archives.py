@@ -1,7 +1,7 @@
 """Archives of recordings: zip and tar files, read in place. Nothing is unpacked to disk.
 
-An archive with a link, a device or a member that points outside of it is an error; a member that is damaged or too
-large is one rejected recording.
+An archive that cannot be listed as a whole is an error. A member that is a link or a device, points out of the archive,
+is encrypted, damaged or too large, or has the name of an earlier one, is not read; the others are.
 """
 
 from __future__ import annotations
@@ -12,20 +12,25 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
 from lzma import LZMAError
 from pathlib import Path
 
+from glt.data.account import UnreadFile
 from glt.data.machine import raise_machine_failure
+from glt.data.member_names import decode_name
 from glt.data.recording import Rejection
-from glt.errors import GltError
+from glt.errors import GltError, first_line
+from glt.text import clean
 
 ZIP, TAR, STREAM = "zip", "tar", "stream"  # a stream is a compressed tar, which can only be read from its beginning
 LARGEST = 256 << 20  # bytes of a recording's file
 LARGEST_PICKLE = 4 << 30  # bytes; a .pkl holds a whole data set
 _RATIO, _RATIO_FROM = 200, 16 << 20  # text compresses 3 to 10 times; above this ratio and size it is a zip bomb
 _MEMBERS = 5_000_000
+_ENCRYPTED, _UTF8 = 1, 0x800  # flags of a zip's member
 _TAR_ENDS = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
 _DAMAGE = (
     *(zipfile.BadZipFile, tarfile.TarError, OSError, EOFError, ValueError, RuntimeError, LookupError),
@@ -40,25 +45,56 @@ def is_archive(name: str) -> bool:
     return name.lower().endswith((".zip", *_TAR_ENDS))
 
 
-def members(path: Path) -> tuple[str, dict[str, tuple[int, int]]]:
-    """The kind of an archive, and the offset and size of its files by name (the offset is that in a TAR).
+@dataclass
+class Members:
+    """The members of an archive.
+
+    Attributes:
+        kind: ZIP, TAR or STREAM.
+        files: position and size in bytes of each file by its clean name. The position is the index in a ZIP or STREAM
+            and the offset of the content in a TAR.
+        unread: members that are not read.
+    """
+
+    kind: str
+    files: dict[str, tuple[int, int]] = field(default_factory=dict)
+    unread: list[UnreadFile] = field(default_factory=list)
+
+    def add(self, name: str, position: int, size: int, fault: tuple[str, str] | None = None) -> None:
+        """Add a member by its clean name; one with a `fault` (check, reason) is not read."""
+        if len(self.files) + len(self.unread) >= _MEMBERS:
+            raise GltError(f"more than {_MEMBERS:,} members; deliver several archives")
+        parts = name.replace("\\", "/").split("/")
+        if fault is None and (parts[0] == "" or ".." in parts or name[1:2] == ":") and name:
+            fault = "outside", "its name points out of the archive; pack it again without"
+        if fault is None and name in self.files:
+            fault = "duplicate", "an earlier member of the archive has this name; pack it again"
+        if fault is None:
+            self.files[name] = position, size
+        else:
+            self.unread.append(UnreadFile(name, *fault))
+
+
+def list_members(path: Path) -> Members:
+    """List the members of an archive.
 
     Raises:
-        GltError: not an archive, encrypted, or unsafe: a path that leads out of it, a link, a device, a name twice,
-            or a decompression bomb.
+        GltError: not an archive, encrypted, damaged, too many members, or a decompression bomb.
+        MachineFailure: an input/output error.
     """
-    name = path.name.lower()
-    if name.endswith(_TAR_ENDS):
-        return (TAR if name.endswith(".tar") else STREAM), _tar_members(path)
-    return ZIP, _zip_members(path)
+    try:
+        return _tar_members(path) if path.name.lower().endswith(_TAR_ENDS) else _zip_members(path)
+    except GltError as error:
+        raise_machine_failure(error, path)
+        raise GltError(f"recordings {path}: {error}") from error
 
 
-def reader(path: Path, kind: str, members: Mapping[str, tuple[int, int]]) -> Iterator[Read]:
+def reader(path: Path, kind: str, members: Mapping[str, tuple[int, int]]) -> Generator[Read, None, None]:
     """Yield one function that reads a member of a ZIP or TAR; a generator, so that the archive is closed."""
     if kind == ZIP:
         state = path.stat()
         archive = _cached_zip(path, state.st_mtime_ns, state.st_size)
-        yield lambda name: _zip_content(archive, name)
+        yield lambda name: _zip_content(archive, *members[name])
     else:
         with path.open("rb") as file:
 
@@ -71,13 +107,16 @@ def reader(path: Path, kind: str, members: Mapping[str, tuple[int, int]]) -> Ite
             yield lambda name: too_large(name, members[name][1]) or content(name)
 
 
-def stream(path: Path) -> Iterator[tuple[str, bytes | Rejection]]:
-    """(name, content) of each file of a compressed tar, in its order, up to the first damage."""
+def stream(path: Path) -> Iterator[tuple[int, Callable[[], bytes | Rejection]]]:
+    """Index, and a function that reads the content, of each file of a compressed tar, in its order up to a damage.
+
+    The function is valid until the next member is asked for.
+    """
     try:
         with tarfile.open(path, "r|*") as archive:
-            for member in archive:
+            for index, member in enumerate(archive):
                 if member.isfile():
-                    yield member.name, too_large(member.name, member.size) or _tar_content(archive, member)
+                    yield index, functools.partial(_tar_content, archive, member)
     except _DAMAGE as error:
         raise_machine_failure(error, path)
         return
@@ -89,59 +128,67 @@ def too_large(name: str, size: int) -> Rejection | None:
     return Rejection("too-large", f"{size} bytes, more than {limit >> 20} MiB") if size > limit else None
 
 
-def _zip_members(path: Path) -> dict[str, tuple[int, int]]:
+def _zip_members(path: Path) -> Members:
     with _open_zip(path) as archive:
         infos = archive.infolist()
-    if any(info.flag_bits & 1 for info in infos):
-        raise GltError(f"recordings {path}: the archive is encrypted; make it again without a password")
-    links = [info.filename for info in infos if stat.S_ISLNK(info.external_attr >> 16)]
-    files = [info for info in infos if not info.filename.endswith("/")]
-    _check_members(path, [info.filename for info in files], links)
-    return {info.filename: (info.header_offset, info.file_size) for info in files}
-
-
-def _tar_members(path: Path) -> dict[str, tuple[int, int]]:
-    members: dict[str, tuple[int, int]] = {}
-    names: list[str] = []
-    odd: list[str] = []
-    total, limit = 0, _RATIO * path.stat().st_size + _RATIO_FROM
-    try:
-        with tarfile.open(path, "r:*") as archive:
-            for member in archive:
-                total += member.size
-                if total > limit or len(names) > _MEMBERS:
-                    raise GltError(
-                        f"recordings {path}: unpacks to far more than an archive of its size can hold; not read"
-                    )
-                if member.isfile() and not member.issparse():
-                    names.append(member.name)
-                    members[member.name] = (member.offset_data, member.size)
-                elif not member.isdir():
-                    odd.append(member.name)
-    except _DAMAGE as error:
-        raise_machine_failure(error, path)
-        raise GltError(f"recordings {path}: not a readable tar archive ({error}); copy or download it again") from error
-    _check_members(path, names, odd)
+    if infos and all(info.flag_bits & _ENCRYPTED for info in infos):
+        raise GltError("the archive is encrypted; make it again without a password")
+    total = sum(info.file_size for info in infos)
+    if total > _RATIO * path.stat().st_size + _RATIO_FROM and _shares_content(infos):
+        raise GltError("unpacks to far more than an archive of its size can hold; not read")
+    members = Members(ZIP)
+    for index, info in enumerate(infos):
+        name = _zip_name(info)
+        fault = None
+        if stat.S_ISLNK(info.external_attr >> 16):
+            fault = "link", "a link; pack the file itself"
+        elif info.flag_bits & _ENCRYPTED:
+            fault = "encrypted", "encrypted; pack it again without a password"
+        if not name.endswith("/"):
+            members.add(name, index, info.file_size, fault)
     return members
 
 
-def _check_members(path: Path, names: list[str], odd: list[str]) -> None:
-    """Raise a GltError if the archive holds anything but distinct files below it; `odd` are its links and devices."""
-    if odd:
-        raise GltError(
-            f"recordings {path}: member {odd[0]!r:.80} is a link or a device; pack the files "
-            "themselves (tar --dereference)"
-        )
-    for name in names:
-        if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/") or name[1:2] == ":":
-            raise GltError(f"recordings {path}: member {name!r:.80} points out of the archive; pack it again without")
-    if len(names) > _MEMBERS:
-        raise GltError(f"recordings {path}: {len(names)} members, more than {_MEMBERS}; deliver several archives")
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise GltError(
-            f"recordings {path}: member {twice[0]!r:.80} is in it {Counter(names)[twice[0]]} times; pack it again"
-        )
+def _shares_content(infos: list[zipfile.ZipInfo]) -> bool:
+    """True if members overlap, so that a small archive holds many large files."""
+    starts = sorted((info.header_offset, info.header_offset + info.compress_size) for info in infos)
+    return any(end > start for (_, end), (start, _) in pairwise(starts))
+
+
+def _zip_name(info: zipfile.ZipInfo) -> str:
+    """The clean name of a member, with forward slashes.
+
+    A name without the flag for UTF-8 is in the encoding of the machine that packed it. Windows PowerShell 5 separates
+    folders by backslashes.
+    """
+    stored = info.orig_filename.split("\0", 1)[0]
+    name = clean(stored) if info.flag_bits & _UTF8 else decode_name(stored.encode("cp437"), "cp437")
+    return name.replace("\\", "/")
+
+
+def _tar_members(path: Path) -> Members:
+    members = Members(TAR if path.name.lower().endswith(".tar") else STREAM)
+    total, limit = 0, _RATIO * path.stat().st_size + _RATIO_FROM
+    try:
+        with tarfile.open(path, "r:*") as archive:
+            for index, member in enumerate(archive):
+                total += member.size
+                if member.size < 0:
+                    raise tarfile.ReadError("a member of negative size")
+                if total > limit:
+                    raise GltError("unpacks to far more than an archive of its size can hold; not read")
+                fault = None
+                if not member.isfile():
+                    fault = "link", "a link or a device; pack the file itself (tar --dereference)"
+                elif member.issparse():
+                    fault = "sparse", "a sparse file; pack it again without --sparse"
+                if not member.isdir():
+                    name = decode_name(member.name.encode("utf-8", "surrogateescape"))
+                    members.add(name, member.offset_data if members.kind == TAR else index, member.size, fault)
+    except _DAMAGE as error:
+        raise_machine_failure(error, path)
+        raise GltError(f"not a readable tar archive ({first_line(error)}); copy or download it again") from error
+    return members
 
 
 @functools.lru_cache(maxsize=1)
@@ -155,23 +202,29 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
         return zipfile.ZipFile(path)
     except _DAMAGE as error:
         raise_machine_failure(error, path)
-        raise GltError(f"recordings {path}: not a readable zip archive ({error}); copy or download it again") from error
+        raise GltError(f"not a readable zip archive ({first_line(error)}); copy or download it again") from error
 
 
-def _zip_content(archive: zipfile.ZipFile, name: str) -> bytes | Rejection:
+def _zip_content(archive: zipfile.ZipFile, index: int, size: int) -> bytes | Rejection:
     try:
-        info = archive.getinfo(name)
-        if rejection := too_large(name, info.file_size):
+        info = archive.infolist()[index]
+        if rejection := too_large(info.filename, info.file_size):
             return rejection
         if info.file_size > _RATIO_FROM and info.file_size > _RATIO * info.compress_size:
             return Rejection("too-large", f"{info.compress_size} bytes that unpack to {info.file_size}: a bomb")
         return archive.read(info)
     except Exception as error:  # damage raises many kinds of errors: CRC, zlib, lzma, struct, codec, end of file, ...
         raise_machine_failure(error, archive.filename)
-        return Rejection("unreadable", f"damaged in the archive: {error}")
+        return Rejection("unreadable", f"damaged in the archive: {first_line(error)}")
 
 
 def _tar_content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes | Rejection:
-    opened = archive.extractfile(member)
-    content = opened.read() if opened is not None else b""
+    if rejection := too_large(member.name, member.size):
+        return rejection
+    try:
+        opened = archive.extractfile(member)
+        content = opened.read() if opened is not None else b""
+    except _DAMAGE as error:
+        raise_machine_failure(error, archive.name)
+        return Rejection("unreadable", f"damaged in the archive: {first_line(error)}")
     return content if len(content) == member.size else Rejection("unreadable", "the archive is cut off")

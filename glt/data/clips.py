@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from glt import artifact
 from glt.data import clip_table
+from glt.data.account import Account
 from glt.data.layouts import Skeleton
 from glt.data.recording import Recording, Rejection
 from glt.data.rejects import write_example
@@ -26,8 +27,9 @@ from glt.text import clean
 
 REJECTED = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("source", "check", "reason")])
 
+LEFT_OUT = "left_out.parquet"
 EXAMPLES = 3  # rejected recordings stored per check and segment, to be drawn
-_LONGEST = 2000  # characters of a rejection's text
+_LONGEST = 5000  # characters of a rejection's text
 
 
 class ClipStore:
@@ -37,6 +39,8 @@ class ClipStore:
         index: one row per clip, sorted by name: the columns of `glt.data.clip_table` and ``segment``, the digest of
             the clip's segment.
         rejected: one row per rejected file: source, check, reason. Check ``repeat`` is a clip that came twice.
+        left_out: one row per file that was not read since it is no recording: source, check, reason.
+        account: counts of the files that were seen; None if an older version wrote the folder.
         skeleton: layout of the joints.
         info: the manifest's information on what the folder was made from.
         digest: equal for two stores with the same clips under the same names, however they were delivered.
@@ -56,6 +60,9 @@ class ClipStore:
         self.info = artifact.open_artifact(self.path, "clips", verify=verify)
         self.skeleton = Skeleton.from_dict(json.loads((self.path / "skeleton.json").read_text(encoding="utf-8")))
         self.rejected = pd.read_parquet(self.path / "rejected.parquet")
+        left_out = self.path / LEFT_OUT
+        self.left_out = pd.read_parquet(left_out) if left_out.exists() else self.rejected.iloc[:0]
+        self.account = Account.from_dict(self.info["account"]) if "account" in self.info else None
         segments = self.info["segments"]
         clips = [read_clips(self.path / "segments" / segment).assign(segment=segment) for segment in segments]
         index = in_order(pd.concat(clips, ignore_index=True)).drop_duplicates("name", ignore_index=True)
@@ -198,6 +205,6 @@ def read_clips(segment: Path) -> pd.DataFrame:
     return clip_table.from_arrow(pq.read_table(segment / "clips.parquet"))
 
 
-def write_rejected(folder: Path, rows: Iterable[Mapping[str, str]]) -> None:
-    """Write ``rejected.parquet`` into a folder; each row has source, check and reason."""
-    pq.write_table(pa.Table.from_pylist([dict(row) for row in rows], REJECTED), folder / "rejected.parquet")
+def write_rejected(folder: Path, rows: Iterable[Mapping[str, str]], name: str = "rejected.parquet") -> None:
+    """Write a table of files that gave no clip into a folder; each row has source, check and reason."""
+    pq.write_table(pa.Table.from_pylist([dict(row) for row in rows], REJECTED), folder / name)

@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 import zipfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from glt.data import archives
+from glt.data.account import Account, UnreadFile, count_files
 from glt.data.formats import FORMATS
-from glt.data.ingest import read_batch
+from glt.data.ingest import NO_LOSS, read_batch
+from glt.data.listing import Listing, Names, list_recordings, visible
+from glt.data.machine import MachineFailure
 from glt.data.recording import Recording, Rejection
-from glt.data.sources import Batch, batches, visible
+from glt.data.sources import Batch
 from glt.errors import GltError
 from glt.recipe import DataConfig
 from glt.reporter import Reporter
+from glt.text import clean
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest time a zip can hold: equal recordings give equal archives
 _READ = 0o644 << 16
@@ -46,7 +50,9 @@ class InspectedFile:
         sidecars: sidecars inside the archive.
         clips: number of clips that it gives.
         rejected: what is rejected, and why.
-        batch: reads its contents; None if it is rejected as a whole.
+        batch: reads its contents; None if it is rejected or left out as a whole.
+        left_out: files that are not read since they are no recordings; one with an empty name is the delivered file.
+        account: counts of the files, members of an archive one by one.
     """
 
     name: str
@@ -55,6 +61,8 @@ class InspectedFile:
     clips: int
     rejected: tuple[RejectedFile, ...]
     batch: Batch | None
+    left_out: tuple[RejectedFile, ...] = ()
+    account: Account = field(default_factory=Account)
 
     @property
     def is_loose(self) -> bool:
@@ -74,24 +82,24 @@ def inspect(
 
     Args:
         folder: folder of the delivery.
-        names: paths of the delivered files below `folder`: recordings and archives of recordings.
+        names: paths of the delivered files below `folder`: recordings, archives of recordings, and whatever else.
         sidecars: paths of the sidecars of the loose recordings; other files in the folder are ignored.
         data: the format and the checks.
         reporter: receives progress.
     """
-    reader, names = FORMATS[data.format], sorted(name for name in names if visible(name))
-    packed = [name for name in names if archives.is_archive(name)]
-    loose = [name for name in names if name.lower().endswith(reader.suffixes) and name not in set(packed)]
+    form = FORMATS[data.format]
+    kinds, given = Names(form.suffixes, form.sidecars), sorted(names)
+    packed = [name for name in given if archives.is_archive(name) and visible(name)]
+    loose = [name for name in given if kinds.is_recording(name)]
     done = 0
 
     def advance(files: int) -> None:
         nonlocal done
         done += files
-        reporter.progress("check", done, len(names))
+        reporter.progress("check", done, len(given))
 
-    for name in sorted({*names} - {*packed, *loose}):
-        reason = f"the format {data.format} reads {' or '.join(reader.suffixes)}"
-        yield _reject(name, "no-recording", reason)
+    for name in sorted({*given} - {*packed, *loose}):
+        yield _unread(name, kinds.leave_out(name))
         advance(1)
     batch = Batch(folder, tuple(loose), sidecar_names=tuple(sorted(sidecars)))
     for files in read_batch(batch, data):
@@ -100,31 +108,62 @@ def inspect(
         advance(len(files))
     for name in packed:
         try:
-            (archive,) = batches(folder / name, reader.suffixes, reader.sidecars)
+            listing = list_recordings(folder / name, kinds, whole=False)
+        except MachineFailure:
+            raise
         except GltError as error:
             yield _reject(name, "unreadable", str(error).split(": ", 1)[-1])
         else:
-            yield _inspect(name, archive, (file for files in read_batch(archive, data) for file in files))
+            yield _inspect_archive(name, listing, data)
         advance(1)
 
 
 def _reject(name: str, check: str, reason: str) -> InspectedFile:
-    return InspectedFile(name, (), (), 0, (RejectedFile("", check, reason),), None)
+    return InspectedFile(name, (), (), 0, (RejectedFile("", check, reason),), None, account=Account(rejected=1))
 
 
-def _inspect(name: str, batch: Batch, files: Iterable[tuple[str, list[Recording | Rejection]]]) -> InspectedFile:
+def _unread(name: str, file: UnreadFile) -> InspectedFile:
+    """A delivered file that is not read: hidden ones are left out, others rejected, since somebody delivered them."""
+    if file.check != "hidden":
+        return _reject(name, "no-recording", file.reason)
+    left_out = (RejectedFile("", file.check, file.reason),)
+    return InspectedFile(name, (), (), 0, (), None, left_out, Account(left_out=1))
+
+
+def _inspect_archive(name: str, listing: Listing, data: DataConfig) -> InspectedFile:
+    """An archive: its recordings, and its other members."""
+    rejected, left_out = (tuple(map(_file, files)) for files in (listing.rejected, listing.left_out))
+    unread = Account(rejected=len(rejected), left_out=len(left_out))
+    if not listing.batches:
+        reason = next((one.reason for one in listing.rejected), "no recording in it")
+        found = InspectedFile(name, (), (), 0, (RejectedFile("", "no-recording", reason),), None)
+    else:
+        (batch,) = listing.batches
+        found = _inspect(name, batch, (file for files in read_batch(batch, data) for file in files))
+    return replace(found, rejected=(*found.rejected, *rejected), left_out=left_out, account=found.account + unread)
+
+
+def _file(unread: UnreadFile) -> RejectedFile:
+    return RejectedFile(unread.name, unread.check, unread.reason)
+
+
+def _inspect(name: str, batch: Batch, files: Iterable[tuple[str, Iterable[Recording | Rejection]]]) -> InspectedFile:
     accepted, rejected, clips = [], [], 0
+    losses: list[tuple[str, bool]] = []
     for file, recordings in files:
-        inside = file if batch.is_archive else ""
-        rejections = [one for one in recordings if isinstance(one, Rejection)]
-        if not recordings:
-            rejections = [Rejection("empty", "no recording in it")]
-        rejected += [RejectedFile(inside, one.check, one.reason) for one in rejections]
-        if good := sum(isinstance(one, Recording) for one in recordings):
+        inside, good = file if batch.is_archive else "", 0
+        for recording in recordings:
+            if isinstance(recording, Rejection):
+                rejected.append(RejectedFile(inside, recording.check, clean(recording.reason)))
+                losses.append((file, recording.check not in NO_LOSS))
+            else:
+                good += 1
+        if good:
             accepted.append(file)
             clips += good
     sidecars = batch.sidecar_names if batch.is_archive else ()
-    return InspectedFile(name, tuple(sorted(accepted)), sidecars, clips, tuple(rejected), batch)
+    account = count_files(batch.names, accepted, losses)
+    return InspectedFile(name, tuple(sorted(accepted)), sidecars, clips, tuple(rejected), batch, account=account)
 
 
 def contents(inspected: InspectedFile, files: Iterable[str]) -> Iterator[tuple[str, bytes]]:

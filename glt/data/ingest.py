@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,19 @@ import pandas as pd
 
 from glt import artifact
 from glt.data import clip_table, splits
+from glt.data.account import Account, count_files
 from glt.data.chunk_reader import MISSING_LIST, read_chunk, rejection_of
-from glt.data.clips import SegmentWriter, in_order, read_clips, write_rejected
+from glt.data.clips import LEFT_OUT, SegmentWriter, in_order, read_clips, write_rejected
 from glt.data.formats import FORMATS
+from glt.data.listing import Names, list_recordings
 from glt.data.recording import Recording, Rejection
 from glt.data.segments import Part, SegmentCache, settings
-from glt.data.sources import Batch, batches
+from glt.data.sources import Batch
 from glt.errors import GltError
 from glt.outputs import FileKind
 from glt.recipe import DataConfig, Recipe
 from glt.reporter import Reporter
-from glt.text import csv_cell
+from glt.text import clean, csv_cell
 
 REPEAT = "repeat"  # check of a clip that came twice with the same content: rejecting it is no loss
 NO_LOSS = frozenset({REPEAT, MISSING_LIST})
@@ -76,9 +79,25 @@ def _ingest(
 ) -> None:
     data = recipe.data
     splits.protocol(data)
-    folders, repeats = _read_segments(recordings, data, reporter, cache, processes)
-    clips = in_order(pd.concat([read_clips(folder) for folder in folders.values()], ignore_index=True))
-    rejected = [*_rejected_files(folders), *_duplicate_names(clips), *repeats]
+    reader = FORMATS[data.format]
+    listing = list_recordings(recordings, Names(reader.suffixes, reader.sidecars))
+    parts, repeats = _read_segments(listing.batches, data, reporter, cache, processes)
+    folders = {part.digest: cache.folder(part.digest) for part in parts}
+    tables = [read_clips(folder).assign(segment=digest) for digest, folder in folders.items()]
+    clips = in_order(pd.concat(tables, ignore_index=True)) if tables else pd.DataFrame(columns=clip_table.NAMES)
+    lost = _rejected_files(folders)
+    duplicates = _duplicate_names(clips)
+    rejected = [*chain(*lost.values()), *(row for _, row in duplicates)]
+    rejected += [one.row() for one in listing.rejected]
+    again = dict.fromkeys(_source(batch, recordings) for batch in repeats)
+    rejected += [_row(source, REPEAT, "the same recordings as another batch") for source in again]
+    account = Account(0, len(listing.rejected), len(listing.left_out) + sum(len(batch.names) for batch in repeats))
+    taken = clips.drop_duplicates("name").groupby("segment")["source"].agg(set)
+    for digest, row in duplicates:
+        lost[digest].append(row)
+    for part in parts:
+        losses = ((row["source"], row["check"] not in NO_LOSS) for row in lost[part.digest])
+        account += count_files(part.batch.names, taken.get(part.digest, set()), losses)
     _check_rejects(recordings, clips["name"].nunique(), rejected, recipe, out)
     clip_table.validate(clips.drop_duplicates("name"))
     segments = [artifact.open_artifact(folder, "segment", verify=False) for folder in folders.values()]
@@ -89,6 +108,7 @@ def _ingest(
         "persons": data.persons,
         "lost": sorted({joint for segment in segments for joint in segment["lost"]}),
         "segments": list(folders),
+        "account": account.to_dict(),
     }
     known: dict[str, str] = {}
     with artifact.create(out, "clips", {**info, **contents, "recipe": recipe.model_dump(mode="json")}, known) as store:
@@ -96,6 +116,7 @@ def _ingest(
         for digest in folders:
             cache.link(digest, store / "segments" / digest, known, f"segments/{digest}")
         write_rejected(store, rejected)
+        write_rejected(store, [one.row() for one in listing.left_out], LEFT_OUT)
         artifact.write_json(store / "skeleton.json", skeleton)
     cache.hashes.save()
     REJECT_LIST.check(reject_list(out))
@@ -103,17 +124,16 @@ def _ingest(
 
 
 def _read_segments(
-    recordings: Path, data: DataConfig, reporter: Reporter, cache: SegmentCache, processes: int | None
-) -> tuple[dict[str, Path], list[dict[str, str]]]:
+    found: list[Batch], data: DataConfig, reporter: Reporter, cache: SegmentCache, processes: int | None
+) -> tuple[list[Part], list[Batch]]:
     """Read the segments that the cache lacks.
 
     Returns:
-        The folder of each segment by its digest, and a row of `write_rejected` for each batch that came before.
+        The part of each segment, and the batches or parts of batches that came before.
     """
-    reader, shaping = FORMATS[data.format], settings(data)
-    found = batches(recordings, reader.suffixes, reader.sidecars)
-    folders: dict[str, Path] = {}
-    repeats = []
+    shaping = settings(data)
+    parts: dict[str, Part] = {}
+    repeats: list[Batch] = []
     done, total = 0, sum(len(batch.names) for batch in found)
 
     def advance(files: int) -> None:
@@ -122,18 +142,18 @@ def _read_segments(
 
     try:
         for part in cache.parts(found, shaping):
-            if part.digest in folders:
-                repeats.append(_row(part.batch.path.name, REPEAT, "the same recordings as another batch"))
+            if part.digest in parts:
+                repeats.append(part.batch)
             else:
-                folders[part.digest] = cache.folder(part.digest)
+                parts[part.digest] = part
                 with cache.missing(part.digest) as is_missing:
                     if is_missing:
-                        _write_segment(part, data, shaping, folders[part.digest], advance, processes)
+                        _write_segment(part, data, shaping, cache.folder(part.digest), advance, processes)
             done += len(part.batch.names)
             advance(0)
     finally:
         cache.hashes.save()
-    return folders, repeats
+    return list(parts.values()), repeats
 
 
 def read_batch(
@@ -209,21 +229,28 @@ def _row(source: str, check: str, reason: str) -> dict[str, str]:
     return {"source": source, "check": check, "reason": reason}
 
 
-def _rejected_files(folders: Mapping[str, Path]) -> list[dict[str, str]]:
-    """The files that the segments in these folders have rejected."""
-    tables = [pd.read_parquet(folder / "rejected.parquet") for folder in folders.values()]
-    return [_row(*row) for table in tables for row in table[["source", "check", "reason"]].to_numpy()]
+def _source(batch: Batch, recordings: Path) -> str:
+    """Name of a batch in the list of rejected files."""
+    inside = batch.path.is_relative_to(recordings) and batch.path != recordings
+    return clean(batch.path.relative_to(recordings).as_posix() if inside else batch.path.name)
 
 
-def _duplicate_names(clips: pd.DataFrame) -> list[dict[str, str]]:
-    """Clips that have the name of an earlier one, which stays; they are rejected."""
+def _rejected_files(folders: Mapping[str, Path]) -> dict[str, list[dict[str, str]]]:
+    """The rows that the segments in these folders have rejected, by the segment's digest."""
+    tables = {digest: pd.read_parquet(folder / "rejected.parquet") for digest, folder in folders.items()}
+    columns = ["source", "check", "reason"]
+    return {digest: [_row(*row) for row in table[columns].to_numpy()] for digest, table in tables.items()}
+
+
+def _duplicate_names(clips: pd.DataFrame) -> list[tuple[str, dict[str, str]]]:
+    """Clips that have the name of an earlier one, which stays: the digest of the segment and the row of each."""
     first, later = clips.drop_duplicates("name"), clips[clips.duplicated("name")]
     rows = []
     for clip in later.merge(first, on="name", suffixes=("", "_first")).to_dict("records"):
         same = clip["sha256"] == clip["sha256_first"]
         what = "with the same content" if same else "with another content: rename one of the two"
         reason = f"{clip['source_first']} gives the clip {clip['name']} too, {what}"
-        rows.append(_row(clip["source"], REPEAT if same else "duplicate", reason))
+        rows.append((clip["segment"], _row(clip["source"], REPEAT if same else "duplicate", reason)))
     return rows
 
 

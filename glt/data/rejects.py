@@ -40,7 +40,7 @@ class RejectedExample:
     start: int
 
 
-def write_example(folder: Path, index: int, rejection: Rejection, source: str, reason: str) -> None:
+def write_example(folder: Path, index: int, rejection: Rejection, source: str, reason: str = "") -> None:
     """Write what was read of a rejected recording to ``<index>.npz`` in `folder`, which is created.
 
     A recording that cannot be drawn is left out: its arrays do not fit its layout.
@@ -57,7 +57,7 @@ def write_example(folder: Path, index: int, rejection: Rejection, source: str, r
     start = max(0, min(middle - FRAMES // 2, len(where) - FRAMES))
     window = slice(start, start + FRAMES)
     description = {
-        **{"source": source, "check": rejection.check, "reason": reason, "start": start},
+        **{"source": source, "check": rejection.check, "reason": reason or rejection.reason, "start": start},
         "skeleton": recording.skeleton.to_dict(),
     }
     np.savez_compressed(

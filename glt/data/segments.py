@@ -22,6 +22,7 @@ from glt.data import checks, layout_mapping
 from glt.data.formats import FORMATS
 from glt.data.hashes import FileHashes
 from glt.data.machine import raise_machine_failure
+from glt.data.recording import Rejection
 from glt.data.sources import Batch
 from glt.errors import GltError
 from glt.recipe import DataConfig
@@ -143,11 +144,14 @@ class SegmentCache:
     def _content(self, batch: Batch, name: str) -> str:
         """Hash of a loose recording and of the sidecars that describe it."""
         try:
-            content = self.hashes.of(batch.path / name)
+            content = self.hashes.of(batch.file(name))
         except OSError as error:
-            raise_machine_failure(error, batch.path / name)
+            raise_machine_failure(error, batch.file(name))
             content = f"unreadable: {error.strerror}"
-        sidecars = {file: hashlib.sha256(data).hexdigest() for file, data in batch.sidecars(name).items()}
+        try:
+            sidecars = {file: hashlib.sha256(data).hexdigest() for file, data in batch.sidecars(name).items()}
+        except Rejection as rejection:
+            sidecars = {"unreadable": rejection.reason}
         return _digest(content, sidecars) if sidecars else content
 
     def _finished(self, settings: str) -> list[tuple[str, dict[str, str]]]:

@@ -1,7 +1,6 @@
-"""Sources of recordings: a folder, an archive, or one file. Each yields file names and bytes.
+"""Batches of recordings, in a folder or in an archive: each gives the names and the bytes of its files.
 
-A folder may hold archives (one per delivered batch) and loose files. An archive is equivalent to the folder that it was
-packed from.
+`glt.data.listing` finds them. An archive is equivalent to the folder that it was packed from.
 """
 
 from __future__ import annotations
@@ -10,15 +9,15 @@ import functools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from glt.data import archives
 from glt.data.machine import raise_machine_failure
 from glt.data.recording import Rejection
-from glt.errors import GltError
+from glt.errors import GltError, first_line
 
 FOLDER = "folder"
+_HELD = 64 << 20  # bytes of a compressed tar that are in memory for one chunk
 
 
 @dataclass(frozen=True)
@@ -27,10 +26,11 @@ class Batch:
 
     Attributes:
         path: the archive, or the folder that `names` are relative to.
-        names: of the recordings, sorted, with forward slashes.
+        names: of the recordings, sorted, clean text with forward slashes.
         kind: FOLDER, or the kind of archive.
         sidecar_names: names of the sidecars.
-        members: offset and size in bytes of the members of a tar, by name.
+        members: position and size in bytes of the members of an archive, by name (see `archives.Members`).
+        paths: path on disk, relative to `path`, of the files of a folder that have another name there.
     """
 
     path: Path
@@ -38,6 +38,20 @@ class Batch:
     kind: str = FOLDER
     sidecar_names: tuple[str, ...] = ()
     members: Mapping[str, tuple[int, int]] = field(default_factory=dict, repr=False)
+    paths: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def file(self, name: str) -> Path:
+        """Path of a file of a folder."""
+        return self.path / self.paths.get(name, name)
+
+    def size(self, name: str) -> int:
+        """Size of a file in bytes; 0 if it cannot be known."""
+        if self.is_archive:
+            return self.members[name][1]
+        try:
+            return self.file(name).stat().st_size
+        except OSError:
+            return 0
 
     @property
     def is_archive(self) -> bool:
@@ -52,8 +66,10 @@ class Batch:
 
     def subset(self, names: tuple[str, ...]) -> Batch:
         """The batch with these recordings only."""
-        wanted = (*names, *self.sidecar_names) if self.kind == archives.TAR else ()
-        return replace(self, names=names, members={name: self.members[name] for name in wanted})
+        wanted = (*names, *self.sidecar_names)
+        members = {name: self.members[name] for name in wanted} if self.members else {}
+        paths = {name: self.paths[name] for name in wanted if name in self.paths} if self.paths else {}
+        return replace(self, names=names, members=members, paths=paths)
 
     def chunks(self, size: int) -> Iterator[Chunk]:
         """Split the batch into chunks that any process can read; a compressed tar in the order of its members."""
@@ -61,17 +77,32 @@ class Batch:
             for part in self.parts(size):
                 yield Chunk(part)
             return
-        wanted, sidecars = set(self.names), {}
-        if self.sidecar_names:
-            sidecars = {name: content for name, content in archives.stream(self.path) if name in self.sidecar_names}
-        files = ((name, content) for name, content in archives.stream(self.path) if name in wanted)
-        while contents := tuple(islice(files, size)):
-            names = tuple(name for name, _ in contents)
-            wanted.difference_update(names)
-            yield Chunk(self.subset(names), contents, sidecars)
-        if wanted:
-            lost = Rejection("unreadable", "the archive is damaged or cut off before it")
-            yield Chunk(self.subset(tuple(sorted(wanted))), tuple((name, lost) for name in sorted(wanted)), sidecars)
+        wanted, sidecars = set(self.names), dict(self._stream(set(self.sidecar_names)))
+        contents: list[tuple[str, bytes | Rejection]] = []
+        held = 0
+        for name, content in self._stream(set(self.names)):
+            contents.append((name, content))
+            wanted.remove(name)
+            held += 0 if isinstance(content, Rejection) else len(content)
+            if len(contents) == size or held > _HELD:
+                yield self._chunk(contents, sidecars)
+                contents, held = [], 0
+        lost = Rejection("unreadable", "the archive is damaged or cut off before it")
+        contents += [(name, lost) for name in sorted(wanted)]
+        if contents:
+            yield self._chunk(contents, sidecars)
+
+    def _chunk(self, contents: list[tuple[str, bytes | Rejection]], sidecars: Mapping[str, bytes | Rejection]) -> Chunk:
+        return Chunk(self.subset(tuple(name for name, _ in contents)), tuple(contents), sidecars)
+
+    def _stream(self, names: set[str]) -> Iterator[tuple[str, bytes | Rejection]]:
+        """Name and content of some members of a compressed tar."""
+        by_position = {self.members[name][0]: name for name in names}
+        if not by_position:
+            return
+        for position, read in archives.stream(self.path):
+            if position in by_position:
+                yield by_position.pop(position), read()
 
     def sidecars(self, name: str) -> dict[str, bytes]:
         """The sidecars that describe a recording, by file name: those in the nearest folder above it."""
@@ -101,6 +132,12 @@ class Chunk:
             for name in self.batch.names:
                 yield name, read(name)
 
+    def size(self) -> int:
+        """Size of the files, in bytes, as far as it is known without reading them."""
+        if self.contents is not None:
+            return sum(len(content) for _, content in self.contents if not isinstance(content, Rejection))
+        return sum(self.batch.size(name) for name in self.batch.names)
+
     def sidecars(self, name: str) -> dict[str, bytes]:
         """See `Batch.sidecars`.
 
@@ -117,70 +154,6 @@ class Chunk:
         return contents
 
 
-def batches(recordings: Path, suffixes: tuple[str, ...], sidecars: tuple[str, ...] = ()) -> list[Batch]:
-    """Find the batches at a path: one per archive, and one of the loose files of a folder.
-
-    Args:
-        recordings: a folder, an archive, or one recording.
-        suffixes: endings of the names of recordings, in lower case. Other and hidden files, and those that macOS adds,
-            are ignored.
-        sidecars: names of files that describe all recordings below their folder.
-
-    Raises:
-        GltError: no such path, an archive that cannot be read or trusted, or no file that ends with one of `suffixes`.
-    """
-    recordings = Path(recordings)
-    if not recordings.exists():
-        raise GltError(
-            f"recordings {recordings}: no such file or folder; give a folder, an archive, or one {suffixes[0]} file"
-        )
-    nonempty = [batch for batch in _search(recordings, suffixes, sidecars) if batch.names]
-    if not nonempty:
-        raise GltError(
-            f"recordings {recordings}: no file that ends with {' or '.join(suffixes)}; "
-            "give other recordings or change data.format"
-        )
-    return nonempty
-
-
-def _search(recordings: Path, suffixes: tuple[str, ...], sidecars: tuple[str, ...]) -> Iterator[Batch]:
-    if recordings.is_dir():
-        files = [file.relative_to(recordings).as_posix() for file in recordings.rglob("*") if file.is_file()]
-        for name in sorted(files):
-            if archives.is_archive(name) and visible(name):
-                yield _archive(recordings / name, suffixes, sidecars)
-        yield Batch(recordings, _select(files, suffixes), sidecar_names=_select(files, sidecars, whole=True))
-    elif recordings.name.lower().endswith(suffixes) and not archives.is_archive(recordings.name):
-        files = [file.name for file in recordings.parent.iterdir() if file.name.lower() in sidecars and file.is_file()]
-        yield Batch(recordings.parent, (recordings.name,), sidecar_names=tuple(sorted(files)))
-    else:
-        yield _archive(recordings, suffixes, sidecars)
-
-
-def _archive(path: Path, suffixes: tuple[str, ...], sidecars: tuple[str, ...]) -> Batch:
-    kind, members = archives.members(path)
-    names = list(members)
-    return Batch(
-        path,
-        _select(names, suffixes),
-        kind,
-        _select(names, sidecars, whole=True),
-        members if kind == archives.TAR else {},
-    )
-
-
-def _select(names: list[str], ends: tuple[str, ...], *, whole: bool = False) -> tuple[str, ...]:
-    """The visible files whose name ends with one of `ends`, or, if `whole`, is one of them; sorted."""
-    last = ((name, name.rpartition("/")[2].lower()) for name in names)
-    return tuple(sorted(n for n, end in last if visible(n) and (end in ends if whole else end.endswith(ends))))
-
-
-def visible(name: str) -> bool:
-    """True unless a file, given by its relative path, is hidden or added by macOS."""
-    # Split by hand: as paths, the names in an archive of 50,000 recordings would take seconds.
-    return not any(part.startswith((".", "__MACOSX")) and part != "." for part in name.split("/"))
-
-
 def _nearest(sidecars: tuple[str, ...], name: PurePosixPath) -> list[str]:
     """For each file name of a sidecar, the one in the nearest folder above a recording."""
     near: dict[str, tuple[int, str]] = {}
@@ -193,7 +166,12 @@ def _nearest(sidecars: tuple[str, ...], name: PurePosixPath) -> list[str]:
 
 def _sidecar_content(batch: Batch, name: str) -> bytes | Rejection:
     """The content of a sidecar, cached until it changes."""
-    state = (batch.path if batch.is_archive else batch.path / name).stat()
+    path = batch.path if batch.is_archive else batch.file(name)
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise_machine_failure(error, path)
+        return Rejection("unreadable", str(error.strerror))
     return _read_cached(_Unhashed(batch), batch.path, name, state.st_mtime_ns, state.st_size)
 
 
@@ -208,21 +186,35 @@ class _Unhashed:
 def _read_cached(of: _Unhashed, path: Path, name: str, modified: int, size: int) -> bytes | Rejection:
     if of.batch.kind == archives.STREAM:
         lost = Rejection("unreadable", "damaged in the archive")
-        return next((content for file, content in archives.stream(path) if file == name), lost)
+        return next((content for _, content in of.batch._stream({name})), lost)
     with _open(of.batch) as read:
         return read(name)
 
 
 @contextmanager
 def _open(batch: Batch) -> Iterator[archives.Read]:
+    """A function that reads a file of the batch; what it cannot read is a Rejection."""
     if batch.kind == FOLDER:
-        yield lambda name: _read_file(batch.path / name)
-    else:
-        yield from archives.reader(batch.path, batch.kind, batch.members)
+        yield lambda name: _read_file(batch.file(name))
+        return
+    opened = archives.reader(batch.path, batch.kind, batch.members)
+    try:
+        read = next(opened)
+    except (OSError, GltError) as error:
+        raise_machine_failure(error, batch.path)
+        lost = Rejection("unreadable", f"the archive cannot be read any more: {first_line(error)}")
+        yield lambda name: lost
+        return
+    try:
+        yield read
+    finally:
+        opened.close()
 
 
 def _read_file(path: Path) -> bytes | Rejection:
     try:
+        if not path.is_file():  # it may have become a pipe, which would never end
+            return Rejection("unreadable", "not a file any more")
         return archives.too_large(path.name, path.stat().st_size) or path.read_bytes()
     except OSError as error:
         raise_machine_failure(error, path)

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from glt import artifact, settings
 from glt.data import delivery, segments
 from glt.data.delivery import InspectedFile
-from glt.data.sources import visible
+from glt.data.listing import visible
 from glt.file_lock import file_lock
 from glt.lifecycle import quarantine, recordings
 from glt.lifecycle.data_pin import DATA

@@ -84,6 +84,8 @@ def ingest(
         findings.write(Path(folder) / recorded.FILE, analysis.findings)
         run.file(Path(folder) / recorded.FILE, "data")
         _log_findings(analysis.findings, page)
+        if clips.account is not None:
+            _LOG.info("%s", clips.account.describe(clips.left_out["check"]))
         metrics = {
             "data/clips": float(len(clips.index)),
             "data/frames": float(clips.index["length"].sum()),

@@ -125,12 +125,15 @@ def test_rejects_are_drawn_with_what_failed(tmp_path: Path) -> None:
     broken[4, 7] = np.nan
     files["day/S001C001P009R001A001.skeleton"] = recorded.skeleton([{"1": frame} for frame in broken])
     files["day/S001C001P010R001A001.skeleton"] = b"1\n"
+    files["notes.txt"] = b"x"
     recipe = recorded.recipe(max_rejects=0.5)
     place = recorded.write_folder(tmp_path / "in", files)
     ingest(place, recipe, tmp_path / "clips", {}, Silent(), tmp_path / "segments")
     shown = page(tmp_path, ClipStore(tmp_path / "clips"), recipe)
     assert "finite : NaN or infinite coordinates in 1 of 12 frames day/S001C001P009R001A001.skeleton" in shown.text
     assert "2 files rejected" in shown.text
+    assert "seen 9: 6 taken, 2 rejected, 1 left out (1 of another kind)" in shown.text
+    assert "notes.txt ending the format reads files that end with .skeleton" in shown.text
     assert any("what failed is ringed" in (a.get("aria-label") or "") for tag, a in shown.tags if tag == "svg")
 
 

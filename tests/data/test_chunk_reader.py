@@ -17,9 +17,9 @@ from glt.data.clips import SegmentWriter, read_clips
 from glt.data.formats import FORMATS
 from glt.data.ingest import _add
 from glt.data.layouts import NTU25
+from glt.data.listing import Names, list_recordings
 from glt.data.machine import MachineFailure
 from glt.data.recording import Recording, Rejection
-from glt.data.sources import batches
 from glt.errors import GltError
 from tests.data import recorded
 
@@ -51,7 +51,7 @@ def read(folder: Path, monkeypatch: pytest.MonkeyPatch, raised: Exception) -> li
 
     monkeypatch.setitem(FORMATS, "ntu", replace(FORMATS["ntu"], read=reader))
     recorded.write_folder(folder, {"a.skeleton": b"1"})
-    (batch,) = batches(folder, (".skeleton",))
+    (batch,) = list_recordings(folder, Names((".skeleton",))).batches
     (chunk,) = batch.chunks(1)
     ((_, results),) = chunk_reader.read_chunk(chunk, recorded.recipe().data)
     return results
@@ -92,7 +92,7 @@ def test_an_input_output_error_of_a_file_stops_and_a_denied_permission_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorded.write_folder(tmp_path, {"a.skeleton": b"1"})
-    (batch,) = batches(tmp_path, (".skeleton",))
+    (batch,) = list_recordings(tmp_path, Names((".skeleton",))).batches
     (chunk,) = batch.chunks(1)
 
     def fail(number: int) -> None:

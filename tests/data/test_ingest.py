@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
+import pickle
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -208,7 +211,7 @@ def test_new_recordings_make_new_segments_only(tmp_path: Path, monkeypatch: pyte
 def test_what_comes_twice_is_taken_once(tmp_path: Path) -> None:
     files = list(recorded.delivery().items())
     recorded.write_zip(tmp_path / "in" / "a.zip", dict(files))
-    recorded.write_zip(tmp_path / "in" / "b.zip", dict(files))
+    shutil.copy(tmp_path / "in" / "a.zip", tmp_path / "in" / "b.zip")
     recorded.write_zip(tmp_path / "in" / "c.zip", {"elsewhere/" + Path(n).name: c for n, c in files[:2]})
     clips = store(tmp_path / "in", tmp_path / "clips")
     assert len(clips.index) == 8
@@ -279,6 +282,73 @@ def test_no_clip_left_is_an_error_whatever_may_be_rejected(tmp_path: Path) -> No
     recordings = recorded.write_folder(tmp_path / "in", {"S001C001P001R001A001.skeleton": b""})
     with pytest.raises(GltError, match=r"1 of 1 rejected \(100\.0%, no clip is left\): 1 x format"):
         store(recordings, tmp_path / "clips", recorded.recipe(max_rejects=1.0))
+
+
+@pytest.mark.fault("files of all kinds beside recordings", "seen = taken + rejected + left out, each with its reason")
+def test_every_file_is_accounted_for(tmp_path: Path) -> None:
+    files = list(recorded.delivery(6).items())
+    folder = recorded.write_folder(
+        tmp_path / "in",
+        {
+            **dict(files[:2]),
+            **{"bad.skeleton": b"1", "S001C002P005R002A008.skeleton": recorded.one_person(1)},  # on NTU's missing list
+            **{"notes.txt": b"x", ".DS_Store": b"x", "cut.zip": b"PK\x03\x04", "take.skeleton.gz": b"x"},
+        },
+    )
+    inner = recorded.write_zip(tmp_path / "inner.zip", {"a.skeleton": b"x"}).read_bytes()
+    recorded.write_zip(folder / "week.zip", {**dict(files[2:5]), "inner.zip": inner, "../up.skeleton": b"1"})
+    recorded.write_zip(folder / "week-again.zip", {**dict(files[2:5]), "more/" + files[0][0]: files[0][1]})
+    (folder / "gone.skeleton").symlink_to(tmp_path / "gone")
+    clips = store(folder, tmp_path / "clips")
+    account = clips.account
+    assert account is not None
+    assert account.to_dict() == clips.info["account"] == {"seen": 18, "taken": 5, "rejected": 3, "left_out": 10}
+    assert len(clips.index) == 5
+    assert clips.left_out[["source", "check"]].to_numpy().tolist() == [
+        ["gone.skeleton", "link"],
+        ["week.zip/inner.zip", "nested"],
+        [".DS_Store", "hidden"],
+        ["notes.txt", "ending"],
+        ["take.skeleton.gz", "compressed"],
+    ]
+    rejected = clips.rejected[clips.rejected["check"] != "repeat"]
+    assert sorted(map(tuple, rejected[["source", "check"]].to_numpy())) == [
+        ("S001C002P005R002A008.skeleton", "missing-list"),
+        ("bad.skeleton", "name"),
+        ("cut.zip", "unreadable"),
+        ("week.zip/../up.skeleton", "outside"),
+    ]
+    assert account.describe(clips.left_out["check"]) == (
+        "seen 18: 5 taken, 3 rejected, 10 left out (5 repeated or on NTU's missing list, 1 links, "
+        "1 nested in an archive, 1 hidden, 1 of another kind, 1 compressed)"
+    )
+
+
+def test_a_file_with_one_good_recording_is_taken(tmp_path: Path) -> None:
+    keypoint = recorded.walk(1)[None]
+    annotations = [
+        {"frame_dir": "a#b", "label": 0, "keypoint": keypoint.copy()},
+        {"frame_dir": "c#d", "label": -1, "keypoint": keypoint},
+    ]
+    folder = recorded.write_folder(
+        tmp_path / "in",
+        {"x#y.pkl": pickle.dumps(annotations), "z#1.pkl": pickle.dumps(annotations[1:]), "empty.pkl": b"]."},
+    )
+    clips = store(folder, tmp_path / "clips", recorded.recipe("pyskl", "given", given="xsub"))
+    assert clips.info["account"] == {"seen": 3, "taken": 1, "rejected": 2, "left_out": 0}
+    assert clips.rejected["source"].tolist() == ["empty.pkl", "x#y.pkl#c#d", "z#1.pkl#c#d"]
+
+
+def test_clips_of_an_older_version_have_no_account(tmp_path: Path) -> None:
+    clips = store(recorded.write_folder(tmp_path / "in", recorded.delivery()), tmp_path / "clips")
+    manifest = json.loads((clips.path / "manifest.json").read_text())
+    (clips.path / "left_out.parquet").unlink()
+    del manifest["info"]["account"]
+    del manifest["files"]["left_out.parquet"]
+    (clips.path / "manifest.json").write_text(json.dumps(manifest))
+    older = ClipStore(clips.path)
+    assert older.account is None
+    assert older.left_out.empty
 
 
 def test_unlabelled_recordings_are_taken(tmp_path: Path) -> None:

@@ -1,21 +1,28 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
+import os
 import pickle
 import shutil
+import socket
 import stat
 import tarfile
+import unicodedata
 import zipfile
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glt.data import archives
+from glt.data.listing import Listing, Names, list_recordings
 from glt.data.recording import Rejection
-from glt.data.sources import Batch, batches
+from glt.data.sources import Batch
 from glt.errors import GltError
 from tests.data import recorded
 
@@ -38,6 +45,22 @@ def write_batch(place: Path, kind: str, files: dict[str, bytes]) -> Path:
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
     return path
+
+
+def listing(path: Path, sidecars: tuple[str, ...] = ()) -> Listing:
+    return list_recordings(path, Names(ENDS, sidecars))
+
+
+def batches(path: Path, ends: tuple[str, ...] = ENDS, sidecars: tuple[str, ...] = ()) -> list[Batch]:
+    return list_recordings(path, Names(ends, sidecars)).batches
+
+
+def checks(path: Path) -> tuple[list[str], list[tuple[str, str]], list[tuple[str, str]]]:
+    """Names of the recordings; name and check of what is rejected, and of what is left out."""
+    found = listing(path)
+    names = [name for batch in found.batches for name in batch.names]
+    rejected, left_out = ([(one.name, one.check) for one in files] for files in (found.rejected, found.left_out))
+    return names, rejected, left_out
 
 
 def content(batch: Batch, size: int = 3) -> dict[str, bytes | Rejection]:
@@ -108,46 +131,59 @@ def test_a_link_to_a_file_is_the_file_and_a_loop_of_folders_is_harmless(tmp_path
     assert content(batch) == {"a.skeleton": b"1"}
 
 
+@pytest.mark.fault("a member of an archive points out of it", "that member is rejected; the others are taken")
 @pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
 @pytest.mark.parametrize(
     "name", ["../a.skeleton", "/etc/a.skeleton", "x/../../a.skeleton", "..\\a.skeleton", "C:a.skeleton"]
 )
-def test_a_member_that_points_out_of_its_archive_is_an_error(tmp_path: Path, kind: str, name: str) -> None:
-    with pytest.raises(GltError, match="points out of the archive"):
-        batches(write_batch(tmp_path, kind, {"b.skeleton": b"1", name: b"2"}), ENDS)
+def test_a_member_that_points_out_of_its_archive_is_rejected(tmp_path: Path, kind: str, name: str) -> None:
+    path = write_batch(tmp_path, kind, {"b.skeleton": b"1", name: b"2", "../readme.txt": b"3"})
+    shown = name.replace("\\", "/") if kind == "zip" else name
+    assert checks(path) == (["b.skeleton"], [(shown, "outside")], [("../readme.txt", "outside")])
+    (batch,) = batches(path)
+    assert content(batch) == {"b.skeleton": b"1"}
 
 
+@pytest.mark.fault("a link, device or pipe in an archive", "that member is rejected; the others are taken")
 @pytest.mark.parametrize("how", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
-def test_a_link_or_a_device_in_a_tar_is_an_error(tmp_path: Path, how: bytes) -> None:
-    with tarfile.open(tmp_path / "in.tar", "w") as archive:
-        info = tarfile.TarInfo("a.skeleton")
-        info.type, info.linkname = how, "/etc/passwd"
-        archive.addfile(info)
-    with pytest.raises(GltError, match="is a link or a device"):
-        batches(tmp_path / "in.tar", ENDS)
+@pytest.mark.parametrize("kind", ["tar", "tar.gz"])
+def test_a_link_or_a_device_in_a_tar_is_rejected(tmp_path: Path, how: bytes, kind: str) -> None:
+    with tarfile.open(tmp_path / f"in.{kind}", f"w:{kind[4:]}") as archive:
+        for name, type in (("a.skeleton", how), ("latest", how), ("b.skeleton", tarfile.REGTYPE)):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = type, "b.skeleton"
+            archive.addfile(info)
+    assert checks(tmp_path / f"in.{kind}") == (["b.skeleton"], [("a.skeleton", "link")], [("latest", "link")])
+    (batch,) = batches(tmp_path / f"in.{kind}")
+    assert content(batch) == {"b.skeleton": b""}
 
 
-def test_a_link_in_a_zip_is_an_error(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
+def test_a_link_in_a_zip_is_rejected(tmp_path: Path) -> None:
+    path = recorded.write_zip(tmp_path / "in.zip", {"b.skeleton": b"1"})
+    with zipfile.ZipFile(path, "a") as archive:
         info = zipfile.ZipInfo("a.skeleton")
         info.external_attr = (stat.S_IFLNK | 0o777) << 16
         archive.writestr(info, "/etc/passwd")
-    with pytest.raises(GltError, match="is a link or a device"):
-        batches(tmp_path / "in.zip", ENDS)
+    assert checks(path) == (["b.skeleton"], [("a.skeleton", "link")], [])
 
 
+@pytest.mark.fault("two members of an archive have one name", "the second is rejected")
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("kind", ["zip", "tar"])
-def test_a_name_twice_in_an_archive_is_an_error(tmp_path: Path, kind: str) -> None:
-    path = write_batch(tmp_path, kind, FILES)
+@pytest.mark.parametrize("name", ["day/01.skeleton", "day/é.skeleton"])
+def test_a_name_twice_in_an_archive_rejects_the_second(tmp_path: Path, kind: str, name: str) -> None:
+    path = write_batch(tmp_path, kind, {**FILES, name: b"1\n1\n"})
     opened = zipfile.ZipFile(path, "a") if kind == "zip" else tarfile.open(path, "a")  # noqa: SIM115
+    again = unicodedata.normalize("NFD", name)
     with opened as archive:
         if isinstance(archive, zipfile.ZipFile):
-            archive.writestr("day/01.skeleton", b"other")
+            archive.writestr(again, b"other")
         else:
-            archive.addfile(tarfile.TarInfo("day/01.skeleton"))
-    with pytest.raises(GltError, match=r"'day/01\.skeleton' is in it 2 times"):
-        batches(path, ENDS)
+            archive.addfile(tarfile.TarInfo(again))
+    names, rejected, left_out = checks(path)
+    assert (sorted(names), rejected, left_out) == (sorted({*FILES, name}), [(name, "duplicate")], [])
+    (batch,) = batches(path)
+    assert content(batch)[name] == b"1\n1\n"
 
 
 def test_a_bomb_in_a_zip_is_a_reject_and_costs_no_memory(tmp_path: Path) -> None:
@@ -232,9 +268,196 @@ def test_a_member_without_a_name_is_no_recording(tmp_path: Path) -> None:
 
 
 def test_an_encrypted_archive_is_an_error(tmp_path: Path) -> None:
-    archive = recorded.write_zip(tmp_path / "in.zip", {"a.skeleton": b"1\n0\n"})
+    path = encrypt(recorded.write_zip(tmp_path / "in.zip", {"a.skeleton": b"1\n0\n"}))
+    with pytest.raises(GltError, match="the archive is encrypted"):
+        batches(path, ENDS)
+
+
+def test_an_encrypted_member_is_rejected(tmp_path: Path) -> None:
+    path = encrypt(recorded.write_zip(tmp_path / "in.zip", {"a.skeleton": b"1\n0\n", "b.skeleton": b"1\n0\n"}))
+    assert checks(path) == (["b.skeleton"], [("a.skeleton", "encrypted")], [])
+
+
+def encrypt(archive: Path) -> Path:
+    """The archive with its first member marked as encrypted."""
     raw = bytearray(archive.read_bytes())
     raw[raw.index(b"PK\x01\x02") + 8] |= 1
     archive.write_bytes(raw)
-    with pytest.raises(GltError, match="the archive is encrypted"):
-        batches(archive, ENDS)
+    return archive
+
+
+def zip_with_raw_names(path: Path, names: dict[bytes, bytes], flag: int = 0) -> Path:
+    """A zip whose members have these bytes as names, with or without the flag for UTF-8."""
+    stand_ins = {raw: f"{index:0{len(raw)}}" for index, raw in enumerate(names)}
+    recorded.write_zip(path, {stand_ins[raw]: content for raw, content in names.items()})
+    data = path.read_bytes()
+    for raw, stand_in in stand_ins.items():
+        data = data.replace(stand_in.encode(), raw)
+    data = bytearray(data)
+    start = -1
+    while (start := data.find(b"PK\x01\x02", start + 1)) >= 0:
+        data[start + 8 : start + 10] = flag.to_bytes(2, "little")
+    path.write_bytes(data)
+    return path
+
+
+HANGUL = "한글 폴더/걷기_01.skeleton"
+
+
+@pytest.mark.fault("names in a zip of Windows, macOS or DOS", "the recordings are taken under their right names")
+@pytest.mark.parametrize(
+    ("raw", "name"),
+    [
+        (HANGUL.encode("cp949"), HANGUL),
+        (HANGUL.encode(), HANGUL),
+        (unicodedata.normalize("NFD", HANGUL).encode(), HANGUL),
+        ("Prüfung/1é.skeleton".encode("cp437"), "Prüfung/1é.skeleton"),
+        (b"day\\sub\\01.skeleton", "day/sub/01.skeleton"),
+        (b"a\x1b[31mb.skeleton", "a%1B[31mb.skeleton"),
+        (b"plain.skeleton", "plain.skeleton"),
+    ],
+)
+def test_a_name_without_an_encoding_in_a_zip_is_decoded(tmp_path: Path, raw: bytes, name: str) -> None:
+    (batch,) = batches(zip_with_raw_names(tmp_path / "in.zip", {raw: b"1", b"00.skeleton": b"2"}))
+    assert content(batch) == {name: b"1", "00.skeleton": b"2"}
+
+
+@pytest.mark.fault("names in a tar that are not UTF-8", "the recordings are taken under a decoded or escaped name")
+@pytest.mark.parametrize("kind", ["tar", "tar.gz"])
+@pytest.mark.parametrize(
+    ("encoding", "stored", "name"),
+    [
+        ("cp949", HANGUL, HANGUL),
+        ("latin-1", "prüf/é.skeleton", "pr%FCf/%E9.skeleton"),
+        ("utf-8", unicodedata.normalize("NFD", HANGUL), HANGUL),
+    ],
+)
+@pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT, tarfile.PAX_FORMAT])
+def test_a_name_in_a_tar_is_decoded_or_escaped(
+    tmp_path: Path, kind: str, encoding: str, stored: str, name: str, form: int
+) -> None:
+    path = tmp_path / f"in.{kind}"
+    raw = stored.encode(encoding).decode("utf-8", "surrogateescape")
+    with tarfile.open(path, f"w:{kind[4:]}", format=form, encoding="utf-8", errors="surrogateescape") as archive:
+        info = tarfile.TarInfo(raw)
+        info.size = 1
+        archive.addfile(info, io.BytesIO(b"1"))
+    (batch,) = batches(path)
+    assert content(batch) == {name: b"1"}
+
+
+@pytest.mark.fault("file names in NFD, or not in UTF-8, on a disk", "taken under a clean name, and found again")
+def test_a_name_on_disk_that_is_not_clean_is_read_under_a_clean_one(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    nfd = unicodedata.normalize("NFD", "é.skeleton")
+    for name in (nfd, "é.skeleton", "\udcff.skeleton", "a\nb.skeleton", "UPPER.SKELETON"):
+        (folder / name).write_text(name, errors="surrogateescape")
+    names, rejected, left_out = checks(folder)
+    assert names == ["%FF.skeleton", "UPPER.SKELETON", "a%0Ab.skeleton", "é.skeleton"]
+    assert (rejected, left_out) == ([("é.skeleton", "duplicate")], [])
+    (batch,) = batches(folder)
+    found = content(batch)
+    assert found["%FF.skeleton"] == b"\xff.skeleton"
+    assert found["a%0Ab.skeleton"] == b"a\nb.skeleton"
+    assert found["é.skeleton"] == nfd.encode()
+
+
+@pytest.mark.fault("pipes, sockets, broken links and loops among recordings", "nothing hangs; each is left out")
+def test_whatever_is_no_file_is_left_out_and_nothing_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = recorded.write_folder(tmp_path / "in", {"a/1.skeleton": b"1", "b/2.skeleton": b"2"})
+    other = recorded.write_folder(tmp_path / "other", {"3.skeleton": b"3"})
+    os.mkfifo(folder / "pipe.skeleton")
+    os.mkfifo(folder / "pipe.zip")
+    monkeypatch.chdir(folder)  # the path of a socket is short
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind("socket.skeleton")
+    (folder / "gone.skeleton").symlink_to(tmp_path / "gone")
+    (folder / "self.skeleton").symlink_to(folder / "self.skeleton")
+    (folder / "a/up").symlink_to(folder)
+    (folder / "a/far-up").symlink_to(tmp_path)
+    (folder / "again").symlink_to(folder / "b")
+    (folder / "one").symlink_to(other)
+    (folder / "two").symlink_to(other)
+    names, rejected, left_out = checks(folder)
+    assert names == ["a/1.skeleton", "b/2.skeleton", "one/3.skeleton"]
+    assert rejected == []
+    assert sorted(left_out) == [
+        ("a/far-up", "link"),
+        ("a/up", "link"),
+        ("again", "link"),
+        ("gone.skeleton", "link"),
+        ("pipe.skeleton", "special"),
+        ("pipe.zip", "special"),
+        ("self.skeleton", "link"),
+        ("socket.skeleton", "special"),
+        ("two", "link"),
+    ]
+
+
+@pytest.mark.fault("a folder that the user may not read", "rejected with its reason; the others are taken")
+def test_a_folder_that_cannot_be_read_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = recorded.write_folder(tmp_path / "in", {"a.skeleton": b"1", "closed/b.skeleton": b"2"})
+    scandir = os.scandir
+
+    def deny(path: Path) -> Any:
+        if path.name == "closed":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", deny)
+    assert checks(folder) == (["a.skeleton"], [("closed", "unreadable")], [])
+
+
+@pytest.mark.fault("files that are no recordings", "each is left out with its reason")
+@pytest.mark.parametrize("kind", KINDS)
+def test_files_that_are_no_recordings_are_left_out_with_a_reason(tmp_path: Path, kind: str) -> None:
+    others = {
+        **{"readme.txt": "ending", ".hidden": "hidden", "__MACOSX/._a.skeleton": "hidden", "labels.csv": "sidecar"},
+        **{"b.skeleton.gz": "compressed", "c.7z": "archive", "d.rar": "archive"},
+    }
+    if kind != "folder":
+        others |= {"inner.zip": "nested", "inner.tar.gz": "nested", "inner.TAR": "nested"}
+    path = write_batch(tmp_path, kind, {**dict.fromkeys(others, b"x"), "a.skeleton": b"1"})
+    found = listing(path, ("labels.csv",))
+    assert {one.name: one.check for one in found.left_out} == others
+    assert found.rejected == []
+
+
+@pytest.mark.fault("an archive that cannot be read beside good files", "it is one rejected file; the others are taken")
+@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz", "tar.xz", "tar.bz2"])
+def test_a_bad_archive_beside_good_files_is_one_rejected_file(tmp_path: Path, kind: str) -> None:
+    folder = recorded.write_folder(tmp_path / "in", {"a.skeleton": b"1"})
+    noise = np.random.default_rng(0).bytes(50_000)
+    path = write_batch(tmp_path / "elsewhere", kind, {"b.skeleton": noise, "c.skeleton": b"1"})
+    for name, raw in (("cut", path.read_bytes()[:20_000]), ("garbage", noise), ("nothing", b"")):
+        (folder / f"{name}.{kind}").write_bytes(raw)
+    names, rejected, left_out = checks(folder)
+    assert names == ["a.skeleton"]
+    assert rejected == [(f"{name}.{kind}", "unreadable") for name in ("cut", "garbage", "nothing")]
+    assert left_out == []
+
+
+@pytest.mark.parametrize("size", [-1, -512, -(10**6), -(2**70)])
+@pytest.mark.parametrize("kind", ["tar", "tar.gz"])
+def test_a_member_of_negative_size_makes_a_tar_unreadable(tmp_path: Path, kind: str, size: int) -> None:
+    path = tmp_path / f"in.{kind}"
+    with tarfile.open(path, f"w:{kind[4:]}", format=tarfile.PAX_FORMAT) as archive:
+        info = tarfile.TarInfo("a.skeleton")
+        info.pax_headers = {"size": str(size)}
+        archive.addfile(info)
+    with pytest.raises(GltError, match="not a readable tar archive"):
+        batches(path)
+
+
+def test_a_small_zip_of_members_that_overlap_is_a_bomb(tmp_path: Path) -> None:
+    path = recorded.write_zip(tmp_path / "in.zip", {"a.skeleton": bytes(15 << 20)})
+    raw = bytearray(path.read_bytes())
+    start, end = raw.index(b"PK\x01\x02"), raw.index(b"PK\x05\x06")
+    entry, tail = raw[start:end], raw[end:]
+    many = b"".join(entry.replace(b"a.skeleton", f"{n:08}.s".encode()) for n in range(100))
+    tail[8:10] = tail[10:12] = (100).to_bytes(2, "little")
+    tail[12:16] = len(many).to_bytes(4, "little")
+    path.write_bytes(raw[:start] + many + tail)
+    with pytest.raises(GltError, match="unpacks to far more"):
+        batches(path)
