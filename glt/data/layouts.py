@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Annotated, Any
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from glt import yaml_text
 from glt.data import limits
-from glt.errors import GltError, first_line
+from glt.errors import GltError
 
 
 @dataclass(frozen=True)
@@ -187,27 +187,6 @@ def _joint(name: str) -> str:
     return stored
 
 
-_ALIASED = 3  # values that an alias stands for, at most
-
-
-class _Loader(yaml.SafeLoader):
-    """A YAML loader for untrusted text: aliases stand for a few values, not for any number; no key stands twice."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        alias = self.check_event(yaml.AliasEvent)
-        node = super().compose_node(parent, index)
-        parts = node.value if isinstance(node, yaml.CollectionNode) else []
-        if alias and (len(parts) > _ALIASED or not all(isinstance(part, yaml.ScalarNode) for part in parts)):
-            raise yaml.YAMLError("an alias (`*`) for many values; write them out")
-        return node
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        if doubled := [key for key in keys if isinstance(key, str) and keys.count(key) > 1]:
-            raise yaml.YAMLError(f"`{doubled[0]:.40}` stands twice")
-        return super().construct_mapping(node, deep)
-
-
 Joint = Annotated[str, AfterValidator(_joint)]
 
 
@@ -234,12 +213,10 @@ def parse_skeleton(text: str) -> Skeleton:
     Raises:
         GltError: an unknown name, or a declaration that is no layout; names the field.
     """
-    if len(text) > limits.LAYOUT:
-        raise GltError(f"skeleton layout: {len(text)} characters, more than {limits.LAYOUT}; see docs/formats.md")
     try:
-        values = yaml.load(text, _Loader)  # a safe loader
-    except (yaml.YAMLError, RecursionError, ValueError, TypeError, OverflowError) as error:
-        raise GltError(f"skeleton layout: not YAML ({first_line(error)}); see docs/formats.md") from error
+        values = yaml_text.load(text, "skeleton layout")
+    except GltError as error:
+        raise GltError(f"{error}; see docs/formats.md") from error
     if isinstance(values, Mapping) and set(values) == {"layout"}:
         values = values["layout"]
     if isinstance(values, str):

@@ -139,7 +139,7 @@ def test_a_joint_that_the_source_lacks_is_an_error_that_names_it() -> None:
         ({"joints": [f"joint {n}" for n in range(5000)]}, "joints: List should have at most"),
         ({"joints": [*ARM["joints"][:-1], "x" * 1000]}, "joints"),
         ({"rate": 1e6}, "rate"),
-        ({"rate": 10**300}, "rate"),
+        ({"rate": 10**30}, "rate"),
         ({"name": "x" * 1000}, "name"),
     ],
 )
@@ -157,12 +157,12 @@ LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] *
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        (LAUGHS, "an alias"),
-        ("rate: 30\nrate: 60\n", "`rate` stands twice"),
-        ("name: " + "[" * 5000, "recursion"),
-        ("rate: 1" + "0" * 5000, "not YAML"),
-        ("x" * (300 << 10), "more than"),
-        ("&a [*a]", "neither a name nor a declaration"),
+        (LAUGHS, "more than .* values"),
+        ("rate: 30\nrate: 60\n", "the key rate stands twice"),
+        ("name: " + "[" * 5000, "values inside each other"),
+        ("rate: 1" + "0" * 5000, "digits"),
+        ("x" * (300 << 10), "larger than"),
+        ("&a [*a]", "an alias"),
     ],
     ids=["laughs", "doubled", "deep", "huge", "long", "circle"],
 )
