@@ -12,7 +12,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from glt.analysis.figures import INK, LINE, MUTED, SERIES, styled, view
+from glt.analysis.figures import INK, LINE, MUTED, SERIES, drawn_bones, styled, view
 from glt.data.drift import Summary
 from glt.data.layouts import Skeleton
 from glt.data.protocols import TEST, TRAIN, UNUSED
@@ -120,13 +120,13 @@ def strip(
     middle, reach = _frame(seen, present, sane, chosen, skeleton)
     figure = Figure(figsize=(11, 1.75), layout="constrained")
     ax = figure.subplots()
-    bones = np.array(skeleton.bones)
     for slot, moment in enumerate(chosen):
         shift = np.array([2.1 * reach * slot, 0.0]) - middle[slot]
         for index, person in enumerate(people):
             if not present[moment, person]:
                 continue
             pose, good = seen[moment, person] + shift, sane[moment, person]
+            bones = drawn_bones(points[present[:, person], person], skeleton)
             drawable = good[bones].all(axis=1)
             colour = SERIES[(0, 2, 3)[index % 3]]
             ax.add_collection(

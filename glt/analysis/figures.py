@@ -297,12 +297,15 @@ def _moments(length: int) -> NDArray[np.int64]:
     return np.unique(np.linspace(0, length - 1, MOMENTS).round().astype(np.int64))
 
 
+_SAME_PLACE = 1e-5  # metres
+
+
 def _draw_person(ax: Axes, points: NDArray[np.float64], skeleton: Skeleton, colour: str) -> None:
     """A skeleton [t, K, 2] at several moments over each other."""
     if not len(points):
         return
     moments = _moments(len(points))
-    bones = np.array(skeleton.bones)
+    bones = drawn_bones(points, skeleton)
     heads = [joint for joint, name in enumerate(skeleton.joints) if name == "head"]
     for moment, alpha in zip(moments, np.geomspace(0.13, 1, len(moments)), strict=True):
         pose = points[moment]
@@ -315,6 +318,20 @@ def _draw_person(ax: Axes, points: NDArray[np.float64], skeleton: Skeleton, colo
         )
         ax.add_collection(lines)
         ax.plot(pose[heads, 0], pose[heads, 1], "o", color=colour, alpha=alpha, markersize=5.5, markeredgewidth=0)
+
+
+def drawn_bones(points: NDArray[np.float64], skeleton: Skeleton) -> NDArray[np.int64]:
+    """Ends of the bones [B, 2] to draw of points [..., K, n]: not those of a joint that is at the centre all the time.
+
+    The checks put a joint there of which nothing was recorded.
+    """
+    bones = np.array(skeleton.bones).reshape(-1, 2)
+    flat = points.reshape(-1, *points.shape[-2:])
+    if not len(flat):
+        return bones
+    absent = np.abs(flat - flat[:, [skeleton.centre]]).max(axis=(0, 2)) < _SAME_PLACE
+    absent[skeleton.centre] = False
+    return np.asarray(bones[~absent[bones].any(axis=1)])
 
 
 def _draw_path(ax: Axes, path: NDArray[np.float64], colour: str) -> None:

@@ -29,7 +29,9 @@ def test_all_rows_and_files_match(tmp_path: Path) -> None:
     assert label_account.findings(account.to_dict()) == []
 
 
-@pytest.mark.fault("rows of labels.csv that match no file, files that no row names", "counted, said, on the data report")
+@pytest.mark.fault(
+    "rows of labels.csv that match no file, files that no row names", "counted, said, on the data report"
+)
 def test_rows_without_a_file_and_files_without_a_row_are_counted(tmp_path: Path) -> None:
     files = {"labels.csv": "name,label\na,x\nc,y\nd,z\n", "a.npz": "", "b.npz": ""}
     account = count(tmp_path, files)

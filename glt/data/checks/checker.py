@@ -11,7 +11,7 @@ from glt.data.checks import bodies, faults, repairs
 from glt.data.recording import Recording, Rejection
 from glt.recipe import DataConfig
 
-VERSION = 2  # raise it when the same recording gives another clip: stored clips are then built again
+VERSION = 3  # raise it when the same recording gives another clip: stored clips are then built again
 
 
 def accept(recording: Recording, data: DataConfig) -> Recording:
@@ -38,6 +38,8 @@ class _Checker:
         frames: float32 [T, P, K, 3].
         present: bool [T, P].
         confidence: float32 [T, P', K] of the bodies in the file, or None.
+        made: bool [T, P, K], points that a repair has interpolated.
+        unseen: bool [T, P, K], bad points of joints that have no good one to interpolate from.
         warnings: of the reader and of the checks so far.
     """
 
@@ -45,6 +47,7 @@ class _Checker:
         self.recording, self.data, self.limits = recording, data, data.checks
         self.frames, self.present, self.skeleton = recording.frames, recording.present, recording.skeleton
         self.confidence = recording.confidence
+        self.made, self.unseen = np.zeros(self.frames.shape[:3], bool), np.zeros(self.frames.shape[:3], bool)
         self.warnings: list[str] = list(recording.warnings)
 
     def check_shape(self) -> None:
@@ -91,18 +94,26 @@ class _Checker:
             if pairs:
                 message = f"lost: {len(pairs)} times a body ends and another begins close by"
                 if self.limits.lost == "repair":
+                    self.made, self.unseen = (
+                        bodies.join(mask, self.present, pairs)[0] for mask in (self.made, self.unseen)
+                    )
                     self.frames, self.present = bodies.join(self.frames, self.present, pairs)
                     message += ", joined to one person"
                 self.warnings.append(message)
         persons, warnings = bodies.select(self.frames, self.present, self.data.persons, self.data.bodies == "first")
         self.warnings += warnings
         self.frames, self.present = self.frames[:, persons], self.present[:, persons]
+        self.made, self.unseen = self.made[:, persons], self.unseen[:, persons]
+        self._settle_unseen()
         swaps = faults.swaps(self.frames, self.present, self.skeleton, self.limits.swap_metres)
         if swaps:
             where = np.zeros(self.frames.shape[:3], bool)
             for frame, a, b in swaps:
                 where[frame, [a, b]] = True
             if self.limits.swapped == "repair":
+                self.made, self.unseen = (
+                    repairs.unswap(mask, self.present, swaps)[0] for mask in (self.made, self.unseen)
+                )
                 self.frames, self.present = repairs.unswap(self.frames, self.present, swaps)
                 self.warnings.append(f"swapped: {len(swaps)} changes of places taken back")
             else:
@@ -113,14 +124,16 @@ class _Checker:
         occupied = np.flatnonzero(self.present.any(axis=1))
         first, last = int(occupied[0]), int(occupied[-1]) + 1
         cut = len(self.frames) - (last - first)
-        self.frames, self.present = self.frames[first:last], self.present[first:last]
+        self._select_frames(slice(first, last))
         if cut:
             self.warnings.append(f"ends: {cut} frames without anybody cut off")
         limits = self.limits
-        where, reason = faults.bones(self.frames, self.present, self.skeleton, limits.longest_bone, limits.bone_spread)
+        where, reason = faults.bones(
+            self.frames, self.present, self._hidden, self.skeleton, limits.longest_bone, limits.bone_spread
+        )
         if where.any():
             self._report("bone-length", limits.bone_length, reason, where)
-        where = faults.jumps(self.frames, self.present, self.skeleton, limits.fastest)
+        where = faults.jumps(self.frames, self.present, self._hidden, self.skeleton, limits.fastest)
         if where.any():
             reason = f"faster than {limits.fastest:g} m/s there and back"
             if limits.speed == "repair":
@@ -128,7 +141,7 @@ class _Checker:
             else:
                 self._report("speed", limits.speed, f"{reason}: {self._joint_names(where)}", where)
         self._check_repeated()
-        where = faults.frozen(self.frames, self.present, self.skeleton, limits.frozen_seconds)
+        where = faults.frozen(self.frames, self.present, self._hidden, self.skeleton, limits.frozen_seconds)
         if where.any():
             reason = f"no movement at all for {limits.frozen_seconds:g} s: {self._joint_names(where)}"
             self._report("frozen", limits.frozen, reason, where)
@@ -138,12 +151,12 @@ class _Checker:
 
     def _check_repeated(self) -> None:
         """Not too many frames repeat the one before."""
-        repeats = faults.repeated(self.frames, self.present)
+        repeats = faults.repeated(self.frames, self.present, self._hidden)
         if repeats.sum() <= self.limits.repeated_share * len(repeats):
             return
         reason = f"{int(repeats.sum())} of {len(repeats)} frames repeat the one before"
         if self.limits.repeated == "repair":
-            self.frames, self.present = self.frames[~repeats], self.present[~repeats]
+            self._select_frames(~repeats)
             self.warnings.append(f"repeated: {reason}, dropped")
         else:
             where = repeats[:, None, None] & self.present[:, :, None]
@@ -158,9 +171,57 @@ class _Checker:
         frames[~present] = 0
         return replace(self.recording, frames=frames, present=present, warnings=tuple(self.warnings), confidence=None)
 
+    @property
+    def _hidden(self) -> NDArray[np.bool_]:
+        """Points [T, P, K] that were not recorded."""
+        return np.asarray(self.made | self.unseen)
+
+    def _select_frames(self, which: slice | NDArray[np.bool_]) -> None:
+        self.frames, self.present = self.frames[which], self.present[which]
+        self.made, self.unseen = self.made[which], self.unseen[which]
+
     def _interpolate(self, check: str, where: NDArray[np.bool_], what: str) -> None:
+        """Interpolate the points at `where`; those of a joint without a good point become `unseen`."""
+        good = self.present[:, :, None] & ~where & ~self.unseen
+        hopeful = where & good.any(axis=0)
         self.frames = repairs.interpolate(self.frames, self.present, where)
-        self.warnings.append(f"{check}: {int(where.sum())} points {what} interpolated")
+        self.made |= hopeful
+        if count := int(hopeful.sum()):
+            self.warnings.append(f"{check}: {count} points {what} interpolated")
+        if (where & ~hopeful).any():
+            self.unseen |= where & ~hopeful
+            absent = self._absent()
+            nobody = absent.all(axis=1)
+            if nobody.any():
+                self.present = self.present & ~nobody
+                self.frames = np.where(self.present[:, :, None, None], self.frames, np.float32(0))
+                self.unseen &= self.present[:, :, None]
+                self.warnings.append(f"{check}: {int(nobody.sum())} bodies without one good point left out")
+            if not self.present.any():
+                raise self._rejection(check, f"all points {what}", where)
+            self.frames = repairs.place_absent(self.frames, absent, self.skeleton)
+            self.frames[~self.present] = 0
+
+    def _absent(self) -> NDArray[np.bool_]:
+        """Joints [P, K] of persons who are present, without one good point."""
+        good = (self.present[:, :, None] & ~self.unseen).any(axis=0)
+        return np.asarray(self.present.any(axis=0)[:, None] & ~good)
+
+    def _settle_unseen(self) -> None:
+        """Interpolate what a joined track has shown meanwhile; the joints that nobody saw are absent."""
+        if not self.unseen.any():
+            return
+        absent = self._absent()
+        shown = self.unseen & ~absent
+        if shown.any():
+            self.frames = repairs.interpolate(self.frames, self.present, shown)
+            self.made |= shown
+            self.unseen &= ~shown
+        if absent.any():
+            names = self._joint_names(self.unseen & absent)
+            self.warnings.append(f"absent: {names} without one good point, placed at the centre joint")
+            self.frames = repairs.place_absent(self.frames, absent, self.skeleton)
+            self.frames[~self.present] = 0
 
     def _report(self, check: str, policy: str, reason: str, where: NDArray[np.bool_]) -> None:
         """Reject, warn or ignore, as the policy says."""

@@ -1,6 +1,7 @@
 """Faults of a recording, one function each. They change nothing.
 
-They take frames [T, P, K, 3] and present [T, P], and most return the faulty points as bool [T, P, K]. Limits are in
+They take frames [T, P, K, 3] and present [T, P], and most return the faulty points as bool [T, P, K]. Points that a
+repair has made, `hidden` [T, P, K], are no evidence: they neither fail a check nor excuse other points. Limits are in
 metres; for a layout with another unit they are scaled as if the person were `TALL`.
 """
 
@@ -36,26 +37,37 @@ def out_of_range(frames: Floats, present: Bools, farthest: float) -> Bools:
     return np.asarray((np.abs(frames) > farthest).any(axis=3) & present[:, :, None])
 
 
-def bones(frames: Floats, present: Bools, skeleton: Skeleton, longest: float, spread: float) -> tuple[Bools, str]:
+def bones(
+    frames: Floats, present: Bools, hidden: Bools, skeleton: Skeleton, longest: float, spread: float
+) -> tuple[Bools, str]:
     """Ends of implausible bones, and a description of the worst one.
 
     A bone is implausible if its median length is above `longest` metres, if its length varies by more than `spread`
     times the median (10th to 90th percentile of the frames, so single bad frames do not count), or if all bones of the
-    person are shorter than a hundredth of `longest` (another unit). Each person is checked separately.
+    person are shorter than a hundredth of `longest` (another unit). Each person is checked separately, and each bone in
+    the frames that show both its ends.
     """
     ends = np.array(skeleton.bones)
     where = np.zeros(frames.shape[:3], bool)
     unit = longest * scale(frames, present, skeleton)
     description = ""
     for person in np.flatnonzero(present.any(axis=0)):
-        points = frames[present[:, person], person]
+        points, unseen = (part[present[:, person], person] for part in (frames, hidden))
         lengths = np.linalg.norm(points[:, ends[:, 0]] - points[:, ends[:, 1]], axis=-1)  # t, B
+        unknown = unseen[:, ends].any(axis=2)
+        lengths[unknown] = np.inf  # last in order, and not counted
         ordered = np.sort(lengths, axis=0)
-        count = len(ordered)
-        low, median, high = (ordered[round(share * (count - 1))] for share in (0.1, 0.5, 0.9))
+        count = (~unknown).sum(axis=0)
+        known = count > 0
+        if not known.any():
+            continue
+        low, median, high = (
+            np.where(known, np.take_along_axis(ordered, _rank(share, count)[None], axis=0)[0], 0)
+            for share in (0.1, 0.5, 0.9)
+        )
         long = median > unit
-        small = np.full(len(ends), bool(median.max() < unit / 100))
-        loose = (high - low > spread * np.maximum(median, unit / 20)) if count >= 5 else np.zeros(len(ends), bool)
+        small = known & bool(median[known].max() < unit / 100)
+        loose = (high - low > spread * np.maximum(median, unit / 20)) & (count >= 5)
         wrong = long | loose | small
         if wrong.any():
             worst = int(np.flatnonzero(wrong)[np.argmax((high - low + median)[wrong])])
@@ -67,18 +79,17 @@ def bones(frames: Floats, present: Bools, skeleton: Skeleton, longest: float, sp
             )
             joints = np.unique(ends[wrong])
             where[np.ix_(present[:, person], [person], joints)] = True
-    return where, description
+    return where & ~hidden, description
 
 
-def jumps(frames: Floats, present: Bools, skeleton: Skeleton, fastest: float, longest: int = 4) -> Bools:
+def jumps(frames: Floats, present: Bools, hidden: Bools, skeleton: Skeleton, fastest: float, longest: int = 4) -> Bools:
     """Points of joints that jump away and back within `longest` frames, both times faster than `fastest` m/s."""
     where = np.zeros(frames.shape[:3], bool)
     length = len(frames)
     if length < 3:
         return where
     step = fastest / skeleton.rate * scale(frames, present, skeleton)
-    both = present[1:] & present[:-1]
-    fast = (np.linalg.norm(frames[1:] - frames[:-1], axis=-1) > step) & both[:, :, None]  # T - 1, P, K
+    fast = (np.linalg.norm(frames[1:] - frames[:-1], axis=-1) > step) & _both(present, hidden)  # T - 1, P, K
     for t, person, joint in np.argwhere(fast):
         for back in range(t + 1, min(t + 1 + longest, length - 1)):
             if not fast[back, person, joint]:
@@ -86,20 +97,22 @@ def jumps(frames: Floats, present: Bools, skeleton: Skeleton, fastest: float, lo
             if np.linalg.norm(frames[back + 1, person, joint] - frames[t, person, joint]) <= step * (back + 1 - t) / 2:
                 where[t + 1 : back + 1, person, joint] = True
             break
-    return where
+    return where & ~hidden
 
 
-def frozen(frames: Floats, present: Bools, skeleton: Skeleton, seconds: float) -> Bools:
+def frozen(frames: Floats, present: Bools, hidden: Bools, skeleton: Skeleton, seconds: float) -> Bools:
     """Points of joints that do not move at all, bit for bit, for `seconds`."""
-    still = (frames[1:] == frames[:-1]).all(axis=3) & (present[1:] & present[:-1])[:, :, None]
+    still = (frames[1:] == frames[:-1]).all(axis=3) & _both(present, hidden)
     return _runs(still, max(2, round(seconds * skeleton.rate)))
 
 
-def repeated(frames: Floats, present: Bools) -> NDArray[np.bool_]:
-    """Frames, bool [T], that repeat the one before bit for bit."""
+def repeated(frames: Floats, present: Bools, hidden: Bools) -> NDArray[np.bool_]:
+    """Frames, bool [T], that repeat the one before bit for bit, in all points that both frames show."""
     again = np.zeros(len(frames), bool)
-    again[1:] = (frames[1:] == frames[:-1]).all(axis=(1, 2, 3)) & (present[1:] == present[:-1]).all(axis=1)
-    return again & present.any(axis=1)
+    both = _both(present, hidden)
+    same = ((frames[1:] == frames[:-1]).all(axis=3) | ~both).all(axis=(1, 2))
+    again[1:] = same & both.any(axis=(1, 2)) & (present[1:] == present[:-1]).all(axis=1)
+    return again
 
 
 def swaps(frames: Floats, present: Bools, skeleton: Skeleton, farther: float) -> list[tuple[int, int, int]]:
@@ -120,6 +133,17 @@ def swaps(frames: Floats, present: Bools, skeleton: Skeleton, farther: float) ->
             change = _distance(other[times + 1], one[times]) + _distance(one[times + 1], other[times])
             swapped += [(int(t) + 1, a, b) for t in times[(stay - change > limit) & (stay > 3 * change)]]
     return sorted(swapped)
+
+
+def _both(present: Bools, hidden: Bools) -> Bools:
+    """Steps [T - 1, P, K] between two frames that both show the point."""
+    seen = present[:, :, None] & ~hidden
+    return np.asarray(seen[1:] & seen[:-1])
+
+
+def _rank(share: float, count: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Index of a quantile among `count` ordered values."""
+    return np.rint(share * np.maximum(count - 1, 0)).astype(np.int64)
 
 
 def _distance(one: Floats, other: Floats) -> Floats:

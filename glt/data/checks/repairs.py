@@ -28,6 +28,25 @@ def interpolate(frames: Floats, present: Bools, where: Bools) -> Floats:
     return repaired
 
 
+def place_absent(frames: Floats, absent: Bools, skeleton: Skeleton) -> Floats:
+    """Put joints without any good point, `absent` [P, K], at their person's centre joint: their local motion is zero.
+
+    A centre joint that is absent itself is put in the middle of the joints next to it, or, if they are absent as well,
+    of all joints that are not.
+    """
+    placed, centre = frames.copy(), skeleton.centre
+    for person in np.flatnonzero(absent.any(axis=1)):
+        lost = absent[person]
+        if lost[centre]:
+            near = [joint for bone in skeleton.bones if centre in bone for joint in bone if not lost[joint]]
+            around = near or np.flatnonzero(~lost).tolist()
+            if not around:
+                continue
+            placed[:, person, centre] = placed[:, person, around].mean(axis=1)
+        placed[:, person, lost] = placed[:, person, centre : centre + 1]
+    return placed
+
+
 def unswap(frames: Floats, present: Bools, swaps: Sequence[tuple[int, int, int]]) -> tuple[Floats, Bools]:
     """Undo swaps (frame, person, person): the two tracks are exchanged from that frame on."""
     frames, present = frames.copy(), present.copy()
