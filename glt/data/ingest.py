@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from glt import artifact
-from glt.data import clip_table, splits
+from glt.data import clip_table, label_account, splits
 from glt.data.account import Account, count_files
 from glt.data.chunk_reader import MISSING_LIST, read_chunk, rejection_of
 from glt.data.clips import LEFT_OUT, SegmentWriter, in_order, read_clips, write_rejected
@@ -109,6 +109,7 @@ def _ingest(
         "lost": sorted({joint for segment in segments for joint in segment["lost"]}),
         "segments": list(folders),
         "account": account.to_dict(),
+        "labels": label_account.count(listing.batches),
     }
     known: dict[str, str] = {}
     with artifact.create(out, "clips", {**info, **contents, "recipe": recipe.model_dump(mode="json")}, known) as store:
@@ -153,7 +154,8 @@ def _read_segments(
             advance(0)
     finally:
         cache.hashes.save()
-    return list(parts.values()), repeats
+    # By digest, so that the order does not depend on which segments were there before.
+    return sorted(parts.values(), key=lambda part: part.digest), repeats
 
 
 def read_batch(

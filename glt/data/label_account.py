@@ -16,6 +16,7 @@ from glt.data.formats.table import LABELS
 from glt.data.recording import Rejection
 from glt.data.sources import Batch
 
+CHECK = "label-rows"
 EXAMPLES = 20  # rows and files that are named
 
 
@@ -56,7 +57,13 @@ class LabelAccount:
         return f"{LABELS}: {'; '.join(parts)}" if parts else ""
 
 
-def count(batches: Iterable[Batch]) -> LabelAccount | None:
+def count(batches: Iterable[Batch]) -> dict[str, Any] | None:
+    """The account of the labels.csv in these batches, as JSON values; None if there is none."""
+    account = match(batches)
+    return account.to_dict() if account else None
+
+
+def match(batches: Iterable[Batch]) -> LabelAccount | None:
     """The account of the labels.csv in these batches; None if there is none. An unreadable one has no rows."""
     tables: dict[tuple[str, str], tuple[Labels, set[int]]] = {}
     files, unnamed = 0, []
@@ -106,7 +113,7 @@ def findings(account: Mapping[str, Any] | None) -> list[Finding]:
     lost = known.rows > 0 and known.unmatched == known.rows
     severity = "alarm" if lost else "warning" if known.unmatched else "note"
     remedy = "; compare the column `name` with the files' names" if known.unmatched else ""
-    return [Finding("labels", severity, known.text + remedy, tuple((*known.row_examples, *known.file_examples)))]  # type: ignore[arg-type]
+    return [Finding(CHECK, severity, known.text + remedy, (*known.row_examples, *known.file_examples))]  # type: ignore[arg-type]
 
 
 def _labels(batch: Batch, folder: str) -> Labels | None:

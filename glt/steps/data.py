@@ -11,7 +11,7 @@ from typing import Any
 
 from glt import artifact
 from glt.analysis.page import PAGE
-from glt.data import duplicates, findings
+from glt.data import duplicates, findings, label_account
 from glt.data.clips import ClipStore
 from glt.data.drift import Summary, summarise
 from glt.data.findings import Finding
@@ -159,10 +159,12 @@ def _severity_counts(findings: Sequence[Finding]) -> dict[str, float]:
 
 
 def _log_findings(findings: Sequence[Finding], page: Path) -> None:
-    """Log the alarms, for those who do not open the page, and where the page is."""
+    """Log alarms and unmatched labels, for those who do not open the page, and where the page is."""
     for finding in findings:
         if finding.severity == "alarm":
             _LOG.warning("alarm: %s", finding.text)
+        elif finding.check == label_account.CHECK:
+            _LOG.warning("%s: %s", finding.severity, finding.text)
     _LOG.info("data report: %s", page)
 
 

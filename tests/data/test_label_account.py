@@ -9,7 +9,7 @@ import pytest
 from glt.data import label_account
 from glt.data.formats import FORMATS
 from glt.data.label_account import LabelAccount
-from glt.data.sources import batches
+from glt.data.listing import Names, list_recordings
 
 FORMAT = FORMATS["table"]
 
@@ -19,7 +19,7 @@ def count(folder: Path, files: dict[str, str]) -> LabelAccount | None:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    return label_account.count(batches(folder, FORMAT.suffixes, FORMAT.sidecars))
+    return label_account.match(list_recordings(folder, Names(FORMAT.suffixes, FORMAT.sidecars)).batches)
 
 
 def test_all_rows_and_files_match(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_rows_without_a_file_and_files_without_a_row_are_counted(tmp_path: Path)
     account = count(tmp_path, files)
     assert account == LabelAccount(3, 2, 2, 1, ("labels.csv line 3: c", "labels.csv line 4: d"), ("b.npz",))
     (finding,) = label_account.findings(account.to_dict())
-    assert (finding.check, finding.severity) == ("labels", "warning")
+    assert (finding.check, finding.severity) == (label_account.CHECK, "warning")
     assert "2 of 3 rows match no file (as labels.csv line 3: c); 1 of 2 files have no row (as b.npz)" in finding.text
     (note,) = label_account.findings(LabelAccount(1, 0, 2, 1, (), ("b.npz",)).to_dict())
     assert note.severity == "note"

@@ -90,7 +90,7 @@ def test_recorded_points_beside_made_ones_are_still_checked() -> None:
     frames = true.frames.copy()
     frames[20:70, 0, HEAD] = frames[20, 0, HEAD]
     confidence[:, 0, FOOT] = 0
-    with pytest.raises(Rejection, match="frozen: no movement.*head"):
+    with pytest.raises(Rejection, match=r"frozen: no movement.*head"):
         accept_with(replace(true, frames=frames, confidence=confidence), persons=1, frozen="reject")
     frames[:, 0, HEAD] += [0, 3, 0]
     with pytest.raises(Rejection, match="bone-length: shoulder centre to head"):

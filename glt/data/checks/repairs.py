@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from glt.data.layouts import Skeleton
+
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
