@@ -193,7 +193,7 @@ class _Checker:
             absent = self._absent()
             nobody = absent.all(axis=1)
             if nobody.any():
-                self.present = self.present & ~nobody
+                self.present = np.asarray(self.present & ~nobody)
                 self.frames = np.where(self.present[:, :, None, None], self.frames, np.float32(0))
                 self.unseen &= self.present[:, :, None]
                 self.warnings.append(f"{check}: {int(nobody.sum())} bodies without one good point left out")
@@ -205,7 +205,7 @@ class _Checker:
     def _absent(self) -> NDArray[np.bool_]:
         """Joints [P, K] of persons who are present, without one good point."""
         good = (self.present[:, :, None] & ~self.unseen).any(axis=0)
-        return np.asarray(self.present.any(axis=0)[:, None] & ~good)
+        return np.asarray(self.present.any(axis=0))[:, None] & ~np.asarray(good)
 
     def _settle_unseen(self) -> None:
         """Interpolate what a joined track has shown meanwhile; the joints that nobody saw are absent."""
