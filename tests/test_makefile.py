@@ -29,6 +29,7 @@ GIVEN = {
     "run": ("RECIPE", "RECORDINGS", "RUNNER"),
     "collect": ("FROM", "RECIPE", "INTO"),
     "data": ("RECORDINGS",),
+    "fuzz": ("MINUTES", "SEED"),
     "compile": ("PROFILE", "IMAGE"),
     "retrain": ("RECIPE", "RECORDINGS"),
     "submit": ("GRAPH", "RECIPE", "RECORDINGS", "PROFILE", "NODES", "IMAGE"),

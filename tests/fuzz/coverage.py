@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.fuzz import campaign, recordings
 from tests.fuzz.campaign import Found, Result
-from tests.fuzz.outcome import ROOT, of_exception
+from tests.fuzz.outcome import ROOT
 
 # By target: the case of some bytes, and valid bytes to begin with.
 TARGETS: dict[str, Any] = {
@@ -48,9 +48,18 @@ def run(name: str, seconds: float, seed: int, result: Result) -> None:
             "-timeout=20",
         ]
         done = subprocess.run(
-            [sys.executable, "-m", "tests.fuzz.coverage", name, str(corpus), f"-artifact_prefix={folder}/", *limits],
+            [
+                sys.executable,
+                "-m",
+                "tests.fuzz.guided",
+                name,
+                repr(sorted(result.found)),
+                str(corpus),
+                f"-artifact_prefix={folder}/",
+                *limits,
+            ],
             cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TMPDIR": folder},
+            env=os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": folder},
             capture_output=True,
             text=True,
             errors="replace",
@@ -59,6 +68,8 @@ def run(name: str, seconds: float, seed: int, result: Result) -> None:
         if found:
             result.cases += max(int(count) for count, _ in found)
             result.coverage = int(found[-1][1])
+        elif "FAULT" not in done.stderr:
+            raise RuntimeError(f"atheris ended with {done.returncode}:\n{done.stderr[-2000:]}")
         result.seconds += seconds
         for crash in Path(folder).glob("*-*"):
             if crash.is_file() and crash.name.startswith(("crash-", "timeout-", "oom-")):
@@ -80,27 +91,3 @@ def _seeds(name: str) -> list[bytes]:
         members = [(b"S001C001P001R001A001.skeleton", b"0\n")]
         return [make_zip(members, False), make_tar(members, "w", 0, {})]
     return [recordings.OWN_SKELETON] if name == "layouts" else [(ROOT / "glt" / "recipes" / "sample.yaml").read_bytes()]
-
-
-def _fuzz(name: str, arguments: list[str]) -> None:
-    import atheris
-
-    with atheris.instrument_imports(include=["glt.data", "glt.recipe", "zipfile", "tarfile", "yaml"]):
-        from tests.fuzz.targets import TARGETS as ALL
-    target = ALL[name]
-    target.prepare()
-    sandbox = Path(tempfile.mkdtemp())
-
-    def one(raw: bytes) -> None:
-        try:
-            target.check(TARGETS[name](raw), sandbox)
-        except BaseException as error:
-            sys.stderr.write(f"FAULT {of_exception(error)!r}\n")
-            raise
-
-    atheris.Setup([sys.argv[0], *arguments], one)
-    atheris.Fuzz()
-
-
-if __name__ == "__main__":
-    _fuzz(sys.argv[1], sys.argv[2:])
