@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -86,9 +85,10 @@ def write_report(
         raise GltError(f"{motions.path}: not made from {clips.path}; run disentangle on these clips again")
     encoder_info = artifact.open_artifact(encoder, "encoder")
     artifact.open_artifact(classifier, "classifier")
-    history = json.loads((encoder / "history.json").read_text(encoding="utf-8"))
-    metrics = json.loads((classifier / "metrics.json").read_text(encoding="utf-8"))
-    predictions = pd.read_parquet(classifier / "predictions.parquet")
+    history = artifact.read_json(encoder / "history.json", list)
+    metrics = artifact.read_json(classifier / "metrics.json", dict)
+    with artifact.reading(classifier / "predictions.parquet"):
+        predictions = pd.read_parquet(classifier / "predictions.parquet")
     validation = read_validation(classifier)
     tuned = [_finetuned(path) for path in finetunes]
     leaked = int((~motions.index["clean"]).sum())
@@ -127,7 +127,7 @@ def _finetuned(path: Path) -> Finetuned:
     info = artifact.open_artifact(path, "classifier")
     if not {"fraction", "seed"} <= info.keys():
         raise GltError(f"{path}: not a fine-tuned classifier (no fraction and seed); give the folders finetune made")
-    metrics = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
+    metrics = artifact.read_json(path / "metrics.json", dict)
     return float(info["fraction"]), int(info["seed"]), metrics
 
 

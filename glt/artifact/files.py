@@ -56,7 +56,7 @@ def parse_json(content: bytes) -> Any:
         raise ValueError(f"deeper than {_DEPTH} levels") from None
     level, depth = [value], 0
     while level:
-        if depth > _DEPTH:
+        if depth >= _DEPTH:
             raise ValueError(f"deeper than {_DEPTH} levels")
         nested = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
         level, depth = [one for values in nested for one in values if isinstance(one, dict | list)], depth + 1

@@ -58,15 +58,21 @@ class ClipStore:
         """
         self.path = Path(path)
         self.info = artifact.open_artifact(self.path, "clips", verify=verify)
-        self.skeleton = Skeleton.from_dict(json.loads((self.path / "skeleton.json").read_text(encoding="utf-8")))
-        self.rejected = pd.read_parquet(self.path / "rejected.parquet")
+        description = artifact.read_json(self.path / "skeleton.json", dict)
+        with artifact.reading(self.path / "skeleton.json"):
+            self.skeleton = Skeleton.from_dict(description)
+        with artifact.reading(self.path / "rejected.parquet"):
+            self.rejected = pd.read_parquet(self.path / "rejected.parquet")[REJECTED.names]
         left_out = self.path / LEFT_OUT
-        self.left_out = pd.read_parquet(left_out) if left_out.exists() else self.rejected.iloc[:0]
-        self.account = Account.from_dict(self.info["account"]) if "account" in self.info else None
-        segments = self.info["segments"]
-        clips = [read_clips(self.path / "segments" / segment).assign(segment=segment) for segment in segments]
-        index = in_order(pd.concat(clips, ignore_index=True)).drop_duplicates("name", ignore_index=True)
-        self.index = index[["name", "segment", *(column for column in clip_table.NAMES if column != "name")]]
+        with artifact.reading(left_out):
+            self.left_out = pd.read_parquet(left_out) if left_out.exists() else self.rejected.iloc[:0]
+        with artifact.reading(self.path / artifact.MANIFEST):
+            self.account = Account.from_dict(self.info["account"]) if "account" in self.info else None
+        with artifact.reading(self.path / "segments"):
+            segments = self.info["segments"]
+            clips = [read_clips(self.path / "segments" / segment).assign(segment=segment) for segment in segments]
+            index = in_order(pd.concat(clips, ignore_index=True)).drop_duplicates("name", ignore_index=True)
+            self.index = index[["name", "segment", *(column for column in clip_table.NAMES if column != "name")]]
         pairs = zip(index["name"], index["sha256"], strict=True)
         self.digest = hashlib.sha256(json.dumps(list(pairs)).encode()).hexdigest()
         self._spans = list(zip(index["segment"], index["offset"], index["length"], strict=True))

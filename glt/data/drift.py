@@ -56,7 +56,7 @@ class Summary:
     def read(cls, path: Path) -> Summary:
         """Read what `write` wrote; a GltError if the file is no summary."""
         try:
-            whole = json.loads(Path(path).read_text(encoding="utf-8"))
+            whole = artifact.parse_json(artifact.read_bytes(Path(path), 64 << 20))
             measured = {str(name): np.array(column, float) for name, column in whole["measured"].items()}
             labels = {str(label): int(count) for label, count in whole["labels"].items()}
             return cls(str(whole["layout"]), tuple(whole["joints"]), measured, labels)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -39,7 +38,7 @@ def write(path: Path, findings: Sequence[Finding]) -> None:
 
 def read(path: Path) -> list[Finding]:
     """Read findings that `write` wrote; checks that have been renamed since get their present names."""
-    rows = json.loads(Path(path).read_text(encoding="utf-8"))
+    rows = artifact.read_json(Path(path), list)
     return [
         Finding(FORMER_CHECKS.get(row["check"], row["check"]), row["severity"], row["text"], tuple(row["names"]))
         for row in rows

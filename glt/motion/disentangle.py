@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from itertools import product
 from pathlib import Path
@@ -188,12 +187,17 @@ class Motions:
         self.info = artifact.open_artifact(self.path, "motions", verify=verify)
         self.digest = artifact.digest(self.path)
         # Motions written before the column was renamed have `side`.
-        self.index = pd.read_parquet(self.path / "clips.parquet").rename(columns={"side": "split"})
-        self.skeleton = Skeleton.from_dict(json.loads((self.path / "skeleton.json").read_text()))
-        self.bins = Bins.from_dict(json.loads((self.path / "displacement.json").read_text()))
+        with artifact.reading(self.path / "clips.parquet"):
+            self.index = pd.read_parquet(self.path / "clips.parquet").rename(columns={"side": "split"})
+            self._spans = self.index[["offset", "length"]].to_numpy()
+        skeleton, bins = (artifact.read_json(self.path / name, dict) for name in ("skeleton.json", "displacement.json"))
+        with artifact.reading(self.path / "skeleton.json"):
+            self.skeleton = Skeleton.from_dict(skeleton)
+        with artifact.reading(self.path / "displacement.json"):
+            self.bins = Bins.from_dict(bins)
         self._tokens = NpyRowReader(self.path / "tokens.npy")
-        self._present = np.load(self.path / "present.npy")
-        self._spans = self.index[["offset", "length"]].to_numpy()
+        with artifact.reading(self.path / "present.npy"):
+            self._present = np.load(self.path / "present.npy", allow_pickle=False)
 
     @property
     def persons(self) -> int:

@@ -5,7 +5,6 @@ On several nodes the pod creates a TrainJob and waits for it. GPUs have not been
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -52,7 +51,7 @@ def launch_pretraining(
         return training.pretrain(
             motions, recipe, out, accelerator, data_version=data_version, code_version=code_version
         )
-    last = json.loads((out / "history.json").read_text(encoding="utf-8"))[-1]
+    last = artifact.read_json(out / "history.json", list)[-1]
     return {name: value for name, value in last.items() if name != "epoch"}
 
 

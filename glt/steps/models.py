@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pandas as pd
 
+from glt import artifact
 from glt.analysis.comparison import Model, write_comparison
 from glt.analysis.page import PAGE
 from glt.errors import GltError
@@ -50,7 +50,7 @@ def _model(name: str, root: Path) -> Model:
         name=f"{version.name}/{version.version}{aliases}",
         scores=run.data.metrics,
         predictions=pd.read_parquet(folder / "predictions.parquet", columns=["name", "label", "predicted"]),
-        recipe=json.loads((folder / "config.json").read_text(encoding="utf-8"))["recipe"],
+        recipe=artifact.read_json(folder / "config.json", dict)["recipe"],
         provenance={
             **{title: version.tags.get(tag, "unknown") for title, tag in _PROVENANCE_TAGS.items()},
             "run": f"{run.info.run_name} ({run.info.run_id})",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,4 +30,5 @@ def provenance(version: Versions, recipe: Recipe, run_id: str, **more: Any) -> d
 
 def producing_run(folder: Path) -> str:
     """The id of the MLflow run that made an artifact."""
-    return str(json.loads((Path(folder) / artifact.MANIFEST).read_text(encoding="utf-8"))["info"]["mlflow_run_id"])
+    with artifact.reading(Path(folder) / artifact.MANIFEST):
+        return str(artifact.read_manifest(folder).info["mlflow_run_id"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -61,7 +60,7 @@ def report(
 
 
 def _scores(clips: ClipStore, encoder: Path, classifier: Path, finetuned: Sequence[Path]) -> dict[str, float]:
-    history = json.loads((Path(encoder) / "history.json").read_text(encoding="utf-8"))
+    history = artifact.read_json(Path(encoder) / "history.json", list)
     trials = []
     for folder in finetuned:
         info = artifact.open_artifact(folder, "classifier")
@@ -72,5 +71,5 @@ def _scores(clips: ClipStore, encoder: Path, classifier: Path, finetuned: Sequen
 
 
 def _metrics(folder: Path) -> dict[str, float]:
-    metrics: dict[str, float] = json.loads((Path(folder) / "metrics.json").read_text(encoding="utf-8"))
+    metrics: dict[str, float] = artifact.read_json(Path(folder) / "metrics.json", dict)
     return metrics

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -60,7 +59,7 @@ def compare_arms(
 
 def _read(folder: Path) -> tuple[Recipe, arms.TrainedArm]:
     arm = recipe.parse(artifact.open_artifact(folder, "classifier")["recipe"], str(folder))
-    metrics = json.loads((Path(folder) / "metrics.json").read_text(encoding="utf-8"))
+    metrics = artifact.read_json(Path(folder) / "metrics.json", dict)
     return arm, arms.TrainedArm(arm.arm, arm.seed, metrics)
 
 

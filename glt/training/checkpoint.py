@@ -19,14 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from glt import artifact
 from glt.errors import GltError, SharedError
 from glt.file_lock import LockedError, file_lock
 from glt.recipe import flat
-from glt.training.weights import write_weights
+from glt.training.weights import read_weights, write_weights
 
 _LOG = logging.getLogger(__name__)
 
@@ -170,9 +169,23 @@ class Checkpoint:
             return Progress()
         states = self._states()
         info = artifact.open_artifact(states[-1], KIND, verify=False)
-        self._same_run(states[-1], info["identity"])
-        tensors = load_file(states[-1] / "state.safetensors")
-        state = json.loads((states[-1] / "state.json").read_text(encoding="utf-8"))
+        tensors = read_weights(states[-1] / "state.safetensors")
+        state = artifact.read_json(states[-1] / "state.json", dict)
+        with artifact.reading(states[-1]):
+            self._same_run(states[-1], info["identity"])
+            progress = self._load(info, state, tensors, model, optimizer)
+        if not quiet:
+            _LOG.info("goes on from %s, %s epochs and %s steps done", states[-1], progress.epoch, progress.step)
+        return progress
+
+    def _load(
+        self,
+        info: Mapping[str, Any],
+        state: Mapping[str, Any],
+        tensors: Mapping[str, Tensor],
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+    ) -> Progress:
         model.load_state_dict(_part(tensors, "model."))
         moments: dict[int, dict[str, Tensor]] = {}
         for name, value in _part(tensors, "optimizer.").items():
@@ -181,8 +194,6 @@ class Checkpoint:
         optimizer.load_state_dict({"state": moments, "param_groups": state["groups"]})
         device = next(model.parameters()).device
         sums = {name: value.to(device) for name, value in _part(tensors, "sums.").items()}
-        if not quiet:
-            _LOG.info("goes on from %s, %s epochs and %s steps done", states[-1], info["epoch"], info["step"])
         return Progress(info["epoch"], info["step"], info["steps"], state["history"], sums, state["numbers"])
 
     def delete(self) -> None:

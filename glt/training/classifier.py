@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +10,6 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from glt import artifact
@@ -22,7 +20,7 @@ from glt.motion.packed import Packed, frame_indices
 from glt.recipe import Pool, Recipe
 from glt.training.batches import ClipIds, evaluation_batches
 from glt.training.encoder import encoder_config, encoder_from
-from glt.training.weights import write_weights
+from glt.training.weights import read_weights, write_weights
 
 Features = Literal["head", "blocks"]
 
@@ -196,12 +194,13 @@ def read_validation(folder: Path) -> pd.DataFrame:
     Raises:
         GltError: it has none, as it was fine-tuned.
     """
-    try:
-        return pd.read_parquet(Path(folder) / "validation.parquet")
-    except FileNotFoundError:
+    file = Path(folder) / "validation.parquet"
+    if not file.exists():
         raise GltError(
             f"{folder}: no validation predictions, which only `glt linear-probe` makes; give a classifier of it"
-        ) from None
+        )
+    with artifact.reading(file):
+        return pd.read_parquet(file)
 
 
 def load_classifier(path: Path) -> tuple[ActionClassifier, dict[str, Any]]:
@@ -211,12 +210,13 @@ def load_classifier(path: Path) -> tuple[ActionClassifier, dict[str, Any]]:
         GltError: the folder is incomplete or damaged, or holds a file that is no part of a classifier.
     """
     artifact.open_artifact(path, "classifier", only=FILES)
-    config: dict[str, Any] = json.loads((Path(path) / "config.json").read_text(encoding="utf-8"))
-    weights = load_file(Path(path) / "model.safetensors")
-    encoder = encoder_from(
-        config["encoder"],
-        {name.removeprefix("encoder."): value for name, value in weights.items() if name.startswith("encoder.")},
-    )
-    model = ActionClassifier(encoder, config["classes"], **config["features"])
-    model.load_state_dict(weights)
+    config: dict[str, Any] = artifact.read_json(Path(path) / "config.json", dict)
+    weights = read_weights(Path(path) / "model.safetensors")
+    with artifact.reading(Path(path) / "config.json"):
+        encoder = encoder_from(
+            config["encoder"],
+            {name.removeprefix("encoder."): value for name, value in weights.items() if name.startswith("encoder.")},
+        )
+        model = ActionClassifier(encoder, config["classes"], **config["features"])
+        model.load_state_dict(weights)
     return model.eval(), config

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
 from torch import Tensor
 
 from glt import artifact
@@ -15,7 +13,7 @@ from glt.errors import GltError, SharedError, first_line
 from glt.model import GLTransformer
 from glt.motion.disentangle import Motions
 from glt.recipe import ModelConfig
-from glt.training.weights import write_weights
+from glt.training.weights import read_weights, write_weights
 
 
 def build_encoder(config: ModelConfig, motions: Motions) -> GLTransformer:
@@ -65,9 +63,12 @@ def encoder_from(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> GL
     try:
         sizes = ModelConfig.model_validate(config["model"])
         global_tokens = config["global_tokens"] if "global_tokens" in config else config["worlds"]  # the former name
-        encoder = GLTransformer(sizes, config["persons"], config["joints"], global_tokens)
+        persons, joints = config["persons"], config["joints"]
+        if sum(weight.numel() for weight in weights.values()) < sizes.depth * (persons * joints * sizes.width) ** 2:
+            raise ValueError("the weights are fewer than the configuration says")  # before memory is taken for them
+        encoder = GLTransformer(sizes, persons, joints, global_tokens)
         encoder.load_state_dict(dict(weights))
-    except (KeyError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise GltError(
             f"the encoder is of another version of glt ({first_line(error)}); train again, or use that version"
         ) from error
@@ -81,5 +82,5 @@ def load_encoder(path: Path) -> GLTransformer:
         GltError: the folder is incomplete or damaged, or of an incompatible version of glt.
     """
     artifact.open_artifact(path, "encoder")
-    config = json.loads((Path(path) / "config.json").read_text(encoding="utf-8"))
-    return encoder_from(config, load_file(Path(path) / "model.safetensors"))
+    config = artifact.read_json(Path(path) / "config.json", dict)
+    return encoder_from(config, read_weights(Path(path) / "model.safetensors"))

@@ -1,12 +1,16 @@
-"""Weights on disk."""
+"""Weights on disk: safetensors, written by Python and read within bounds."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import Tensor
+
+from glt import artifact
+
+_HEADER = 8 << 20  # bytes; that of the largest model of a recipe's bounds, with its optimiser, has under 1 MiB
 
 
 def write_weights(file: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -18,3 +22,19 @@ def write_weights(file: Path, tensors: Mapping[str, Tensor]) -> None:
         OSError: the file cannot be written.
     """
     file.write_bytes(save({name: value.contiguous() for name, value in tensors.items()}))
+
+
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """Read a safetensors file, which may come from anywhere.
+
+    Raises:
+        GltError: it is missing, no regular file, has a header above 8 MiB, or the header does not fit the rest.
+    """
+    with artifact.reading(file):
+        if not file.is_file():
+            raise ValueError("not a regular file" if file.exists() else "missing")
+        with file.open("rb") as stream:
+            header = int.from_bytes(stream.read(8), "little")
+        if header > _HEADER:
+            raise ValueError(f"a header of {header} bytes, above {_HEADER}")
+        return load_file(file)
