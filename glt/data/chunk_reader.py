@@ -15,6 +15,7 @@ from glt.data.layout_mapping import to_layout
 from glt.data.layouts import parse_skeleton
 from glt.data.machine import raise_machine_failure
 from glt.data.recording import Recording, Rejection
+from glt.data.resampling import to_rate
 from glt.data.sources import Chunk
 from glt.errors import GltError, first_line
 from glt.recipe import DataConfig
@@ -79,7 +80,8 @@ def _to_clip(recording: Recording, data: DataConfig) -> Recording | Rejection:
             )
         if data.layout is not None:
             recording = to_layout(recording, parse_skeleton(data.layout))
-        return replace(accept(recording, data), confidence=None)
+        clip = replace(accept(recording, data), confidence=None)
+        return clip if data.rate is None else to_rate(clip, data.rate)
     except Exception as error:
         raise_machine_failure(error, recording.name)
         return rejection_of(error, recording.name)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from glt import artifact
 from glt.data import clip_table
 from glt.data.account import Account
-from glt.data.layouts import Skeleton
+from glt.data.layouts import Skeleton, difference
 from glt.data.recording import Recording, Rejection
 from glt.data.rejects import write_example
 from glt.text import clean
@@ -131,8 +131,7 @@ class SegmentWriter:
                 Nothing was written.
         """
         if self.skeleton is not None and clip.skeleton != self.skeleton:
-            reason = f"layout {clip.skeleton.name} beside {self.skeleton.name}: set data.layout to one that both have"
-            raise Rejection("layout", reason, name=clip.name)
+            raise Rejection("layout", difference(clip.skeleton, self.skeleton), name=clip.name)
         frames = np.ascontiguousarray(clip.frames, np.float32)
         row = self._row(clip, frames, clean(source))
         if problem := clip_table.problem(row):

@@ -15,6 +15,7 @@ from glt.data.account import Account, count_files
 from glt.data.chunk_reader import MISSING_LIST, read_chunk, rejection_of
 from glt.data.clips import LEFT_OUT, SegmentWriter, in_order, read_clips, write_rejected
 from glt.data.formats import FORMATS
+from glt.data.layouts import Skeleton, difference
 from glt.data.listing import Names, list_recordings
 from glt.data.recording import Recording, Rejection
 from glt.data.segments import Part, SegmentCache, settings
@@ -219,10 +220,8 @@ def _common_skeleton(segments: Iterable[Mapping[str, Any]], recordings: Path) ->
     layouts = [segment["skeleton"] for segment in segments if segment["skeleton"] is not None]
     for layout in layouts[1:]:
         if layout != layouts[0]:
-            raise GltError(
-                f"recordings {recordings}: batches of different layouts ({layouts[0]['name']}, {layout['name']}); "
-                "set data.layout to one that all can be mapped to"
-            )
+            what = difference(Skeleton.from_dict(layout), Skeleton.from_dict(layouts[0]))
+            raise GltError(f"recordings {recordings}: batches differ: {what}")
     common: dict[str, Any] = layouts[0]
     return common
 

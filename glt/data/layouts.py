@@ -70,6 +70,19 @@ class Skeleton:
         return cls(**{field.name: _tuples(values[field.name]) for field in fields(cls)})
 
 
+def difference(one: Skeleton, other: Skeleton) -> str:
+    """What distinguishes two layouts whose recordings cannot be in one set, and the field that helps."""
+    if one.joints != other.joints or one.bones != other.bones or one.name != other.name:
+        return f"layout {one.name} beside {other.name}: set data.layout to one that both have"
+    if one.rate != other.rate:
+        return f"{one.rate:g} frames a second beside {other.rate:g}: set data.rate to the rate that all shall have"
+    field = next(
+        (field.name for field in fields(Skeleton) if getattr(one, field.name) != getattr(other, field.name)), ""
+    )
+    values = getattr(one, field, ""), getattr(other, field, "")
+    return f"layout {one.name}: {field} {values[0]!s:.60} beside {values[1]!s:.60}: correct it in skeleton.yaml"
+
+
 def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, (list, tuple)) else value
 

@@ -38,7 +38,8 @@ _FILE = re.compile(r"(frames|present|confidence)\.npy|(clips|rejected)\.parquet|
 
 def settings(data: DataConfig) -> str:
     """All settings and versions that determine the clips of given recordings, as JSON."""
-    shaping = data.model_dump(mode="json", include={"format", "layout", "persons", "bodies", "missing_list", "checks"})
+    fields = {"format", "layout", "rate", "persons", "bodies", "missing_list", "checks"}
+    shaping = data.model_dump(mode="json", include=fields)
     return json.dumps([shaping, FORMATS[data.format].version, checks.VERSION, layout_mapping.VERSION], sort_keys=True)
 
 

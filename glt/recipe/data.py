@@ -78,6 +78,9 @@ class DataConfig(Section):
     layout: str | None = Field(
         None, description="the skeleton layout that clips get, if not their own: a name, or a declaration's text"
     )
+    rate: float | None = Field(
+        None, ge=0.1, le=10_000, description="frames a second to which all clips are resampled, if not their own"
+    )
     protocol: Protocol
     fold: int = Field(1, ge=1, le=5, description="5-fold: the test fold")
     held: Number | None = Field(None, description="leave-one-subject-out: the subject that tests")
