@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import time
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -113,6 +114,7 @@ def _round(target: Target, worker: Worker, result: Result, end: float, seed: int
             _fail()
         result.found[outcome.fault] = Found(outcome.fault, outcome.detail, case)
 
+    warnings.simplefilter("ignore", hypothesis.errors.HypothesisWarning)  # of long cases
     test = hypothesis.seed(seed)(_SETTINGS(hypothesis.given(target.cases())(body)))
     try:
         test()

@@ -12,11 +12,12 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from glt.data.archives import is_archive
 from glt.data.chunk_reader import read_chunk
 from glt.data.clips import ClipStore
 from glt.data.formats import FORMATS, ntu_text
 from glt.data.ingest import ingest
-from glt.data.sources import Batch, Chunk, batches
+from glt.data.listing import Names, list_recordings
 from glt.recipe import DataConfig
 from glt.reporter import Silent
 from tests.data import recorded
@@ -62,11 +63,16 @@ class Reader:
         files = {name: content, "skeleton.yaml": skeleton, "labels.csv": labels}
         sidecars = tuple(name for name, content in list(files.items())[1:] if content)
         recorded.write_folder(sandbox, {name: files[name] for name in (name, *sidecars)})
-        ((_, results),) = read_chunk(Chunk(Batch(sandbox, (name,), sidecar_names=sidecars)), self.data)
-        if not results:
-            raise Broken("account: neither clip nor rejection", name)
-        for one in results:
-            promises.result(one)
+        reader = FORMATS[self.data.format]
+        listing, _ = promises.refusal(lambda: list_recordings(sandbox, Names(reader.suffixes, reader.sidecars)))
+        for batch in listing.batches if listing else []:
+            for chunk in batch.chunks(8):
+                for file, results in read_chunk(chunk, self.data):
+                    promises.stored(file, "file")
+                    if not results:
+                        raise Broken("account: neither clip nor rejection", file)
+                    for one in results:
+                        promises.result(one)
 
 
 class _RawName(zipfile.ZipInfo):
@@ -162,13 +168,16 @@ class Archive:
         """Each member that is chosen is given exactly once, with bytes or a rejection."""
         name, content = case
         (sandbox / name).write_bytes(content)
-        found, _ = promises.refusal(lambda: batches(sandbox / name, FORMATS["ntu"].suffixes))
-        for batch in found or []:
+        listing, _ = promises.refusal(lambda: list_recordings(sandbox / name, Names(FORMATS["ntu"].suffixes)))
+        for batch in listing.batches if listing else []:
             given = [member for chunk in batch.chunks(2) for member, _ in chunk.files()]
             if sorted(given) != sorted(batch.names):
                 raise Broken("account: members given are not those found", f"{given} {batch.names}"[:300])
             for member in given:
                 promises.stored(member, "member")
+        for unread in [*listing.rejected, *listing.left_out] if listing else []:
+            promises.stored(unread.name, "member that is not read")
+            promises.message(unread.reason)
 
 
 class Ingest:
@@ -238,10 +247,10 @@ class Ingest:
 
 
 def check_account(clips: ClipStore, given: Path) -> None:
-    """The manifest's account, where the ingest writes one."""
-    info = clips.info
-    if "account" in info:
-        promises.account(info)
+    """The manifest's account, and where no archive and no link is, the number of files."""
+    paths = [path for path in given.rglob("*") if not path.is_dir() or path.is_symlink()]
+    plain = not any(path.is_symlink() or is_archive(path.name) for path in paths)
+    promises.account(clips.info, len(paths) if plain else None)
 
 
 def place(path: Path, what: str, content: bytes) -> None:

@@ -83,10 +83,12 @@ class Worker:
         self._runner = self._started()
 
     def _started(self) -> int:
-        if not self._pipe.poll(300):
-            raise RuntimeError(f"target {self.target.name} does not start")
-        _, pid = self._pipe.recv()
-        return int(pid)
+        with contextlib.suppress(EOFError):
+            if self._pipe.poll(300):
+                return int(self._pipe.recv()[1])
+        raise RuntimeError(
+            f"target {self.target.name} does not start:\n{(self._folder / 'stderr').read_text()[-2000:]}"
+        )
 
     def __enter__(self) -> Worker:
         return self
@@ -114,11 +116,12 @@ def _template(target: Target, pipe: Connection, parent_end: Connection, folder: 
         del os.environ[name]
     (folder / "tmp").mkdir()
     tempfile.tempdir = None
-    null = os.open(os.devnull, os.O_RDWR)
-    for stream in (0, 1, 2):
-        os.dup2(null, stream)
     os.chdir(folder)
+    null = os.open(os.devnull, os.O_RDWR)
+    for stream, to in ((0, null), (1, null), (2, os.open("stderr", os.O_WRONLY | os.O_CREAT))):
+        os.dup2(to, stream)
     target.prepare()
+    os.dup2(null, 2)
     while True:
         runner = os.fork()
         if runner == 0:
