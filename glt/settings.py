@@ -10,6 +10,8 @@
 | GLT_JOBS | manifest of a TrainingRuntime: multi-node jobs run as containers of this machine | on the cluster |
 | GLT_COMMAND | arguments of the `glt` command that a node of a job runs, as JSON; set by the job | |
 | GLT_TASKS_AT_ONCE | how many tasks of a loop share this machine; each takes its part of the threads | 1 |
+| GLT_FILE_SECONDS | time that reading one file of recordings may take, in addition to a second per MiB | 60 |
+| GLT_FILE_MEMORY | MiB of memory that it may take, in addition to eight times its size | 2048 |
 | GLT_GIT_TOKEN | password or token for a git repository over HTTP | the address as it is |
 | GLT_GIT_USER | the user that goes with it | ``git`` |
 | MLFLOW_TRACKING_URI | MLflow server or SQLite file | ``mlflow.db`` in GLT_HOME |
@@ -27,6 +29,7 @@ The graphs' command line also reads KF_PIPELINES_TOKEN and KF_PIPELINES_NAMESPAC
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from urllib.parse import unquote
@@ -37,6 +40,7 @@ GIT_USER, GIT_TOKEN = "GLT_GIT_USER", "GLT_GIT_TOKEN"
 TRACKING_URI, TRACKING_RUN_ID = "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"
 OBJECT_STORE, REGION = "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION"
 THREADS, PIPELINES_ENDPOINT = "OMP_NUM_THREADS", "KF_PIPELINES_ENDPOINT"
+FILE_SECONDS, FILE_MEMORY = "GLT_FILE_SECONDS", "GLT_FILE_MEMORY"
 SQLITE = "sqlite:///"
 
 
@@ -112,6 +116,25 @@ def git_user() -> str:
 def git_token() -> str:
     """The password or token of a git repository over HTTP, or an empty string."""
     return os.environ.get(GIT_TOKEN, "")
+
+
+def file_seconds() -> float:
+    """Seconds that reading one file of recordings may take, in addition to one per MiB."""
+    return float(_positive(FILE_SECONDS) or 60)
+
+
+def file_memory() -> int:
+    """Bytes of memory that reading one file of recordings may take, in addition to eight times its size."""
+    return int((_positive(FILE_MEMORY) or 2048) * (1 << 20))
+
+
+def _positive(name: str) -> float:
+    """The variable as a number above 0; 0 if it is not set or no such number."""
+    try:
+        number = float(os.environ.get(name, ""))
+    except ValueError:
+        return 0
+    return number if 0 < number < math.inf else 0
 
 
 def object_store() -> str:

@@ -31,7 +31,13 @@ def read_chunk(chunk: Chunk, data: DataConfig) -> list[tuple[str, list[Recording
     Raises:
         MachineFailure: such as an input/output error; it names the file.
     """
-    return [(name, list(_read_file(chunk, name, content, data))) for name, content in chunk.files()]
+    return [(name, list(results)) for name, results in read_files(chunk, data)]
+
+
+def read_files(chunk: Chunk, data: DataConfig) -> Iterator[tuple[str, Iterator[Recording | Rejection]]]:
+    """As `read_chunk`, but nothing is held in memory: the results of a file are valid until the next is asked for."""
+    for name, content in chunk.files():
+        yield name, _read_file(chunk, name, content, data)
 
 
 def rejection_of(error: Exception, name: str = "") -> Rejection:

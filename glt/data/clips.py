@@ -95,12 +95,14 @@ class SegmentWriter:
     Attributes:
         skeleton: layout of the clips, that of the first; None before there is one.
         lost: joints of the recordings that are not in this layout.
+        checks: names of the checks that rejected anything.
     """
 
     def __init__(self, folder: Path, persons: int) -> None:
         """Start a segment in an existing, empty folder; clips have `persons` slots."""
         self.skeleton: Skeleton | None = None
         self.lost: set[str] = set()
+        self.checks: set[str] = set()
         self._folder = folder
         self._length = 0
         self._present: list[NDArray[np.bool_]] = [np.zeros((0, persons), bool)]
@@ -133,7 +135,7 @@ class SegmentWriter:
         if self.skeleton is not None and clip.skeleton != self.skeleton:
             raise Rejection("layout", difference(clip.skeleton, self.skeleton), name=clip.name)
         frames = np.ascontiguousarray(clip.frames, np.float32)
-        row = self._row(clip, frames, clean(source))
+        row = _row(clip, frames, clean(source), self._length)
         if problem := clip_table.problem(row):
             raise Rejection("value", problem, name=clip.name)
         if self.skeleton is None:
@@ -145,27 +147,10 @@ class SegmentWriter:
         self._clips.append(row)
         self._length += len(frames)
 
-    def _row(self, clip: Recording, frames: NDArray[np.float32], source: str) -> dict[str, Any]:
-        """The clip's row of the table."""
-        return {
-            "name": clip.name,
-            "offset": self._length,
-            "length": len(frames),
-            "label": clip.label,
-            "subject": clip.subject,
-            "camera": clip.camera,
-            "setup": clip.setup,
-            "replication": clip.replication,
-            "splits": ";".join(clip.splits) or None,
-            "persons": int(clip.present.any(axis=0).sum()),
-            "source": source,
-            "sha256": content_sha256(frames, clip.present),
-            "warnings": shorten(clean("; ".join(clip.warnings))),
-        }
-
     def reject(self, source: str, rejection: Rejection) -> None:
         """Record a rejection; the first `EXAMPLES` recordings per check are stored for the data report."""
         recording = f"{source}#{rejection.name}" if rejection.name not in ("", PurePosixPath(source).stem) else source
+        self.checks.add(rejection.check)
         row = {"source": clean(recording), "check": clean(rejection.check), "reason": clean(rejection.reason)}
         self._rejected.append({key: shorten(text) for key, text in row.items()})
         if rejection.recording is not None and self._examples[rejection.check] < EXAMPLES:
@@ -185,6 +170,30 @@ class SegmentWriter:
         shape = (self._length, self._present[0].shape[1], joints, dimensions)
         header = {"descr": "<f4", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(self._stream, header)
+
+
+def problem(clip: Recording, source: str) -> str:
+    """Say why the table of clips cannot hold a clip that was read from the file `source`; empty if it can."""
+    return clip_table.problem(_row(clip, clip.frames, clean(source), 0))
+
+
+def _row(clip: Recording, frames: NDArray[np.float32], source: str, offset: int) -> dict[str, Any]:
+    """The clip's row of the table."""
+    return {
+        "name": clip.name,
+        "offset": offset,
+        "length": len(frames),
+        "label": clip.label,
+        "subject": clip.subject,
+        "camera": clip.camera,
+        "setup": clip.setup,
+        "replication": clip.replication,
+        "splits": ";".join(clip.splits) or None,
+        "persons": int(clip.present.any(axis=0).sum()),
+        "source": source,
+        "sha256": content_sha256(frames, clip.present),
+        "warnings": shorten(clean("; ".join(clip.warnings))),
+    }
 
 
 def shorten(text: str) -> str:

@@ -10,12 +10,14 @@ from pathlib import Path
 
 from glt.data import archives
 from glt.data.account import Account, UnreadFile, count_files
+from glt.data.clips import problem
 from glt.data.formats import FORMATS
-from glt.data.ingest import NO_LOSS, read_batch
+from glt.data.ingest import NO_LOSS
 from glt.data.listing import Listing, Names, list_recordings, visible
 from glt.data.machine import MachineFailure
 from glt.data.recording import Recording, Rejection
 from glt.data.sources import Batch
+from glt.data.workers import Readers
 from glt.errors import GltError
 from glt.recipe import DataConfig
 from glt.reporter import Reporter
@@ -101,21 +103,21 @@ def inspect(
     for name in sorted({*given} - {*packed, *loose}):
         yield _unread(name, kinds.leave_out(name))
         advance(1)
-    batch = Batch(folder, tuple(loose), sidecar_names=tuple(sorted(sidecars)))
-    for files in read_batch(batch, data):
-        for file, recordings in files:
-            yield _inspect(file, batch.subset((file,)), [(file, recordings)])
-        advance(len(files))
-    for name in packed:
-        try:
-            listing = list_recordings(folder / name, kinds, whole=False)
-        except MachineFailure:
-            raise
-        except GltError as error:
-            yield _reject(name, "unreadable", str(error).split(": ", 1)[-1])
-        else:
-            yield _inspect_archive(name, listing, data)
-        advance(1)
+    with Readers(data) as readers:
+        batch = Batch(folder, tuple(loose), sidecar_names=tuple(sorted(sidecars)))
+        for file, results in readers.read(batch):
+            yield _inspect(file, batch.subset((file,)), [(file, results)])
+            advance(1)
+        for name in packed:
+            try:
+                listing = list_recordings(folder / name, kinds, readers.list_members, whole=False)
+            except MachineFailure:
+                raise
+            except GltError as error:
+                yield _reject(name, "unreadable", str(error).split(": ", 1)[-1])
+            else:
+                yield _inspect_archive(name, listing, readers)
+            advance(1)
 
 
 def _reject(name: str, check: str, reason: str) -> InspectedFile:
@@ -130,16 +132,17 @@ def _unread(name: str, file: UnreadFile) -> InspectedFile:
     return InspectedFile(name, (), (), 0, (), None, left_out, Account(left_out=1))
 
 
-def _inspect_archive(name: str, listing: Listing, data: DataConfig) -> InspectedFile:
+def _inspect_archive(name: str, listing: Listing, readers: Readers) -> InspectedFile:
     """An archive: its recordings, and its other members."""
     rejected, left_out = (tuple(map(_file, files)) for files in (listing.rejected, listing.left_out))
     unread = Account(rejected=len(rejected), left_out=len(left_out))
     if not listing.batches:
         reason = next((one.reason for one in listing.rejected), "no recording in it")
-        found = InspectedFile(name, (), (), 0, (RejectedFile("", "no-recording", reason),), None)
+        nothing = Account() if unread.seen else Account(rejected=1)
+        found = InspectedFile(name, (), (), 0, (RejectedFile("", "no-recording", reason),), None, account=nothing)
     else:
         (batch,) = listing.batches
-        found = _inspect(name, batch, (file for files in read_batch(batch, data) for file in files))
+        found = _inspect(name, batch, readers.read(batch))
     return replace(found, rejected=(*found.rejected, *rejected), left_out=left_out, account=found.account + unread)
 
 
@@ -153,6 +156,8 @@ def _inspect(name: str, batch: Batch, files: Iterable[tuple[str, Iterable[Record
     for file, recordings in files:
         inside, good = file if batch.is_archive else "", 0
         for recording in recordings:
+            if isinstance(recording, Recording) and (reason := problem(recording, file)):
+                recording = Rejection("value", reason, name=recording.name)
             if isinstance(recording, Rejection):
                 rejected.append(RejectedFile(inside, recording.check, clean(recording.reason)))
                 losses.append((file, recording.check not in NO_LOSS))
@@ -170,7 +175,8 @@ def contents(inspected: InspectedFile, files: Iterable[str]) -> Iterator[tuple[s
     """Name and bytes of some of the files in a delivered one; unreadable files are skipped."""
     if inspected.batch is None:
         return
-    for chunk in inspected.batch.subset(tuple(sorted(files))).chunks(1):
+    known = {*inspected.batch.names, *inspected.batch.sidecar_names}
+    for chunk in inspected.batch.subset(tuple(sorted(known.intersection(files)))).chunks(1):
         for name, content in chunk.files():
             if not isinstance(content, Rejection):
                 yield name, content

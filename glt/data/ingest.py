@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import pandas as pd
 from glt import artifact
 from glt.data import clip_table, label_account, splits
 from glt.data.account import Account, count_files
-from glt.data.chunk_reader import MISSING_LIST, read_chunk, rejection_of
+from glt.data.chunk_reader import MISSING_LIST, rejection_of
 from glt.data.clips import LEFT_OUT, SegmentWriter, in_order, read_clips, write_rejected
 from glt.data.formats import FORMATS
 from glt.data.layouts import Skeleton, difference
@@ -20,9 +20,10 @@ from glt.data.listing import Names, list_recordings
 from glt.data.recording import Recording, Rejection
 from glt.data.segments import Part, SegmentCache, settings
 from glt.data.sources import Batch
+from glt.data.workers import CHUNK, LIMITED, Readers
 from glt.errors import GltError
 from glt.outputs import FileKind
-from glt.recipe import DataConfig, Recipe
+from glt.recipe import Recipe
 from glt.reporter import Reporter
 from glt.text import clean, csv_cell
 
@@ -30,7 +31,6 @@ REPEAT = "repeat"  # check of a clip that came twice with the same content: reje
 NO_LOSS = frozenset({REPEAT, MISSING_LIST})
 REJECT_LIST = FileKind("list of rejected files", lambda content: content.startswith(b"source,check,reason\n"))
 LEAST_REJECTS = 5  # fewer never stop an ingest, however few recordings there are
-_CHUNK = 64  # files that a worker process reads at a time
 
 ProgressCallback = Callable[[int], None]  # takes the number of files read so far
 
@@ -81,8 +81,9 @@ def _ingest(
     data = recipe.data
     splits.protocol(data)
     reader = FORMATS[data.format]
-    listing = list_recordings(recordings, Names(reader.suffixes, reader.sidecars))
-    parts, repeats = _read_segments(listing.batches, data, reporter, cache, processes)
+    with Readers(data, **({} if processes is None else {"processes": processes})) as readers:
+        listing = list_recordings(recordings, Names(reader.suffixes, reader.sidecars), readers.list_members)
+        parts, repeats = _read_segments(listing.batches, readers, reporter, cache)
     folders = {part.digest: cache.folder(part.digest) for part in parts}
     tables = [read_clips(folder).assign(segment=digest) for digest, folder in folders.items()]
     clips = in_order(pd.concat(tables, ignore_index=True)) if tables else pd.DataFrame(columns=clip_table.NAMES)
@@ -126,14 +127,14 @@ def _ingest(
 
 
 def _read_segments(
-    found: list[Batch], data: DataConfig, reporter: Reporter, cache: SegmentCache, processes: int | None
+    found: list[Batch], readers: Readers, reporter: Reporter, cache: SegmentCache
 ) -> tuple[list[Part], list[Batch]]:
     """Read the segments that the cache lacks.
 
     Returns:
         The part of each segment, and the batches or parts of batches that came before.
     """
-    shaping = settings(data)
+    shaping = settings(readers.data)
     parts: dict[str, Part] = {}
     repeats: list[Batch] = []
     done, total = 0, sum(len(batch.names) for batch in found)
@@ -150,7 +151,7 @@ def _read_segments(
                 parts[part.digest] = part
                 with cache.missing(part.digest) as is_missing:
                     if is_missing:
-                        _write_segment(part, data, shaping, cache.folder(part.digest), advance, processes)
+                        _write_segment(part, readers, shaping, cache.folder(part.digest), advance)
             done += len(part.batch.names)
             advance(0)
     finally:
@@ -159,48 +160,23 @@ def _read_segments(
     return sorted(parts.values(), key=lambda part: part.digest), repeats
 
 
-def read_batch(
-    batch: Batch, data: DataConfig, processes: int | None = None
-) -> Iterator[list[tuple[str, list[Recording | Rejection]]]]:
-    """Read a batch, chunk by chunk, in several processes if it is large: results of `read_chunk`.
-
-    Raises:
-        GltError: a process was killed.
-    """
-    import joblib
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
-
-    pool = joblib.Parallel(
-        n_jobs=(processes or joblib.cpu_count()) if len(batch.names) > 4 * _CHUNK else 1,
-        pre_dispatch="3*n_jobs",
-        batch_size=1,
-        return_as="generator",
-    )
-    try:
-        yield from pool(joblib.delayed(read_chunk)(chunk, data) for chunk in batch.chunks(_CHUNK))
-    except TerminatedWorkerError as error:
-        raise GltError(
-            f"recordings {batch.path}: a process that reads them was killed, probably for lack of memory; "
-            "run again with more memory or fewer processes: finished segments are reused"
-        ) from error
-
-
-def _write_segment(
-    part: Part, data: DataConfig, shaping: str, folder: Path, advance: ProgressCallback, processes: int | None
-) -> None:
+def _write_segment(part: Part, readers: Readers, shaping: str, folder: Path, advance: ProgressCallback) -> None:
     """Read a part and write its segment."""
     info: dict[str, Any] = {"settings": shaping, "files": part.files, "skeleton": None}
     with artifact.create(folder, "segment", info) as draft:
-        with SegmentWriter(draft, data.persons) as segment:
+        with SegmentWriter(draft, readers.data.persons) as segment:
             done = 0
-            for files in read_batch(part.batch, data, processes):
-                for source, results in files:
-                    for recording in results:
-                        _add(segment, source, recording)
-                done += len(files)
-                advance(done)
+            for source, results in readers.read(part.batch, draft):
+                for recording in results:
+                    _add(segment, source, recording)
+                done += 1
+                if done % CHUNK == 0:
+                    advance(done)
+            advance(done)
         info["skeleton"] = segment.skeleton.to_dict() if segment.skeleton else None
         info["lost"] = sorted(segment.lost)
+        if segment.checks & LIMITED:
+            info["limited"] = True  # not reused: the machine may have been slow, or its limits may be raised
 
 
 def _add(segment: SegmentWriter, source: str, recording: Recording | Rejection) -> None:

@@ -112,6 +112,10 @@ class SegmentCache:
                 info = artifact.open_artifact(folder, "segment")
                 with artifact.reading(folder / artifact.MANIFEST):
                     info["lost"], info["skeleton"]
+                if info.get("limited"):
+                    return (
+                        f"{folder.name[:12]}: reading a file in it took too long or too much memory; it is tried again"
+                    )
         except GltError as error:
             return str(error)
         return ""

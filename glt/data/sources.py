@@ -44,14 +44,16 @@ class Batch:
         """Path of a file of a folder."""
         return self.path / self.paths.get(name, name)
 
-    def size(self, name: str) -> int:
-        """Size of a file in bytes; 0 if it cannot be known."""
-        if self.is_archive:
-            return self.members[name][1]
-        try:
-            return self.file(name).stat().st_size
-        except OSError:
-            return 0
+    def sizes(self) -> Iterator[tuple[str, int]]:
+        """Name and size in bytes of each recording; 0 if it cannot be known."""
+        for name in self.names:
+            if self.is_archive:
+                yield name, self.members[name][1]
+                continue
+            try:
+                yield name, self.file(name).stat().st_size
+            except OSError:
+                yield name, 0
 
     @property
     def is_archive(self) -> bool:
@@ -132,11 +134,17 @@ class Chunk:
             for name in self.batch.names:
                 yield name, read(name)
 
-    def size(self) -> int:
-        """Size of the files, in bytes, as far as it is known without reading them."""
-        if self.contents is not None:
-            return sum(len(content) for _, content in self.contents if not isinstance(content, Rejection))
-        return sum(self.batch.size(name) for name in self.batch.names)
+    def sizes(self) -> tuple[int, int]:
+        """Bytes of the largest file, and of all files."""
+        sizes = [size for _, size in self.batch.sizes()]
+        return max(sizes, default=0), sum(sizes)
+
+    def singles(self) -> Iterator[Chunk]:
+        """A chunk of each file."""
+        contents = dict(self.contents or ())
+        for name in self.batch.names:
+            batch = self.batch.subset((name,))
+            yield replace(self, batch=batch, contents=((name, contents[name]),) if self.contents is not None else None)
 
     def sidecars(self, name: str) -> dict[str, bytes]:
         """See `Batch.sidecars`.

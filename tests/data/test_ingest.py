@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-import functools
 import json
 import os
 import pickle
 import re
 import resource
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -432,20 +430,6 @@ def test_a_place_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(GltError, match=r"file is not a folder; give another path"):
         store(recordings, tmp_path / "file" / "clips")
-
-
-def test_a_reading_process_that_is_killed_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = [f"S001C001P{p:03}R001A001.skeleton" for p in range(1, 301)]
-    recordings = recorded.write_folder(tmp_path / "in", dict.fromkeys(names, recorded.one_person(1)))
-    monkeypatch.setattr(module, "read_chunk", functools.partial(die, os.getpid()))
-    with pytest.raises(GltError, match="a process that reads them was killed"):
-        ingest(recordings, recorded.recipe(), tmp_path / "clips", {}, Silent(), tmp_path / "segments", 2)
-    assert not (tmp_path / "clips").exists()
-
-
-def die(spared: int, *_: object) -> None:
-    assert os.getpid() != spared, "read here and not in a process of its own"
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def in_a_process(recordings: Path, out: Path, **how: Any) -> subprocess.CompletedProcess[str]:
