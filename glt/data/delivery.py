@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from glt.data.account import Account, UnreadFile, count_files
 from glt.data.clips import problem
 from glt.data.formats import FORMATS
 from glt.data.ingest import NO_LOSS
+from glt.data.layouts import Skeleton
 from glt.data.listing import Listing, Names, list_recordings, visible
 from glt.data.machine import MachineFailure
 from glt.data.recording import Recording, Rejection
@@ -55,6 +56,7 @@ class InspectedFile:
         batch: reads its contents; None if it is rejected or left out as a whole.
         left_out: files that are not read since they are no recordings; one with an empty name is the delivered file.
         account: counts of the files, members of an archive one by one.
+        layouts: layout of the clips of each accepted file.
     """
 
     name: str
@@ -65,6 +67,7 @@ class InspectedFile:
     batch: Batch | None
     left_out: tuple[RejectedFile, ...] = ()
     account: Account = field(default_factory=Account)
+    layouts: Mapping[str, Skeleton] = field(default_factory=dict, repr=False)
 
     @property
     def is_loose(self) -> bool:
@@ -153,6 +156,7 @@ def _file(unread: UnreadFile) -> RejectedFile:
 def _inspect(name: str, batch: Batch, files: Iterable[tuple[str, Iterable[Recording | Rejection]]]) -> InspectedFile:
     accepted, rejected, clips = [], [], 0
     losses: list[tuple[str, bool]] = []
+    layouts: dict[str, Skeleton] = {}
     for file, recordings in files:
         inside, good = file if batch.is_archive else "", 0
         for recording in recordings:
@@ -163,12 +167,14 @@ def _inspect(name: str, batch: Batch, files: Iterable[tuple[str, Iterable[Record
                 losses.append((file, recording.check not in NO_LOSS))
             else:
                 good += 1
+                layouts.setdefault(file, recording.skeleton)
         if good:
             accepted.append(file)
             clips += good
     sidecars = batch.sidecar_names if batch.is_archive else ()
     account = count_files(batch.names, accepted, losses)
-    return InspectedFile(name, tuple(sorted(accepted)), sidecars, clips, tuple(rejected), batch, account=account)
+    found = tuple(sorted(accepted)), sidecars, clips, tuple(rejected), batch
+    return InspectedFile(name, *found, account=account, layouts=layouts)
 
 
 def contents(inspected: InspectedFile, files: Iterable[str]) -> Iterator[tuple[str, bytes]]:

@@ -2,63 +2,116 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Collection, Iterable
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from glt import text
 from glt.lifecycle import s3
-from glt.lifecycle.sources.bucket import QUARANTINE, Object, key_of, list_entries, name_of
+from glt.lifecycle.sources.bucket import QUARANTINE, Object, list_entries
+
+_HASHED = f"{QUARANTINE}by-hash/"  # for keys that would be too long or too odd with more behind them
+_PART, _KEY = 200, 600  # bytes; S3 allows keys of 1,024
+_ONE_REQUEST = 1 << 30  # bytes; S3 takes 5 GiB
+_ETAG = re.compile(r"[0-9A-Za-z_.-]{1,80}")
 
 
-def list_quarantined(address: str, files: Collection[str]) -> set[tuple[str, str]]:
-    """List the name and ETag of the objects below an address whose quarantine folder has one of these files.
+def find(address: str, objects: Iterable[Object], files: Collection[str]) -> set[str]:
+    """The keys of those objects below an address whose quarantine folder has one of these files.
 
     Raises:
         GltError: the bucket cannot be read.
     """
     bucket, prefix = s3.parts(address)
-    objects = set()
-    for entry in list_entries(bucket, f"{QUARANTINE}{prefix}"):
-        folder, _, file = str(entry["Key"]).rpartition("/")
-        if file in files:
-            key, etag = folder.removeprefix(QUARANTINE).rsplit("/", 1)
-            if name := name_of(prefix, key):
-                objects.add((name, etag))
-    return objects
+    folders = {_folder(one): one.key for one in objects}
+    if not folders:
+        return set()
+    prefixes = dict.fromkeys(
+        prefix for prefix in (f"{QUARANTINE}{prefix}", _HASHED) if any(name.startswith(prefix) for name in folders)
+    )
+    held = set()
+    for prefix in prefixes:
+        for entry in list_entries(bucket, prefix):
+            folder, _, file = str(entry["Key"]).rpartition("/")
+            if file in files and folder in folders:
+                held.add(folders[folder])
+    return held
 
 
-def object_address(address: str, name: str) -> str:
-    """The address of one object below an address."""
-    bucket, prefix = s3.parts(address)
-    return f"{s3.SCHEME}{bucket}/{key_of(prefix, name)}"
+def object_address(address: str, delivered: Object) -> str:
+    """The address of an object below an address; what is not UTF-8 in it is escaped."""
+    bucket, _ = s3.parts(address)
+    key = delivered.key
+    return f"{s3.SCHEME}{bucket}/{key if _is_utf8(key) else text.clean(key)}"
 
 
-def store(address: str, rejected: Object, contents: Iterable[tuple[str, bytes | Path]]) -> str:
-    """Upload files about a rejected object to ``quarantine/<key>/<ETag>/<name>``, in the order given.
+def store(address: str, rejected: Object, name: str, content: bytes | Path) -> str:
+    """Upload a file about a rejected object to ``quarantine/<key>/<ETag>/<name>``; one of the same name is replaced.
 
-    Files of the same name are replaced, so an interrupted call can be repeated.
+    For a key that is too long or too odd to be part of another, ``by-hash/<hash>`` stands for it.
 
     Args:
         address: ``s3://bucket/prefix`` of the landing.
         rejected: the object.
-        contents: the name of each file below the object's quarantine folder, with its bytes or its path here.
+        name: of the file below the object's quarantine folder (see `file_name`).
+        content: its bytes, or its path here.
 
     Returns:
-        The address of the object's quarantine folder.
+        The address of the file.
 
     Raises:
         GltError: the bucket cannot be written.
     """
-    bucket, prefix = s3.parts(address)
-    client, folder = s3.client(), f"{QUARANTINE}{key_of(prefix, rejected.name)}/{rejected.etag}"
-    for name, content in contents:
-        s3.call(partial(_upload, client, bucket, f"{folder}/{name}", content), f"recordings {address}")
-    return f"{s3.SCHEME}{bucket}/{folder}"
+    bucket, _ = s3.parts(address)
+    key = f"{_folder(rejected)}/{name}"
+    s3.call(partial(_upload, s3.client(), bucket, key, content), f"recordings {address}: quarantine")
+    return f"{s3.SCHEME}{bucket}/{key}"
+
+
+def file_name(name: str) -> str:
+    """A file's name, or path in its archive, as it can be part of a key: itself, or a hash with its ending."""
+    if _is_plain(name, _PART):
+        return name
+    suffix = PurePosixPath(name).suffix
+    return _hash(name) + (suffix if re.fullmatch(r"\.[0-9A-Za-z]{1,10}", suffix) else "")
+
+
+def _folder(one: Object) -> str:
+    etag = one.etag if _ETAG.fullmatch(one.etag) else _hash(one.etag)
+    plain = _is_plain(one.key, _KEY) and not one.key.startswith(_HASHED.removeprefix(QUARANTINE))
+    return f"{QUARANTINE}{one.key}/{etag}" if plain else f"{_HASHED}{_hash(one.key)}/{etag}"
+
+
+def _is_plain(key: str, limit: int) -> bool:
+    """True if every store takes a key that has this one in it."""
+    return (
+        len(key.encode("utf-8", "surrogatepass")) <= limit
+        and text.is_clean(key)
+        and "\\" not in key
+        and all(part.strip(".") and len(part.encode()) <= _PART for part in key.split("/"))
+    )
+
+
+def _is_utf8(key: str) -> bool:
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _hash(key: str) -> str:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def _upload(client: Any, bucket: str, key: str, content: bytes | Path) -> None:
-    if isinstance(content, Path):
+    if isinstance(content, Path) and content.stat().st_size > _ONE_REQUEST:
         client.upload_file(str(content), bucket, key)
+    elif isinstance(content, Path):
+        with content.open("rb") as stream:
+            client.put_object(Bucket=bucket, Key=key, Body=stream)
     else:
         client.put_object(Bucket=bucket, Key=key, Body=content)

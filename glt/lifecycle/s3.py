@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 from glt import settings
@@ -12,6 +14,13 @@ from glt.errors import GltError, wrap_errors
 SCHEME = "s3://"
 _ADDRESS = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]+)(?:/(?P<prefix>.*))?")
 _SECONDS = 10
+# Errors that concern every object: the keys, the clock or the bucket.
+OF_THE_STORE = frozenset(
+    {
+        *("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "TokenRefreshRequired"),
+        *("RequestTimeTooSkewed", "AuthorizationHeaderMalformed", "NoSuchBucket", "AccountProblem"),
+    }
+)
 T = TypeVar("T")
 
 
@@ -32,7 +41,12 @@ def client() -> Any:
     import boto3
     from botocore.config import Config
 
-    config = Config(connect_timeout=_SECONDS, read_timeout=60, retries={"max_attempts": 3, "mode": "standard"})
+    config = Config(
+        connect_timeout=_SECONDS,
+        read_timeout=60,
+        retries={"max_attempts": 3, "mode": "standard"},
+        response_checksum_validation="when_supported",
+    )
     # A session of its own: the default one keeps the keys that it saw first.
     return boto3.session.Session().client("s3", region_name=settings.region(), config=config)
 
@@ -49,13 +63,42 @@ def call(action: Callable[[], T], description: str) -> T:
     """
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
 
     remedy = "check the bucket, AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-    with wrap_errors(description, remedy, Boto3Error, BotoCoreError, ClientError):
-        return action()
+    try:
+        with wrap_errors(description, remedy, Boto3Error, BotoCoreError, ClientError):
+            return action()
+    except ResponseParserError as error:
+        raise no_store(description) from error
+
+
+def no_store(description: str) -> GltError:
+    """The error that whatever answered at the store's address is not an object store."""
+    address = settings.object_store() or "Amazon's address"
+    return GltError(
+        f"{description}: {address} answered, but not as an object store does (a login page of the network, or a "
+        "proxy, may stand between); check AWS_ENDPOINT_URL and open the address in a browser"
+    )
+
+
+@contextmanager
+def storable(path: Path) -> Iterator[None]:
+    """Turn the system's errors on files that are written in the block into a GltError."""
+    try:
+        yield
+    except OSError as error:
+        raise GltError(
+            f"{error.filename or path}: {error.strerror or error}; free space on the disk or correct the permissions"
+        ) from error
+
+
+def error_code(error: BaseException) -> str:
+    """The code of an error that the store answered with, or an empty string for any other error."""
+    answer = getattr(error, "response", None)
+    return str(answer.get("Error", {}).get("Code", "")) if isinstance(answer, dict) else ""
 
 
 def is_precondition_failure(error: BaseException) -> bool:
     """True if the store rejected a request because its condition does not hold or the object does not exist."""
-    code = getattr(error, "response", {}).get("Error", {}).get("Code")
-    return code in {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "404", "412"}
+    return error_code(error) in {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "404", "412"}

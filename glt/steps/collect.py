@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from glt import text
 from glt.errors import GltError
 from glt.lifecycle import collection, data_pin, recordings, repository
 from glt.lifecycle.collection import CollectionResult
@@ -71,22 +72,24 @@ def _working_tree(into: str) -> Iterator[tuple[Path, str, str]]:
 
 
 def _print(address: str, result: CollectionResult) -> None:
-    console = _console()
     if not result.objects:
-        console.print(f"{address}: nothing new")
+        _say(f"{address}: nothing new")
     else:
         batch = f"data/{result.batch}: {result.clips:,} clips" if result.batch else "nothing to take"
-        console.print(
-            f"{address}: {result.objects:,} new objects, {batch}, {len(result.rejected):,} rejected", soft_wrap=True
-        )
+        _say(f"{address}: {result.objects:,} new objects, {batch}, {len(result.rejected):,} rejected")
+    if account := result.account:
+        _say("  {seen:,} files seen: {taken:,} taken, {rejected:,} rejected, {left_out:,} left out".format(**account))
     for check, count in Counter(one.check for one in result.rejected).most_common():
         example = next(one for one in result.rejected if one.check == check)
-        console.print(f"  {count:,} x {check}, as {example.address}: {example.reason}", soft_wrap=True)
+        _say(f"  {count:,} x {check}, as {example.address}: {example.reason}")
+    if result.quarantine_error:
+        _say(f"  the quarantine could not be written, so some of these are tried again: {result.quarantine_error}")
     for sidecar in result.late_sidecars:
-        console.print(
-            f"  {sidecar} arrived or changed after recordings below it were collected; it does not apply to those",
-            soft_wrap=True,
-        )
+        _say(f"  {sidecar} arrived or changed after recordings below it were collected; it does not apply to those")
+
+
+def _say(line: str) -> None:
+    _console().print(text.printable(line), soft_wrap=True, markup=False)
 
 
 def _console() -> Console:

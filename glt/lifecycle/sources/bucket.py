@@ -13,25 +13,22 @@ import datetime as dt
 import functools
 import hashlib
 import json
-import os
-import tempfile
-import time
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
-from glt import artifact
+from glt import text
 from glt.errors import GltError
-from glt.lifecycle import dvc_hash, s3
-from glt.reporter import ConsoleReporter
+from glt.lifecycle import s3
+from glt.lifecycle.sources import object_cache
+from glt.lifecycle.sources.object_cache import Fetched
+from glt.lifecycle.sources.object_names import local_paths
 
 QUARANTINE = "quarantine/"  # prefix within a bucket
-_PARALLEL = 8  # downloads
-_SAVE_INTERVAL = 2.0  # seconds; a process that is killed fetches at most so much again
-_FETCHED = "objects.json"  # size and ETag of what was fetched, beside the files
+_STALLED = 100  # pages of a listing without a new object; a listing that goes on so does not end
+_OBJECTS = "objects"  # folder of the cache
 _LATER = 1000  # objects that may have arrived since an earlier listing
 
 
@@ -40,12 +37,14 @@ class Object:
     """An object in a bucket.
 
     Attributes:
+        key: its name in the bucket.
         name: its key without the prefix.
         size: in bytes.
-        etag: the MD5 of its content, if it was uploaded in one part.
+        etag: changes with the content; it is no hash of it that others can compute.
         modified: when it was written.
     """
 
+    key: str
     name: str
     size: int
     etag: str
@@ -75,22 +74,32 @@ class BucketSource:
         Raises:
             GltError: an object was changed or deleted since it was listed, or cannot be downloaded.
         """
-        files, names = download(self.address, self.objects, folder), {one.name for one in self.objects}
-        for file in dvc_hash.list_files(files):
-            if file.relative_to(files).as_posix() not in names:
-                file.unlink()
-        return files
+        place = cache(self.address, folder)
+        fetched = download(self.address, self.objects, folder)
+        for one in self.objects:
+            if one.key in fetched.failed:
+                reason = fetched.failed[one.key]
+                bucket, _ = s3.parts(self.address)
+                raise GltError(
+                    f"recordings {s3.SCHEME}{bucket}/{text.printable(one.key)}: {reason}; start a new run, "
+                    "or remove the object if it stays so"
+                )
+        paths = local_paths(one.name for one in self.objects)
+        files = {paths[one.name]: fetched.files[one.key] for one in self.objects}
+        object_cache.arrange(place / "files", files)
+        object_cache.sweep(place / _OBJECTS, files.values())
+        return place / "files"
 
     def without_later_objects(self, version: str) -> BucketSource:
         """The earlier listing that had a version, if all that happened since then is that objects arrived.
 
         If it cannot be told, this source itself.
         """
-        rows = {one.name: _row(one) for one in self.objects}
-        for later in sorted(self.objects, key=lambda one: (one.modified, one.name), reverse=True)[:_LATER]:
-            del rows[later.name]
+        rows = {one.key: _row(one) for one in self.objects}
+        for later in sorted(self.objects, key=lambda one: (one.modified, one.key), reverse=True)[:_LATER]:
+            del rows[later.key]
             if rows and _version(rows.values()) == version:
-                return BucketSource(self.address, tuple(one for one in self.objects if one.name in rows))
+                return BucketSource(self.address, tuple(one for one in self.objects if one.key in rows))
         return self
 
 
@@ -115,141 +124,90 @@ def list_objects(address: str) -> list[Object]:
     """The objects below an address, by name, without those that stand for folders; there may be none.
 
     Raises:
-        GltError: there is no such bucket, it cannot be read, or an object's name is not valid for a file.
+        GltError: there is no such bucket, or it cannot be read.
     """
     bucket, prefix = s3.parts(address)
     objects = []
     for entry in list_entries(bucket, prefix):
-        key = str(entry["Key"])
+        key, size = str(entry["Key"]), int(entry["Size"])
         name = name_of(prefix, key)
         if not name or (key.startswith(QUARANTINE) and not prefix.startswith(QUARANTINE)):
             continue
-        if ".." in PurePosixPath(name).parts or "\\" in name:
-            raise GltError(f"recordings {address}: object {key!r:.80} points out of the folder; rename it")
-        objects.append(Object(name, int(entry["Size"]), str(entry["ETag"]).strip('"'), entry["LastModified"]))
-    names = {one.name for one in objects}
-    for name in names:
-        if above := names.intersection(str(parent) for parent in PurePosixPath(name).parents):
-            raise GltError(f"recordings {address}: object {above.pop()!r:.80} is the folder of another; rename it")
-    return sorted(objects, key=lambda one: one.name)
+        if key.endswith("/") and not size:
+            continue
+        objects.append(Object(key, name, size, str(entry.get("ETag", "")).strip('"'), entry["LastModified"]))
+    return sorted(objects, key=lambda one: (one.name, one.key))
 
 
 def list_entries(bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
     """List the objects in a bucket whose key begins with `prefix`, as entries of S3's own listing.
 
+    A byte of a key that is not UTF-8 is a surrogate (`surrogateescape`).
+
     Raises:
-        GltError: the bucket cannot be read.
+        GltError: the bucket cannot be read, what answers is not an object store, or the listing has no end.
     """
-    pages = s3.client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-    listed = s3.call(lambda: list(pages), f"recordings {s3.SCHEME}{bucket}/{prefix}")
-    return (entry for page in listed for entry in page.get("Contents", ()))
+    client, description = s3.client(), f"recordings {s3.SCHEME}{bucket}/{prefix}"
+    client.meta.events.register_first("before-parse.s3.ListObjectsV2", functools.partial(_check_listing, description))
+    # With the encoding named here, botocore leaves the keys encoded; it would replace what is not UTF-8.
+    request = {"Bucket": bucket, "Prefix": prefix, "EncodingType": "url"}
+    seen: set[str] = set()
+    stalled = 0
+    while True:
+        page = s3.call(functools.partial(client.list_objects_v2, **request), description)
+        before = len(seen)
+        for entry in page.get("Contents", ()):
+            key = _decode(entry["Key"]) if page.get("EncodingType") == "url" else str(entry["Key"])
+            if key not in seen:
+                seen.add(key)
+                yield {**entry, "Key": key}
+        token = page.get("NextContinuationToken")
+        if not page.get("IsTruncated"):
+            return
+        stalled = stalled + 1 if len(seen) == before else 0
+        if not token or token == request.get("ContinuationToken") or stalled > _STALLED:
+            raise GltError(
+                f"{description}: the listing has no end: the store promises more objects and does not name them; "
+                "check AWS_ENDPOINT_URL"
+            )
+        request["ContinuationToken"] = token
+
+
+def _check_listing(description: str, response_dict: dict[str, Any], **_: Any) -> None:
+    """Raise a GltError if what was answered is neither a listing nor an error of a store.
+
+    botocore takes any XML for an empty listing; anything else it has made an error 500 before this.
+    """
+    body = bytes(response_dict["body"])
+    if response_dict["status_code"] in (200, 500) and b"ListBucketResult" not in body and b"<Error>" not in body:
+        raise s3.no_store(description)
+
+
+def _decode(key: str) -> str:
+    """A key of a listing in URL encoding."""
+    return unquote_to_bytes(key.replace("+", " ")).decode("utf-8", "surrogateescape")
 
 
 def name_of(prefix: str, key: str) -> str:
-    """The name of an object relative to a prefix, which may be its key; empty if it is not below it, or a folder."""
-    if key.endswith("/"):
-        return ""
+    """The name of an object relative to a prefix, which may be its key; empty if it is not below it."""
     if key == prefix:
         return PurePosixPath(key).name
-    return key[len(prefix) :].lstrip("/") if key.startswith(_joined(prefix, "")) else ""
+    return key.removeprefix(_joined(prefix, "")) if key.startswith(_joined(prefix, "")) else ""
 
 
-def key_of(prefix: str, name: str) -> str:
-    """The key of an object by its name relative to a prefix, which may be the key itself."""
-    return prefix if PurePosixPath(prefix).name == name else _joined(prefix, name)
+def cache(address: str, folder: Path) -> Path:
+    """The folder below `folder` that belongs to an address."""
+    return Path(folder) / hashlib.sha256(address.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def download(address: str, objects: Iterable[Object], folder: Path) -> Path:
-    """Fetch listed objects into the folder below `folder` that belongs to an address; other files there stay.
+def download(address: str, objects: Iterable[Object], folder: Path) -> Fetched:
+    """Fetch listed objects into the cache below `folder` that belongs to an address.
 
     Raises:
-        GltError: an object was changed or deleted since it was listed, or cannot be downloaded.
+        GltError: the store is away or rejects the keys, or this machine cannot store what is fetched.
     """
-    bucket, prefix = s3.parts(address)
-    place, objects = Path(folder) / hashlib.sha256(address.encode()).hexdigest()[:16], tuple(objects)
-    files, index = place / "files", place / _FETCHED
-    fetched, reporter = _read_index(index), ConsoleReporter()
-    missing = {key_of(prefix, one.name): one for one in objects if not _is_here(files, one, fetched)}
-    client = _client({key: one.etag for key, one in missing.items()})
-    saved, done = time.monotonic(), len(objects) - len(missing)
-    with ThreadPoolExecutor(_PARALLEL) as pool:
-        downloads = {
-            pool.submit(
-                s3.call, partial(_download, client, bucket, key, files / one.name, one), f"recordings {address}"
-            ): one
-            for key, one in missing.items()
-        }
-        try:
-            for future in as_completed(downloads):
-                future.result()
-                one = downloads[future]
-                fetched[one.name] = [one.size, one.etag]
-                done += 1
-                reporter.progress("fetch", done, len(objects), f"{one.size >> 20} MiB" if one.size >> 20 else "")
-                if time.monotonic() - saved > _SAVE_INTERVAL:
-                    artifact.write_json(index, fetched)
-                    saved = time.monotonic()
-        finally:
-            pool.shutdown(cancel_futures=True)
-            artifact.write_json(index, fetched)
-    return files
-
-
-def _client(etags: Mapping[str, str]) -> Any:
-    """A client whose reads of these keys fail unless the object still has its ETag.
-
-    `download_file` has no such option of its own.
-    """
-    client = s3.client()
-
-    def require_etag(params: dict[str, Any], **_: Any) -> dict[str, Any]:
-        return {**params, "IfMatch": f'"{etags[params["Key"]]}"'}
-
-    for operation in ("HeadObject", "GetObject"):
-        client.meta.events.register(f"provide-client-params.s3.{operation}", require_etag)
-    return client
-
-
-def _download(client: Any, bucket: str, key: str, file: Path, listed: Object) -> None:
-    """Fetch one object, as a whole or not at all."""
-    from s3transfer.exceptions import S3DownloadFailedError
-
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    os.close(handle)
-    try:
-        try:
-            client.download_file(bucket, key, temporary)
-        except Exception as error:
-            if s3.is_precondition_failure(error) or isinstance(error, S3DownloadFailedError):
-                raise GltError(
-                    f"recordings s3://{bucket}/{key}: changed or deleted since this run listed it; start a new run"
-                ) from error
-            raise
-        with Path(temporary).open("rb") as stream:
-            os.fsync(stream.fileno())
-        md5 = dvc_hash.file_md5(Path(temporary))
-        if Path(temporary).stat().st_size != listed.size or ("-" not in listed.etag and md5 != listed.etag):
-            raise GltError(f"recordings s3://{bucket}/{key}: damaged on its way; run again")
-        Path(temporary).replace(file)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _is_here(files: Path, listed: Object, fetched: Mapping[str, list[Any]]) -> bool:
-    """True if an object was fetched as it was listed, and its file still has that size."""
-    file = files / listed.name
-    same = fetched.get(listed.name) == [listed.size, listed.etag]
-    return same and file.is_file() and file.stat().st_size == listed.size
-
-
-def _read_index(index: Path) -> dict[str, list[Any]]:
-    try:
-        known = json.loads(index.read_text(encoding="utf-8"))
-        return {str(name): list(entry) for name, entry in known.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
-        return {}
+    bucket, _ = s3.parts(address)
+    return object_cache.fetch(bucket, objects, cache(address, folder) / _OBJECTS)
 
 
 def _row(one: Object) -> str:

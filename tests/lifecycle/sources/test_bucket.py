@@ -11,6 +11,7 @@ import pytest
 from glt.errors import GltError
 from glt.lifecycle import dvc_hash, recordings, sources
 from glt.lifecycle.sources import bucket as module
+from glt.lifecycle.sources import object_cache
 from tests.lifecycle import projects
 from tests.lifecycle.projects import commit, run
 
@@ -42,8 +43,8 @@ def test_a_prefix_is_brought_whole_and_again_only_what_is_new(
     assert place.is_relative_to(tmp_path / "home")
 
     fetched: list[str] = []
-    download = module._download
-    monkeypatch.setattr(module, "_download", lambda *given: (fetched.append(given[4].name), download(*given)))
+    download = object_cache._download
+    monkeypatch.setattr(object_cache, "_download", lambda *given: (fetched.append(given[4].name), download(*given)))
     put(bucket, week3=b"three", week1=b"ONE")
     bucket.delete_object(Bucket="landing", Key="lab/week2/a.zip")
     assert sources.resolve("s3://landing/lab/").version != first

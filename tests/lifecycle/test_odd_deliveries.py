@@ -1,0 +1,357 @@
+"""Objects that cannot be fetched, named, read, packed or stored: each is rejected, and the rest is taken."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+import unicodedata
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from glt import text
+from glt.data import delivery
+from glt.data import ingest as module
+from glt.data.clips import ClipStore
+from glt.data.ingest import ingest
+from glt.data.layouts import NTU25, SBU15, Skeleton
+from glt.errors import GltError
+from glt.lifecycle import collection, quarantine, recordings
+from glt.lifecycle.sources.bucket import list_objects
+from glt.reporter import Silent
+from tests.data import recorded
+from tests.data.test_table import parquet
+from tests.lifecycle import odd_store
+from tests.lifecycle.odd_store import OddStore
+
+ADDRESS = "s3://landing/lab"
+RECIPE = recorded.recipe()
+PROMISE = "the object is quarantined with its reason, and the rest is taken"
+
+
+@pytest.fixture
+def store(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OddStore]:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "x")
+    with odd_store.running() as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.address)
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def _without_dvc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pins in data/ without DVC's cache and remote, which take seconds; test_collection.py has the whole."""
+
+    def add(root: Path, *batches: Path) -> recordings.PinResult:
+        for batch in batches:
+            batch.rename(root / "data" / batch.name)
+        return recordings.PinResult("pinned", True, "")
+
+    def pinned_files(root: Path, revision: str | None = None) -> dict[str, str]:
+        return {file.name: "" for file in (root / "data").iterdir()}
+
+    monkeypatch.setattr(recordings, "add", add)
+    monkeypatch.setattr(recordings, "pinned_files", pinned_files)
+
+
+def skeleton(person: int) -> str:
+    return f"S001C001P{person:03}R001A001.skeleton"
+
+
+def take(root: Path, tmp_path: Path, recipe: Any = RECIPE) -> tuple[collection.CollectionResult, ClipStore | None]:
+    """Collect, and ingest what was collected: it can always be."""
+    done = collection.collect(root, ADDRESS, recipe.data, Silent())
+    seen, taken, rejected, left_out = (done.account.get(key, 0) for key in ("seen", "taken", "rejected", "left_out"))
+    assert seen == taken + rejected + left_out
+    if not done.batch:
+        return done, None
+    ledger = collection.ledgers(root)[done.batch]
+    assert ledger["account"] == done.account
+    ingest(root / "data" / done.batch, recipe, tmp_path / "clips", {}, Silent(), tmp_path / "segments")
+    clips = ClipStore(tmp_path / "clips")
+    assert len(clips.index) == done.clips == sum(entry["clips"] for entry in ledger["objects"].values())
+    return done, clips
+
+
+def reasons(store: OddStore) -> dict[str, dict[str, Any]]:
+    """The reasons in the quarantine, by the address of their object."""
+    held = store.below(b"quarantine/")
+    said = [json.loads(content) for key, content in held.items() if b"/files/" not in key]
+    return {entry["object"]: entry for entry in said}
+
+
+FETCH_ERRORS = {
+    "no permission": (403, "AccessDenied"),
+    "deleted meanwhile": (404, "NoSuchKey"),
+    "in an archive": (403, "InvalidObjectState"),
+    "no key": (400, "KMS.DisabledException"),
+    "changed meanwhile": (412, "PreconditionFailed"),
+    "another algorithm": (400, "InvalidRequest"),
+    "not at all": (501, "NotImplemented"),
+}
+
+
+@pytest.mark.fault("an object that the store lists and does not give", PROMISE)
+def test_an_object_that_cannot_be_fetched_is_rejected_and_tried_again(
+    store: OddStore, project: Path, tmp_path: Path
+) -> None:
+    odd = dict(zip((f"odd/{skeleton(10 + i)}" for i in range(len(FETCH_ERRORS))), FETCH_ERRORS.values(), strict=True))
+    store.deliver({name: recorded.one_person(10 + i, 4) for i, name in enumerate(odd)})
+    store.errors = {b"lab/" + name.encode(): error for name, error in odd.items()}
+    store.deliver(
+        {"good/" + skeleton(1): recorded.one_person(1, 4), "damaged/" + skeleton(2): recorded.one_person(2, 4)}
+    )
+    store.headers[b"lab/damaged/" + skeleton(2).encode()] = {"x-amz-checksum-crc32": "AAAAAA=="}
+    done, clips = take(project, tmp_path)
+    assert clips is not None
+    assert (done.objects, done.clips, len(done.rejected)) == (len(odd) + 2, 1, len(odd) + 1)
+    said = reasons(store)
+    assert said.keys() == {f"{ADDRESS}/{name}" for name in (*odd, f"damaged/{skeleton(2)}")}
+    for name, (_, code) in odd.items():
+        (row,) = said[f"{ADDRESS}/{name}"]["rejected"]
+        assert row["check"] == "unfetched"
+        assert code in row["reason"] or "changed or deleted" in row["reason"]
+    assert done.account == {"seen": len(odd) + 2, "taken": 1, "rejected": len(odd) + 1, "left_out": 0}
+    held = store.below(b"quarantine/")
+    again, _ = take(project, tmp_path)
+    assert (again.objects, again.rejected, store.below(b"quarantine/")) == (0, (), held)
+    store.errors, store.headers = {}, {}
+    after, _ = take(project, tmp_path)
+    assert (after.objects, after.clips, after.rejected) == (len(odd) + 1, len(odd) + 1, ())
+
+
+@pytest.mark.fault("a labels.csv that the store does not give", "the recordings below it wait, so no label is lost")
+def test_recordings_wait_for_a_sidecar_that_cannot_be_fetched(store: OddStore, project: Path, tmp_path: Path) -> None:
+    recipe = recorded.recipe("table")
+    store.deliver({f"{folder}/{name}": content for folder in "ab" for name, content in delivered_table().items()})
+    store.deliver({"b/two.parquet": table(2)})
+    del store.objects[b"lab/b/one.parquet"]
+    store.errors[b"lab/a/skeleton.yaml"] = (403, "AccessDenied")
+    done, _ = take(project, tmp_path, recipe)
+    assert (done.clips, [row.check for row in done.rejected]) == (1, ["unfetched"])
+    assert "its skeleton.yaml: " in done.rejected[0].reason
+    store.errors = {}
+    assert take(project, tmp_path, recipe)[0].clips == 1
+
+
+ODD_FOLDERS = (
+    *("..", ".", "a//b", "/leading", "back\\slash", "\x01\x1b[31m", "new\nline", "é" * 150, "x" * 300, "d/" * 300),
+    *(
+        "cafe\u0301",
+        "caf\u00e9",
+        "Case",
+        "case",
+        "\u202egnp",
+        "C:",
+        "%2E%2E",
+        "plus+and space",
+        "emoji\U0001f600",
+        "'\"$`",
+    ),
+)
+
+
+@pytest.mark.fault("an object whose key is no file's name: .., \\, //, 1,024 bytes, control characters, twins", PROMISE)
+def test_any_key_is_taken_under_a_clean_name(store: OddStore, project: Path, tmp_path: Path) -> None:
+    keys = {f"{folder}/{skeleton(i + 1)}": i + 1 for i, folder in enumerate(ODD_FOLDERS)}
+    keys |= {
+        f"{'k' * 900}/{skeleton(100)}": 100,
+        f"twin/{skeleton(101)}": 101,
+        f"twin/{skeleton(101)}/{skeleton(102)}": 102,
+    }
+    store.deliver({name: recorded.one_person(person, 4) for name, person in keys.items()})
+    store.deliver({b"undecodable\xff/" + skeleton(103).encode(): recorded.one_person(103, 4)})
+    store.deliver({f"{'long' * 60}.skeleton": b"x", f"ends/{skeleton(104)}/": b"x", "folder/": b"", ".hidden": b"x"})
+    store.deliver({"a/b/" + skeleton(3): recorded.one_person(3, 5)})  # differs from a//b in an empty part only
+    done, clips = take(project, tmp_path)
+    assert clips is not None
+    assert set(clips.index["subject"]) >= set(keys.values())
+    with zipfile.ZipFile(project / "data" / done.batch) as archive:
+        names = archive.namelist()
+    assert all(text.is_clean(name) and unicodedata.is_normalized("NFC", name) for name in names)
+    assert all(len(part.encode()) < 255 and part not in ("", ".", "..") for name in names for part in name.split("/"))
+    assert done.account["seen"] == len(list_objects(ADDRESS))
+    ledger = collection.ledgers(project)[done.batch]
+    assert len(ledger["left_out"]) == 1
+    known = {*ledger["objects"], *ledger["rejected"], *ledger["left_out"]}
+    assert len(known) == done.account["seen"]
+    assert all(len(key) < 1024 for key in store.below(b"quarantine/"))
+    again, _ = take(project, tmp_path)
+    assert (again.objects, again.batch, again.rejected) == (0, "", ())
+
+
+def table(seed: int, layout: Skeleton = SBU15) -> bytes:
+    frames = np.random.default_rng(seed).normal(1, 0.3, (4, len(layout.joints), 3))
+    rows = [
+        {"frame": t, "person": 0, "joint": joint, **dict(zip("xyz", frames[t, k], strict=True))}
+        for t in range(4)
+        for k, joint in enumerate(layout.joints)
+    ]
+    return parquet(pd.DataFrame(rows))
+
+
+def delivered_table(layout: Skeleton = SBU15, name: str = "one") -> dict[str, bytes]:
+    return {f"{name}.parquet": table(1, layout), "skeleton.yaml": f"layout: {layout.name}\n".encode()}
+
+
+@pytest.mark.fault("a delivery of another layout than the project's", "it is quarantined; later ingests do not fail")
+def test_another_layout_is_rejected(store: OddStore, project: Path, tmp_path: Path) -> None:
+    recipe = recorded.recipe("table")
+    store.deliver({f"week1/{name}": content for name, content in delivered_table().items()})
+    assert take(project, tmp_path, recipe)[0].clips == 1
+    store.deliver({f"week2/{name}": content for name, content in delivered_table(NTU25, "two").items()})
+    store.deliver({"week1/three.parquet": table(3)})
+    done, _ = take(project, tmp_path, recipe)
+    assert (done.clips, [row.check for row in done.rejected]) == (1, ["layout"])
+    assert "layout differs from the project's: ntu25" in done.rejected[0].reason
+    (entry,) = reasons(store).values()
+    assert entry["object"] == f"{ADDRESS}/week2/two.parquet"
+
+
+@pytest.mark.fault("recordings that data/ has under the same names with another content", PROMISE)
+def test_data_never_holds_more_rejected_recordings_than_ingest_allows(
+    store: OddStore, project: Path, tmp_path: Path
+) -> None:
+    store.deliver({f"first/{skeleton(i)}": recorded.one_person(i, 4) for i in range(1, 9)})
+    assert take(project, tmp_path)[0].clips == 8
+    store.deliver({f"again/{skeleton(i)}": recorded.one_person(i, 5) for i in range(1, 9)})
+    done, _ = take(project, tmp_path)
+    assert 0 < done.clips < 5
+    assert {row.check for row in done.rejected} == {"max-rejects"}
+    assert "rename one of the two" in done.rejected[0].reason
+    for file in ("a.skeleton", "deep/b.skeleton"):
+        (project / "data" / file).unlink()
+    ingest(project / "data", RECIPE, tmp_path / "all", {}, Silent(), tmp_path / "segments")
+
+
+@pytest.mark.fault("a file on which ingest itself fails", PROMISE)
+@pytest.mark.parametrize("where", ["inspection", "packing", "ingest"])
+def test_a_file_that_breaks_the_program_is_rejected(
+    store: OddStore, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    names = [skeleton(i) for i in range(1, 10)]
+    bad = names[4]
+    store.deliver({name: recorded.one_person(i, 4) for i, name in enumerate(names)})
+
+    def breaking(function: Any, names_of: Any) -> Any:
+        def call(*arguments: Any, **named: Any) -> Any:
+            if bad in names_of(*arguments):
+                raise RuntimeError("no codec can encode this")
+            return function(*arguments, **named)
+
+        return call
+
+    if where == "inspection":
+        inspect = delivery.inspect
+        monkeypatch.setattr(delivery, "inspect", breaking(inspect, lambda _, names, *__: names))
+    elif where == "packing":
+        pack = delivery.pack
+        monkeypatch.setattr(delivery, "pack", breaking(pack, lambda accepted, *_: {one.name for one in accepted}))
+    else:
+        run = module.ingest
+        monkeypatch.setattr(module, "ingest", breaking(run, lambda archive, *_: zipfile.ZipFile(archive).namelist()))
+    done, _ = take(project, tmp_path)
+    assert (done.clips, len(done.rejected)) == (8, 1)
+    assert done.rejected[0].address.endswith(f"/files/{bad}")
+    assert "no codec can encode this" in done.rejected[0].reason
+
+
+@pytest.mark.fault("an object whose copy the store does not take", "the reason alone is stored, and the rest is taken")
+@pytest.mark.parametrize("rejected", [b"/files/", b"quarantine/"], ids=["the copy", "the reason, too"])
+def test_an_object_that_cannot_be_quarantined_does_not_stop_the_others(
+    store: OddStore, project: Path, tmp_path: Path, rejected: bytes
+) -> None:
+    store.deliver({skeleton(1): recorded.one_person(1, 4), skeleton(2): b"2\nnot a number\n"})
+    store.rejected = rejected
+    done, _ = take(project, tmp_path)
+    assert (done.clips, len(done.rejected)) == (1, 1)
+    if rejected == b"/files/":
+        (entry,) = reasons(store).values()
+        assert "InvalidRequest" in entry["not_copied"]
+        assert done.quarantine_error == ""
+    else:
+        assert "InvalidRequest" in done.quarantine_error
+    assert collection.ledgers(project)[done.batch]["rejected"].keys() == {f"{ADDRESS}/{skeleton(2)}"}
+
+
+def archive_of(names: dict[bytes, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w", format=tarfile.GNU_FORMAT, encoding="latin-1") as archive:
+        for name, content in names.items():
+            info = tarfile.TarInfo(name.decode("latin-1"))
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return stream.getvalue()
+
+
+@pytest.mark.fault("members with names in Latin-1, twice, or that point out of their archive", PROMISE)
+def test_archives_with_odd_members_do_not_stop_the_others(store: OddStore, project: Path, tmp_path: Path) -> None:
+    store.deliver(
+        {
+            skeleton(1): recorded.one_person(1, 4),
+            "latin1.tar": archive_of({b"aufnahme\xfc/" + skeleton(2).encode(): recorded.one_person(2, 4)}),
+            "out.tar": archive_of({b"../" + skeleton(3).encode(): recorded.one_person(3, 4)}),
+            "empty.zip": b"PK\x05\x06" + bytes(18),
+            "nothing.tar": b"",
+        }
+    )
+    _, clips = take(project, tmp_path)
+    assert clips is not None
+    assert 1 in set(clips.index["subject"])
+    again, _ = take(project, tmp_path)
+    assert again.objects == 0
+
+
+LISTINGS = {
+    "a login page": b"<!DOCTYPE html><html><head><title>Hotel</title><body>Log in<br></body></html>",
+    "a login page in XHTML": b'<?xml version="1.0"?><html xmlns="http://www.w3.org/1999/xhtml"><body>Log</body></html>',
+    "nothing": b"",
+    "JSON": b'{"error": "log in"}',
+    "another root": b'<?xml version="1.0"?><ListAllMyBucketsResult><Name>landing</Name></ListAllMyBucketsResult>',
+}
+
+
+@pytest.mark.fault("a captive portal answers in the place of the bucket", "an error names the endpoint")
+@pytest.mark.parametrize("listing", LISTINGS.values(), ids=LISTINGS)
+def test_an_answer_that_is_no_listing_is_not_an_empty_bucket(store: OddStore, listing: bytes) -> None:
+    store.listing = listing
+    with pytest.raises(GltError, match="answered, but not as an object store") as caught:
+        list_objects(ADDRESS)
+    assert store.address in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+ENDLESS = "<ListBucketResult><Name>landing</Name><IsTruncated>true</IsTruncated>{token}</ListBucketResult>"
+
+
+@pytest.mark.fault("a listing that promises more and never ends", "an error within a bounded number of requests")
+@pytest.mark.parametrize("token", ["", "<NextContinuationToken>same</NextContinuationToken>"])
+def test_a_listing_without_an_end_is_an_error(store: OddStore, token: str) -> None:
+    store.listing = ENDLESS.format(token=token).encode()
+    with pytest.raises(GltError, match="the listing has no end"):
+        list_objects(ADDRESS)
+
+
+def test_a_listing_in_pages_is_complete(store: OddStore) -> None:
+    store.page = 2
+    store.deliver({f"{i} +%é": b"x" for i in range(7)})
+    assert [one.name for one in list_objects(ADDRESS)] == [f"{i} +%é" for i in range(7)]
+
+
+def test_an_etag_is_not_taken_for_a_hash(store: OddStore, project: Path, tmp_path: Path) -> None:
+    store.deliver({skeleton(1): recorded.one_person(1, 4)})
+    assert store.etag(b"lab/" + skeleton(1).encode()) != "md5"
+    assert take(project, tmp_path)[0].clips == 1
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "../x.zip", "x\ny.tar", "..."])
+def test_names_in_the_quarantine_are_bounded(name: str) -> None:
+    short = quarantine.file_name(name)
+    assert len(short) < 60
+    assert quarantine.file_name("in/" + skeleton(1)) == "in/" + skeleton(1)
