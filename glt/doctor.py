@@ -172,7 +172,7 @@ def _ports(root: Path) -> Iterator[Result]:
             probe.settimeout(SECONDS)
             taken = probe.connect_ex(("127.0.0.1", port)) == 0
         if taken:
-            remedy = f"end the program on it, or give {'glt ui' if port == 5000 else user} another --port"
+            remedy = "it will take the next free port and say which; end the program on it to have this one"
             yield Result(f"port {port}", "warning", f"in use, {user} needs it", remedy)
         else:
             yield Result(f"port {port}", "ok", f"free for {user}")

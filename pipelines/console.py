@@ -7,12 +7,20 @@ import re
 import time
 from typing import TextIO
 
+from glt.text import printable
+
 _COLOUR = re.compile(r"\x1b\[\d*m")
+ERROR = "glt: error: "  # begins the line of a step that failed
 _EXECUTING = re.compile(r"Executing task '([\w-]+)'")
 _FINISHED = re.compile(r"Task '([\w-]+)' finished with status (\w+)")
 _REUSED = re.compile(r"Task ([\w-]+) cache hit")
 _PROGRESS = re.compile(r"\S.*[█░]{20}.*")
 _MESSAGE = re.compile(r"glt: .*")
+
+
+def plain(text: str) -> str:
+    """Text without the colours that Kubeflow's local runner gives it."""
+    return _COLOUR.sub("", text)
 
 
 class StepDisplay(io.TextIOBase):
@@ -33,8 +41,8 @@ class StepDisplay(io.TextIOBase):
         self._buffer += text
         *lines, self._buffer = self._buffer.split("\n")
         for line in lines:
-            self._log.write(line + "\n")
-            self._handle(_COLOUR.sub("", line).strip())
+            self._log.write(plain(line) + "\n")
+            self._handle(printable(plain(line)).strip())
         return len(text)
 
     def flush(self) -> None:

@@ -21,7 +21,7 @@ from rich.table import Table
 
 from glt import settings
 from glt.analysis.scores import fraction_key
-from glt.errors import GltError
+from glt.errors import GltError, Interrupted
 from glt.file_lock import file_lock
 from glt.lifecycle import recordings as pinned
 from glt.lifecycle import registry, run_artifacts, sources, tracking
@@ -29,8 +29,9 @@ from glt.lifecycle.code_version import current_code_version
 from glt.recipe import Recipe, load, names
 from glt.recipe.study import Study
 from pipelines.ablation import AT_ONCE, ablation_pipeline
-from pipelines.console import StepDisplay
+from pipelines.console import ERROR, StepDisplay, plain
 from pipelines.containers import docker_runner
+from pipelines.processes import process_tasks
 from pipelines.retraining import retraining_pipeline
 from pipelines.training import training_pipeline
 
@@ -175,20 +176,33 @@ def _execute(
         **{"data_version": version.data, "code_version": version.code},
     }
     in_processes = contextlib.nullcontext(kfp.local.SubprocessRunner(use_venv=False))
-    with docker_runner(source.address, run_id) if runner == "docker" else in_processes as steps:
+    in_runner = docker_runner(source.address, run_id) if runner == "docker" else in_processes
+    with process_tasks() as ending, in_runner as steps:
         parent = tracking.parent(recipe, version)
         made_from = f"recipe {recipe.name}, data {version.data[:12]}, code {version.code}"
         screen.print(f"[bold]{recipe.model_name}[/]  {made_from}")
         try:
             inputs = {name: value for name, value in arguments.items() if name in _inputs(graph)}
             _run_graph(graph, steps, home, log, inputs | more)
-        except RuntimeError as error:
-            why = tracking.connect().get_run(parent).data.tags.get("error", str(error))
-            raise GltError(f"{why}\nThe whole log: {log}") from error
-        except KeyboardInterrupt:
-            tracking.close(recipe, version, "KILLED", "stopped by hand")
-            raise
+        except (RuntimeError, KeyboardInterrupt) as error:
+            if ending.signal is None:
+                raise GltError(f"{_reason(parent, log, error)}; the whole log: {log}") from error
+            ending.wait()
+            tracking.close(recipe, version, "KILLED", f"stopped by {ending.signal.name}")
+            stopped = Interrupted(f"stopped by {ending.signal.name}; the same command goes on from there")
+            stopped.exit_code = 128 + ending.signal
+            raise stopped from error
     return parent, run_id
+
+
+def _reason(parent: str, log: Path, error: BaseException) -> str:
+    """The reason why a run failed: as the exit step stored it or, if that failed too, the first error in the log."""
+    with contextlib.suppress(GltError):
+        if stored := tracking.connect().get_run(parent).data.tags.get("error"):
+            return stored
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    found = (line.strip().removeprefix(ERROR) for line in lines if line.strip().startswith(ERROR))
+    return next(found, plain(str(error)))
 
 
 def _inputs(graph: BaseComponent) -> set[str]:

@@ -21,6 +21,7 @@ from glt.cli.options import (
     Verdict,
 )
 from glt.cli.output import print_json, run
+from glt.cli.ports import next_free
 from glt.cli.serve import become_mlflow
 
 PANEL = "Reports"
@@ -28,7 +29,7 @@ app = typer.Typer()
 
 
 @app.command(rich_help_panel=PANEL)
-def ui(port: Annotated[int, typer.Option(help="TCP port on 127.0.0.1.")] = 5000) -> None:
+def ui(port: Annotated[int, typer.Option(help="TCP port on 127.0.0.1, or the next free one.")] = 5000) -> None:
     """Serve MLflow's UI on the runs of this machine."""
     from glt import settings
     from glt.lifecycle import tracking
@@ -38,6 +39,7 @@ def ui(port: Annotated[int, typer.Option(help="TCP port on 127.0.0.1.")] = 5000)
         print(f"MLFLOW_TRACKING_URI is set: the runs are at {uri}{tracking.UI}")
         return
     tracking.connect()
+    port = next_free(port)
     print(f"MLflow on http://127.0.0.1:{port}{tracking.UI}, Ctrl-C ends it", flush=True)
     become_mlflow("ui", "--backend-store-uri", uri, "--port", str(port), "--workers", "1")
 

@@ -11,6 +11,7 @@ import typer
 
 from glt.cli.options import Json
 from glt.cli.output import print_json, print_table
+from glt.cli.ports import next_free
 
 PANEL = "Serve"
 ANY_MODEL = "NAME/VERSION, NAME@ALIAS, or NAME for its champion; none: the only model there is."
@@ -46,7 +47,7 @@ def classify(
 @app.command(rich_help_panel=PANEL)
 def serve(
     model: Annotated[str, typer.Argument(help=ANY_MODEL)] = "",
-    port: Annotated[int, typer.Option(help="TCP port on 127.0.0.1.")] = 5001,
+    port: Annotated[int, typer.Option(help="TCP port on 127.0.0.1, or the next free one.")] = 5001,
 ) -> None:
     """Answer over HTTP with MLflow's model server: POST clips to /invocations."""
     from glt import settings
@@ -54,7 +55,7 @@ def serve(
 
     version = registry.find(model or registry.only_model())
     version.folder()  # verified: a version whose files changed is not served
-    address = f"models:/{version.name}/{version.version}"
+    address, port = f"models:/{version.name}/{version.version}", next_free(port)
     print(f"{version.name} v{version.version} on http://127.0.0.1:{port}/invocations, Ctrl-C ends it", flush=True)
     os.environ[settings.TRACKING_URI] = settings.store_uri()
     become_mlflow("models", "serve", "-m", address, "--env-manager", "local", "-p", str(port))

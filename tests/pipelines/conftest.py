@@ -53,7 +53,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """GLT_HOME of a module; afterwards the environment, and the `print` that KFP replaces, are as before."""
     folder = tmp_path_factory.mktemp("home")
     forked = patch("kfp.local.subprocess_task_handler.run_local_subprocess", run_forked)
-    with patch.dict(os.environ, {"GLT_HOME": str(folder)}), patch("builtins.print", print), forked:
+    ours = patch("pipelines.processes.run_process", run_forked)
+    with patch.dict(os.environ, {"GLT_HOME": str(folder)}), patch("builtins.print", print), forked, ours:
         os.environ.pop("MLFLOW_TRACKING_URI", None)
         yield folder
 
