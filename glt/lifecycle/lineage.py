@@ -13,6 +13,7 @@ from rich.tree import Tree
 from glt.errors import GltError
 from glt.lifecycle import collection, recordings, registry, repository, s3, tracking
 from glt.lifecycle.repository import PinCommit
+from glt.text import clean
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -32,17 +33,20 @@ def trace_model(model: str, root: Path) -> Tree:
     """
     version = registry.find(model)
     aliases = registry.aliases(version.name, version.version)
-    tree = Tree(f"[bold]{version.name}/{version.version}[/bold] {' '.join(f'@{alias}' for alias in aliases)}".rstrip())
+    name = escape(clean(version.name))
+    tree = Tree(f"[bold]{name}/{version.version}[/bold] {' '.join(f'@{alias}' for alias in aliases)}".rstrip())
     for tag, title in {
         "recipe": "recipe",
         "code.version": "code",
         "image": "image",
         "parent.model": "champion then",
     }.items():
-        tree.add(f"{title}: {version.tags.get(tag, 'unknown')}")
-    run = _run(version.tags.get("parent.run", version.run_id))
+        tree.add(escape(f"{title}: {clean(version.tags.get(tag, 'unknown'))}"))
+    if not version.digest:
+        tree.add("digest missing: not promotable; register again (glt register)")
+    run = run_of(version)
     if run is not None:
-        tree.add(f"run: {run.info.run_name} ({run.info.run_id}), {run.info.status}")
+        tree.add(escape(clean(f"run: {run.info.run_name} ({run.info.run_id}), {run.info.status}")))
     _add_data(tree, version.tags.get("data.version", ""), root, _sources([run] if run else []))
     return tree
 
@@ -58,7 +62,7 @@ def trace_data(what: str, root: Path) -> Tree:
     Raises:
         GltError: neither the repository nor MLflow knows them.
     """
-    tree = Tree(f"[bold]{what}[/bold]")
+    tree = Tree(f"[bold]{escape(clean(what))}[/bold]")
     for data_version in _versions(what, root):
         runs = _runs(data_version)
         branch = _add_data(tree, data_version, root, _sources(runs))
@@ -67,10 +71,11 @@ def trace_data(what: str, root: Path) -> Tree:
             description = (
                 f"{run.info.run_name} ({run.info.run_id}), {run.data.tags.get('recipe', '')}, {run.info.status}"
             )
-            branch.add(f"run: {description}" + ("" if score is None else f", linear probe {100 * score:.1f}"))
+            score_text = "" if score is None else f", linear probe {100 * score:.1f}"
+            branch.add(escape(clean(f"run: {description}{score_text}")))
         for version in registry.versions_trained_on(data_version):
             aliases = "".join(f" @{alias}" for alias in registry.aliases(version.name, version.version))
-            branch.add(f"model: [bold]{version.name}/{version.version}[/bold]{aliases}")
+            branch.add(f"model: [bold]{escape(clean(version.name))}/{version.version}[/bold]{aliases}")
     return tree
 
 
@@ -112,9 +117,9 @@ def _holds(pin: PinCommit, what: str, root: Path) -> bool:
 
 
 def _add_data(tree: Tree, data_version: str, root: Path, sources: Iterable[str]) -> Tree:
-    branch = tree.add(f"data: [bold]{data_version or 'unknown'}[/bold]")
+    branch = tree.add(f"data: [bold]{escape(clean(data_version)) or 'unknown'}[/bold]")
     for source in sources:
-        branch.add(escape(f"read from {source}"))
+        branch.add(escape(clean(f"read from {source}")))
     pins = [pin for pin in repository.history(root) if pin.version == data_version]
     for pin in pins:
         branch.add(escape(f"commit {pin.commit[:12]}, {pin.when:%Y-%m-%d %H:%M}: {pin.subject}"))
@@ -143,12 +148,13 @@ def _add_batches(branch: Tree, pin: PinCommit, root: Path) -> None:
             branch.add(f"{name}: {clips:,} clips of {len(objects):,} objects, as {min(objects)}")
 
 
-def _run(run_id: str) -> Run | None:
+def run_of(version: registry.Version) -> Run | None:
+    """The pipeline run that a version was registered by; None if MLflow does not know it any more."""
     from mlflow.exceptions import MlflowException
 
     try:
-        return tracking.connect().get_run(run_id)
-    except MlflowException:  # deleted since
+        return tracking.connect().get_run(version.tags.get("parent.run") or version.run_id)
+    except MlflowException:  # deleted for good, or of another tool
         return None
 
 
@@ -162,5 +168,13 @@ def _runs(data_version: str = "") -> list[Run]:
 
 def _sources(runs: Iterable[Run]) -> list[str]:
     """The addresses that runs recorded for their recordings."""
-    used = (one for run in runs if run.inputs for one in run.inputs.dataset_inputs)
-    return list(dict.fromkeys(str(json.loads(one.dataset.source).get("uri", one.dataset.name)) for one in used))
+    used = (one.dataset for run in runs if run.inputs for one in run.inputs.dataset_inputs)
+    return list(dict.fromkeys(_address(dataset.source) or dataset.name for dataset in used))
+
+
+def _address(source: str) -> str:
+    """The address in a dataset's source; empty if another tool wrote something else there."""
+    try:
+        return str(json.loads(source)["uri"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return ""

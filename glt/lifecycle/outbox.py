@@ -187,9 +187,9 @@ def is_permanent(error: Exception) -> bool:
 
 
 @contextmanager
-def without_retries(seconds: int = 8) -> Iterator[None]:
-    """Within the block MLflow's HTTP requests are attempted once, with a timeout of `seconds`."""
-    limits = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(seconds)}
+def without_retries(seconds: int = 8, retries: int = 0) -> Iterator[None]:
+    """Within the block MLflow's HTTP requests have a timeout of `seconds` and are repeated `retries` times."""
+    limits = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(retries), "MLFLOW_HTTP_REQUEST_TIMEOUT": str(seconds)}
     before = {name: os.environ.get(name) for name in limits}
     os.environ.update(limits)
     try:

@@ -2,38 +2,57 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import getpass
-import json
-import os
+import functools
+import logging
 import re
-import warnings
-from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
-from importlib import metadata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from glt import artifact, settings
 from glt.errors import GltError, first_line
+from glt.lifecycle import promotions
 from glt.lifecycle.connection import condition, connect
 from glt.lifecycle.gate import Verdict
-from glt.lifecycle.locks import EnsureHeld, distributed_lock
+from glt.lifecycle.model_files import create_version, log_model
+from glt.lifecycle.promotions import CHAMPION, PREVIOUS, InService
+from glt.lifecycle.promotions import Event as Event
 from glt.lifecycle.tracking import PARENT, Versions
 from glt.recipe import Recipe
+from glt.text import clean
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import LoggedModel
-    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
-CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
-_MODEL = re.compile(r"(?P<name>[^/@\s]+)(?:/v?(?P<version>\d+)|@(?P<alias>[^/@\s]+))?")
-_HISTORY = "history."  # prefix of the tags of a registered model that record events, one tag per event
-_FORMER_FIELDS = {"what": "action", "over": "replaced", "because": "reason"}  # of events that earlier versions wrote
-LOADER = "glt.serving.pyfunc"
-# What the loader needs beside glt itself, which comes with the image and is on no index.
-REQUIREMENTS = ("numpy", "pandas", "pyarrow", "pydantic", "pyyaml", "safetensors", "scipy", "torch")
+_LOG = logging.getLogger(__name__)
+
+CHALLENGER = "challenger"
+_MODEL = re.compile(r"(?P<name>.+?)(?:/v?(?P<version>\d{1,9})|@(?P<alias>[^/@\s]+))?")
+_PREFIX = "glt-"  # of the names of our models (`Recipe.model_name`)
+_NO_DIGEST = "digest missing: not promotable; register again (glt register)"
+_LONGEST = 5000  # characters of a tag or a description
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _one_line(function: Callable[P, T]) -> Callable[P, T]:
+    """Turn MLflow's exceptions into a GltError."""
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return function(*args, **kwargs)
+        except MlflowException as error:
+            raise GltError(
+                f"MLflow did not do what was asked ({first_line(error)}); check the server and your account there, "
+                "and run the same again"
+            ) from error
+
+    return wrapped
 
 
 @dataclass(frozen=True)
@@ -50,6 +69,16 @@ class Version:
         """Version of the champion that the gate compared this one with; empty if there was none."""
         return self.tags.get("gate.champion_version", self.tags.get("gate.over", "none")).removeprefix("none")
 
+    @property
+    def digest(self) -> str:
+        """Digest of the classifier that was registered; empty if it is missing."""
+        return self.tags.get("content.digest", "")
+
+    def check_promotable(self) -> None:
+        """Raise a GltError if nothing says which files the version is to have."""
+        if not self.digest:
+            raise GltError(f"{self.name} v{self.version}: {_NO_DIGEST}")
+
     def folder(self) -> Path:
         """Download its classifier artifact; every file is verified to be what was registered.
 
@@ -58,6 +87,7 @@ class Version:
         """
         import mlflow
 
+        self.check_promotable()
         try:
             model = Path(mlflow.artifacts.download_artifacts(f"models:/{self.name}/{self.version}"))
         except Exception as error:
@@ -68,7 +98,7 @@ class Version:
         data = model / "data"
         classifier = next((path.parent for path in sorted(data.rglob(artifact.MANIFEST))), data)
         artifact.open_artifact(classifier, "classifier")
-        if artifact.digest(classifier) != self.tags["content.digest"]:
+        if artifact.digest(classifier) != self.digest:
             raise GltError(
                 f"{self.name} v{self.version}: its files are not those that were registered; do not use it: roll back "
                 "to a version whose files are, and find out who wrote to the artifact store"
@@ -76,50 +106,77 @@ class Version:
         return classifier
 
 
+@_one_line
 def champion(name: str) -> Version | None:
-    """The version in service, or None."""
-    return _aliased(connect(), name, CHAMPION)
+    """The version in service, or None. What a promotion left half done is completed."""
+    client = connect()
+    state = _settle(client, name)
+    if state.deleted:
+        _LOG.warning(
+            "%s: its champion v%s was deleted, so none is in service; `glt rollback` or `glt promote` changes that",
+            name,
+            state.deleted,
+        )
+    return _by_number(client, name).get(state.champion)
 
 
+@_one_line
 def version(name: str, version: str) -> Version | None:
     """The version with this number, or None."""
-    return next((_version(known) for known in _versions(connect(), name) if str(known.version) == version), None)
+    return _by_number(connect(), name).get(version.lstrip("0"))
 
 
+@_one_line
 def find(model: str) -> Version:
     """A version as people write it: ``name/3``, ``name@challenger``, or ``name``, which is the champion.
 
     Raises:
         GltError: there is none.
     """
-    match = _MODEL.fullmatch(model)
-    if match is None:
-        raise GltError(f"model {model!r}: write NAME/VERSION, NAME@ALIAS or NAME (its champion)")
-    if match["version"]:
-        known = version(match["name"], match["version"])
-    else:
-        known = _aliased(connect(), match["name"], match["alias"] or CHAMPION)
+    client = connect()
+    known = _exact(client, model)
     if known is None:
-        raise GltError(f"model {model}: there is none; registered are {', '.join(_names()) or 'none'}")
+        match = _MODEL.fullmatch(model)
+        if match is None:
+            raise GltError(f"model {_shown(model)!r}: write NAME/VERSION, NAME@ALIAS or NAME (its champion)")
+        if match["version"]:
+            known = version(match["name"], match["version"])
+        elif match["alias"]:
+            known = _aliased(client, match["name"], match["alias"])
+    if known is None:
+        raise GltError(f"model {_shown(model)}: there is none; registered are {', '.join(_names()) or 'none'}")
     return known
 
 
+def _exact(client: MlflowClient, name: str) -> Version | None:
+    """The champion of the model with exactly this name."""
+    return champion(name) if _model(client, name) is not None else None
+
+
+@_one_line
 def only_model() -> str:
-    """The name of the only registered model.
+    """The name of the only registered model; those that other programs registered do not count.
 
     Raises:
         GltError: there is none, or there are several.
     """
     known = _names()
+    known = [name for name in known if name.startswith(_PREFIX)] or known
     if len(known) != 1:
         raise GltError(f"model: say which; registered are {', '.join(known) or 'none, so train one first'}")
     return known[0]
 
 
 def _names() -> list[str]:
-    return sorted(str(model.name) for model in connect().search_registered_models(max_results=1000))
+    client, token = connect(), None
+    names: list[str] = []
+    while token != "":
+        page = client.search_registered_models(max_results=1000, page_token=token)
+        names, token = [*names, *(clean(str(model.name)) for model in page)], page.token or ""
+    return sorted(names)
 
 
+@_one_line
 def versions_trained_on(data_version: str) -> list[Version]:
     """The versions of all models that were trained on a data version, the oldest first."""
     found = _search(connect(), condition("tags.`data.version`", data_version))
@@ -127,17 +184,26 @@ def versions_trained_on(data_version: str) -> list[Version]:
     return sorted(versions, key=lambda one: (one.name, int(one.version)))
 
 
+@_one_line
 def aliases(name: str, version: str) -> list[str]:
     """The aliases of a version."""
-    known = connect().get_registered_model(name).aliases
-    return sorted(alias for alias, aliased in known.items() if str(aliased) == version)
+    client = connect()
+    model = _model(client, name)
+    if model is None:
+        return []
+    state = promotions.in_service(model, _by_number(client, name))
+    known = {alias: str(aliased) for alias, aliased in model.aliases.items()}
+    known |= {CHAMPION: state.champion, PREVIOUS: state.previous}
+    return sorted(alias for alias, aliased in known.items() if aliased == version)
 
 
+@_one_line
 def comparisons(name: str, data_version: str) -> int:
     """Number of decisions on the validation clips of this data version: one per registered version."""
     return sum(version.tags.get("data.version") == data_version for version in _versions(connect(), name))
 
 
+@_one_line
 def register(classifier: Path, recipe: Recipe, versions: Versions, verdict: Verdict, run_id: str) -> Version:
     """Register the classifier as a version of `recipe.model_name` with the alias `challenger` and the gate's reason.
 
@@ -151,7 +217,7 @@ def register(classifier: Path, recipe: Recipe, versions: Versions, verdict: Verd
         run_id: MLflow run that the model belongs to.
     """
     client, name, digest = connect(), recipe.model_name, artifact.digest(classifier)
-    current = _aliased(client, name, CHAMPION)
+    current = champion(name)
     known = [version for version in _versions(client, name) if version.tags.get("content.digest") == digest]
     if known:
         version = str(known[0].version)
@@ -173,38 +239,15 @@ def register(classifier: Path, recipe: Recipe, versions: Versions, verdict: Verd
             "gate.answers_uri": verdict.answers_uri or "none",
             **{f"gate.{one.name}": f"{'passed' if one.passed else 'failed'}: {one.message}" for one in verdict.checks},
         }
-        version = _create_version(client, name, _log_model(client, classifier, run_id), tags, verdict.reason)
+        tags = {name: clean(value)[:_LONGEST] for name, value in tags.items()}
+        model = log_model(client, classifier, run_id)
+        version = create_version(client, name, model, tags, clean(verdict.reason)[:_LONGEST])
     if current is None or current.version != version:
         client.set_registered_model_alias(name, CHALLENGER, version)
     return _version(client.get_model_version(name, version))
 
 
-@dataclass(frozen=True)
-class Event:
-    """A change of the model in service.
-
-    Attributes:
-        at: when, UTC, ISO 8601.
-        action: promoted or rolled back.
-        version: in service from then on.
-        replaced: version in service before; empty if there was none.
-        reason: why.
-        by: the user or pipeline run.
-    """
-
-    at: str
-    action: str
-    version: str
-    replaced: str
-    reason: str
-    by: str
-
-    @staticmethod
-    def from_json(text: str) -> Event:
-        """The event of a history tag, of this version or an earlier one."""
-        return Event(**{_FORMER_FIELDS.get(name, name): value for name, value in json.loads(text).items()})
-
-
+@_one_line
 def promote(name: str, version: str, reason: str, expected_champion: str | None = None) -> None:
     """Make `version` the champion and the champion the previous one, and record when and why.
 
@@ -216,161 +259,130 @@ def promote(name: str, version: str, reason: str, expected_champion: str | None 
             None.
 
     Raises:
-        GltError: there is no such version, the champion has changed, or another process promotes.
+        GltError: there is no such version, it cannot be verified, the champion has changed, or another process
+            promotes.
     """
     client = connect()
-    if str(version) not in {str(known.version) for known in _versions(client, name)}:
-        raise GltError(f"{name}: no version {version}; `make ui` lists those there are")
-    with _aliases_lock(name) as ensure_held:
-        current = _aliased(client, name, CHAMPION)
-        in_service = current.version if current else ""
-        if expected_champion is not None and in_service not in (expected_champion, str(version)):
+    versions = _by_number(client, name)
+    if str(version) not in versions:
+        raise GltError(f"{_shown(name)}: no version {version}; `make ui` lists those there are")
+    versions[str(version)].check_promotable()
+    with promotions.aliases_lock(name) as ensure_held:
+        state = _state(client, name)
+        if expected_champion is not None and state.champion not in (expected_champion, str(version)):
             baseline = f"champion v{expected_champion}" if expected_champion else "the untrained encoder"
             raise GltError(
                 f"{name} v{version}: it was compared with {baseline}, "
-                f"but v{in_service or 'none'} is in service now; compare again (start the run once more)"
+                f"but v{state.champion or 'none'} is in service now; compare again (start the run once more)"
             )
-        _serve(client, name, str(version), current, "promoted", reason, ensure_held)
+        if state.champion != str(version):
+            promotions.put_in_service(
+                client, name, str(version), "promoted", reason, _tags_by_number(versions), ensure_held
+            )
+    _settle(client, name)
 
 
+@_one_line
 def rollback(name: str, reason: str = "") -> Version:
     """Make the previous champion the champion again, and the champion the previous one.
+
+    A previous champion that cannot be verified is passed over for the one before it.
 
     Raises:
         GltError: there is no previous champion, or another process promotes.
     """
     client = connect()
-    with _aliases_lock(name) as ensure_held:
-        previous, current = _aliased(client, name, PREVIOUS), _aliased(client, name, CHAMPION)
-        if previous is None or current is None or previous.version == current.version:
+    _known_model(client, name)
+    with promotions.aliases_lock(name) as ensure_held:
+        model, versions, state = _model(client, name), _by_number(client, name), _state(client, name)
+        earlier = [event.version for event in reversed(promotions.read_history(model.tags))] if model else []
+        candidates = [version for version in dict.fromkeys([state.previous, *earlier]) if version in versions]
+        previous = next((version for version in candidates if _may_return_to(versions[version], state)), "")
+        if not previous:
             raise GltError(f"{name}: no version has the alias `{PREVIOUS}`, so there is nothing to roll back to")
-        full_reason = f"rolled back from v{current.version} by hand" + (f": {reason}" if reason else "")
-        _serve(client, name, previous.version, current, "rolled back", full_reason, ensure_held)
-    return _version(client.get_model_version(name, previous.version))
+        full_reason = f"rolled back from v{state.champion or state.deleted} by hand" + (f": {reason}" if reason else "")
+        tags = _tags_by_number(versions)
+        promotions.put_in_service(client, name, previous, "rolled back", full_reason, tags, ensure_held)
+    _settle(client, name)
+    return _version(client.get_model_version(name, previous))
 
 
+def _may_return_to(version: Version, state: InService) -> bool:
+    if version.version == state.champion:
+        return False
+    if not version.digest:
+        _LOG.warning("%s v%s is passed over: %s", version.name, version.version, _NO_DIGEST)
+    return bool(version.digest)
+
+
+@_one_line
 def history(name: str) -> list[Event]:
-    """Every change of the model in service, the oldest first.
+    """Every change of the model in service, the oldest first; a record that cannot be read has the action unreadable.
 
     Raises:
         GltError: there is no such model.
     """
-    from mlflow.exceptions import MlflowException
-
-    try:
-        tags = connect().get_registered_model(name).tags
-    except MlflowException as error:
-        raise GltError(f"{name}: no such registered model; `make ui` lists those there are") from error
-    return [Event.from_json(tags[key]) for key in sorted(tags) if key.startswith(_HISTORY)]
-
-
-def _aliases_lock(name: str) -> AbstractContextManager[EnsureHeld]:
-    """MLflow moves an alias unconditionally, so every change of aliases holds this lock."""
-    return distributed_lock(f"registry/{name}", f"changing what is in service of {name}")
-
-
-def _serve(
-    client: MlflowClient,
-    name: str,
-    version: str,
-    old: Version | None,
-    action: str,
-    reason: str,
-    ensure_held: EnsureHeld,
-) -> None:
-    """Move the aliases. If it is killed, the champion is the old one or the new one, and the same call completes it.
-
-    An event that a killed attempt recorded is not recorded again.
-    """
-    if old is not None and old.version == version:
-        return
-    now = dt.datetime.now(dt.UTC)
-    event = Event(now.isoformat(timespec="seconds"), action, version, old.version if old else "", reason[:2000], _who())
-    for tag, value in {
-        "promoted.at": event.at,
-        "promoted.reason": reason,
-        "promoted.by": event.by,
-        "promoted.replaced": event.replaced or "none",
-    }.items():
-        client.set_model_version_tag(name, version, tag, value)
-    ensure_held()
-    last = next(reversed(history(name)), None)
-    if last is None or (last.action, last.version, last.replaced) != (event.action, event.version, event.replaced):
-        client.set_registered_model_tag(name, f"{_HISTORY}{now:%Y%m%dT%H%M%S.%fZ}", json.dumps(asdict(event)))
-    if old is not None:
-        client.set_registered_model_alias(name, PREVIOUS, old.version)
-    ensure_held()
-    client.set_registered_model_alias(name, CHAMPION, version)
-
-
-def _who() -> str:
-    if run := settings.run_id():
-        return f"pipeline run {run}"
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        return f"user {os.getuid()}"
-
-
-def _log_model(client: MlflowClient, classifier: Path, run_id: str) -> LoggedModel:
-    """Log the folder as a pyfunc model of data only: it is loaded by our own code, no pickle travels."""
-    import mlflow
-    from mlflow.models import Model, ModelSignature
-    from mlflow.types import ColSpec, DataType, Schema
-
-    outputs = Schema([ColSpec(DataType.string, "label"), ColSpec(DataType.double, "confidence")])
-    experiment = client.get_run(run_id).info.experiment_id
-    model = client.create_logged_model(experiment, "classifier", run_id)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*input example was not provided")
-        # What `mlflow.pyfunc.log_model` calls; that one needs the step's run to be MLflow's active run, and ends it.
-        Model.log(
-            artifact_path=None,
-            flavor=mlflow.pyfunc,
-            model_id=model.model_id,
-            run_id=run_id,
-            loader_module=LOADER,
-            data_path=str(classifier),
-            pip_requirements=[f"{name}=={metadata.version(name).partition('+')[0]}" for name in REQUIREMENTS],
-            signature=ModelSignature(outputs=outputs),
-            metadata={"input": "clips [frames, persons, joints, 3]: a list, or a DataFrame's column `frames`"},
-        )
-    return model
-
-
-def _create_version(client: MlflowClient, name: str, model: LoggedModel, tags: dict[str, str], description: str) -> str:
-    """All that is known of a version is written with it: none is ever without its evidence."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client.create_registered_model(name, description="Global-local Motion Transformer with its linear classifier")
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-    created = client.create_model_version(
-        name,
-        model.artifact_location,
-        model.source_run_id,
-        tags,
-        description=description,
-        model_id=model.model_id,
-    )
-    return str(created.version)
+    client = connect()
+    model = _known_model(client, name)
+    _settle(client, name)
+    return promotions.read_history(model.tags)
 
 
 def _aliased(client: MlflowClient, name: str, alias: str) -> Version | None:
+    """The version with an alias; None if there is none, or if it was deleted."""
+    if alias == CHAMPION:
+        return champion(name)
+    model = _model(client, name)
+    if model is None:
+        return None
+    number = str(model.aliases.get(alias, ""))
+    return _by_number(client, name).get(_settle(client, name).previous if alias == PREVIOUS else number)
+
+
+def _model(client: MlflowClient, name: str) -> RegisteredModel | None:
+    """The registered model of this name; None if there is none, or if MLflow takes no such name."""
     from mlflow.exceptions import MlflowException
 
     try:
-        version = client.get_registered_model(name).aliases.get(alias)
+        return client.get_registered_model(name) if name == clean(name) else None
     except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+        if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
             return None
         raise  # an error must not pass for "there is no champion"
-    return _version(client.get_model_version(name, str(version))) if version else None
+
+
+def _known_model(client: MlflowClient, name: str) -> RegisteredModel:
+    if (model := _model(client, name)) is None:
+        raise GltError(f"{_shown(name)}: no such registered model; `make ui` lists those there are")
+    return model
+
+
+def _shown(name: str) -> str:
+    return clean(name)[:200]
+
+
+def _state(client: MlflowClient, name: str) -> InService:
+    model = _model(client, name)
+    return InService("", "") if model is None else promotions.in_service(model, _by_number(client, name))
+
+
+def _settle(client: MlflowClient, name: str) -> InService:
+    if _model(client, name) is None:
+        return InService("", "")
+    return promotions.settle(client, name, _tags_by_number(_by_number(client, name)))
+
+
+def _tags_by_number(versions: Mapping[str, Version]) -> dict[str, dict[str, str]]:
+    return {number: version.tags for number, version in versions.items()}
+
+
+def _by_number(client: MlflowClient, name: str) -> dict[str, Version]:
+    return {str(model.version): _version(model) for model in _versions(client, name)}
 
 
 def _versions(client: MlflowClient, name: str) -> list[ModelVersion]:
+    if name != clean(name):
+        return []
     return [model for model in _search(client, condition("name", name)) if model.name == name]
 
 
@@ -384,4 +396,4 @@ def _search(client: MlflowClient, which: str) -> list[ModelVersion]:
 
 
 def _version(model: ModelVersion) -> Version:
-    return Version(model.name, str(model.version), dict(model.tags), str(model.run_id))
+    return Version(model.name, str(model.version), dict(model.tags), str(model.run_id or ""))

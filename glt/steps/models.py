@@ -10,7 +10,7 @@ from glt import artifact
 from glt.analysis.comparison import Model, write_comparison
 from glt.analysis.page import PAGE
 from glt.errors import GltError
-from glt.lifecycle import recordings, registry, repository, tracking
+from glt.lifecycle import lineage, recordings, registry, repository
 from glt.settings import home
 
 _PROVENANCE_TAGS = {  # title -> tag of the version
@@ -45,15 +45,15 @@ def _model(name: str, root: Path) -> Model:
     version = registry.find(name)
     folder = version.folder()
     aliases = "".join(f" @{alias}" for alias in registry.aliases(version.name, version.version))
-    run = tracking.connect().get_run(version.tags["parent.run"])
+    run = lineage.run_of(version)
     return Model(
         name=f"{version.name}/{version.version}{aliases}",
-        scores=run.data.metrics,
+        scores=run.data.metrics if run else {},
         predictions=pd.read_parquet(folder / "predictions.parquet", columns=["name", "label", "predicted"]),
-        recipe=artifact.read_json(folder / "config.json", dict)["recipe"],
+        recipe=artifact.read_json(folder / "config.json", dict).get("recipe", {}),
         provenance={
             **{title: version.tags.get(tag, "unknown") for title, tag in _PROVENANCE_TAGS.items()},
-            "run": f"{run.info.run_name} ({run.info.run_id})",
+            "run": f"{run.info.run_name} ({run.info.run_id})" if run else "deleted",
         },
         files=_files(version.tags.get("data.version", ""), root),
     )
