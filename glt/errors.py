@@ -80,7 +80,20 @@ _MACHINE = {
 }
 _SQLITE = {"SQLITE_FULL": errno.ENOSPC, "SQLITE_READONLY": errno.EROFS, "SQLITE_IOERR": errno.EIO}
 _SQLITE["SQLITE_CANTOPEN"] = errno.EACCES
+_SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
 _NO_TEMPORARY = "temporary directory"  # in what `tempfile` says if no folder can be written to
+
+
+def system_errno(error: BaseException) -> int:
+    """The number of a system's error; 0 if it is another kind of error.
+
+    NumPy's `tofile` reports a short write without a number: the disk is full.
+    """
+    if not isinstance(error, OSError):
+        return 0
+    if error.errno is None and _SHORT_WRITE.fullmatch(str(error)):
+        return errno.ENOSPC
+    return error.errno or 0
 
 
 def machine_failure(error: BaseException | None) -> str:
@@ -96,13 +109,15 @@ def machine_failure(error: BaseException | None) -> str:
             return "out of memory; give the process more memory, or use fewer processes or smaller batches"
         if isinstance(error, OSError) and error.errno == errno.ENOENT and _NO_TEMPORARY in str(error.strerror):
             return "no folder for temporary files can be written to; make room in /tmp, or set TMPDIR to another folder"
-        if isinstance(error, OSError) and error.errno in _MACHINE:
-            where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
-            return f"{where}{os.strerror(error.errno)}; {_MACHINE[error.errno]}"
+        code = system_errno(error)
+        if code in _MACHINE:
+            filename = getattr(error, "filename", None)
+            where = f"{os.fsdecode(filename)}: " if isinstance(filename, str | bytes) else ""
+            return f"{where}{os.strerror(code)}; {_MACHINE[code]}"
         if isinstance(error, sqlite3.Error):
             name = getattr(error, "sqlite_errorname", "") or ""
-            code = next((code for known, code in _SQLITE.items() if name.startswith(known)), None)
-            if code is not None:
+            code = next((code for known, code in _SQLITE.items() if name.startswith(known)), 0)
+            if code:
                 return f"{settings.store_uri()}: {first_line(error)}; {_MACHINE[code]}"
         error = error.__cause__ or error.__context__
     return ""

@@ -5,13 +5,14 @@ Modules log to ``logging.getLogger(__name__)``. Nothing is printed until a progr
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn, ParamSpec, TextIO, TypeVar
 
-from glt.errors import GltError, SharedError
+from glt.errors import GltError, SharedError, machine_failure
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -69,10 +70,39 @@ def _fail(error: GltError) -> NoReturn:
 def run_entry(entry: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call the entry of a program, a command line's or a component's: messages go to stderr.
 
-    A GltError ends the program with one line on stderr and the error's exit code: 1, or 143 after SIGTERM.
+    A GltError ends the program with one line on stderr and the error's exit code: 1, or 143 after SIGTERM. So does a
+    failure of the machine (disk full, no permission, out of memory, ...), wherever it happens.
     """
     to_stderr()
     try:
-        return entry(*args, **kwargs)
+        try:
+            return entry(*args, **kwargs)
+        finally:
+            _deliver_output()
     except GltError as error:
         _fail(error)
+    except Exception as error:
+        failure = machine_failure(error)
+        if not failure:
+            raise
+        failed = GltError(failure)
+        failed.__cause__ = error
+        _fail(failed)
+
+
+def _deliver_output() -> None:
+    """Flush stdout, so that a full disk behind it is an error of the program and not of the interpreter's end."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # its reader has ended, as `head` does
+        _discard_output()
+    except OSError:
+        _discard_output()
+        raise
+
+
+def _discard_output() -> None:
+    with contextlib.suppress(OSError):  # a test's stdout has no descriptor
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)

@@ -96,9 +96,22 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file atomically: temporary file in the same folder, fsync, rename, fsync the folder."""
+    """Write a file atomically: temporary file in the same folder, fsync, rename, fsync the folder.
+
+    Raises:
+        OSError: names the file; what was there before stays.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     drafts.sweep(path.parent)
+    try:
+        _write(path, content)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error  # not the temporary file, nor none
+
+
+def _write(path: Path, content: bytes) -> None:
     with drafts.draft_file(path) as (handle, temporary):
         with os.fdopen(os.dup(handle), "wb") as stream:
             stream.write(content)

@@ -15,7 +15,7 @@ from typing import Any
 from glt.artifact import drafts
 from glt.artifact.files import file_sha256, link, sync_folder, umask
 from glt.artifact.manifest import MANIFEST, artifact_file, read_manifest, seal
-from glt.errors import GltError
+from glt.errors import GltError, system_errno
 
 _REMEDIES = {
     errno.ENOSPC: "make room on its disk and run the same again",
@@ -202,6 +202,7 @@ def _explain(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _REMEDIES:
+        code = system_errno(error)
+        if code not in _REMEDIES:
             raise
-        raise GltError(f"{path}: cannot be written ({error.strerror}); {_REMEDIES[error.errno]}") from error
+        raise GltError(f"{path}: cannot be written ({os.strerror(code)}); {_REMEDIES[code]}") from error
