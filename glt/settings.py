@@ -13,6 +13,7 @@
 | GLT_FILE_SECONDS | time that reading one file of recordings may take, in addition to a second per MiB | 60 |
 | GLT_FILE_MEMORY | MiB of memory that it may take, in addition to eight times its size | 2048 |
 | GLT_GIT_TOKEN | password or token for a git repository over HTTP | the address as it is |
+| GLT_GIT_HOST | host or host:port that GLT_GIT_TOKEN is for; several with commas | the host that a command names |
 | GLT_GIT_USER | the user that goes with it | ``git`` |
 | MLFLOW_TRACKING_URI | MLflow server or SQLite file | ``mlflow.db`` in GLT_HOME |
 | MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD | account at the MLflow server; read by MLflow | no account |
@@ -36,7 +37,7 @@ from urllib.parse import unquote
 
 HOME, RUN_ID, CODE_VERSION, IMAGE = "GLT_HOME", "GLT_RUN_ID", "GLT_CODE_VERSION", "GLT_IMAGE"
 LOCKS, JOBS = "GLT_LOCKS", "GLT_JOBS"
-GIT_USER, GIT_TOKEN = "GLT_GIT_USER", "GLT_GIT_TOKEN"
+GIT_USER, GIT_TOKEN, GIT_HOST = "GLT_GIT_USER", "GLT_GIT_TOKEN", "GLT_GIT_HOST"
 TRACKING_URI, TRACKING_RUN_ID = "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"
 OBJECT_STORE, REGION = "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION"
 THREADS, PIPELINES_ENDPOINT = "OMP_NUM_THREADS", "KF_PIPELINES_ENDPOINT"
@@ -135,6 +136,11 @@ def _positive(name: str) -> float:
     except ValueError:
         return 0
     return number if 0 < number < math.inf else 0
+
+
+def git_hosts() -> frozenset[str]:
+    """The hosts, in lower case, that the token is for; empty for the host of any repository that a command names."""
+    return frozenset(host.strip().lower() for host in os.environ.get(GIT_HOST, "").split(",") if host.strip())
 
 
 def object_store() -> str:

@@ -120,10 +120,12 @@ def _add_data(tree: Tree, data_version: str, root: Path, sources: Iterable[str])
     branch = tree.add(f"data: [bold]{escape(clean(data_version)) or 'unknown'}[/bold]")
     for source in sources:
         branch.add(escape(clean(f"read from {source}")))
+    if data_version == recordings.sample_version():
+        branch.add("the sample recordings, which the project generates (glt/data/sample)")
     pins = [pin for pin in repository.history(root) if pin.version == data_version]
     for pin in pins:
         branch.add(escape(f"commit {pin.commit[:12]}, {pin.when:%Y-%m-%d %H:%M}: {pin.subject}"))
-    if pins:
+    if pins and data_version != recordings.sample_version():
         _add_batches(branch, pins[0], root)
     return branch
 

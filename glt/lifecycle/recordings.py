@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from glt import artifact, settings
 from glt.data import sample
 from glt.errors import GltError, wrap_errors
-from glt.lifecycle import data_pin, dvc_hash
+from glt.lifecycle import data_pin, dvc_hash, repository
 from glt.lifecycle.data_pin import DATA, PIN, DataPin
 
 # dvc, scmrepo and the remote's driver each raise their own exceptions.
@@ -31,8 +31,8 @@ _SECONDS = 2.0  # how long a remote may take to answer
 def prepare(root: Path) -> Path:
     """Bring root/data to what root/data.dvc pins; returns its path.
 
-    A folder that matches is left alone. Missing files are pulled from the DVC remote; if the remote cannot be reached
-    and the sample recordings are pinned, they are generated again. A folder with other changes is never touched.
+    A folder that matches is left alone. Missing files are pulled from the DVC remote; the sample recordings are not:
+    they are generated again. A folder with other changes is never touched.
 
     Raises:
         GltError: data/ has other changes, or the pinned recordings are not available.
@@ -46,11 +46,11 @@ def prepare(root: Path) -> Path:
                 f"to have the pinned recordings again move {data} away and run this command once more"
             )
         return data
-    reason = _ask_remote(root, "pull")
-    if data.is_dir() and any(data.iterdir()):
-        dvc_hash.verify(data, pin.md5, str(root / PIN))
-        return data
     if pin.md5 != sample_version():
+        reason = _ask_remote(root, "pull")
+        if data.is_dir() and any(data.iterdir()):
+            dvc_hash.verify(data, pin.md5, str(root / PIN))
+            return data
         raise GltError(
             f"{root / PIN} pins recordings ({pin.md5}) that are not on this machine, and {reason}; "
             "make the remote reachable (docs/operate.md, New recordings), or train on your own: "
@@ -295,7 +295,7 @@ def pinned_files(root: Path, revision: str | None = None) -> dict[str, str]:
     Raises:
         GltError: the DVC remote, which has the list, cannot be read.
     """
-    if revision is None and pinned_version(root) == sample_version():
+    if _pinned_version(root, revision) == sample_version():
         return {sample.ARCHIVE: sample.MD5}  # they are generated: no remote need have their list
     from dvc.api import DVCFileSystem
 
@@ -306,6 +306,13 @@ def pinned_files(root: Path, revision: str | None = None) -> dict[str, str]:
             for name, entry in entries.items()
             if entry.get("dvc_info")
         }
+
+
+def _pinned_version(root: Path, revision: str | None) -> str:
+    """The content hash that data.dvc pins at a revision; empty if that cannot be told without DVC."""
+    if revision is None:
+        return pinned_version(root)
+    return next((pin.version for pin in repository.history(root) if pin.commit == revision), "")
 
 
 def contents(root: Path, names: Iterable[str], revision: str | None = None) -> dict[str, bytes]:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.tree import Tree
 
 from glt.errors import GltError
-from glt.lifecycle import collection, lineage, registry, tracking
+from glt.lifecycle import collection, lineage, recordings, registry, tracking
 from glt.reporter import Silent
 from tests.data import recorded
 from tests.lifecycle.conftest import VERSIONS, make_classifier
@@ -77,3 +77,20 @@ def test_a_model_whose_data_no_commit_here_pins(home: Path, tmp_path: Path) -> N
     assert f"model: {NAME}/1" in text(lineage.trace_data(VERSIONS.data[:8], tmp_path))
     with pytest.raises(GltError, match="there is none"):
         lineage.trace_model("a/b/c", tmp_path)
+
+
+@pytest.mark.fault("`glt lineage` right after the first `make run`", "it says where the recordings come from")
+def test_the_sample_recordings_need_no_remote(home: Path, tmp_path: Path) -> None:
+    root = tmp_path / "project"
+    root.mkdir()
+    (root / "data.dvc").write_bytes((Path(__file__).parents[2] / "data.dvc").read_bytes())
+    run(root, "git", "init", "-q", "-b", "main")
+    commit(root, "first")
+    version = recordings.sample_version()
+    made_from = replace(VERSIONS, data=version)
+    with tracking.step(RECIPE, made_from, "register") as step:
+        registry.register(make_classifier(tmp_path / "c", seed=1), RECIPE, made_from, VERDICT, step.run_id)
+    for tree in (lineage.trace_model(f"{NAME}/1", root), lineage.trace_data(version[:8], root)):
+        assert "the sample recordings, which the project generates" in text(tree)
+        assert "cannot be listed" not in text(tree)
+    assert f"model: {NAME}/1" in text(lineage.trace_data(next(iter(recordings.pinned_files(root))), root))

@@ -60,7 +60,9 @@ def test_addresses_stay_as_they_are_and_paths_become_absolute(tmp_path: Path, mo
     ("url", "asked"),
     [
         ("https://host/x.git", "https://robot:a%2Fb@host/x.git"),
-        ("http://host/x.git", "http://robot:a%2Fb@host/x.git"),
+        ("http://host/x.git", "http://host/x.git"),
+        ("http://localhost:3000/x.git", "http://robot:a%2Fb@localhost:3000/x.git"),
+        ("http://127.0.0.1.evil.org/x.git", "http://127.0.0.1.evil.org/x.git"),
         ("https://me:mine@host/x.git", "https://me:mine@host/x.git"),
         ("ssh://git@host/x.git", "ssh://git@host/x.git"),
         ("/srv/x.git", "/srv/x.git"),
@@ -72,3 +74,21 @@ def test_a_token_goes_only_where_it_is_needed(url: str, asked: str, monkeypatch:
     monkeypatch.setenv("GLT_GIT_USER", "robot")
     monkeypatch.setenv("GLT_GIT_TOKEN", "a/b")
     assert with_credentials(url) == asked
+
+
+@pytest.mark.fault("GLT_GIT_TOKEN is set, and a recipe names a repository of another host", "the token is not sent")
+@pytest.mark.parametrize(
+    ("hosts", "url", "sent"),
+    [
+        ("git.lab", "https://git.lab/x.git", True),
+        ("git.lab", "https://GIT.LAB:8443/x.git", True),
+        ("git.lab:8443, other.lab", "https://git.lab:8443/x.git", True),
+        ("git.lab:8443", "https://git.lab/x.git", False),
+        ("git.lab", "https://git.lab.evil.org/x.git", False),
+        ("git.lab", "https://evil.org/git.lab/x.git", False),
+    ],
+)
+def test_a_token_goes_to_its_host_only(hosts: str, url: str, sent: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLT_GIT_TOKEN", "secret")
+    monkeypatch.setenv("GLT_GIT_HOST", hosts)
+    assert ("secret" in with_credentials(url)) is sent
