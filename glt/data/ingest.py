@@ -111,7 +111,7 @@ def _ingest(
         "lost": sorted({joint for segment in segments for joint in segment["lost"]}),
         "segments": list(folders),
         "account": account.to_dict(),
-        "labels": label_account.count(listing.batches),
+        "labels": label_account.count([*listing.batches, *listing.unused]),
     }
     known: dict[str, str] = {}
     with artifact.create(out, "clips", {**info, **contents, "recipe": recipe.model_dump(mode="json")}, known) as store:

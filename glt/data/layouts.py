@@ -80,7 +80,8 @@ def difference(one: Skeleton, other: Skeleton) -> str:
         (field.name for field in fields(Skeleton) if getattr(one, field.name) != getattr(other, field.name)), ""
     )
     values = getattr(one, field, ""), getattr(other, field, "")
-    return f"layout {one.name}: {field} {values[0]!s:.60} beside {values[1]!s:.60}: correct it in skeleton.yaml"
+    what = f"{field} {values[0]!s:.60} beside {values[1]!s:.60}"
+    return f"layout {one.name}: {what}: correct skeleton.yaml, or keep them apart"
 
 
 def _tuples(value: Any) -> Any:

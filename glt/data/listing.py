@@ -32,11 +32,13 @@ class Listing:
         batches: one per archive, and one of the loose files of a folder; each has at least one recording.
         rejected: archives that cannot be read, and members or files that should be recordings but are not read.
         left_out: files that are not recordings.
+        unused: batches with sidecars, but without a recording.
     """
 
     batches: list[Batch] = field(default_factory=list)
     rejected: list[UnreadFile] = field(default_factory=list)
     left_out: list[UnreadFile] = field(default_factory=list)
+    unused: list[Batch] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -142,12 +144,13 @@ def _folder(recordings: Path, names: Names, list_members: ListMembers) -> Listin
             listing.rejected.append(UnreadFile(name, "unreadable", str(error).split(": ", 1)[-1]))
         else:
             listing.batches += inside.batches
+            listing.unused += inside.unused
             listing.rejected += inside.rejected
             listing.left_out += inside.left_out
     batch = _batch(recordings, loose, names, listing)
     paths = {name: found.files[name] for name in (*batch.names, *batch.sidecar_names) if found.files[name] != name}
-    if batch.names:
-        listing.batches.append(replace(batch, paths=paths))
+    if batch.names or batch.sidecar_names:
+        (listing.batches if batch.names else listing.unused).append(replace(batch, paths=paths))
     return listing
 
 
@@ -170,9 +173,9 @@ def _archive(path: Path, names: Names, list_members: ListMembers, prefix: str = 
         (listing.rejected if missed else listing.left_out).append(member)
     batch = _batch(path, members.files, names, listing)
     wanted = {*batch.names, *batch.sidecar_names}
-    if batch.names:
+    if wanted:
         inside = {name: place for name, place in members.files.items() if name in wanted}
-        listing.batches.append(replace(batch, kind=members.kind, members=inside))
+        (listing.batches if batch.names else listing.unused).append(replace(batch, kind=members.kind, members=inside))
     listing.rejected = [replace(one, name=f"{prefix}{one.name}") for one in listing.rejected]
     listing.left_out = [replace(one, name=f"{prefix}{one.name}") for one in listing.left_out]
     return listing

@@ -19,7 +19,8 @@ def count(folder: Path, files: dict[str, str]) -> LabelAccount | None:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    return label_account.match(list_recordings(folder, Names(FORMAT.suffixes, FORMAT.sidecars)).batches)
+    listing = list_recordings(folder, Names(FORMAT.suffixes, FORMAT.sidecars))
+    return label_account.match([*listing.batches, *listing.unused])
 
 
 def test_all_rows_and_files_match(tmp_path: Path) -> None:
@@ -68,6 +69,15 @@ def test_the_nearest_table_counts_also_in_archives_and_in_nfc(tmp_path: Path) ->
         archive.writestr("a.npz", "")
     assert count(tmp_path, {"loose.npz": ""}) == LabelAccount(2, 0, 2, 0)
     assert count(tmp_path, {"day/a.npz": ""}) == LabelAccount(2, 0, 2, 0)
+
+
+@pytest.mark.fault("labels.csv beside the archive of recordings instead of in it", "an alarm")
+def test_a_table_beside_an_archive_is_not_forgotten(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("a.npz", "")
+    account = count(tmp_path, {"labels.csv": "name,label\na,x\n"})
+    assert account == LabelAccount(1, 1, 0, 0, ("labels.csv line 2: a",))
+    assert label_account.findings(account.to_dict())[0].severity == "alarm"
 
 
 def test_without_a_table_there_is_no_account(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_a_clip_that_becomes_endless_is_rejected() -> None:
     ("change", "text"),
     [
         ({"rate": 60.0}, "60 frames a second beside 30: set data.rate"),
-        ({"up": 2}, "up 2 beside 1: correct it in skeleton.yaml"),
+        ({"up": 2}, "up 2 beside 1: correct skeleton.yaml"),
         ({"unit": "image height"}, "unit image height beside m"),
     ],
 )
