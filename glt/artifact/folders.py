@@ -18,7 +18,7 @@ from glt.artifact.manifest import MANIFEST, artifact_file, read_manifest, seal
 from glt.errors import GltError, system_errno
 
 _REMEDIES = {
-    errno.ENOSPC: "make room on its disk and run the same again",
+    errno.ENOSPC: "make room on its disk (or give it more inodes: df -i) and run the same again",
     errno.EDQUOT: "make room within the quota and run the same again",
     errno.EBUSY: "it is where a volume is mounted; give a folder in it",
     errno.EXDEV: "it is part of a container image; give another path",

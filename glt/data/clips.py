@@ -86,7 +86,9 @@ class ClipStore:
 
     def _map(self, segment: str) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         folder = self.path / "segments" / segment
-        return np.load(folder / "frames.npy", mmap_mode="r"), np.load(folder / "present.npy")
+        with artifact.reading(folder):
+            present = np.load(folder / "present.npy", allow_pickle=False)
+            return np.load(folder / "frames.npy", mmap_mode="r", allow_pickle=False), present
 
 
 class SegmentWriter:

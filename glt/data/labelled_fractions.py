@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from glt import artifact
 from glt.data.protocols import TRAIN
 from glt.errors import GltError
 
@@ -64,8 +65,9 @@ def read_list(folder: Path, index: pd.DataFrame, fraction: float, seed: int) -> 
     """
     if not (folder / FILE).is_file():
         return None
-    lists = pd.read_parquet(folder / FILE)
-    names = set(lists["name"][(lists["fraction"] == fraction) & (lists["seed"] == seed)])
+    with artifact.reading(folder / FILE):
+        lists = pd.read_parquet(folder / FILE)
+        names = set(lists["name"][(lists["fraction"] == fraction) & (lists["seed"] == seed)])
     if not names:
         return None
     listed = index["name"].isin(names) & index["label"].notna() & (index["split"] == TRAIN)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from glt import artifact
 from glt.data.layouts import Skeleton
 from glt.data.recording import Rejection
 
@@ -73,7 +74,7 @@ def read_examples(folder: Path) -> list[RejectedExample]:
     """Read the examples in a folder, in the order in which they were written; none if there is no folder."""
     examples = []
     for file in sorted(Path(folder).glob("*.npz")):
-        with np.load(file, allow_pickle=False) as arrays:
+        with artifact.reading(file), np.load(file, allow_pickle=False) as arrays:
             description = json.loads(str(arrays["said"]))
             skeleton = Skeleton.from_dict(description.pop("skeleton"))
             examples.append(

@@ -61,7 +61,7 @@ def attention(
         averages[name] = maps.average_maps(model.to(where), batches, frames)
     first, model = next(iter(averages.values())), next(iter(models.values()))
     info = {"motions": data.digest, "encoders": {name: artifact.digest(folder) for name, folder in folders.items()}}
-    with artifact.create(out, "attention", info) as folder:
+    with artifact.reserve(out), artifact.create(out, "attention", info) as folder:
         drawn = {
             "temporal": figures.temporal_maps(first.temporal.numpy()),
             "distance": figures.attended_distance({name: a.distance.numpy() for name, a in averages.items()}),
