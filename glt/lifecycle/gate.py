@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from glt import artifact
+from glt.artifact.files import parse_json, read_bytes
 from glt.data.findings import Finding
-from glt.errors import GltError
+from glt.errors import GltError, first_line
 from glt.outputs import FileKind
 from glt.recipe import GateConfig
 
@@ -131,15 +133,23 @@ class Verdict:
 
     @staticmethod
     def read(path: Path) -> Verdict:
-        """The verdict in a file that the step `gate` wrote."""
-        return Verdict.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+        """The verdict in a file that the step `gate` wrote.
+
+        Raises:
+            GltError: it is missing, or anything but a verdict.
+        """
+        try:
+            return Verdict.from_dict(parse_json(read_bytes(Path(path))))
+        except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+            reason = error.strerror if isinstance(error, OSError) else first_line(error)
+            raise GltError(f"{path}: not a verdict of `glt gate` ({reason}); run it again") from error
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> Verdict:
         """The verdict of JSON values from `to_dict`, of this version or an earlier one."""
         fields = _rename(values)
-        checks = tuple(Check(**_rename(check)) for check in fields["checks"])
-        return Verdict(**{**fields, "checks": checks, "interval": tuple(fields["interval"])})
+        written = json.dumps({**fields, "checks": [_rename(check) for check in fields["checks"]]})
+        return TypeAdapter(Verdict).validate_json(written, strict=True)
 
 
 def _rename(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from math import comb
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -175,3 +177,30 @@ def test_recordings_must_be_check_data(findings: list[Finding] | None, fails: bo
 def test_what_is_no_better_is_not_promoted_whatever_else_holds() -> None:
     verdict = decide(*answers(900, 10, 10, 30), baseline="champion v1", alpha=0.05, findings=[])
     assert failed(verdict) == ["better"]
+
+
+@pytest.mark.fault(
+    "a verdict that is cut off, of other fields or of wrong types", "one line; nothing is registered or promoted"
+)
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text[:-20],
+        lambda text: "{}",
+        lambda text: "null",
+        lambda text: "[" * 100_000,
+        lambda text: "1" * 5000,
+        lambda text: text.replace('"passed": false', '"passed": "yes"'),
+        lambda text: text.replace('"checks": [', '"checks": [1, '),
+        lambda text: text.replace('"p_value": ', '"p_value": [], "other": '),
+    ],
+)
+def test_what_is_no_verdict_is_one_line(tmp_path: Path, change: Callable[[str], str]) -> None:
+    path = tmp_path / "verdict.json"
+    already_in_service(["a", "b"], ["a", "a"], version="2", rules=GateConfig()).write(path)
+    assert Verdict.read(path).already
+    path.write_text(change(path.read_text()))
+    with pytest.raises(GltError) as error:
+        Verdict.read(path)
+    assert str(error.value).startswith(str(path))
+    assert "\n" not in str(error.value)
