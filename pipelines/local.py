@@ -23,8 +23,8 @@ from glt import settings
 from glt.analysis.scores import fraction_key
 from glt.errors import GltError, Interrupted
 from glt.file_lock import file_lock
+from glt.lifecycle import liveness, registry, run_artifacts, sources, tracking
 from glt.lifecycle import recordings as pinned
-from glt.lifecycle import registry, run_artifacts, sources, tracking
 from glt.lifecycle.code_version import current_code_version
 from glt.recipe import Recipe, load, names
 from glt.recipe.study import Study
@@ -183,7 +183,8 @@ def _execute(
         screen.print(f"[bold]{recipe.model_name}[/]  {made_from}")
         try:
             inputs = {name: value for name, value in arguments.items() if name in _inputs(graph)}
-            _run_graph(graph, steps, home, log, inputs | more)
+            with liveness.alive(parent):
+                _run_graph(graph, steps, home, log, inputs | more)
         except (RuntimeError, KeyboardInterrupt) as error:
             if ending.signal is None:
                 raise GltError(f"{_reason(parent, log, error)}; the whole log: {log}") from error

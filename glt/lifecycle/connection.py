@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from glt import settings
 from glt.errors import GltError, first_line, machine_failure
-from glt.lifecycle import local_store, outbox
+from glt.lifecycle import liveness, local_store, outbox
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -56,6 +56,7 @@ def connect() -> MlflowClient:
             remedy = "give an account of it: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
         raise GltError(f"MLflow at {shown(uri)} does not answer ({why}); {remedy}") from error
     outbox.replay(client, uri, settings.home() / "spool")
+    liveness.close_dead(client)
     return client
 
 

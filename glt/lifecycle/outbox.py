@@ -12,7 +12,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -95,6 +95,8 @@ class Outbox:
             copy.parent.mkdir()
             shutil.copyfile(file, copy)
             message["file"] = str(copy.relative_to(self._folder))
+        if message["kind"] == "metrics":
+            message["once"] = True  # whoever delivers them later
         self._queue.append(message)
         self._write(message)
 
@@ -149,15 +151,16 @@ def _is_same_store(queued_for: str, store: str) -> bool:
 def deliver(client: MlflowClient, message: Message, file: Path | None) -> None:
     """Send one message to MLflow; sending it twice has no further effect.
 
-    The fields by kind: metrics: rows of [name, value, milliseconds, step]; params, tags: values by name; untag: name;
-    file: folder; dataset: name, digest, source, context; end: status, milliseconds.
+    The fields by kind: metrics: rows of [name, value, milliseconds, step], and once: keep what is there; params, tags:
+    values by name; untag: name; file: folder; dataset: name, digest, source, context; end: status, milliseconds.
     """
     from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
     run_id = message["run_id"]
     match message["kind"]:
         case "metrics":
-            client.log_batch(run_id, metrics=[Metric(*row) for row in message["rows"]])
+            rows = _missing(client, run_id, message["rows"]) if message.get("once") else message["rows"]
+            client.log_batch(run_id, metrics=[Metric(*row) for row in rows])
         case "params":
             client.log_batch(run_id, params=[Param(name, value) for name, value in message["values"].items()])
         case "tags":
@@ -174,6 +177,19 @@ def deliver(client: MlflowClient, message: Message, file: Path | None) -> None:
             client.log_inputs(run_id, [DatasetInput(data, [context])])
         case "end":
             client.set_terminated(run_id, message["status"], message["milliseconds"])
+
+
+def _missing(client: MlflowClient, run_id: str, rows: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
+    """The metrics that the run does not have yet; a resumed training may have recorded the same epochs meanwhile.
+
+    Step 0 is that of metrics without steps, of which the last value counts.
+    """
+    recorded = {name: client.get_metric_history(run_id, name) for name in {row[0] for row in rows}}
+    known = {(name, point.step) for name, points in recorded.items() for point in points if point.step > 0}
+    known_values = {(name, point.step, point.value) for name, points in recorded.items() for point in points}
+    return [
+        row for row in rows if (row[0], row[3]) not in known and (row[0], row[3], float(row[1])) not in known_values
+    ]
 
 
 def is_permanent(error: Exception) -> bool:

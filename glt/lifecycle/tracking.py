@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from glt import settings
 from glt.errors import GltError
-from glt.lifecycle import local_store, outbox
+from glt.lifecycle import liveness, local_store, outbox
 from glt.lifecycle.connection import condition, shown
 from glt.lifecycle.connection import connect as connect
 from glt.recipe import Recipe, flat
 from glt.reporter import ConsoleReporter
+from glt.text import clean
+from glt.training.interruption import ended_by_sigterm
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -73,17 +75,26 @@ def step(recipe: Recipe, versions: Versions, name: str, key: str = "") -> Iterat
     if recipe.arm:  # the parent's settings are not those of every arm
         run.params(flat(recipe.model_dump(mode="json")))
     status = "FAILED"
+    runs = (run.run_id,) if _in_pipeline() else (run.run_id, parent_id)
     try:
-        yield run
+        with liveness.alive(*runs), ended_by_sigterm(title):
+            yield run
         status = "FINISHED"
         run.untag("error")  # of an earlier attempt
     except BaseException as error:
-        run.tags(
-            {"error": f"{error}"[:5000] if isinstance(error, GltError) else f"{type(error).__name__}: {error}"[:5000]}
-        )
+        if isinstance(error, KeyboardInterrupt):
+            status = "KILLED"
+        elif isinstance(error, SystemExit) and not error.code:
+            status = "FINISHED"
+        if status != "FINISHED":
+            run.tags({"error": _reason(error)})
         raise
     finally:
         run.end(status, also_parent=not _in_pipeline())
+
+
+def _reason(error: BaseException) -> str:
+    return clean(f"{error}" if isinstance(error, GltError) else f"{type(error).__name__}: {error}")[:5000]
 
 
 class StepRun:
@@ -99,6 +110,7 @@ class StepRun:
         self._outbox = outbox.Outbox(client, settings.store_uri(), run_id, settings.home() / "spool")
         self._rows: list[tuple[str, float, int, int]] = []
         self._next = 0.0
+        self._once = False
 
     def progress(self, task: str, done: int, total: int, note: str = "") -> None:
         """Show it on the console."""
@@ -106,18 +118,29 @@ class StepRun:
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Record `values` at `step`; they are delivered a few at a time."""
+        self._collect(values, step)
+
+    def missing_metrics(self, values: Mapping[str, float], step: int) -> None:
+        """Record those of `values` that the run does not have at `step` when they are delivered."""
+        self._flush()
+        self._once = True
+        self._collect(values, step)
+        self._flush()
+        self._once = False
+
+    def _collect(self, values: Mapping[str, float], step: int) -> None:
         now = _now()
         self._rows += [(name, float(value), now, step) for name, value in values.items()]
         if time.monotonic() >= self._next:
             self._flush()
 
-    def logged_steps(self, name: str) -> set[int]:
-        """The steps at which an earlier attempt recorded a metric; empty if the store cannot be read."""
+    def logged_steps(self, name: str) -> set[int] | None:
+        """The steps at which an earlier attempt recorded a metric; None if the store cannot be read."""
         try:
             with outbox.without_retries():
                 return {metric.step for metric in self._client.get_metric_history(self.run_id, name)}
         except Exception:  # sqlalchemy, requests and MLflow each raise their own
-            return set()
+            return None
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Record settings; an existing one keeps its value."""
@@ -163,7 +186,7 @@ class StepRun:
 
     def _flush(self) -> None:
         for start in range(0, len(self._rows), _BATCH):
-            self._outbox.send("metrics", rows=self._rows[start : start + _BATCH])
+            self._outbox.send("metrics", rows=self._rows[start : start + _BATCH], once=self._once)
         self._rows = []
         self._next = time.monotonic() + _FLUSH
 
@@ -196,8 +219,9 @@ def close(recipe: Recipe, versions: Versions, status: str, message: str = "") ->
     """
     client = connect()
     run_id = _parent(client, recipe, versions)
-    steps = step_runs(client, run_id)
-    errors = [run.data.tags["error"] for run in steps if run.info.status == "FAILED" and "error" in run.data.tags]
+    steps = sorted(step_runs(client, run_id), key=lambda run: (run.info.status != "FAILED", run.info.end_time or 0))
+    ended = [run for run in steps if run.info.status in ("FAILED", "KILLED")]
+    errors = [run.data.tags["error"] for run in ended if "error" in run.data.tags]
     for run in steps:
         if run.info.status != "RUNNING":
             continue

@@ -184,12 +184,14 @@ def finetune(
 class _ResumedReporter:
     """The reporter of a resumed training: records the epochs that an earlier attempt has not."""
 
-    def __init__(self, run: tracking.StepRun, logged: set[int]) -> None:
+    def __init__(self, run: tracking.StepRun, logged: set[int] | None) -> None:
         self._run, self._logged, self.progress = run, logged, run.progress
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Record what an earlier attempt has not."""
-        if step not in self._logged:
+        if self._logged is None:  # MLflow is away: it is asked when the metrics are delivered
+            self._run.missing_metrics(values, step)
+        elif step not in self._logged:
             self._run.metrics(values, step)
 
 

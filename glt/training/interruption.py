@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+from glt.errors import Interrupted
 
 
 @contextmanager
@@ -33,3 +36,29 @@ def catch_sigterm(on_signal: Callable[[], None] | None = None) -> Iterator[threa
         yield received
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def ended_by_sigterm(name: str) -> Iterator[None]:
+    """Within the block SIGTERM raises `Interrupted`, so that the work ends in order; unless it is handled otherwise.
+
+    Args:
+        name: of the work, for the error message.
+    """
+    handled = threading.current_thread() is not threading.main_thread()
+    if handled or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    process = os.getpid()
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        if os.getpid() != process:  # a fork, which has no part in how the work ends
+            os._exit(Interrupted.exit_code)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise Interrupted(f"{name} was interrupted (SIGTERM); run the same again")
+
+    signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
