@@ -152,6 +152,13 @@ def test_keypoints_of_one_person_may_leave_the_axis_out() -> None:
         np.testing.assert_array_equal(found.frames, expected.frames)
 
 
+@pytest.mark.parametrize("score", [np.array(0.5), np.ones((5, 25)), np.ones((2, 5, 25), "U1"), [1.0], "x", 0.5])
+def test_scores_of_another_shape_are_rejected(score: Any) -> None:
+    (rejection,) = read(written(annotation(keypoint_score=score)))
+    assert isinstance(rejection, Rejection)
+    assert "`keypoint_score`" in rejection.reason
+
+
 @pytest.mark.parametrize("shape", [(0, 5, 25, 3), (2, 0, 25, 3), (0, 0, 25, 3)])
 def test_nobody_and_nothing_are_harmless(shape: tuple[int, ...]) -> None:
     recording = one(written(annotation(keypoint=np.zeros(shape), total_frames=shape[1])))

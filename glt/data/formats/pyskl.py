@@ -163,7 +163,7 @@ def _confidence(scores: Any, shape: tuple[int, ...]) -> Any:
     """Confidence [T, M, V] of `keypoint_score` [M, T, V], [M, T, V, 1] or, of one person, [T, V]."""
     if scores is None:
         return None
-    if isinstance(scores, np.ndarray) and scores.shape in ((*shape, 1), shape[1:] if shape[0] == 1 else ()):
+    if isinstance(scores, np.ndarray) and scores.shape in [(*shape, 1), *([shape[1:]] if shape[0] == 1 else [])]:
         scores = np.asarray(scores).reshape(shape)
     if not isinstance(scores, np.ndarray) or scores.shape != shape or scores.dtype.kind not in "fiu":
         raise Rejection("format", f"`keypoint_score` is not an array of numbers {list(shape)}")
