@@ -13,6 +13,7 @@ _SEED = 0
 _HEADS = ("head", "nose", "neck")
 _FEET = ("foot", "ankle", "toe", "knee", "hip")
 _MANY, _NEARLY_ALL = 0.5, 0.75  # shares of the clips
+_LEAST = 3  # clips: fewer may well lie down together
 _TILT = 0.5  # share of the way from feet to head that goes up, at least, of a person who stands or sits
 
 
@@ -20,10 +21,10 @@ def findings(store: ClipStore) -> list[Finding]:
     """An alarm if heads are not above feet in most clips, and on one other side of them in nearly all.
 
     A clip counts by the median of its frames: some may show people lying down, who lie in many directions. Nothing is
-    found for a layout without heads or without feet.
+    found for a layout without heads or without feet, or for a few clips.
     """
     heads, feet = _joints(store.skeleton, _HEADS), _joints(store.skeleton, _FEET)
-    if not heads or not feet or not len(store.index):
+    if not heads or not feet or len(store.index) < _LEAST:
         return []
     rows = np.sort(np.random.default_rng(_SEED).permutation(len(store.index))[:CLIPS])
     ways = np.zeros((len(rows), 3))
