@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -56,8 +57,43 @@ def file_md5(path: Path) -> str:
 
 
 def list_files(folder: Path) -> list[Path]:
-    """The files below a folder, sorted."""
-    return sorted(file for file in folder.rglob("*") if file.is_file())
+    """The files below a folder as DVC adds them, sorted: links are followed, `.dvcignore` counts."""
+    folder = Path(folder)
+    files: list[Path] = []
+    ancestors = {folder: {folder.resolve()}}  # real paths, so that a link to a folder above is not followed
+    for root, names, _ in os.walk(folder, followlinks=True):
+        above = ancestors.pop(Path(root))
+        here = [Path(root) / name for name in names]
+        links = {path for path in here if path.is_symlink() and path.resolve() in above}
+        names[:] = [path.name for path in here if path not in links]
+        ancestors |= {path: above | {path.resolve()} for path in here if path not in links}
+        files += (Path(entry.path) for entry in os.scandir(root) if entry.is_file())
+    return sorted(_without_ignored(folder, files))
+
+
+def _without_ignored(folder: Path, files: list[Path]) -> list[Path]:
+    """The files that no `.dvcignore` of the project leaves out; DVC decides, and is imported if there is one."""
+    folder = folder.absolute()
+    project = next((above for above in folder.parents if (above / ".dvc").is_dir()), None)
+    if project is None:
+        return files
+    between = [above for above in folder.parents if above.is_relative_to(project)]
+    if not any(_has_patterns(above / ".dvcignore") for above in between):
+        return files
+    from dvc.fs import LocalFileSystem
+    from dvc.ignore import DvcIgnoreFilter
+
+    ignore = DvcIgnoreFilter(LocalFileSystem(), str(project))
+    kept = {Path(file) for file in ignore.find(ignore.fs, str(folder))}
+    return [file for file in files if file.absolute() in kept]
+
+
+def _has_patterns(file: Path) -> bool:
+    try:
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return False
+    return any(line.strip() and not line.startswith("#") for line in lines)
 
 
 def verify(path: Path, version: str, what: str) -> None:

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import configparser
 import json
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
-from glt import artifact, settings
+from glt import artifact
 from glt.data import sample
-from glt.errors import GltError, wrap_errors
-from glt.lifecycle import data_pin, dvc_hash, repository
+from glt.errors import GltError, first_line, wrap_errors
+from glt.lifecycle import data_pin, dvc_hash, dvc_remote, repository
 from glt.lifecycle.data_pin import DATA, PIN, DataPin
 
 # dvc, scmrepo and the remote's driver each raise their own exceptions.
 _REMOTE_REMEDY = "make the DVC remote reachable (docs/operate.md, New recordings)"
-_SECONDS = 2.0  # how long a remote may take to answer
 
 
 def prepare(root: Path) -> Path:
@@ -229,43 +224,23 @@ def _ask_remote(root: Path, command: Literal["pull", "push"]) -> str:
 
 
 def _dvc(root: Path, *command: str) -> None:
-    done = subprocess.run([sys.executable, "-m", "dvc", *command, "-q"], cwd=root, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *command, "-q"], cwd=root, capture_output=True, text=True, errors="replace"
+    )
     if done.returncode:
-        said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        said = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")] or lines[:1]
+        words = first_line(GltError("; ".join(dict.fromkeys(said)))) if said else ""
         raise GltError(
-            f"`dvc {' '.join(command)}` failed in {root}: {said[0] if said else f'exit {done.returncode}'}; "
+            f"`dvc {' '.join(command)}` failed in {root}: {words or f'exit {done.returncode}'}; "
             "check that it is a git repository with .dvc/, and the remote's address and credentials"
         )
 
 
 def remote_problem(root: Path) -> str:
-    """Return the reason that the DVC remote cannot be reached, or an empty string; takes two seconds at most."""
-    config = configparser.RawConfigParser(strict=False)
-    config.read([root / ".dvc" / "config", root / ".dvc" / "config.local"])
-    name = config.get("core", "remote", fallback="")
-    section = f"'remote \"{name}\"'"
-    if not name or not config.has_option(section, "url"):
-        return f"{root / '.dvc' / 'config'} names no remote"
-    url = config.get(section, "url")
-    endpoint = config.get(section, "endpointurl", fallback=settings.object_store())
-    if "://" not in url:
-        place = (root / ".dvc" / url).resolve()
-        return "" if place.is_dir() else f"the DVC remote {place} is not there"
-    parts = urlsplit(endpoint or ("https://s3.amazonaws.com" if url.startswith("s3:") else url))
-    port = parts.port or {"https": 443, "http": 80, "ssh": 22}.get(parts.scheme, 443)
-    answers: list[bool] = []
-
-    def ask() -> None:
-        try:
-            socket.create_connection((parts.hostname or "", port), timeout=_SECONDS).close()
-        except OSError:
-            return
-        answers.append(True)
-
-    asking = threading.Thread(target=ask, daemon=True)  # a name server may take longer than a connection
-    asking.start()
-    asking.join(_SECONDS + 0.5)
-    return "" if answers else f"the DVC remote {endpoint or url} does not answer"
+    """Return the reason that the DVC remote cannot be read, or an empty string; takes half a minute at most."""
+    pin = Path(root) / PIN
+    return dvc_remote.problem(Path(root), read_pin(root).md5 if pin.is_file() else "")
 
 
 def _matches(root: Path, pin: DataPin) -> bool:

@@ -26,6 +26,7 @@ class OddStore:
         rejected: what no key may have that is put.
         page: objects in a page of the listing.
         address: of the server.
+        requests: paths that were asked for, as they came.
     """
 
     objects: dict[bytes, bytes] = field(default_factory=dict)
@@ -35,6 +36,7 @@ class OddStore:
     rejected: bytes = b"\x00none"
     page: int = 1000
     address: str = ""
+    requests: list[str] = field(default_factory=list)
 
     def deliver(self, files: dict[Any, bytes]) -> None:
         for name, content in files.items():
@@ -93,6 +95,7 @@ def running() -> Iterator[OddStore]:
             self.answer(status, f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode())
 
         def do_GET(self) -> None:
+            store.requests.append(self.path)
             url = urlsplit(self.path)
             key = unquote_to_bytes(url.path).removeprefix(f"/{BUCKET}".encode()).removeprefix(b"/")
             if not key:
@@ -105,6 +108,8 @@ def running() -> Iterator[OddStore]:
                 self.error(412, "PreconditionFailed")
             else:
                 self.answer(200, store.objects[key], store.headers.get(key))
+
+        do_HEAD = do_GET
 
         def do_PUT(self) -> None:
             key = unquote_to_bytes(urlsplit(self.path).path).removeprefix(f"/{BUCKET}/".encode())

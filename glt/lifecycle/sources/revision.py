@@ -13,6 +13,7 @@ from glt.errors import GltError, wrap_errors
 from glt.lifecycle import data_pin, dvc_hash
 from glt.lifecycle.credentials import with_credentials
 from glt.lifecycle.data_pin import DATA, PIN
+from glt.lifecycle.dvc_remote import check_listing
 from glt.lifecycle.sources.address import DVC, repository_and_revision
 
 # dvc, scmrepo, dulwich, s3fs and the network each raise their own exceptions.
@@ -55,7 +56,9 @@ class RevisionSource:
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{DATA}.") as draft:
             downloaded = Path(draft) / DATA
             with wrap_errors(f"recordings {self.address}: cannot be downloaded", _DOWNLOAD_REMEDY):
-                _open(self.repository, self.commit).get(DATA, str(downloaded), recursive=True)
+                files = _open(self.repository, self.commit)
+                check_listing(files.repo, self.version, f"recordings {self.address}")
+                files.get(DATA, str(downloaded), recursive=True)
             dvc_hash.verify(downloaded, self.version, f"recordings {self.address}")
             if target.exists():
                 shutil.rmtree(target)
