@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -57,18 +56,9 @@ def file_md5(path: Path) -> str:
 
 
 def list_files(folder: Path) -> list[Path]:
-    """The files below a folder as DVC adds them, sorted: links are followed, `.dvcignore` counts."""
+    """The files below a folder as DVC adds them, sorted: links to folders are not followed, `.dvcignore` counts."""
     folder = Path(folder)
-    files: list[Path] = []
-    ancestors = {folder: {folder.resolve()}}  # real paths, so that a link to a folder above is not followed
-    for root, names, _ in os.walk(folder, followlinks=True):
-        above = ancestors.pop(Path(root))
-        here = [Path(root) / name for name in names]
-        links = {path for path in here if path.is_symlink() and path.resolve() in above}
-        names[:] = [path.name for path in here if path not in links]
-        ancestors |= {path: above | {path.resolve()} for path in here if path not in links}
-        files += (Path(entry.path) for entry in os.scandir(root) if entry.is_file())
-    return sorted(_without_ignored(folder, files))
+    return sorted(_without_ignored(folder, [file for file in folder.rglob("*") if file.is_file()]))
 
 
 def _without_ignored(folder: Path, files: list[Path]) -> list[Path]:

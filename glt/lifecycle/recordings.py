@@ -225,7 +225,7 @@ def _ask_remote(root: Path, command: Literal["pull", "push"]) -> str:
 
 def _dvc(root: Path, *command: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "dvc", *command, "-q"], cwd=root, capture_output=True, text=True, errors="replace"
+        [sys.executable, "-m", "dvc", *command], cwd=root, capture_output=True, text=True, errors="replace"
     )
     if done.returncode:
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
