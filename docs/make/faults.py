@@ -66,7 +66,7 @@ class Fault(NamedTuple):
 def collect(root: Path = ROOT) -> list[Fault]:
     """All faults that tests are marked with, read from their source.
 
-    Raises ValueError where a mark is not two texts on a test.
+    Raises ValueError where a mark is not two texts (or constants of the module) on a test.
     """
     paths = sorted(root.glob("tests/**/test_*.py"))
     return [fault for path in paths for fault in _of_file(path, path.relative_to(root).as_posix())]
@@ -74,16 +74,21 @@ def collect(root: Path = ROOT) -> list[Fault]:
 
 def _of_file(path: Path, name: str) -> Iterator[Fault]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
+    constants = {
+        ast.unparse(node.targets[0]): str(ast.literal_eval(node.value))
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+    }
     held = set()
     for test in ast.walk(tree):
         if isinstance(test, ast.FunctionDef) and test.name.startswith("test_"):
             for mark in [mark for decorator in test.decorator_list for mark in _marks(decorator)]:
                 held.add(mark)
                 try:
-                    fault, promise = (str(ast.literal_eval(argument)) for argument in mark.args)
+                    fault, promise = (constants.get(ast.unparse(text)) or ast.literal_eval(text) for text in mark.args)
                 except ValueError:
                     raise ValueError(f"{name}:{mark.lineno}: give fault() the fault and the promise as texts") from None
-                yield Fault(fault, promise, name, test.name)
+                yield Fault(str(fault), str(promise), name, test.name)
     for stray in set(_marks(tree)) - held:
         raise ValueError(f"{name}:{stray.lineno}: put the mark fault on the test itself, as a decorator")
 
