@@ -105,7 +105,7 @@ def machine_failure(error: BaseException | None) -> str:
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
-        if isinstance(error, MemoryError):
+        if isinstance(error, MemoryError) or _is_torch_out_of_memory(error):
             return "out of memory; give the process more memory, or use fewer processes or smaller batches"
         if isinstance(error, OSError) and error.errno == errno.ENOENT and _NO_TEMPORARY in str(error.strerror):
             return "no folder for temporary files can be written to; make room in /tmp, or set TMPDIR to another folder"
@@ -121,3 +121,9 @@ def machine_failure(error: BaseException | None) -> str:
                 return f"{settings.store_uri()}: {first_line(error)}; {_MACHINE[code]}"
         error = error.__cause__ or error.__context__
     return ""
+
+
+def _is_torch_out_of_memory(error: BaseException) -> bool:
+    """True for torch's errors on a GPU and on a CPU, told without importing torch."""
+    name = type(error).__name__
+    return name == "OutOfMemoryError" or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))

@@ -60,6 +60,7 @@ CREATE = """
 with artifact.create(Path(sys.argv[1]), "thing", {"number": 2}) as folder:
     (folder / "data.txt").write_text("new")
 """
+DELETE = "artifact.delete(Path(sys.argv[1]))"
 WRITE = "artifact.write_bytes(Path(sys.argv[1]), b'new')"
 
 
@@ -101,6 +102,18 @@ def test_killed_at_any_operation_there_is_the_new_one_or_none(tmp_path: Path) ->
         make(tmp_path / "beside", 3)
         assert set(names(tmp_path)) <= {"thing", "beside"}
     assert set(found) == {2}
+
+
+def test_killed_at_any_operation_a_deleted_one_is_whole_or_gone(tmp_path: Path) -> None:
+    path, there = make(tmp_path / "thing", 1), []
+    for _ in killed(DELETE, path, "exchange"):
+        there.append(path.exists())
+        if path.exists():
+            artifact.open_artifact(path, "thing")
+        make(path, 1)
+        assert names(tmp_path) == ["thing"]
+    assert there == sorted(there, reverse=True)
+    assert set(there) == {True, False}
 
 
 @pytest.mark.fault("kill -9 at any moment while a file is written", "the old or the new one is there, whole")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from glt import logs
 from glt.errors import GltError, machine_failure
@@ -47,6 +48,7 @@ FAILURES = {
     "open files": (lambda: raise_(OSError(errno.EMFILE, "x")), "Too many open files; raise the limit on open files"),
     "failing disk": (lambda: raise_(OSError(errno.EIO, "x", "/out/a")), "/out/a: Input/output error; check the disk"),
     "memory": (lambda: raise_(MemoryError()), "out of memory; give the process more memory"),
+    "memory of torch": (lambda: torch.empty(2**58), "out of memory; give the process more memory"),
     "passed on": (chained, "/store/a: No space left on device; make room"),
     "NumPy": (short_write, "No space left on device; make room"),
     "SQLite": (full_database, "database or disk is full; make room"),

@@ -6,7 +6,7 @@ with the one that it replaces. The manifest names the kind of artifact, what it 
 file.
 """
 
-from glt.artifact.drafts import reserve, sweep
+from glt.artifact.drafts import delete, reserve, sweep
 from glt.artifact.files import (
     file_sha256,
     json_bytes,
@@ -37,6 +37,7 @@ __all__ = [
     "check_replaceable",
     "copy",
     "create",
+    "delete",
     "digest",
     "file_sha256",
     "files",

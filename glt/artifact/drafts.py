@@ -99,6 +99,16 @@ def draft(path: Path) -> Iterator[Draft]:
         os.close(lock)
 
 
+def delete(path: Path) -> None:
+    """Delete a folder: at every instant it is whole, or nothing is there.
+
+    Raises:
+        OSError: it stays.
+    """
+    with draft(path) as aside:
+        os.rename(path, aside.folder)  # noqa: PTH104 - all renames go by `os`
+
+
 @contextmanager
 def draft_file(path: Path) -> Iterator[tuple[int, Path]]:
     """A locked temporary file beside `path`: its descriptor and its name; it is deleted unless it was renamed."""

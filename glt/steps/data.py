@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -109,7 +108,7 @@ def _ingest(
             written = True
     except ChangedRecordings:
         if written:
-            shutil.rmtree(artifact.real_path(out))
+            artifact.delete(artifact.real_path(out))
         raise
 
 
