@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import NoReturn, ParamSpec, TextIO, TypeVar
 
 from glt.errors import GltError, SharedError, machine_failure
+from glt.text import printable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -33,9 +34,10 @@ class _Line(logging.Formatter):
     """`glt: message`, or `glt: error: message`; debug messages name their module."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
+        message = printable(record.message)
         if record.levelno >= logging.ERROR:
-            return f"glt: error: {record.message}"
-        return f"glt: {record.name}: {record.message}" if record.levelno < logging.INFO else f"glt: {record.message}"
+            return f"glt: error: {message}"
+        return f"glt: {record.name}: {message}" if record.levelno < logging.INFO else f"glt: {message}"
 
 
 def to_stderr() -> None:

@@ -7,10 +7,10 @@ import time
 from collections.abc import Mapping
 from typing import Protocol
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from glt import logs
+from glt.console import cell, console
 
 
 class Reporter(Protocol):
@@ -28,7 +28,7 @@ class ConsoleReporter:
 
     def __init__(self, every: float = 5.0) -> None:
         self._every = every
-        self._console = Console(file=sys.stderr)
+        self._console = console(stderr=True)
         self._bar: Progress | None = None
         self._tasks: dict[str, int] = {}
         self._started: dict[str, tuple[float, int]] = {}
@@ -41,6 +41,7 @@ class ConsoleReporter:
         """Draw or print the state of `task`; nothing if the user has asked for quiet."""
         if logs.quiet():
             return
+        task, note = cell(task), cell(note)
         if self._console.is_terminal:
             self._draw(task, done, total, note)
         else:
@@ -49,11 +50,11 @@ class ConsoleReporter:
     def _draw(self, task: str, done: int, total: int, note: str) -> None:
         if self._bar is None:
             self._bar = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
+                TextColumn("{task.fields[note]}", markup=False),
                 console=self._console,
             )
             self._bar.start()

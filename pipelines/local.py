@@ -21,6 +21,7 @@ from rich.table import Table
 
 from glt import settings
 from glt.analysis.scores import fraction_key
+from glt.console import cell, console
 from glt.errors import GltError, Interrupted
 from glt.file_lock import file_lock
 from glt.lifecycle import liveness, registry, run_artifacts, sources, tracking
@@ -56,7 +57,7 @@ def run(recordings: str, recipe_name: str, runner: Runner = "process") -> str:
     recipe = load(recipe_name)
     trials, chosen = _trials(recipe), _chosen(recipe_name, recipe)
     at_once = {"GLT_TASKS_AT_ONCE": str(min(2, len(trials)))}  # as many as the local runner takes
-    screen, started = Console(), time.monotonic()
+    screen, started = console(), time.monotonic()
     graph = training_pipeline("local")
     parent, run_id = _execute(screen, graph, recordings, recipe, chosen, at_once, runner, trials=trials)
     report = settings.home() / "reports" / f"{recipe.name}-{run_id[:8]}.html"
@@ -78,13 +79,13 @@ def retrain(recordings: str, recipe_name: str) -> str:
         GltError: as for `run`; or the recordings raise an alarm, or another retraining of this model is running here.
     """
     recipe = load(recipe_name)
-    screen, started = Console(), time.monotonic()
+    screen, started = console(), time.monotonic()
     with file_lock(settings.home() / "locks" / f"retraining-{recipe.model_name}", recipe.model_name):
         at_once = {"GLT_TASKS_AT_ONCE": str(min(2, len(_trials(recipe))))}
         graph, chosen = retraining_pipeline("local"), _chosen(recipe_name, recipe)
         parent, run_id = _execute(screen, graph, recordings, recipe, chosen, at_once, trials=_trials(recipe))
     tags = tracking.connect().get_run(parent).data.tags
-    screen.print(tags[tracking.RETRAINING])
+    screen.print(cell(tags[tracking.RETRAINING]))
     if "model.version" in tags:
         report = settings.home() / "reports" / f"{recipe.name}-{run_id[:8]}.html"
         _summary(screen, recipe, parent, report, time.monotonic() - started)
@@ -105,7 +106,7 @@ def ablate(recordings: str, studied: Study, arms: Sequence[Recipe]) -> str:
     Raises:
         GltError: as for `run`.
     """
-    base, screen, started = studied.base, Console(), time.monotonic()
+    base, screen, started = studied.base, console(), time.monotonic()
     items = [{"recipe": arm.to_json()} for arm in arms]
     graph = ablation_pipeline("local")
     threads = {"OMP_NUM_THREADS": str(threads_of_an_arm(len(arms)))}
@@ -180,7 +181,7 @@ def _execute(
     with process_tasks() as ending, in_runner as steps:
         parent = tracking.parent(recipe, version)
         made_from = f"recipe {recipe.name}, data {version.data[:12]}, code {version.code}"
-        screen.print(f"[bold]{recipe.model_name}[/]  {made_from}")
+        screen.print(f"{recipe.model_name}  {made_from}")
         try:
             inputs = {name: value for name, value in arguments.items() if name in _inputs(graph)}
             with liveness.alive(parent):
@@ -258,7 +259,7 @@ def _summary(screen: Console, recipe: Recipe, parent: str, report: Path, seconds
     table.add_section()
     held = ", ".join(registry.aliases(recipe.model_name, version)) or "no alias"
     table.add_row("model", f"{recipe.model_name} version {version}: {held}")
-    table.add_row("gate", run.tags["gate.reason"])
-    table.add_row("report", str(report))
+    table.add_row("gate", cell(run.tags["gate.reason"]))
+    table.add_row("report", cell(report))
     table.add_row("MLflow UI", "make ui" if settings.is_local() else settings.store_uri())
     screen.print(table)

@@ -17,6 +17,7 @@ ROOMS = (
         "errors",
         "yaml_text",
         "logs",
+        "console",
         "file_lock",
         "recipe",
         "artifact",

@@ -103,7 +103,7 @@ def tree(recipe: Recipe, frames: int = 0) -> Tree:
     counts = forward_flops(model, longest)
     encoder = model.encoder
     top = Tree(
-        f"[bold]{recipe.name}[/]: T_max = {longest}, P = {encoder.persons}, K = {encoder.joints}, "
+        f"{recipe.name}: T_max = {longest}, P = {encoder.persons}, K = {encoder.joints}, "
         f"D = {recipe.model.width}, E = {encoder.width}: {parameters(model):,} parameters"
     )
     _grow(top, model, "", counts)
@@ -120,11 +120,11 @@ def _grow(branch: Tree, module: nn.Module, prefix: str, counts: dict[str, int]) 
         size = parameters(child)
         if not size and not counts[path]:
             continue  # an activation
-        words = [f"[bold]{name}[/]", type(child).__name__, f"{size:,}"]
+        words = [name, type(child).__name__, f"{size:,}"]
         if isinstance(child, nn.Linear):
             words[1] += f" {child.in_features:,} -> {child.out_features:,}"
         if counts[path]:
-            words.append(f"[dim]{_flops(counts[path])} forward[/]")
+            words.append(f"{_flops(counts[path])} forward")
         _grow(branch.add("  ".join(words)), child, path, counts)
 
 

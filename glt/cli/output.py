@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ParamSpec
 
+from glt.text import printable
+
 P = ParamSpec("P")
 
 
@@ -29,7 +31,7 @@ def run(as_json: bool, step: Callable[P, Any], *args: P.args, **kwargs: P.kwargs
     elif isinstance(result, Mapping):
         print_table(("metric", "value"), ((name, f"{value:.4g}") for name, value in result.items()))
     elif result is not None:
-        print(result)
+        print(printable(str(result)))
 
 
 def print_json(value: Any) -> None:
@@ -39,11 +41,11 @@ def print_json(value: Any) -> None:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print rows below their columns."""
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+
+    from glt.console import cell, console
 
     table = Table(*columns, box=None)
     for row in rows:
-        table.add_row(*map(escape, row))
-    Console().print(table)
+        table.add_row(*map(cell, row))
+    console().print(table)

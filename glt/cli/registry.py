@@ -93,22 +93,23 @@ def history(name: ModelName, as_json: Json = False) -> None:
     """List every change of the champion, oldest first: when, by whom and why."""
     from dataclasses import asdict
 
-    from rich.console import Console
-    from rich.markup import escape
     from rich.padding import Padding
+    from rich.text import Text
 
+    from glt.console import cell, console
     from glt.lifecycle import registry
 
     events = registry.history(name)
     if as_json:
         print_json([asdict(event) for event in events])
         return
-    console = Console(highlight=False)
+    screen = console()
     for event in events:
         at = event.at.partition("+")[0].replace("T", " ")
         change = f"{f'v{event.replaced} → ' if event.replaced else ''}v{event.version} {event.action}"
-        console.print(f"{at} UTC  [bold]{change}[/bold] by {escape(event.by)}", soft_wrap=True)
-        console.print(Padding(escape(event.reason), (0, 0, 0, 4)))
+        line = Text.assemble(f"{cell(at)} UTC  ", (cell(change), "bold"), f" by {cell(event.by)}")
+        screen.print(line, soft_wrap=True)
+        screen.print(Padding(cell(event.reason), (0, 0, 0, 4)))
 
 
 @app.command("lineage", rich_help_panel=PANEL)
@@ -126,4 +127,4 @@ def trace(
     if bool(model) == bool(data):
         raise GltError("lineage: give a model, or --data, and not both")
     tree = lineage.trace_model(model, Path.cwd()) if model else lineage.trace_data(data, Path.cwd())
-    Console().print(tree, highlight=False)
+    Console(highlight=False, emoji=False).print(tree)  # its labels are escaped where they are made

@@ -114,19 +114,19 @@ def doctor(as_json: Json = False) -> None:
     """Check this machine and its services, and say what to do; exit code 1 if there is a problem."""
     from dataclasses import asdict
 
-    from rich.console import Console
-    from rich.markup import escape
+    from rich.text import Text
 
+    from glt.console import cell, console
     from glt.doctor import examine
 
     results = examine(Path.cwd())
     if as_json:
         print_json([asdict(result) for result in results])
     else:
-        console, colours = Console(highlight=False), {"ok": "green", "warning": "yellow", "problem": "red"}
+        screen, colours = console(), {"ok": "green", "warning": "yellow", "problem": "red"}
         for result in results:
-            status = f"[{colours[result.status]}]{result.status:<8}[/]"
-            remedy = f"; {result.remedy}" if result.remedy else ""
-            console.print(f"{status} {result.check:<16} {escape(result.message + remedy)}", soft_wrap=True)
+            said = cell(result.message + (f"; {result.remedy}" if result.remedy else ""))
+            status = (f"{result.status:<8}", colours[result.status])
+            screen.print(Text.assemble(status, f" {result.check:<16} {said}"), soft_wrap=True)
     if any(result.status == "problem" for result in results):
         raise typer.Exit(1)

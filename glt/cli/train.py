@@ -29,12 +29,11 @@ def describe(
     frames: Annotated[int, typer.Option(help="Count the FLOPs of a clip of this length, too.")] = 0,
 ) -> None:
     """Print a recipe's model: its modules, their parameters, and the FLOPs of a clip of T_max frames."""
-    from rich.console import Console
-
     from glt import recipe
     from glt.analysis import summary
+    from glt.console import print_tree
 
-    Console().print(summary.tree(recipe.load(name), frames), highlight=False)
+    print_tree(summary.tree(recipe.load(name), frames))
 
 
 @app.command(rich_help_panel=PANEL)
