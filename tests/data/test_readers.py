@@ -252,3 +252,9 @@ def test_the_missing_list_knows_a_name_in_any_form() -> None:
     listed = next(iter(ntu._missing()))
     assert all(map(ntu.on_missing_list, (listed, listed.lower(), f"x/{listed}_rgb.avi")))
     assert not ntu.on_missing_list("S001C001P001R001A001_rgb")
+
+
+def test_a_body_id_with_control_characters_is_said_escaped() -> None:
+    content = recorded.skeleton([{"1": np.ones((25, 3), np.float32), "2": np.ones((25, 3), np.float32)}])
+    warnings = ntu.read(NAME, content.replace(b"\n1 ", b"\n\x1b[3m ").replace(b"\n2 ", b"\n\x1b[3m ")).warnings
+    assert warnings == ("body %1B[3m twice in a frame: the first is kept",)
