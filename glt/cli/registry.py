@@ -21,6 +21,7 @@ from glt.cli.options import (
 )
 from glt.cli.output import print_json, run
 from glt.errors import GltError
+from glt.text import printable
 
 PANEL = "Registry"
 app = typer.Typer()
@@ -38,9 +39,15 @@ def gate(
     as_json: Json = False,
 ) -> None:
     """Decide whether a classifier may replace the champion, by a paired test on the same clips."""
+    from glt.lifecycle.gate import Verdict as Decision
     from glt.steps import gate
 
-    run(as_json, gate.gate, clips, classifier, recipe, out, accelerator, data_version, code_version)
+    if as_json:
+        run(as_json, gate.gate, clips, classifier, recipe, out, accelerator, data_version, code_version)
+        return
+    gate.gate(clips, classifier, recipe, out, accelerator, data_version, code_version)
+    print(printable(Decision.read(out).summary()))
+    print(printable(f"the verdict is in {out}"))
 
 
 @app.command(rich_help_panel=PANEL)
@@ -70,6 +77,7 @@ def promote(
     from glt.lifecycle import registry
 
     version = registry.find(model)
+    version.check_promotable()
     if not force and version.tags.get("gate.passed") != "True":
         raise GltError(f"{model}: the gate did not pass it (`make ui` says why); --force promotes it nevertheless")
     expected = None if force else version.compared_champion

@@ -119,6 +119,13 @@ class Verdict:
     champion_version: str = ""
     answers_uri: str = ""
 
+    def summary(self) -> str:
+        """The decision for people: passed or rejected, each check that failed, and where the answers are."""
+        decision = "passed" if self.passed else "nothing to decide" if self.already else "rejected"
+        failed = [f"  {check.name}: {check.message}" for check in self.checks if not check.passed]
+        answers = [f"the answers of both models are in {self.answers_uri}"] if self.answers_uri else []
+        return "\n".join([f"gate: {decision}: {self.reason}", *failed, *answers])
+
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
         return asdict(self)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from glt.errors import GltError, first_line
 from glt.lifecycle import tracking
-from glt.recipe import load
+from glt.recipe import Recipe, load
+from glt.text import clean, printable
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
+
+_LOG = logging.getLogger(__name__)
 
 _CANCELLED = {"CANCELED", "CANCELLED"}
 _LAST_STEPS = ({"compare_arms"}, {"report", "register"})  # of a study, of a training: a run with either is complete
@@ -30,12 +35,25 @@ def finish(recipe: str, data_version: str, code_version: str, state: str, messag
         state: final state by Kubeflow Pipelines.
         message: its error message; the backend gives none.
     """
-    chosen, version = load(recipe), tracking.Versions(data_version, code_version)
+    try:
+        reason = _close(load(recipe), tracking.Versions(data_version, code_version), state, message)
+    except Exception as error:  # of MLflow; what stopped the run counts, not what stopped the record of it
+        said = f": {message}" if message else "; the log of the step that failed says why"
+        raise GltError(
+            f"the run ended as {state}{said}. Its MLflow run could not be closed ({first_line(error)})"
+        ) from error
+    if reason:
+        _LOG.warning("the run did not finish: %s", printable(reason))
+
+
+def _close(recipe: Recipe, version: tracking.Versions, state: str, message: str) -> str:
+    """Close the parent run; the reason if it did not finish."""
     client = tracking.connect()
-    parent = client.get_run(tracking.parent(chosen, version))
+    parent = client.get_run(tracking.parent(recipe, version))
     steps = tracking.step_runs(client, parent.info.run_id)
     status, reason = outcome(state, steps, parent.data.tags)
-    tracking.close(chosen, version, status, message or reason)
+    tracking.close(recipe, version, status, clean(message) or reason)
+    return str(client.get_run(parent.info.run_id).data.tags.get("error", "")) if status != "FINISHED" else ""
 
 
 def outcome(state: str, steps: Sequence[Run], tags: Mapping[str, str]) -> tuple[str, str]:

@@ -62,7 +62,8 @@ def check_for_new_data(recordings: str, recipe: str, code_version: str = "") -> 
         tracking.log_on_parent(
             settings, version, {"retraining/new_data": float(has_new_data)}, {tracking.RETRAINING: decision}
         )
-    _LOG.info("retraining %s: %s", settings.model_name, decision)
+    kind = "retraining" if champion else "first training of"
+    _LOG.info("%s %s: %s", kind, settings.model_name, decision)
     return RetrainingPlan(source.address, version.data, settings.to_json(), has_new_data)
 
 

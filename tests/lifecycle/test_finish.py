@@ -139,3 +139,18 @@ def test_steps_below_the_plugins_loop_run_count_and_its_run_of_the_exit_step_doe
     assert end("RUNNING").info.status == "FAILED"
     assert client.get_run(exit_task).info.status == "RUNNING"  # the plugin ends it
     assert client.get_run(loop).info.status == "RUNNING"
+
+
+@pytest.mark.fault("the exit step cannot reach MLflow", "the reason why the run failed is said first")
+def test_the_exit_step_never_hides_the_reason(
+    home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fail("pretrain")
+    end("FAILED")
+    assert "the run did not finish: pretrain: no room" in caplog.text
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home}/absent/file.db")
+    (home / "absent").write_text("")
+    with pytest.raises(
+        GltError, match=r"the run ended as FAILED: the disk is full\. Its MLflow run could not be closed"
+    ):
+        finish(RECIPE.to_json(), VERSIONS.data, VERSIONS.code, "FAILED", "the disk is full")

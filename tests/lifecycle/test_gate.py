@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from math import comb
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from glt.data.findings import Finding
 from glt.errors import GltError
 from glt.lifecycle import gate
-from glt.lifecycle.gate import Evidence, Verdict, already_in_service
+from glt.lifecycle.gate import Check, Evidence, Verdict, already_in_service
 from glt.recipe import GateConfig
 
 
@@ -204,3 +205,18 @@ def test_what_is_no_verdict_is_one_line(tmp_path: Path, change: Callable[[str], 
         Verdict.read(path)
     assert str(error.value).startswith(str(path))
     assert "\n" not in str(error.value)
+
+
+def test_a_verdict_says_what_failed_and_where_the_answers_are() -> None:
+    checks = (Check("better", False, "p = 0.4"), Check("leak", True, "none"))
+    verdict = Verdict(
+        passed=False, already=False, reason="not promoted, no clear gain: p = 0.4", baseline="champion v3", clips=9,
+        candidate_top1=0.5, reference_top1=0.5, only_candidate=1, only_reference=1, p_value=0.4, alpha=0.05,
+        comparisons=0, checks=checks, answers_uri="runs:/r/gate",
+    )  # fmt: skip
+    assert verdict.summary().splitlines() == [
+        "gate: rejected: not promoted, no clear gain: p = 0.4",
+        "  better: p = 0.4",
+        "the answers of both models are in runs:/r/gate",
+    ]
+    assert replace(verdict, passed=True, checks=()).summary().startswith("gate: passed: ")
