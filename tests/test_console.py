@@ -21,10 +21,9 @@ from pipelines.console import StepDisplay
 
 HOSTILE = "[bold]a[/] [/] [link=file:///etc]b :smile: \x1b[31mred\x07 \x9b2J \u202eabc\\"
 SHOWN = "[bold]a[/] [/] [link=file:///etc]b :smile: %1B[31mred%07 %C2%9B2J %E2%80%AEabc\\"
-FAULT = pytest.mark.fault("markup or control characters in a label or name", "printed as text")
 
 
-@FAULT
+@pytest.mark.fault("markup or control characters in a label or name", "printed as text")
 def test_tables_and_trees_are_text(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     output.print_table(["label"], [[HOSTILE]])
@@ -37,7 +36,7 @@ def test_tables_and_trees_are_text(capsys: pytest.CaptureFixture[str], monkeypat
     assert "\x1b" not in shown
 
 
-@FAULT
+@pytest.mark.fault("markup or control characters in a label or name", "printed as text")
 def test_logs_and_progress_are_text(capsys: pytest.CaptureFixture[str]) -> None:
     record = logging.LogRecord("glt.x", logging.WARNING, "", 0, "%s", (HOSTILE,), None)
     assert logs._Line().format(record) == f"glt: {SHOWN}"
@@ -47,7 +46,7 @@ def test_logs_and_progress_are_text(capsys: pytest.CaptureFixture[str]) -> None:
     assert "\x1b" not in shown
 
 
-@FAULT
+@pytest.mark.fault("markup or control characters in a label or name", "printed as text")
 def test_a_progress_bar_is_text() -> None:
     """On a terminal, where rich draws it."""
     leader, follower = pty.openpty()
@@ -65,7 +64,7 @@ def test_a_progress_bar_is_text() -> None:
     assert "\x1b[31m" not in shown
 
 
-@FAULT
+@pytest.mark.fault("markup or control characters in a label or name", "printed as text")
 def test_lines_of_a_step_are_text() -> None:
     screen, log = io.StringIO(), io.StringIO()
     StepDisplay(screen, log).write(f"    \x1b[95mglt: error: {HOSTILE}\n")
