@@ -95,14 +95,16 @@ class SegmentWriter:
     """Writes one segment, clip by clip; only the index stays in memory.
 
     Attributes:
-        skeleton: layout of the clips, that of the first; None before there is one.
+        skeleton: layout of the clips, that of the first if none was given; None before there is one.
+        layouts: number of clips of each layout, also of those that were rejected for it.
         lost: joints of the recordings that are not in this layout.
         checks: names of the checks that rejected anything.
     """
 
-    def __init__(self, folder: Path, persons: int) -> None:
-        """Start a segment in an existing, empty folder; clips have `persons` slots."""
-        self.skeleton: Skeleton | None = None
+    def __init__(self, folder: Path, persons: int, skeleton: Skeleton | None = None) -> None:
+        """Start a segment in an existing folder; clips have `persons` slots and, if it is given, this layout."""
+        self.skeleton = skeleton
+        self.layouts: Counter[Skeleton] = Counter()
         self.lost: set[str] = set()
         self.checks: set[str] = set()
         self._folder = folder
@@ -134,13 +136,14 @@ class SegmentWriter:
             Rejection: its layout is not that of the clips before, or the table of clips cannot hold one of its values.
                 Nothing was written.
         """
+        self.layouts[clip.skeleton] += 1
         if self.skeleton is not None and clip.skeleton != self.skeleton:
             raise Rejection("layout", difference(clip.skeleton, self.skeleton), name=clip.name)
         frames = np.ascontiguousarray(clip.frames, np.float32)
         row = _row(clip, frames, clean(source), self._length)
         if problem := clip_table.problem(row):
             raise Rejection("value", problem, name=clip.name)
-        if self.skeleton is None:
+        if not self._clips:
             self.skeleton = clip.skeleton
             self._write_header()
         self.lost.update(clip.lost)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -88,6 +91,13 @@ def _ingest(
     tables = [read_clips(folder).assign(segment=digest) for digest, folder in folders.items()]
     clips = in_order(pd.concat(tables, ignore_index=True)) if tables else pd.DataFrame(columns=clip_table.NAMES)
     lost = _rejected_files(folders)
+    manifests = {key: artifact.open_artifact(folder, "segment", verify=False) for key, folder in folders.items()}
+    skeleton, odd = _common_skeleton(manifests, clips)
+    for digest, reason in odd.items():
+        sources = clips.loc[clips["segment"] == digest, "source"].unique()
+        lost[digest] += [_row(source, "layout", reason) for source in sources]
+        del folders[digest]
+    clips = clips[~clips["segment"].isin(list(odd))]
     duplicates = _duplicate_names(clips)
     rejected = [*chain(*lost.values()), *(row for _, row in duplicates)]
     rejected += [one.row() for one in listing.rejected]
@@ -102,13 +112,11 @@ def _ingest(
         account += count_files(part.batch.names, taken.get(part.digest, set()), losses)
     _check_rejects(recordings, clips["name"].nunique(), rejected, recipe, out)
     clip_table.validate(clips.drop_duplicates("name"))
-    segments = [artifact.open_artifact(folder, "segment", verify=False) for folder in folders.values()]
-    skeleton = _common_skeleton(segments, recordings)
     contents = {
         "format": data.format,
         "reader": FORMATS[data.format].version,
         "persons": data.persons,
-        "lost": sorted({joint for segment in segments for joint in segment["lost"]}),
+        "lost": sorted({joint for digest in folders for joint in manifests[digest]["lost"]}),
         "segments": list(folders),
         "account": account.to_dict(),
         "labels": label_account.count([*listing.batches, *listing.unused]),
@@ -161,22 +169,34 @@ def _read_segments(
 
 
 def _write_segment(part: Part, readers: Readers, shaping: str, folder: Path, advance: ProgressCallback) -> None:
-    """Read a part and write its segment."""
+    """Read a part and write its segment, in the layout of most of its clips."""
     info: dict[str, Any] = {"settings": shaping, "files": part.files, "skeleton": None}
     with artifact.create(folder, "segment", info) as draft:
-        with SegmentWriter(draft, readers.data.persons) as segment:
-            done = 0
-            for source, results in readers.read(part.batch, draft):
-                for recording in results:
-                    _add(segment, source, recording)
-                done += 1
-                if done % CHUNK == 0:
-                    advance(done)
-            advance(done)
+        segment = _fill_segment(part, readers, draft, advance)
+        most = segment.layouts.most_common(1)
+        if most and most[0][0] != segment.skeleton:
+            shutil.rmtree(draft / "rejected", ignore_errors=True)
+            segment = _fill_segment(part, readers, draft, advance, most[0][0])
         info["skeleton"] = segment.skeleton.to_dict() if segment.skeleton else None
         info["lost"] = sorted(segment.lost)
         if segment.checks & LIMITED:
             info["limited"] = True  # not reused: the machine may have been slow, or its limits may be raised
+
+
+def _fill_segment(
+    part: Part, readers: Readers, draft: Path, advance: ProgressCallback, layout: Skeleton | None = None
+) -> SegmentWriter:
+    """Read a part into a segment whose clips have one layout: that of the first if none is given."""
+    with SegmentWriter(draft, readers.data.persons, layout) as segment:
+        done = 0
+        for source, results in readers.read(part.batch, draft):
+            for recording in results:
+                _add(segment, source, recording)
+            done += 1
+            if done % CHUNK == 0:
+                advance(done)
+        advance(done)
+    return segment
 
 
 def _add(segment: SegmentWriter, source: str, recording: Recording | Rejection) -> None:
@@ -191,15 +211,26 @@ def _add(segment: SegmentWriter, source: str, recording: Recording | Rejection) 
         segment.reject(source, rejection_of(error, recording.name))
 
 
-def _common_skeleton(segments: Iterable[Mapping[str, Any]], recordings: Path) -> dict[str, Any]:
-    """The layout of all segments, given their manifests; a GltError if they differ."""
-    layouts = [segment["skeleton"] for segment in segments if segment["skeleton"] is not None]
-    for layout in layouts[1:]:
-        if layout != layouts[0]:
-            what = difference(Skeleton.from_dict(layout), Skeleton.from_dict(layouts[0]))
-            raise GltError(f"recordings {recordings}: batches differ: {what}")
-    common: dict[str, Any] = layouts[0]
-    return common
+def _common_skeleton(
+    segments: Mapping[str, Mapping[str, Any]], clips: pd.DataFrame
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The layout of most clips, and how that of a segment differs, by the segment's digest, if it does.
+
+    Args:
+        segments: manifests of the segments by digest.
+        clips: one row per clip, with the column ``segment``.
+    """
+    counts = clips["segment"].value_counts()
+    layouts = {digest: one["skeleton"] for digest, one in segments.items() if one["skeleton"] is not None}
+    sizes: Counter[str] = Counter()
+    for digest, layout in layouts.items():
+        sizes[json.dumps(layout)] += int(counts.get(digest, 0))
+    if not sizes:
+        return {}, {}
+    common: dict[str, Any] = json.loads(sizes.most_common(1)[0][0])
+    skeleton = Skeleton.from_dict(common)
+    odd = {digest: layout for digest, layout in layouts.items() if layout != common}
+    return common, {digest: difference(Skeleton.from_dict(layout), skeleton) for digest, layout in odd.items()}
 
 
 def _row(source: str, check: str, reason: str) -> dict[str, str]:

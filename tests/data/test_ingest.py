@@ -337,6 +337,27 @@ def test_a_file_with_one_good_recording_is_taken(tmp_path: Path) -> None:
     assert clips.rejected["source"].tolist() == ["empty.pkl", "x#y.pkl#c#d", "z#1.pkl#c#d"]
 
 
+@pytest.mark.fault("a recording of another layout comes first", "it is rejected; those of the usual layout are taken")
+@pytest.mark.parametrize("archives", [False, True])
+def test_the_layout_of_most_clips_is_that_of_all(tmp_path: Path, archives: bool) -> None:
+    files = {f"{name}.pkl": pickle.dumps([annotation(name, 20 if name == "a" else 25)]) for name in "abcd"}
+    folder = tmp_path / "in"
+    if archives:
+        recorded.write_zip(folder / "a.zip", {"a.pkl": files.pop("a.pkl")})
+        recorded.write_zip(folder / "z.zip", files)
+    else:
+        recorded.write_folder(folder, files)
+    clips = store(folder, tmp_path / "clips", recorded.recipe("pyskl", "given", given="xsub"))
+    assert clips.index["name"].tolist() == ["b", "c", "d"]
+    assert clips.skeleton.name == "ntu25"
+    assert clips.rejected[["source", "check"]].to_numpy().tolist() == [["a.pkl", "layout"]]
+    assert clips.info["account"] == {"seen": 4, "taken": 3, "rejected": 1, "left_out": 0}
+
+
+def annotation(name: str, joints: int) -> dict[str, Any]:
+    return {"frame_dir": name, "label": 0, "keypoint": recorded.walk(ord(name), 5, joints)[None]}
+
+
 def test_clips_of_an_older_version_have_no_account(tmp_path: Path) -> None:
     clips = store(recorded.write_folder(tmp_path / "in", recorded.delivery()), tmp_path / "clips")
     manifest = json.loads((clips.path / "manifest.json").read_text())
