@@ -79,10 +79,16 @@ def _of_file(path: Path, name: str) -> Iterator[Fault]:
         for node in tree.body
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
     }
+    named = {
+        ast.unparse(node.targets[0]): node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and not isinstance(node.value, ast.Constant)
+    }
     held = set()
     for test in ast.walk(tree):
         if isinstance(test, ast.FunctionDef) and test.name.startswith("test_"):
-            for mark in [mark for decorator in test.decorator_list for mark in _marks(decorator)]:
+            decorators = [named.get(ast.unparse(decorator), decorator) for decorator in test.decorator_list]
+            for mark in [mark for decorator in decorators for mark in _marks(decorator)]:
                 held.add(mark)
                 try:
                     fault, promise = (constants.get(ast.unparse(text)) or ast.literal_eval(text) for text in mark.args)
