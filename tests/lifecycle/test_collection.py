@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ import numpy as np
 import pytest
 
 from glt.data.clips import ClipStore
+from glt.data.ingest import ingest
 from glt.errors import GltError
 from glt.lifecycle import collection, recordings, sources
 from glt.lifecycle.sources.bucket import list_objects
@@ -61,7 +63,14 @@ def quarantine(client: Any) -> dict[str, bytes]:
 
 
 def collect_into(root: Path) -> collection.CollectionResult:
-    return collection.collect(root, ADDRESS, RECIPE.data, Silent())
+    """Collect, and ingest the batch: what was collected can always be."""
+    done = collection.collect(root, ADDRESS, RECIPE.data, Silent())
+    if done.batch:
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder)
+            ingest(root / "data" / done.batch, RECIPE, out / "clips", {}, Silent(), out / "segments")
+            assert len(ClipStore(out / "clips").index) == done.clips
+    return done
 
 
 def test_good_files_are_packed_and_bad_ones_quarantined_with_the_reason(
@@ -225,8 +234,6 @@ def test_sidecars_come_along_and_late_ones_are_reported(bucket: Any, cloned: Cal
 def test_what_the_archive_gives_is_what_was_delivered(
     bucket: Any, cloned: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    from glt.data.ingest import ingest
-
     root = cloned("clone")
     deliver(bucket, {**GOOD, "week.zip": zip_of({"in/S001C001P004R001A002.skeleton": recorded.one_person(4)})})
     done = collect_into(root)
