@@ -62,6 +62,7 @@ def write_comparison(out: Path, first: Model, second: Model) -> None:
             written=datetime.now(UTC),
             scores=_scores(models),
             clips=len(both),
+            comparable=len(both) == len(first.predictions) == len(second.predictions),
             unshared=[len(model.predictions) - len(both) for model in models],
             paired=figures.svg(
                 figures.paired(*only, second.name, first.name),

@@ -14,6 +14,7 @@ from typing import Any, ParamSpec
 
 import matplotlib
 import numpy as np
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
@@ -32,8 +33,23 @@ Arguments = ParamSpec("Arguments")
 INK, MUTED, LINE = "#1f2a33", "#5c6873", "#d3dae0"
 SERIES = ("#2f6db4", "#c2571a", "#3a8558", "#8a5aa8")  # persons, intervals; told apart by colour-blind readers too
 _VARIABLES = {INK: "ink", MUTED: "muted", LINE: "line"} | {c: f"series-{n}" for n, c in enumerate(SERIES, 1)}
+# Fonts with Hangul, kana and Chinese characters, which matplotlib's own font lacks; those that are installed are used.
+_CJK = (
+    "Noto Sans CJK KR",
+    "Noto Sans CJK JP",
+    "Noto Sans KR",
+    "NanumGothic",
+    "Malgun Gothic",
+    "Apple SD Gothic Neo",
+    "Source Han Sans",
+    "WenQuanYi Zen Hei",
+    "Droid Sans Fallback",
+    "Unifont",
+    "Arial Unicode MS",
+)
+_INSTALLED = {font.name for font in font_manager.fontManager.ttflist}
 _STYLE: Any = {
-    "font.family": "sans-serif",
+    "font.family": ["sans-serif", *(name for name in _CJK if name in _INSTALLED)],
     "font.size": 9.0,
     "axes.titlesize": 9.5,
     "axes.titleweight": "bold",

@@ -46,12 +46,23 @@ def text(page: Path) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", re.sub(r"<svg.*?</svg>", "", page.read_text(), flags=re.S)))
 
 
+@pytest.mark.fault("models that were tested on different clips, compared", "said, and no difference is computed")
+@pytest.mark.parametrize("drop", [0, 1])
+def test_scores_are_subtracted_only_of_the_same_clips(tmp_path: Path, drop: int) -> None:
+    second = replace(SECOND, predictions=FIRST.predictions.iloc[drop:])
+    write_comparison(tmp_path / "page.html", FIRST, second)
+    said = text(tmp_path / "page.html")
+    assert ("linear probe 80.0 % 90.0 % +10.0" in said) == (drop == 0)
+    assert ("The two were tested on different clips" in said) == (drop == 1)
+
+
 def test_it_says_what_differs(tmp_path: Path) -> None:
     write_comparison(tmp_path / "page.html", FIRST, SECOND)
     said, page = text(tmp_path / "page.html"), (tmp_path / "page.html").read_text()
     for row in (
         *(
-            "linear probe 80.0 % 90.0 % +10.0",
+            "linear probe 80.0 % 90.0 % –",
+            "The two were tested on different clips",
             "nearest neighbour 50.0 % – –",
             "fine-tuned on 5 % of the labels 40.0 % – –",
         ),
