@@ -80,6 +80,7 @@ def collect(root: Path, address: str, data: DataConfig, reporter: Reporter) -> C
             collects here. Nothing is lost: the same call continues.
     """
     root = Path(root).resolve()
+    recordings.read_pin(root)  # in a folder that is no project, nothing is written
     with file_lock(root / ".dvc" / "tmp" / "glt-collect.lock", f"collecting into {root / DATA}"):
         return _collect(root, address, data, reporter)
 

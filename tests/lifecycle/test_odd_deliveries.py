@@ -355,3 +355,9 @@ def test_names_in_the_quarantine_are_bounded(name: str) -> None:
     short = quarantine.file_name(name)
     assert len(short) < 60
     assert quarantine.file_name("in/" + skeleton(1)) == "in/" + skeleton(1)
+
+
+def test_in_a_folder_that_is_no_project_nothing_is_written(tmp_path: Path) -> None:
+    with pytest.raises(GltError, match=r"data\.dvc: no such file"):
+        collection.collect(tmp_path, ADDRESS, RECIPE.data, Silent())
+    assert not list(tmp_path.iterdir())
