@@ -10,11 +10,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from rich.tree import Tree
 
 from glt import logs
-from glt.cli import output
+from glt.cli import output, serve
 from glt.console import cell, print_tree
 from glt.reporter import ConsoleReporter
 from pipelines.console import StepDisplay
@@ -82,3 +83,12 @@ def test_no_colours_where_nobody_sees_them(arguments: list[str], tmp_path: Path)
 
 def test_a_cell_is_one_line() -> None:
     assert cell("a\nb\tc\r") == "a b c%0D"
+
+
+@pytest.mark.fault("a label in a CSV that a spreadsheet takes for a formula", "neutral text")
+def test_predictions_are_neutral_in_a_spreadsheet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = pd.DataFrame({"clip": ["=1+1"], "label": ["@cmd"], "confidence": [0.5]})
+    rejected = pd.DataFrame(columns=["source", "check", "reason"])
+    monkeypatch.setattr("glt.steps.predict.predict", lambda *arguments: (answers, rejected))
+    serve.classify("x", out=tmp_path / "out.csv")
+    assert (tmp_path / "out.csv").read_text() == "clip,label,confidence\n'=1+1,'@cmd,0.5\n"
