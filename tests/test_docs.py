@@ -86,7 +86,7 @@ def test_a_fault_that_cannot_be_read_from_the_source_is_an_error(tmp_path: Path,
 
 def test_a_fault_has_the_worst_outcome_of_its_tests() -> None:
     held = [faults.Fault("a | b", "stays", "tests/test_x.py", f"test_{name}") for name in ("one", "other_one")]
-    record = {held[0].test_id: {"outcome": "holds", "commit": "abc"}}
+    record = {held[0].test_id: {"commit": "abc", "outcome": "holds"}}
     made = faults.page(held, record)
     links = "[one](../tests/test_x.py); [other one](../tests/test_x.py)"
     assert f"| a \\| b | stays | holds (`abc`), not run yet | {links} |\n" in made

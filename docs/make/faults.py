@@ -119,8 +119,9 @@ def page(faults: list[Fault], record: dict[str, dict[str, str]]) -> str:
 
 
 def _row(tests: list[Fault], record: dict[str, dict[str, str]]) -> str:
-    outcomes = {tuple(record.get(test.test_id, {"outcome": "not run yet"}).values()) for test in tests}
-    words = ", ".join(f"{outcome} (`{at[0]}`)" if at else outcome for outcome, *at in sorted(outcomes))
+    known = [record.get(test.test_id, {}) for test in tests]
+    outcomes = {f"{one['outcome']} (`{one['commit']}`)" if one else "not run yet" for one in known}
+    words = ", ".join(sorted(outcomes))
     links = "; ".join(f"[{test.test.removeprefix('test_').replace('_', ' ')}](../{test.file})" for test in tests)
     cells = (text.replace("|", "\\|") for text in (tests[0].fault, tests[0].promise, words, links))
     return f"| {' | '.join(cells)} |\n"
