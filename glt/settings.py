@@ -13,7 +13,7 @@
 | GLT_FILE_SECONDS | time that reading one file of recordings may take, in addition to a second per MiB | 60 |
 | GLT_FILE_MEMORY | MiB of memory that it may take, in addition to eight times its size | 2048 |
 | GLT_GIT_TOKEN | password or token for a git repository over HTTP | the address as it is |
-| GLT_GIT_HOST | host or host:port that GLT_GIT_TOKEN is for; several with commas | the host that a command names |
+| GLT_GIT_HOST | host or host:port that GLT_GIT_TOKEN is for; several with commas | none but this machine |
 | GLT_GIT_USER | the user that goes with it | ``git`` |
 | MLFLOW_TRACKING_URI | MLflow server or SQLite file | ``mlflow.db`` in GLT_HOME |
 | MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD | account at the MLflow server; read by MLflow | no account |
@@ -139,7 +139,7 @@ def _positive(name: str) -> float:
 
 
 def git_hosts() -> frozenset[str]:
-    """The hosts, in lower case, that the token is for; empty for the host of any repository that a command names."""
+    """The hosts, in lower case, that the token is for."""
     return frozenset(host.strip().lower() for host in os.environ.get(GIT_HOST, "").split(",") if host.strip())
 
 

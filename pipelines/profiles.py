@@ -99,9 +99,8 @@ def _common(task: PipelineTask, profile: Profile, size: tuple[str, str], cached:
     kubernetes.use_secret_as_env(task, secret_name="glt-object-store", secret_key_to_env={key: key for key in keys})
     account = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
     kubernetes.use_secret_as_env(task, "glt-mlflow", {key: key for key in account}, optional=True)
-    kubernetes.use_secret_as_env(
-        task, "glt-git", {key: key for key in ("GLT_GIT_USER", "GLT_GIT_TOKEN")}, optional=True
-    )
+    repository = (settings.GIT_USER, settings.GIT_TOKEN, settings.GIT_HOST)
+    kubernetes.use_secret_as_env(task, "glt-git", {key: key for key in repository}, optional=True)
     return task
 
 

@@ -15,7 +15,7 @@ def with_credentials(url: str) -> str:
     """The URL of a git repository with GLT_GIT_USER and GLT_GIT_TOKEN in it.
 
     Unchanged if no token is set, if the URL holds credentials already, if it is not HTTPS (or HTTP on this machine), or
-    if GLT_GIT_HOST names other hosts.
+    if GLT_GIT_HOST does not name its host. This machine needs no naming.
     """
     scheme, separator, rest = url.partition("://")
     token = settings.git_token()
@@ -34,6 +34,7 @@ def _withheld(url: str) -> str:
     if parts.scheme == "http" and host not in _HERE:
         return "the address is not encrypted; write https://"
     hosts = settings.git_hosts()
-    if hosts and host not in hosts and parts.netloc.lower() not in hosts:
-        return f"GLT_GIT_HOST is {', '.join(sorted(hosts))}"
-    return ""
+    if host in hosts or parts.netloc.lower() in hosts or host in _HERE:
+        return ""
+    named = f"GLT_GIT_HOST is {', '.join(sorted(hosts))}" if hosts else "GLT_GIT_HOST is not set"
+    return f"{named}; set it to the host that the token is for"

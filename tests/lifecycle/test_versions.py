@@ -73,6 +73,7 @@ def test_a_token_goes_only_where_it_is_needed(url: str, asked: str, monkeypatch:
     assert with_credentials(url) == url
     monkeypatch.setenv("GLT_GIT_USER", "robot")
     monkeypatch.setenv("GLT_GIT_TOKEN", "a/b")
+    monkeypatch.setenv("GLT_GIT_HOST", "host")
     assert with_credentials(url) == asked
 
 
@@ -86,6 +87,8 @@ def test_a_token_goes_only_where_it_is_needed(url: str, asked: str, monkeypatch:
         ("git.lab:8443", "https://git.lab/x.git", False),
         ("git.lab", "https://git.lab.evil.org/x.git", False),
         ("git.lab", "https://evil.org/git.lab/x.git", False),
+        ("", "https://git.lab/x.git", False),
+        ("", "http://127.0.0.1:8000/x.git", True),
     ],
 )
 def test_a_token_goes_to_its_host_only(hosts: str, url: str, sent: bool, monkeypatch: pytest.MonkeyPatch) -> None:

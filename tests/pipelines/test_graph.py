@@ -324,7 +324,7 @@ def test_every_pod_reaches_the_servers_and_knows_its_run(graph: str, profile: st
         assert platform["secretAsEnv"] == [
             secret("glt-object-store", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", optional=False),
             secret("glt-mlflow", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", optional=True),
-            secret("glt-git", "GLT_GIT_USER", "GLT_GIT_TOKEN", optional=True),
+            secret("glt-git", "GLT_GIT_USER", "GLT_GIT_TOKEN", "GLT_GIT_HOST", optional=True),
         ], name
         assert platform["configMapAsEnv"] == [
             config_map("MLFLOW_TRACKING_URI", optional=False),
