@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from glt import settings
+from glt.analysis import few_labels
 from glt.analysis.scores import fraction_key
 from glt.console import cell, console
 from glt.errors import GltError, Interrupted
@@ -256,6 +257,8 @@ def _summary(screen: Console, recipe: Recipe, parent: str, report: Path, seconds
     for title, key in scores.items():
         if key in run.metrics:
             table.add_row(title, f"{100 * run.metrics[key]:.1f} %")
+    if few_labels.TAG in run.tags:
+        table.add_row("", cell(run.tags[few_labels.TAG]))
     table.add_section()
     held = ", ".join(registry.aliases(recipe.model_name, version)) or "no alias"
     table.add_row("model", f"{recipe.model_name} version {version}: {held}")

@@ -15,9 +15,10 @@ import pandas as pd
 import yaml
 
 from glt import artifact
-from glt.analysis import examples, figures
+from glt.analysis import examples, few_labels, figures
+from glt.analysis.few_labels import FewLabels
 from glt.analysis.page import PAGE, environment
-from glt.analysis.scores import Finetuned, Score, per_class, score, summary, wilson
+from glt.analysis.scores import Score, per_class, score, summary, wilson
 from glt.data.clips import ClipStore
 from glt.data.protocols import TEST, TRAIN
 from glt.errors import GltError
@@ -42,7 +43,7 @@ class Row:
 class FractionRow:
     """A line of the semi-supervised table; shares, NaN where there is no value."""
 
-    fraction: float
+    name: str
     labelled: float
     values: list[float]
     mean: float
@@ -90,7 +91,7 @@ def write_report(
     with artifact.reading(classifier / "predictions.parquet"):
         predictions = pd.read_parquet(classifier / "predictions.parquet")
     validation = read_validation(classifier)
-    tuned = [_finetuned(path) for path in finetunes]
+    tuned = few_labels.read(finetunes)
     leaked = int((~motions.index["clean"]).sum())
     classes = sorted(set(predictions["label"]) | set(predictions["predicted"]))
     page = (
@@ -106,6 +107,7 @@ def write_report(
             paired=_paired(verdict),
             scores=_scores(metrics, predictions, validation, leaked > 0),
             fractions=_fractions(tuned, len(predictions)),
+            same_fractions=tuned.note,
             leaked=leaked,
             data=_data(clips, motions),
             examples=_examples(clips, motions, recipe),
@@ -121,14 +123,6 @@ def write_report(
         )
     )
     PAGE.write(Path(out), page.encode())
-
-
-def _finetuned(path: Path) -> Finetuned:
-    info = artifact.open_artifact(path, "classifier")
-    if not {"fraction", "seed"} <= info.keys():
-        raise GltError(f"{path}: not a fine-tuned classifier (no fraction and seed); give the folders finetune made")
-    metrics = artifact.read_json(path / "metrics.json", dict)
-    return float(info["fraction"]), int(info["seed"]), metrics
 
 
 def _scores(
@@ -158,16 +152,17 @@ def _scores(
     return rows
 
 
-def _fractions(tuned: Sequence[Finetuned], total: int) -> list[FractionRow]:
+def _fractions(tuned: FewLabels, total: int) -> list[FractionRow]:
     rows = []
-    for fraction in sorted({fraction for fraction, _, _ in tuned}):
-        of_seeds = [float(metrics["top1"]) for f, _, metrics in sorted(tuned, key=lambda t: t[1]) if f == fraction]
-        part = {key.split("/")[2]: value for key, value in summary({}, [t for t in tuned if t[0] == fraction]).items()}
+    for fraction in sorted({fraction for fraction, _, _ in tuned.results}):
+        results = [one for one in tuned.results if one[0] == fraction]
+        of_seeds = [float(metrics["top1"]) for _, _, metrics in sorted(results, key=lambda one: one[1])]
+        part = {key.split("/")[2]: value for key, value in summary({}, results).items()}
         one = Score.of(of_seeds[0], total).interval if len(of_seeds) == 1 and total else None
         missing = math.nan
         rows.append(
             FractionRow(
-                fraction,
+                tuned.name(fraction),
                 part.get("labelled_mean", missing),
                 of_seeds,
                 part["top1_mean"],

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from glt import artifact
-from glt.analysis import scores
+from glt.analysis import few_labels, scores
+from glt.analysis.few_labels import FewLabels
 from glt.analysis.page import PAGE
 from glt.analysis.report import write_report
 from glt.data.clips import ClipStore
@@ -51,23 +51,22 @@ def report(
             links={},
         )
         run.file(Path(out), "report")
-        metrics = _scores(store, encoder, classifier, finetuned)
+        tuned = few_labels.read(finetuned)
+        metrics = _scores(store, encoder, classifier, tuned)
         folders = {"ingest": clips, "disentangle": motions, "pretrain": encoder, "linear_probe": classifier}
         folders |= {f"finetune/{index}": folder for index, folder in enumerate(finetuned, 1)}
         tags = {f"step.{name}": producing_run(folder) for name, folder in folders.items()}
+        if tuned.note:
+            tags[few_labels.TAG] = tuned.note
         tracking.log_on_parent(settings, version, metrics, tags)
     return metrics
 
 
-def _scores(clips: ClipStore, encoder: Path, classifier: Path, finetuned: Sequence[Path]) -> dict[str, float]:
+def _scores(clips: ClipStore, encoder: Path, classifier: Path, tuned: FewLabels) -> dict[str, float]:
     history = artifact.read_json(Path(encoder) / "history.json", list)
-    trials = []
-    for folder in finetuned:
-        info = artifact.open_artifact(folder, "classifier")
-        trials.append((float(info["fraction"]), int(info["seed"]), _metrics(folder)))
     last = {name: value for name, value in history[-1].items() if name != "epoch"}
     rejected = {"data/clips": float(len(clips.index)), "data/rejected": float(len(clips.rejected))}
-    return {**rejected, **last, **scores.summary(_metrics(classifier), trials)}
+    return {**rejected, **last, **scores.summary(_metrics(classifier), tuned.results)}
 
 
 def _metrics(folder: Path) -> dict[str, float]:
