@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from glt.analysis import data_figures, figures
 from glt.analysis.page import PAGE, environment
-from glt.data import balance, drift, duplicates, label_account, splits, upright
+from glt.data import balance, clip_warnings, drift, duplicates, label_account, splits, upright
 from glt.data.clips import ClipStore
 from glt.data.drift import Summary
 from glt.data.findings import Finding
@@ -123,7 +123,8 @@ def write_data_report(out: Path, store: ClipStore, recipe: Recipe, analysis: Cli
             account="" if store.account is None else store.account.describe(store.left_out["check"]),
             left_outs=len(store.left_out),
             left_out=store.left_out.head(LISTED).to_dict("records"),
-            clip_warnings=_warnings(index),
+            warned=clip_warnings.describe(index),
+            clip_warnings=clip_warnings.by_check(index),
         )
     )
     PAGE.write(Path(out), page.encode())
@@ -220,20 +221,3 @@ def _draw_reject(index: int, example: RejectedExample) -> str:
     alternative = f"Poses of {example.source}; what failed is ringed."
     ringed = example.where & example.present[:, :, None]
     return _strip(f"reject{index}", alternative, example.frames, example.present, example.skeleton, ringed)
-
-
-def _warnings(index: pd.DataFrame) -> list[dict[str, Any]]:
-    """Warnings by check, the most frequent first."""
-    texts = index.loc[index["warnings"] != "", ["name", "warnings"]]
-    texts = texts.assign(text=texts["warnings"].str.split("; ")).explode("text")
-    checks = texts["text"].str.split(":").str[0]
-    rows = [
-        {
-            "check": check,
-            "count": len(group),
-            "name": group["name"].iloc[0],
-            "text": group["text"].iloc[0].partition(": ")[2],
-        }
-        for check, group in texts.groupby(checks)
-    ]
-    return sorted(rows, key=lambda row: -row["count"])

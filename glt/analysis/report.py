@@ -19,6 +19,7 @@ from glt.analysis import examples, few_labels, figures
 from glt.analysis.few_labels import FewLabels
 from glt.analysis.page import PAGE, environment
 from glt.analysis.scores import Score, per_class, score, summary, wilson
+from glt.data import clip_warnings
 from glt.data.clips import ClipStore
 from glt.data.protocols import TEST, TRAIN
 from glt.errors import GltError
@@ -181,8 +182,6 @@ def _data(clips: ClipStore, motions: Motions) -> dict[str, Any]:
     labelled = index[index["label"].notna()]
     table = pd.crosstab(labelled["label"], labelled["split"]).reindex(columns=["train", "test"], fill_value=0)
     unlabelled = index[index["label"].isna()]["split"].value_counts()
-    warnings = clips.index["warnings"]
-    kinds = warnings[warnings != ""].str.split("; ").explode().str.split(":").str[0].value_counts()
     checks = [
         {"check": check, "count": len(rows), "source": rows["source"].iloc[0], "reason": rows["reason"].iloc[0]}
         for check, rows in sorted(rejected.groupby("check"), key=lambda item: -len(item[1]))
@@ -200,8 +199,8 @@ def _data(clips: ClipStore, motions: Motions) -> dict[str, Any]:
         "checks": checks,
         "rejected": rejected.head(LISTED).to_dict("records"),
         "rejects": len(rejected),
-        "warned": int((warnings != "").sum()),
-        "warnings": [(str(kind), int(count)) for kind, count in kinds.head(8).items()],
+        "warned": clip_warnings.describe(clips.index),
+        "warnings": clip_warnings.by_check(clips.index),
         "skeleton": clips.skeleton,
     }
 

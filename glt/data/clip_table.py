@@ -60,7 +60,7 @@ COLUMNS = (
     Column(
         "sha256", "SHA-256 of shape, frames and presence", pattern=r"^[0-9a-f]{64}$", expected="64 hexadecimal digits"
     ),
-    Column("warnings", "of the checks, separated by `; `; empty if there are none", pattern=""),
+    Column("warnings", "of the checks, `check: text`, separated by `; `; empty if there are none", pattern=""),
 )
 NAMES = tuple(column.name for column in COLUMNS)
 _NULLABLE = {column.name: column.kind for column in COLUMNS if not column.required}

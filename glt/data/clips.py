@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from glt import artifact
-from glt.data import clip_table
+from glt.data import clip_table, clip_warnings
 from glt.data.account import Account
 from glt.data.layouts import Skeleton, difference
 from glt.data.recording import Recording, Rejection
@@ -197,7 +197,7 @@ def _row(clip: Recording, frames: NDArray[np.float32], source: str, offset: int)
         "persons": int(clip.present.any(axis=0).sum()),
         "source": source,
         "sha256": content_sha256(frames, clip.present),
-        "warnings": shorten(clean("; ".join(clip.warnings))),
+        "warnings": shorten(clean(clip_warnings.join(clip.warnings))),
     }
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from glt import artifact
-from glt.data import clip_table, label_account, splits
+from glt.data import clip_table, clip_warnings, label_account, splits
 from glt.data.account import Account, count_files
 from glt.data.chunk_reader import MISSING_LIST, rejection_of
 from glt.data.clips import LEFT_OUT, SegmentWriter, in_order, read_clips, write_rejected
@@ -119,6 +119,7 @@ def _ingest(
         "lost": sorted({joint for digest in folders for joint in manifests[digest]["lost"]}),
         "segments": list(folders),
         "account": account.to_dict(),
+        "warned": clip_warnings.to_dict(clips.drop_duplicates("name")),
         "labels": label_account.count([*listing.batches, *listing.unused]),
     }
     known: dict[str, str] = {}

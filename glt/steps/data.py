@@ -10,7 +10,7 @@ from typing import Any
 
 from glt import artifact
 from glt.analysis.page import PAGE
-from glt.data import duplicates, findings, label_account
+from glt.data import clip_warnings, duplicates, findings, label_account
 from glt.data.clips import ClipStore
 from glt.data.drift import Summary, summarise
 from glt.data.findings import Finding
@@ -85,11 +85,14 @@ def ingest(
         _log_findings(analysis.findings, page)
         if clips.account is not None:
             _LOG.info("%s", clips.account.describe(clips.left_out["check"]))
+        if warned := clip_warnings.count(clips.index):
+            _LOG.info("%s", clip_warnings.describe(clips.index))
         metrics = {
             "data/clips": float(len(clips.index)),
             "data/frames": float(clips.index["length"].sum()),
             "data/labelled": float(clips.index["label"].notna().sum()),
             "data/rejected": float(len(clips.rejected)),
+            "data/clips_with_warning": float(warned),
             "data/near_duplicates": float(len(analysis.pairs)),
             **_severity_counts(analysis.findings),
         }

@@ -69,6 +69,7 @@ def test_the_page_says_what_was_found(tmp_path: Path, clips: ClipStore) -> None:
     assert "62 clips" in shown.text
     assert "5 classes, 0 clips unlabelled" in shown.text
     assert "speed 1 odd left hand jumps" in shown.text
+    assert shown.text.count("1 clip with a warning: 1 ends, 1 speed") == 1
     assert "None: every file became a clip" in shown.text
     assert sum(tag == "svg" for tag, _ in shown.tags) >= 5 + 4
 

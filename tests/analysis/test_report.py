@@ -11,6 +11,7 @@ import pytest
 
 from glt.analysis import examples
 from glt.analysis.report import write_report
+from glt.data import clip_warnings
 from glt.errors import GltError
 from glt.motion.disentangle import Motions
 from glt.recipe import parse
@@ -75,6 +76,13 @@ def test_the_page_says_what_the_run_was(run: Run, tmp_path: Path) -> None:
         "3 epochs",
     ):
         assert said in text, said
+
+
+def test_manifest_and_page_count_the_same_warnings(run: Run, tmp_path: Path) -> None:
+    index = run.clips.index
+    assert run.clips.info["warned"] == clip_warnings.to_dict(index)
+    assert clip_warnings.count(index) > 0
+    assert clip_warnings.describe(index) in page(tmp_path / "report.html", run).text
 
 
 def test_the_page_is_whole_accessible_and_alone(run: Run, tmp_path: Path) -> None:

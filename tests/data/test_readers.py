@@ -118,7 +118,7 @@ def test_a_body_id_twice_in_a_frame_keeps_the_first() -> None:
     twice = recorded.skeleton([{"1": first, "2": second}]).replace(b"\n2 0 1", b"\n1 0 1")
     recording = ntu.read(NAME, twice)
     np.testing.assert_array_equal(recording.frames[0], first[None])
-    assert recording.warnings == ("body 1 twice in a frame: the first is kept",)
+    assert recording.warnings == ("body: 1 twice in a frame, the first is kept",)
 
 
 def test_nw_ucla_label_and_name() -> None:
@@ -257,4 +257,4 @@ def test_the_missing_list_knows_a_name_in_any_form() -> None:
 def test_a_body_id_with_control_characters_is_said_escaped() -> None:
     content = recorded.skeleton([{"1": np.ones((25, 3), np.float32), "2": np.ones((25, 3), np.float32)}])
     warnings = ntu.read(NAME, content.replace(b"\n1 ", b"\n\x1b[3m ").replace(b"\n2 ", b"\n\x1b[3m ")).warnings
-    assert warnings == ("body %1B[3m twice in a frame: the first is kept",)
+    assert warnings == ("body: %1B[3m twice in a frame, the first is kept",)

@@ -141,7 +141,7 @@ def _decode(content: bytes) -> tuple[str, tuple[str, ...]]:
     # In Chinese or European text as cp949 there are signs that are no Hangul.
     if not all(character.isascii() or "\uac00" <= character <= "\ud7a3" for character in korean):
         raise fault
-    return korean, ("labels.csv is in cp949, not in UTF-8: save it as `CSV UTF-8`",)
+    return korean, ("labels: labels.csv is in cp949, not in UTF-8: save it as `CSV UTF-8`",)
 
 
 def _cells(table: str) -> list[tuple[int, list[str]]]:

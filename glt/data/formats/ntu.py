@@ -109,7 +109,7 @@ def _persons(parsed: ntu_text.Bodies, content: bytes) -> tuple[NDArray[np.float3
         return frames, present, ()
     occurrences = Counter(zip(parsed.frame.tolist(), ids, strict=True))
     twice = dict.fromkeys(body for (_, body), count in occurrences.items() if count > 1)
-    return frames, present, tuple(f"body {text.clean(body):.40} twice in a frame: the first is kept" for body in twice)
+    return frames, present, tuple(f"body: {text.clean(body):.40} twice in a frame, the first is kept" for body in twice)
 
 
 def _describe(fault: ntu_text.Fault, content: bytes) -> str:

@@ -1,0 +1,73 @@
+"""Warnings of clips that were accepted: how they are stored in one column, and how they are counted.
+
+A warning is ``check: text``; a clip counts once for a check, however many of its warnings are from it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+SEPARATOR = "; "
+READER = "reader"  # the check of a text that names none
+_CHECK = re.compile(r"([a-z][a-z_-]*): ")
+_FIRST_WORD = re.compile(r"[a-z][a-z_-]*")  # of older texts, as `body 7 twice in a frame: the first is kept`
+
+
+@dataclass(frozen=True)
+class CheckWarnings:
+    """Clips with a warning from one check, and an example: name of the clip, text."""
+
+    check: str
+    count: int
+    name: str
+    text: str
+
+
+def join(warnings: Iterable[str]) -> str:
+    """The warnings of a clip as one text."""
+    return SEPARATOR.join(warning.replace(SEPARATOR, ", ") for warning in warnings)
+
+
+def split(warnings: str) -> Iterator[tuple[str, str]]:
+    """(check, text) of each warning of a clip."""
+    for warning in warnings.split(SEPARATOR) if warnings else ():
+        if named := _CHECK.match(warning):
+            yield named[1], warning[named.end() :]
+        else:
+            word = _FIRST_WORD.match(warning)
+            yield word[0] if word else READER, warning
+
+
+def by_check(index: pd.DataFrame) -> list[CheckWarnings]:
+    """The checks that warned, that of most clips first.
+
+    Args:
+        index: one row per clip with name and warnings.
+    """
+    found: dict[str, CheckWarnings] = {}
+    for name, warnings in zip(index["name"], index["warnings"], strict=True):
+        for check, text in dict(reversed(list(split(warnings)))).items():  # the first text of each check
+            one = found.get(check, CheckWarnings(check, 0, name, text))
+            found[check] = replace(one, count=one.count + 1)
+    return sorted(found.values(), key=lambda one: (-one.count, one.check))
+
+
+def count(index: pd.DataFrame) -> int:
+    """Number of clips with a warning."""
+    return int((index["warnings"] != "").sum())
+
+
+def describe(index: pd.DataFrame) -> str:
+    """The counts for a person: ``7 clips with a warning: 5 speed, 3 bodies``."""
+    total = count(index)
+    checks = ", ".join(f"{one.count} {one.check}" for one in by_check(index))
+    return f"{total} clip{'' if total == 1 else 's'} with a warning" + (f": {checks}" if checks else "")
+
+
+def to_dict(index: pd.DataFrame) -> dict[str, object]:
+    """The counts for a manifest: ``clips``, and ``checks`` by name."""
+    return {"clips": count(index), "checks": {one.check: one.count for one in by_check(index)}}
