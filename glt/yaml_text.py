@@ -1,6 +1,6 @@
 """YAML that people write (recipes, studies, schedules): read with bounds, each mistake as one line.
 
-Numbers are those of YAML 1.2: 1e-4 is a number, 010 is ten and 1:30 is text. A key that stands twice is an error.
+Numbers are those of YAML 1.2: 1e-4 is a number, 010 is ten and 1:30 is text. A key that is given twice is an error.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def load(text: str, origin: str) -> Any:
     """The value that a YAML or JSON text holds; `origin` is named in errors.
 
     Raises:
-        GltError: not YAML, a key that stands twice, or more or deeper than any settings are; names the line.
+        GltError: not YAML, a key that is given twice, or more or deeper than any settings are; names the line.
     """
     if len(text) > LARGEST:
         raise GltError(f"{origin}: larger than {LARGEST // 1024} Ki characters; this is no text of settings")
@@ -132,7 +132,7 @@ class _Loader(yaml.SafeLoader):
             if not isinstance(key, str):
                 raise _error(key_node, f"the key {str(key)[:50]} is not a name; put it in quotes")
             if key in seen:
-                raise _error(key_node, f"the key {key} stands twice; remove one of the two")
+                raise _error(key_node, f"the key {key} is given twice; remove one of the two")
             seen.add(key)
         return super().construct_mapping(node, deep)
 

@@ -165,7 +165,7 @@ def set_up(bare: Path, **variables: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.fault("Python too old, too new or none", "said before torch is installed, with how to choose another")
 def test_an_interpreter_that_does_not_suit_is_named_before_anything_is_installed(bare: Path) -> None:
     programs = bare.parent / "programs"
-    assert "no Python 3.11 or 3.12 here (found: none); install one, then: make PYTHON=" in set_up(bare).stderr
+    assert "no Python 3.11 or 3.12 here (found: none); install one, then: make setup PYTHON=" in set_up(bare).stderr
     interpreter(programs / "python3", "3.14.1", suits=False)
     assert "(found: 3.14.1); install one" in set_up(bare).stderr
     assert "PYTHON=python3 is Python 3.14.1; glt needs 3.11 or 3.12" in set_up(bare, PYTHON="python3").stderr

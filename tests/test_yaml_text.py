@@ -32,8 +32,8 @@ def one_line(error: pytest.ExceptionInfo[GltError]) -> str:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (GOOD + "seed: 1\nseed: 2\n", "line 4: the key seed stands twice; remove one"),
-        (GOOD + "model: {heads: 1, heads: 2}\n", "line 3: the key heads stands twice"),
+        (GOOD + "seed: 1\nseed: 2\n", "line 4: the key seed is given twice; remove one"),
+        (GOOD + "model: {heads: 1, heads: 2}\n", "line 3: the key heads is given twice"),
         (GOOD + "fractions: " + "[" * 5000 + "]" * 5000 + "\n", "line 3: more than 32 values inside each other"),
         (GOOD + "seed: " + "9" * 401 + "\n", "line 3: a number of 401 digits"),
         (GOOD + "seed: '" + "9" * 5000 + "'\n", "seed: .*integer"),

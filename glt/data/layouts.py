@@ -264,7 +264,7 @@ def _skeleton(given: _Declaration) -> Skeleton:
     index = {joint: position for position, joint in enumerate(given.joints)}
     if len(index) < len(given.joints):
         doubled = next(joint for position, joint in enumerate(given.joints) if index[joint] != position)
-        raise fail("joints", f"{doubled!r:.40} stands twice")
+        raise fail("joints", f"{doubled!r:.40} is given twice")
     paired = [joint for pair in given.pairs for joint in pair]
     for field, names in (
         ("bones", [joint for bone in given.bones for joint in bone]),
@@ -279,7 +279,7 @@ def _skeleton(given: _Declaration) -> Skeleton:
         raise fail("pairs", f"{given.centre!r:.40} is the centre, which mirrors itself; remove the pair")
     if len(set(paired)) < len(paired):
         doubled = next(joint for joint in paired if paired.count(joint) > 1)
-        raise fail("pairs", f"{doubled!r:.40} stands twice")
+        raise fail("pairs", f"{doubled!r:.40} is given twice")
     bones = tuple((index[a], index[b]) for a, b in given.bones)
     if not _is_tree(bones, len(index)):
         raise fail(

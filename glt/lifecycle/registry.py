@@ -47,10 +47,8 @@ def _one_line(function: Callable[P, T]) -> Callable[P, T]:
         try:
             return function(*args, **kwargs)
         except MlflowException as error:
-            raise GltError(
-                f"MLflow did not do what was asked ({first_line(error)}); check the server and your account there, "
-                "and run the same again"
-            ) from error
+            remedy = "check the server and your account there, then run the same again"
+            raise GltError(f"MLflow refused a request ({first_line(error)}); {remedy}") from error
 
     return wrapped
 
@@ -91,10 +89,11 @@ class Version:
         try:
             model = Path(mlflow.artifacts.download_artifacts(f"models:/{self.name}/{self.version}"))
         except Exception as error:
-            raise GltError(
-                f"{self.name} v{self.version}: its files cannot be fetched ({first_line(error)}); check "
-                "that this machine may read the artifact store, or roll back to a version whose files are there"
-            ) from error
+            problem = f"{self.name} v{self.version}: its files cannot be fetched ({first_line(error)})"
+            remedy = (
+                "check that this machine may read the artifact store, or roll back to a version whose files are there"
+            )
+            raise GltError(f"{problem}; {remedy}") from error
         data = model / "data"
         classifier = next((path.parent for path in sorted(data.rglob(artifact.MANIFEST))), data)
         artifact.open_artifact(classifier, "classifier")
@@ -134,7 +133,7 @@ def find(model: str) -> Version:
         GltError: there is none.
     """
     client = connect()
-    known = _exact(client, model)
+    known = champion(model) if _model(client, model) is not None else None  # a name may look like NAME/VERSION
     if known is None:
         match = _MODEL.fullmatch(model)
         if match is None:
@@ -144,13 +143,8 @@ def find(model: str) -> Version:
         elif match["alias"]:
             known = _aliased(client, match["name"], match["alias"])
     if known is None:
-        raise GltError(f"model {_shown(model)}: there is none; registered are {', '.join(_names()) or 'none'}")
+        raise GltError(f"model {_shown(model)}: no such model; {_choice(_names())}")
     return known
-
-
-def _exact(client: MlflowClient, name: str) -> Version | None:
-    """The champion of the model with exactly this name."""
-    return champion(name) if _model(client, name) is not None else None
 
 
 @_one_line
@@ -162,9 +156,13 @@ def only_model() -> str:
     """
     known = _names()
     known = [name for name in known if name.startswith(_PREFIX)] or known
-    if len(known) != 1:
-        raise GltError(f"model: say which; registered are {', '.join(known) or 'none, so train one first'}")
-    return known[0]
+    if len(known) == 1:
+        return known[0]
+    raise GltError(f"model: {'name one; ' * bool(known)}{_choice(known)}")
+
+
+def _choice(known: list[str]) -> str:
+    return f"registered are {', '.join(known)}" if known else "none is registered yet; train one first: make run"
 
 
 def _names() -> list[str]:

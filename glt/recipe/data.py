@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from glt.recipe.section import Section, Seed
+from glt.recipe.section import NAME, Section, Seed
 
 Protocol = Literal[
     "xsub", "xview", "xset", "cross-view", "5-fold", "leave-one-subject-out", "random-subjects", "column", "given"
@@ -69,9 +69,7 @@ class ChecksConfig(Section):
 class DataConfig(Section):
     """The recordings and their split."""
 
-    dataset: str = Field(
-        pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=64, description="name in the registry and in MLflow"
-    )
+    dataset: str = Field(pattern=NAME, max_length=64, description="name in the registry and in MLflow")
     format: Literal["ntu", "nw-ucla", "sbu", "pyskl", "table"] = Field(
         description="reader, one file in glt/data/formats"
     )
@@ -116,7 +114,7 @@ class DataConfig(Section):
             if name in own and getattr(self, name) in (None, ()):
                 raise ValueError(f"{name}: protocol {self.protocol} needs it")
         if len(set(self.test_values)) != len(self.test_values):
-            raise ValueError("test_values: each once")
+            raise ValueError("test_values: a value is given twice, remove one of the two")
         return self
 
     @property

@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError, model_validator
 from glt import yaml_text
 from glt.errors import GltError
 from glt.recipe.data import DataConfig
-from glt.recipe.section import Section, Seed, problems, suggestion
+from glt.recipe.section import NAME, Section, Seed, problems, suggestion
 from glt.recipe.sections import (
     FinetuneConfig,
     GateConfig,
@@ -36,7 +36,7 @@ _FORMER_NAMES = {"model": {"frames": "max_frames"}}
 class Recipe(Section):
     """A whole run: dataset x protocol x method."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=64)
+    name: str = Field(pattern=NAME, max_length=64)
     data: DataConfig
     motion: MotionConfig = MotionConfig()
     model: ModelConfig = ModelConfig()
@@ -61,7 +61,7 @@ class Recipe(Section):
     def _consistent(self) -> Recipe:
         percents = {round(100.0 * fraction, 6) for fraction in self.fractions}
         if len(percents) != len(self.fractions) or len(set(self.seeds)) != len(self.seeds):
-            raise ValueError("fractions and seeds: each once")
+            raise ValueError("fractions and seeds: a value is given twice, remove one of the two")
         if max(self.motion.intervals) >= self.model.max_frames:
             raise ValueError("motion.intervals: below model.max_frames, the longest clip")
         return self

@@ -1,4 +1,4 @@
-"""The base class of all sections of a recipe, the types that several of them share, and what is said of a wrong one."""
+"""The base class of all sections of a recipe, shared types, and the messages about wrong values."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from pydantic_core import ErrorDetails
 from glt.text import clean
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+NAME = r"^[a-z0-9][a-z0-9-]*$"
+PATTERNS = {NAME: "use lower-case letters, digits and hyphens, as in my-recipe"}
 SHOWN = 8  # problems in one message
 
 
@@ -38,9 +40,12 @@ def problems(error: ValidationError, model: type[BaseModel], whole: str) -> str:
         model: that was validated.
         whole: the name for the model itself, where a problem is of no single field.
     """
-    errors = error.errors(include_url=False, include_context=False)
-    told = "; ".join(_problem(one, model, whole) for one in errors[:SHOWN])
-    return told + (f"; and {len(errors) - SHOWN} more" if len(errors) > SHOWN else "")
+    errors = error.errors(include_url=False)
+    # A list whose values are all refused is too short as well: only the values are named.
+    inner = {part for one in errors if len(one["loc"]) > 1 for part in [one["loc"][:-1]]}
+    errors = [one for one in errors if one["type"] != "too_short" or one["loc"] not in inner]
+    listed = "; ".join(_problem(one, model, whole) for one in errors[:SHOWN])
+    return listed + (f"; and {len(errors) - SHOWN} more" if len(errors) > SHOWN else "")
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
@@ -54,6 +59,12 @@ def _problem(one: ErrorDetails, model: type[BaseModel], whole: str) -> str:
     field = clean(".".join(path))[:100] or whole
     if one["type"] in ("model_type", "model_attributes_type", "dict_type"):
         return f"{field}: a section, so `key: value` lines are expected; write some, or remove it"
+    context = one.get("ctx", {})
+    if one["type"] in ("too_short", "too_long"):
+        least, most = context.get("min_length"), context.get("max_length")
+        return f"{field}: give {f'at least {least}' if one['type'] == 'too_short' else f'at most {most}'} value(s)"
+    if one["type"] == "string_pattern_mismatch":
+        return f"{field}: {PATTERNS.get(context['pattern'], one['msg'])}"
     if one["type"] != "extra_forbidden":
         return f"{field}: {one['msg'].removeprefix('Value error, ')}"
     fields = [name.rpartition(".") for name in _names(model)]

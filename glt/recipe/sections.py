@@ -58,7 +58,7 @@ class MotionConfig(Section):
     @model_validator(mode="after")
     def _consistent(self) -> MotionConfig:
         if len(set(self.intervals)) != len(self.intervals):
-            raise ValueError("intervals: each once")
+            raise ValueError("intervals: a value is given twice, remove one of the two")
         if self.bins == "fixed" and self.magnitude_classes != 15:
             raise ValueError("magnitude_classes: the fixed bins have 15")
         if self.stream != "joint" and self.global_translation == "mixed":

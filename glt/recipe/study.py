@@ -14,16 +14,16 @@ from pydantic import Field, PrivateAttr, ValidationError, model_validator
 from glt import recipe, yaml_text
 from glt.errors import GltError
 from glt.recipe import Recipe
-from glt.recipe.section import Section, Seed, problems, suggestion
+from glt.recipe.section import NAME, Section, Seed, problems, suggestion
 
 Changes = dict[str, Any]
-ArmName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=48)]
+ArmName = Annotated[str, Field(pattern=NAME, max_length=48)]
 
 
 class Study(Section):
     """A recipe, its arms and the seeds of each arm."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=64)
+    name: str = Field(pattern=NAME, max_length=64)
     recipe: str = Field(description="what every arm starts from: a recipe's name, or a path")
     changes: Changes = Field({}, description="fields of that recipe that every arm changes")
     seeds: tuple[Seed, ...] = Field((0, 1, 2), min_length=1, max_length=100)
@@ -39,7 +39,7 @@ class Study(Section):
             if unknown := set(arms) - set(self.arms):
                 raise ValueError(f"tables.{title}: no such arm: {', '.join(sorted(unknown))}")
         if len(set(self.seeds)) != len(self.seeds):
-            raise ValueError("seeds: each once")
+            raise ValueError("seeds: a value is given twice, remove one of the two")
         return self
 
     @property

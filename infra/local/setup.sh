@@ -27,9 +27,9 @@ fi
 python=
 if [ -n "${PYTHON:-}" ]; then
     found=$("$PYTHON" -c "$version" 2>/dev/null) ||
-        stop "PYTHON=$PYTHON does not run; give the command or path of Python 3.11 or 3.12, as in: make PYTHON=python3.12"
+        stop "PYTHON=$PYTHON does not run; give the command or path of Python 3.11 or 3.12, as in: make setup PYTHON=python3.12"
     "$PYTHON" -c "$supported" ||
-        stop "PYTHON=$PYTHON is Python $found; glt needs 3.11 or 3.12, as in: make PYTHON=python3.12"
+        stop "PYTHON=$PYTHON is Python $found; glt needs 3.11 or 3.12, as in: make setup PYTHON=python3.12"
     python=$PYTHON
 else
     found=
@@ -42,7 +42,7 @@ else
         found="$found $here"
     done
     [ -n "$python" ] ||
-        stop "no Python 3.11 or 3.12 here (found:${found:- none}); install one, then: make PYTHON=path/of/python3.12"
+        stop "no Python 3.11 or 3.12 here (found:${found:- none}); install one, then: make setup PYTHON=path/of/python3.12"
 fi
 
 if [ -e .venv ] && ! [ -f .venv/pyvenv.cfg ] && [ -n "$(find .venv/ -type f 2>/dev/null | head -n 1)" ]; then
@@ -52,7 +52,7 @@ fi
 rm -f .venv/done
 if [ -n "$moved" ] || ! "$venv" -m pip --version >/dev/null 2>&1 || ! "$venv" -c "$supported"; then
     "$python" -m venv --clear .venv || stop "$python cannot make .venv (its words above); \
-if it lacks the module venv or ensurepip, install your system's package python3-venv, else give another: make PYTHON=..."
+if it lacks the module venv or ensurepip, install your system's package python3-venv, else give another: make setup PYTHON=..."
 fi
 
 export PIP_USER=0 PIP_DISABLE_PIP_VERSION_CHECK=1

@@ -61,7 +61,7 @@ def test_korean_windows_is_read_and_said() -> None:
         ("name,label\nx,行走\n".encode("gb18030"), "not a CSV in UTF-8"),
         (b"name,label;subject\nx,1\n", "a comma and a semicolon"),
         (b"name,label\nx/a,1\ny/a,2\n", "lines 2, 3 all name 'a'"),
-        (b"name,label\na,1\na.npz,2\n", "line 3: 'a' stands twice"),
+        (b"name,label\na,1\na.npz,2\n", "line 3: 'a' is given twice"),
         (b"name,label\na," + b"x" * 600 + b"\n", "line 2: label of 600 characters"),
         (b"name,label\n" + b"\n" * (17 << 20), "more than 16 MiB"),
     ],

@@ -58,7 +58,7 @@ def test_a_layout_is_declared_by_the_names_of_its_joints() -> None:
     ("change", "field"),
     [
         ({"joints": ["chest"]}, "joints"),
-        ({"joints": [*ARM["joints"], "hand"]}, "joints: 'hand' stands twice"),
+        ({"joints": [*ARM["joints"], "hand"]}, "joints: 'hand' is given twice"),
         ({"bones": ARM["bones"][:2]}, "bones: not a tree"),
         ({"bones": [*ARM["bones"][:2], ["left shoulder", "chest"]]}, "bones: not a tree"),
         ({"bones": [*ARM["bones"][:2], ["left shoulder", "foot"]]}, "bones: 'foot' is not among the joints"),
@@ -134,8 +134,8 @@ def test_a_joint_that_the_source_lacks_is_an_error_that_names_it() -> None:
     ("change", "field"),
     [
         ({"pairs": [["chest", "hand"]]}, "pairs: 'chest' is the centre"),
-        ({"pairs": [["hand", "left shoulder"], ["hand", "left shoulder"]]}, "pairs: 'hand' stands twice"),
-        ({"pairs": [["hand", "hand"]]}, "pairs: 'hand' stands twice"),
+        ({"pairs": [["hand", "left shoulder"], ["hand", "left shoulder"]]}, "pairs: 'hand' is given twice"),
+        ({"pairs": [["hand", "hand"]]}, "pairs: 'hand' is given twice"),
         ({"joints": [f"joint {n}" for n in range(5000)]}, "joints: List should have at most"),
         ({"joints": [*ARM["joints"][:-1], "x" * 1000]}, "joints"),
         ({"rate": 1e6}, "rate"),
@@ -158,7 +158,7 @@ LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] *
     ("text", "why"),
     [
         (LAUGHS, "more than .* values"),
-        ("rate: 30\nrate: 60\n", "the key rate stands twice"),
+        ("rate: 30\nrate: 60\n", "the key rate is given twice"),
         ("name: " + "[" * 5000, "values inside each other"),
         ("rate: 1" + "0" * 5000, "digits"),
         ("x" * (300 << 10), "larger than"),

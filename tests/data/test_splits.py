@@ -284,7 +284,7 @@ def test_deduplication_gives_training_clips_up_and_no_test_clip() -> None:
         ({"protocol": "leave-one-subject-out"}, "held: protocol leave-one-subject-out needs it"),
         ({"protocol": "column", "test_values": [1]}, "column: protocol column needs it"),
         ({"protocol": "column", "column": "camera"}, "test_values: protocol column needs it"),
-        ({"protocol": "column", "column": "camera", "test_values": [1, 1]}, "test_values: each once"),
+        ({"protocol": "column", "column": "camera", "test_values": [1, 1]}, "test_values: a value is given twice"),
         ({"protocol": "column", "column": "label", "test_values": [1]}, r"data\.column: .*'subject'"),
         ({"protocol": "random-subjects", "test_share": 1.0}, r"data\.test_share: .*less than 1"),
         ({"protocol": "given", "given": "x;y"}, r"data\.given: .*pattern"),

@@ -86,7 +86,7 @@ def test_labels_come_from_the_row_of_its_name() -> None:
         (b"name,label\nx\n", "line 2: 1 cells, the header has 2"),
         (b"name,subject\nx,three\n", "line 2: subject 'three' is not a whole number"),
         (b"name,subject\nx,-1\n", "line 2: subject '-1' is not a whole number"),
-        (b"name,label\nx,a\nx,b\n", "line 3: 'x' stands twice"),
+        (b"name,label\nx,a\nx,b\n", "line 3: 'x' is given twice"),
         (b"name,label\n,a\n", "line 2: no name"),
         (b"name,label\nx,\xff\n", "not a CSV in UTF-8"),
         (b'name,label\nx,"a', "not a CSV in UTF-8"),
@@ -124,7 +124,7 @@ def test_wrong_arrays_are_reported(arrays: dict[str, Any], check: str) -> None:
     ("column", "value", "why"),
     [
         ("joint", "tail", "joint 'tail' is not in layout sbu15"),
-        ("joint", "neck", "stands twice"),
+        ("joint", "neck", "is given twice"),
         ("frame", 7, "has no 'head'"),
         ("frame", 2_000_000, "expected whole numbers"),
         ("person", -1, "expected whole numbers"),

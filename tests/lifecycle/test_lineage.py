@@ -75,7 +75,7 @@ def test_a_model_whose_data_no_commit_here_pins(home: Path, tmp_path: Path) -> N
         registry.register(make_classifier(tmp_path / "c", seed=1), RECIPE, VERSIONS, VERDICT, step.run_id)
     assert f"data: {VERSIONS.data}" in text(lineage.trace_model(f"{NAME}/1", tmp_path))
     assert f"model: {NAME}/1" in text(lineage.trace_data(VERSIONS.data[:8], tmp_path))
-    with pytest.raises(GltError, match="there is none"):
+    with pytest.raises(GltError, match="no such model"):
         lineage.trace_model("a/b/c", tmp_path)
 
 

@@ -87,7 +87,7 @@ def test_champion_answers_for_recordings_as_they_lie(first: Path, home: Path, re
     assert ours["label"].tolist() == stored["predicted"].tolist()
     np.testing.assert_allclose(ours["confidence"], stored["confidence"], atol=1e-5)
     assert list(rejected) == ["source", "check", "reason"]
-    with pytest.raises(GltError, match="there is none; registered are glt-tiny-xsub"):
+    with pytest.raises(GltError, match="no such model; registered are glt-tiny-xsub"):
         predict(str(recordings), "glt-other")
 
 

@@ -56,7 +56,7 @@ def npz(content: bytes, names: Sequence[str]) -> dict[str, NDArray[Any]]:
                 if name not in names:
                     raise Rejection("format", f"array {name!r:.40}: expected {', '.join(names)}")
                 if name in arrays:
-                    raise Rejection("format", f"array {name} stands twice")
+                    raise Rejection("format", f"array {name} is given twice")
                 arrays[name] = member
             if sum(member.file_size for member in members) > limits.UNPACKED:
                 raise Rejection("too-large", f"unpacks to more than {limits.UNPACKED >> 20} MiB")

@@ -38,7 +38,7 @@ class Columns:
         self.names = tuple(name for name in wanted if name in schema.names)
         for name in self.names:
             if schema.names.count(name) > 1:
-                raise Rejection("format", f"column {name} stands twice")
+                raise Rejection("format", f"column {name} is given twice")
         self._types = {name: schema.field(name).type for name in self.names}
         metadata = self._file.metadata
         if metadata.num_rows > limits.POINTS:

@@ -98,7 +98,7 @@ def parse_labels(content: bytes) -> Labels:
             raise _fault(f"line {line}: {len(cells)} cells, the header has {len(header)}")
         row = _row(line, dict(zip(header, cells, strict=True)))
         if row.parts in seen:
-            raise _fault(f"line {line}: {'/'.join(row.parts)!r:.60} stands twice")
+            raise _fault(f"line {line}: {'/'.join(row.parts)!r:.60} is given twice")
         seen.add(row.parts)
         by_name.setdefault(row.parts[-1], []).append(row)
     return Labels({name: tuple(rows) for name, rows in by_name.items()}, warnings, len(seen))

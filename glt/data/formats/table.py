@@ -120,7 +120,7 @@ def _check_points(point: NDArray[np.int64], shape: tuple[int, ...], skeleton: Sk
     counts = np.bincount(point, minlength=math.prod(shape)).reshape(shape)
     if (counts > 1).any():
         t, p, k = np.argwhere(counts > 1)[0]
-        raise Rejection("format", f"frame {t}, person {p}, joint {skeleton.joints[k]!r} stands twice")
+        raise Rejection("format", f"frame {t}, person {p}, joint {skeleton.joints[k]!r} is given twice")
     incomplete = (counts == 0) & counts.any(axis=2, keepdims=True)
     if incomplete.any():
         t, p, k = np.argwhere(incomplete)[0]
