@@ -34,10 +34,12 @@ def read_chunk(chunk: Chunk, data: DataConfig) -> list[tuple[str, list[Recording
     return [(name, list(results)) for name, results in read_files(chunk, data)]
 
 
-def read_files(chunk: Chunk, data: DataConfig) -> Iterator[tuple[str, Iterator[Recording | Rejection]]]:
+def read_files(
+    chunk: Chunk, data: DataConfig, any_name: bool = False
+) -> Iterator[tuple[str, Iterator[Recording | Rejection]]]:
     """As `read_chunk`, but nothing is held in memory: the results of a file are valid until the next is asked for."""
     for name, content in chunk.files():
-        yield name, _read_file(chunk, name, content, data)
+        yield name, _read_file(chunk, name, content, data, any_name)
 
 
 def rejection_of(error: Exception, name: str = "") -> Rejection:
@@ -59,15 +61,17 @@ def rejection_of(error: Exception, name: str = "") -> Rejection:
 
 
 def _read_file(
-    chunk: Chunk, name: str, content: bytes | Rejection, data: DataConfig
+    chunk: Chunk, name: str, content: bytes | Rejection, data: DataConfig, any_name: bool
 ) -> Iterator[Recording | Rejection]:
     """The clips and rejections of a file; an exception of its reader rejects what the reader has not yet yielded."""
     if isinstance(content, Rejection):
         yield content
         return
     count = 0
+    reader = FORMATS[data.format]
+    read = reader.read_any if any_name else reader.read
     try:
-        for recording in FORMATS[data.format].read(name, content, chunk.sidecars(name)):
+        for recording in read(name, content, chunk.sidecars(name)):
             yield recording if isinstance(recording, Rejection) else _to_clip(recording, data)
             count += 1
         if not count:

@@ -46,6 +46,7 @@ def ingest(
     reporter: Reporter,
     segments: Path,
     processes: int | None = None,
+    any_name: bool = False,
 ) -> None:
     """Read and check all recordings, and write the folder of clips at `out`.
 
@@ -57,6 +58,7 @@ def ingest(
         reporter: receives the progress.
         segments: folder that caches finished segments between ingests; the clips link to them. It may be deleted.
         processes: number of processes that read; one per core if not given.
+        any_name: take recordings without name and label of the format, to classify them; give a `segments` of its own.
 
     Raises:
         GltError: a missing path, no recordings of this format, no clip left, or at least `LEAST_REJECTS` rejected that
@@ -64,7 +66,7 @@ def ingest(
             from the list only finished segments are left behind.
     """
     try:
-        _ingest(Path(recordings), recipe, Path(out), info, reporter, SegmentCache(segments), processes)
+        _ingest(Path(recordings), recipe, Path(out), info, reporter, SegmentCache(segments), processes, any_name)
     except OSError as error:
         raise GltError(
             f"{error.filename or out}: {error.strerror or error}; free space on the disk or correct the permissions "
@@ -80,11 +82,12 @@ def _ingest(
     reporter: Reporter,
     cache: SegmentCache,
     processes: int | None,
+    any_name: bool,
 ) -> None:
     data = recipe.data
     splits.protocol(data)
     reader = FORMATS[data.format]
-    with Readers(data, **({} if processes is None else {"processes": processes})) as readers:
+    with Readers(data, any_name=any_name, **({} if processes is None else {"processes": processes})) as readers:
         listing = list_recordings(recordings, Names(reader.suffixes, reader.sidecars), readers.list_members)
         parts, repeats = _read_segments(listing.batches, readers, reporter, cache)
     folders = {part.digest: cache.folder(part.digest) for part in parts}

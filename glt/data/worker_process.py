@@ -38,7 +38,7 @@ def ready() -> None:
     """Return: the worker has started."""
 
 
-def read(chunk: Chunk, data: DataConfig, memory: int, spool: Path) -> bytes:
+def read(chunk: Chunk, data: DataConfig, memory: int, spool: Path, any_name: bool = False) -> bytes:
     """Read a chunk and pack its results, for `unpack`.
 
     Args:
@@ -46,6 +46,7 @@ def read(chunk: Chunk, data: DataConfig, memory: int, spool: Path) -> bytes:
         data: the format and the checks.
         memory: bytes that the process may use in addition to what it uses now.
         spool: path of a file for results that are too large to be sent; it is made only if needed.
+        any_name: files need neither name nor label of the format.
 
     Raises:
         MemoryError: more memory was needed.
@@ -54,7 +55,7 @@ def read(chunk: Chunk, data: DataConfig, memory: int, spool: Path) -> bytes:
     limit_memory(memory)
     buffer = io.BytesIO()
     pickler = pickle.Pickler(buffer, pickle.HIGHEST_PROTOCOL)
-    for name, results in read_files(chunk, data):
+    for name, results in read_files(chunk, data, any_name):
         for result in results:
             pickler.dump((name, result))
             if buffer.tell() > _SEGMENT:

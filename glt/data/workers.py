@@ -56,12 +56,14 @@ class Readers:
         processes: number of workers at most.
         seconds: time that a file may take, in addition to a second per MiB.
         memory: bytes of memory that a file may take, in addition to eight times its size.
+        any_name: files need neither name nor label of the format.
     """
 
     data: DataConfig
     processes: int = field(default_factory=lambda: _cores())
     seconds: float = field(default_factory=settings.file_seconds)
     memory: int = field(default_factory=settings.file_memory)
+    any_name: bool = False
     _pool: Any = field(default=None, init=False)
     _workers: int = field(default=0, init=False)
     _numbers: Iterator[int] = field(default_factory=count, init=False)
@@ -149,7 +151,8 @@ class Readers:
     def _schedule(self, chunk: Chunk, spool: Path) -> _Task:
         path = spool / f".spool-{next(self._numbers)}"
         largest, total = chunk.sizes()
-        arguments, seconds = (chunk, self.data, self._memory(largest), path), self._seconds(total)
+        seconds = self._seconds(total)
+        arguments = (chunk, self.data, self._memory(largest), path, self.any_name)
         future = self._pool.schedule(worker_process.read, arguments, timeout=seconds)
         return _Task(chunk, seconds, path, future)
 

@@ -36,7 +36,8 @@ CHAMPION, PREVIOUS = "champion", "previous"
 UNREADABLE = "unreadable"  # the action of an event whose tag holds something else
 _HISTORY = "history."  # prefix of the tags of a registered model that record events, one tag per event
 _STAMP = "%Y%m%dT%H%M%S.%fZ"
-_KEY = re.compile(r"history\.\d{8}T\d{6}\.\d{6}Z")
+_KEY = re.compile(r"history\.(\d{8}T\d{6}\.\d{6}Z)", re.ASCII)
+_VERSION = re.compile(r"[1-9]\d*", re.ASCII)
 _FORMER_FIELDS = {"what": "action", "over": "replaced", "because": "reason"}  # of events that earlier versions wrote
 _LONGEST = 2000  # characters of a reason; with the other fields it fits a tag of 5,000
 # A request of a promotion ends before its lock expires (`locks.EXPIRY`).
@@ -75,7 +76,7 @@ class Event:
             event = Event(**{_FORMER_FIELDS.get(name, name): value for name, value in fields.items()})
         except (TypeError, AttributeError, RecursionError) as error:
             raise ValueError("no event") from error
-        if not all(isinstance(value, str) for value in asdict(event).values()) or not event.version.isdecimal():
+        if not all(isinstance(value, str) for value in asdict(event).values()) or not _VERSION.fullmatch(event.version):
             raise ValueError("no event")
         return Event(**{name: clean(value) for name, value in asdict(event).items()})
 
@@ -91,7 +92,12 @@ def _keys(tags: Mapping[str, str]) -> list[str]:
 
 
 def _has_time(key: str) -> bool:
-    return _KEY.fullmatch(key) is not None
+    """True if the key is one that `_next_key` may have made, and has a successor."""
+    match = _KEY.fullmatch(key)
+    try:
+        return match is not None and dt.datetime.strptime(match[1], _STAMP).year < dt.MAXYEAR
+    except ValueError:
+        return False
 
 
 def _event(key: str, text: str) -> Event:

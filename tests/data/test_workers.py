@@ -28,14 +28,14 @@ from tests.data import recorded
 read = worker_process.read
 
 
-def misbehave(chunk: Chunk, data: DataConfig, memory: int, spool: Path) -> bytes:
+def misbehave(chunk: Chunk, data: DataConfig, memory: int, spool: Path, any_name: bool = False) -> bytes:
     """What a worker does with a chunk, if the names of files say what they do to it."""
     worker_process.limit_memory(memory)
     for name in chunk.batch.names:
         for fault, act in FAULTS.items():
             if fault in name:
                 act()
-    return read(chunk, data, memory, spool)
+    return read(chunk, data, memory, spool, any_name)
 
 
 def hang() -> None:

@@ -135,6 +135,9 @@ JUNK = {
     "no version": json.dumps(dict.fromkeys(("at", "action", "version", "replaced", "reason", "by"), "x")),
     "deep": "[" * 4000,
     "control characters": "\x1b[31m\x07 \u202e",
+    "digits of another script": json.dumps(
+        {"at": "", "action": "promoted", "version": "\u0662", "replaced": "1", "reason": "", "by": ""}
+    ),
 }
 
 
@@ -153,6 +156,18 @@ def test_a_history_tag_that_holds_junk(three: MlflowClient, value: str) -> None:
     assert registry.rollback(NAME).version == "1"
     registry.promote(NAME, "3", "again")
     assert [event.version for event in registry.history(NAME)] == ["", "1", "2", "", "1", "3"]
+
+
+@pytest.mark.parametrize(
+    "stamp", ["20269999T999999.999999Z", "99991231T235959.999999Z", "\uff12\uff10\uff12\uff160101T000000.000000Z"]
+)
+@pytest.mark.fault("a tag of the history has a time that there is not", "shown; it decides nothing and stops nothing")
+def test_a_history_tag_of_no_time(three: MlflowClient, stamp: str) -> None:
+    event = {"at": "?", "action": "promoted", "version": "3", "replaced": "1", "reason": "?", "by": "?"}
+    three.set_registered_model_tag(NAME, f"history.{stamp}", json.dumps(event))
+    assert registry.find(NAME).version == "1"
+    registry.promote(NAME, "2", "better")
+    assert agree(three) == ["3", "1", "2"]
 
 
 def test_a_surrogate_in_an_event_is_shown_and_kept_out_of_the_terminal(three: MlflowClient) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import re
 from collections import Counter
+from dataclasses import replace
 from importlib import resources
 from pathlib import PurePosixPath
 from typing import Any
@@ -40,7 +41,16 @@ def read(name: str, content: bytes) -> Recording:
     file = text.clean(PurePosixPath(name).name)
     if _FILE.fullmatch(file) is None:
         raise Rejection("name", "expected SsssCcccPpppRrrrAaaa.skeleton (Aaaa only if labelled)")
-    stem, given = file[:-_ENDING], numbers(file)
+    stem = _INSIDE.sub(lambda match: match[0].upper(), file[:-_ENDING])
+    return replace(read_unnamed(name, content), name=stem, **numbers(file))
+
+
+def read_unnamed(name: str, content: bytes) -> Recording:
+    """Read a recording of any name.
+
+    Raises:
+        Rejection: the text is damaged or cut off.
+    """
     content = plain(content)
     if not content.isascii():
         raise Rejection("format", "not a text file")
@@ -49,12 +59,7 @@ def read(name: str, content: bytes) -> Recording:
         raise Rejection("format", _describe(parsed, content))
     frames, present, warnings = _persons(parsed, content)
     return Recording(
-        name=_INSIDE.sub(lambda match: match[0].upper(), stem),
-        frames=frames,
-        present=present,
-        skeleton=NTU25,
-        warnings=warnings,
-        **given,
+        name=text.clean(name)[:-_ENDING], frames=frames, present=present, skeleton=NTU25, warnings=warnings
     )
 
 
@@ -126,4 +131,10 @@ def _describe(fault: ntu_text.Fault, content: bytes) -> str:
     return f"goes on after its last frame, at line {fault.line}"
 
 
-FORMAT = Format(version=3, suffixes=(".skeleton",), read=one_per_file(read), skeleton=NTU25)
+FORMAT = Format(
+    version=3,
+    suffixes=(".skeleton",),
+    read=one_per_file(read),
+    skeleton=NTU25,
+    read_unnamed=one_per_file(read_unnamed),
+)

@@ -19,6 +19,7 @@ from glt.data import limits
 from glt.data.formats.format import Format, one_per_file
 from glt.data.layouts import KINECT20
 from glt.data.recording import Recording, Rejection
+from glt.text import clean
 
 NAME = re.compile(r"(?:a(\d{2})_)?s(\d{2})_e(\d{2})_v(\d{2})\.json", re.ASCII | re.IGNORECASE)
 
@@ -51,15 +52,39 @@ def read(name: str, content: bytes) -> Recording:
     match = NAME.fullmatch(file)
     if match is None:
         raise Rejection("name", "expected aXX_sYY_eZZ_vNN.json")
+    action, subject, replication, camera = (int(number) if number else None for number in match.groups())
+    fields = _parse(content)
+    return replace(
+        _recording(file[: -len(".json")].lower(), fields),
+        label=_label(fields.get("label"), action),
+        subject=subject,
+        camera=camera,
+        replication=replication,
+    )
+
+
+def read_unnamed(name: str, content: bytes) -> Recording:
+    """Read a recording of any name; a label in it is not looked at.
+
+    Raises:
+        Rejection: the content is not the JSON of such a recording.
+    """
+    return _recording(clean(name)[: -len(".json")], _parse(content))
+
+
+def _parse(content: bytes) -> dict[str, Any]:
     if len(content) > _LARGEST:
         raise Rejection("too-large", f"{len(content)} bytes, more than {_LARGEST >> 20} MiB; cut it into recordings")
-    action, subject, replication, camera = (int(number) if number else None for number in match.groups())
     try:
         fields = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise Rejection("format", f"not JSON: {error!s:.200}") from None
     if not isinstance(fields, dict) or "skeletons" not in fields:
         raise Rejection("format", "not an object with the key `skeletons`")
+    return fields
+
+
+def _recording(name: str, fields: dict[str, Any]) -> Recording:
     try:
         with np.errstate(over="ignore"):
             frames = np.asarray(fields["skeletons"], np.float64).astype(np.float32)
@@ -72,16 +97,7 @@ def read(name: str, content: bytes) -> Recording:
     frames = frames[:, None]  # T, 1, K, 3
     if reason := limits.too_large(frames.shape):
         raise Rejection("too-large", reason)
-    return Recording(
-        name=file[: -len(".json")].lower(),
-        frames=frames,
-        present=np.ones(frames.shape[:2], bool),
-        skeleton=SKELETON,
-        label=_label(fields.get("label"), action),
-        subject=subject,
-        camera=camera,
-        replication=replication,
-    )
+    return Recording(name=name, frames=frames, present=np.ones(frames.shape[:2], bool), skeleton=SKELETON)
 
 
 def _label(label: Any, action: int | None) -> str | None:
@@ -95,4 +111,10 @@ def _label(label: Any, action: int | None) -> str | None:
     return CLASSES[actions[label - 1]]
 
 
-FORMAT = Format(version=2, suffixes=(".json",), read=one_per_file(read), skeleton=SKELETON)
+FORMAT = Format(
+    version=2,
+    suffixes=(".json",),
+    read=one_per_file(read),
+    skeleton=SKELETON,
+    read_unnamed=one_per_file(read_unnamed),
+)

@@ -7,6 +7,7 @@ Then a thigh is 424 mm long, a shin 409, a forearm 280, and bone lengths vary ha
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -16,6 +17,7 @@ from glt.data.formats.format import Format, one_per_file
 from glt.data.formats.text_file import plain
 from glt.data.layouts import SBU15
 from glt.data.recording import Recording, Rejection
+from glt.text import clean
 
 CLASSES = {
     1: "approaching",
@@ -49,6 +51,21 @@ def read(name: str, content: bytes) -> Recording:
         Rejection: the name is not SBU's, or the text is damaged or cut off.
     """
     pair, action, take = _parse_path(name)
+    return replace(
+        read_unnamed(name, content),
+        name=f"{pair}-{action}-{take}",
+        label=CLASSES[int(action)],
+        subject=PAIRS.index(pair) + 1,
+        replication=int(take),
+    )
+
+
+def read_unnamed(name: str, content: bytes) -> Recording:
+    """Read a recording in any folder.
+
+    Raises:
+        Rejection: the text is damaged or cut off.
+    """
     try:
         lines = [line.split(",") for line in plain(content).decode("ascii").split("\n") if line.strip()]
         if reason := limits.too_large((len(lines), _PERSONS, len(SBU15.joints))):
@@ -66,13 +83,10 @@ def read(name: str, content: bytes) -> Recording:
     with np.errstate(over="ignore"):
         frames = (positions * _SCALE + _SHIFT).astype(np.float32)
     return Recording(
-        name=f"{pair}-{action}-{take}",
+        name=clean(name)[: -len(".txt")],
         frames=frames * present[:, :, None, None],
         present=present,
         skeleton=SBU15,
-        label=CLASSES[int(action)],
-        subject=PAIRS.index(pair) + 1,
-        replication=int(take),
     )
 
 
@@ -86,4 +100,10 @@ def _parse_path(name: str) -> tuple[str, str, str]:
     raise Rejection("name", "expected <pair>/<action>/<take>/skeleton_pos.txt, as in s01s02/01/001/skeleton_pos.txt")
 
 
-FORMAT = Format(version=2, suffixes=("skeleton_pos.txt",), read=one_per_file(read), skeleton=SBU15)
+FORMAT = Format(
+    version=2,
+    suffixes=("skeleton_pos.txt",),
+    read=one_per_file(read),
+    skeleton=SBU15,
+    read_unnamed=one_per_file(read_unnamed),
+)
