@@ -172,7 +172,7 @@ def another_process(path: Path, file: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-@pytest.mark.fault("a draft of a process that is alive, however old", "never deleted")
+@pytest.mark.fault("a draft (an artifact being written) of a living process, however old", "never deleted")
 def test_drafts_of_the_living_are_never_swept(tmp_path: Path) -> None:
     with another_process(tmp_path / "theirs", tmp_path / "file") as process:
         before = names(tmp_path)
@@ -189,7 +189,7 @@ def test_drafts_of_the_living_are_never_swept(tmp_path: Path) -> None:
     assert names(tmp_path) == ["mine", "theirs"]
 
 
-@pytest.mark.fault("a draft of a process that was killed", "deleted as soon as an artifact is made beside it")
+@pytest.mark.fault("a draft of a killed process", "deleted when the next artifact is written beside it")
 def test_drafts_of_the_dead_are_swept_at_once(tmp_path: Path) -> None:
     with another_process(tmp_path / "theirs", tmp_path / "file") as process:
         process.kill()
@@ -207,7 +207,7 @@ def test_two_processes_with_one_place_both_end_well(tmp_path: Path) -> None:
     assert names(tmp_path) == ["thing"]
 
 
-@pytest.mark.fault("hidden files of the user beside an artifact, named much as ours", "never deleted")
+@pytest.mark.fault("the user's own hidden files beside an artifact, with names like a draft's", "never deleted")
 def test_what_is_not_ours_is_not_swept(tmp_path: Path) -> None:
     theirs = (".thing.old", ".thing.a1b2c3d4", ".thing.glt", ".thing.glt-notes", ".thing.glt-0000abcdefgh.txt")
     for name in theirs:
@@ -268,7 +268,7 @@ with artifact.reserve(Path(sys.argv[1])):
 
 
 @pytest.mark.fault(
-    "two runs at once with the same output", "the second says in one line that another one is writing it"
+    "two runs at once with the same output", "the second is refused in one line, as long as the first runs"
 )
 def test_a_reserved_path_is_refused_to_others_until_its_process_ends(
     tmp_path: Path, caplog: pytest.LogCaptureFixture

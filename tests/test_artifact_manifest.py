@@ -82,7 +82,9 @@ MANIFESTS: dict[str, Callable[[Path], None]] = {
 }
 
 
-@pytest.mark.fault("a manifest that is huge, deep, of wrong types, a pipe or a link", "one refusal that names it")
+@pytest.mark.fault(
+    "a manifest that is huge, deep, of wrong types, a pipe or a link", "refused in one line that names it"
+)
 @pytest.mark.parametrize("damage", MANIFESTS)
 def test_a_manifest_that_is_none_is_refused(tmp_path: Path, damage: str) -> None:
     thing = make(tmp_path / "thing")
@@ -161,7 +163,9 @@ WEIGHTS = {
 }
 
 
-@pytest.mark.fault("weights whose header is 90 MB, or lies about sizes", "one refusal that names the file")
+@pytest.mark.fault(
+    "weights (safetensors) with a header of 90 MB or false sizes", "refused in one line that names the file"
+)
 @pytest.mark.parametrize("content", WEIGHTS)
 def test_weights_that_are_none_are_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "model.safetensors").write_bytes(WEIGHTS[content])

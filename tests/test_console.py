@@ -85,7 +85,9 @@ def test_a_cell_is_one_line() -> None:
     assert cell("a\nb\tc\r") == "a b c%0D"
 
 
-@pytest.mark.fault("a label in a CSV that a spreadsheet takes for a formula", "neutral text")
+@pytest.mark.fault(
+    "a label in a CSV that a spreadsheet takes for a formula", "stored so that the spreadsheet shows it as text"
+)
 def test_predictions_are_neutral_in_a_spreadsheet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = pd.DataFrame({"clip": ["=1+1"], "label": ["@cmd"], "confidence": [0.5]})
     rejected = pd.DataFrame(columns=["source", "check", "reason"])

@@ -59,7 +59,10 @@ FAILURES = {
 }
 
 
-@pytest.mark.fault("disk full, read-only, out of quota, files, memory; anywhere in a command", "one line, exit 1")
+@pytest.mark.fault(
+    "the machine fails anywhere in a command: disk full or read-only, no quota, file handles or memory",
+    "one line, exit 1",
+)
 @pytest.mark.parametrize("failure", FAILURES)
 def test_a_failure_of_the_machine_is_one_line(failure: str, capsys: pytest.CaptureFixture[str]) -> None:
     function, line = FAILURES[failure]

@@ -85,7 +85,7 @@ def notes(checkout: Path) -> list[str]:
     return noted
 
 
-@pytest.mark.fault("quotes, dollars, backticks in a variable of make", "reach the command as they are; nothing is run")
+@pytest.mark.fault("quotes, `$` or backticks in a variable of make", "passed on unchanged; no shell reads them")
 @pytest.mark.parametrize("target", GIVEN)
 def test_values_reach_the_command_as_they_are(checkout: Path, target: str) -> None:
     before = {path.relative_to(checkout) for path in checkout.rglob("*")}
@@ -162,7 +162,9 @@ def set_up(bare: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     return make(bare, "setup", PATH=str(bare.parent / "programs"), **variables)
 
 
-@pytest.mark.fault("Python too old, too new or none", "said before torch is installed, with how to choose another")
+@pytest.mark.fault(
+    "Python too old, too new or none", "refused before torch is installed; the message says how to choose another"
+)
 def test_an_interpreter_that_does_not_suit_is_named_before_anything_is_installed(bare: Path) -> None:
     programs = bare.parent / "programs"
     assert "no Python 3.11 or 3.12 here (found: none); install one, then: make setup PYTHON=" in set_up(bare).stderr
@@ -178,7 +180,9 @@ def test_an_interpreter_that_does_not_suit_is_named_before_anything_is_installed
     assert len((bare / "installed").read_text().splitlines()) == 3
 
 
-@pytest.mark.fault("no connection while packages are installed", "pip's words, then the remedy; make setup goes on")
+@pytest.mark.fault(
+    "no connection while packages are installed", "pip's message, then the remedy; make setup again goes on"
+)
 def test_setup_goes_on_where_it_ended(bare: Path) -> None:
     interpreter(bare.parent / "programs" / "python3.11", "3.11.9", suits=True)
     (bare / "offline").touch()
@@ -192,7 +196,7 @@ def test_setup_goes_on_where_it_ended(bare: Path) -> None:
     assert (set_up(bare).stdout, set_up(bare).returncode) == ("", 0)
 
 
-@pytest.mark.fault("a checkout that was moved", "its .venv is made again")
+@pytest.mark.fault("the checkout is moved", ".venv is made again")
 def test_a_moved_checkout_is_set_up_again(bare: Path) -> None:
     interpreter(bare.parent / "programs" / "python3.11", "3.11.9", suits=True)
     assert set_up(bare).returncode == 0

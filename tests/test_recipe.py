@@ -233,7 +233,7 @@ def test_a_recipe_says_how_it_differs_from_another(tmp_path: Path) -> None:
         recipe.load(str(base))
 
 
-@pytest.mark.fault("a recipe that extends one beside it", "the path starts at the recipe's folder")
+@pytest.mark.fault("a recipe that extends another in its folder", "the path is relative to the recipe's folder")
 def test_extends_starts_at_the_recipes_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for folder, seed in (("there", 1), ("here", 2)):
         (tmp_path / folder).mkdir()

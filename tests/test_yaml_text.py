@@ -28,7 +28,10 @@ def one_line(error: pytest.ExceptionInfo[GltError]) -> str:
     return text
 
 
-@pytest.mark.fault("a recipe with a key twice, too deep, endless or of huge numbers", "one line with the line's number")
+@pytest.mark.fault(
+    "a recipe with a duplicate key, deep nesting, endless aliases or huge numbers",
+    "one line that names the line number",
+)
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -84,7 +87,7 @@ def test_a_file_that_is_no_text_is_one_line(tmp_path: Path, content: bytes, word
     one_line(error)
 
 
-@pytest.mark.fault("a folder, a pipe or a device as recipe", "one line, at once")
+@pytest.mark.fault("a folder, a pipe or a device given as the recipe", "refused in one line, without reading it")
 def test_what_is_no_file_is_never_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.yaml")
     (tmp_path / "folder.yaml").mkdir()

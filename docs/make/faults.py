@@ -23,7 +23,7 @@ PAGE = ROOT / "docs" / "faults.md"
 RECORD = ROOT / "results" / "faults.json"
 REPORT = ROOT / "build" / "faults.xml"
 
-# A fault belongs to the first area that has a beginning of its test's path.
+# A fault belongs to the first area that lists a prefix of its test's path.
 AREAS = {
     "Servers, connections and disks": ("tests/stack/", "tests/containers/"),
     "Recordings, archives and labels": ("tests/data/", "tests/benchmarks/", "tests/steps/"),
@@ -31,6 +31,7 @@ AREAS = {
         *("tests/lifecycle/sources/", "tests/lifecycle/test_collect", "tests/lifecycle/test_recordings"),
         *("tests/lifecycle/test_quarantine", "tests/lifecycle/test_repository", "tests/lifecycle/test_versions"),
         *("tests/lifecycle/test_credentials", "tests/lifecycle/test_dvc", "tests/lifecycle/test_s3"),
+        *("tests/lifecycle/test_odd_deliveries", "tests/lifecycle/test_object"),
     ),
     "Tracking, registry and serving": ("tests/lifecycle/", "tests/serving/"),
     "Training": ("tests/training/", "tests/motion/", "tests/test_model"),
@@ -39,9 +40,9 @@ AREAS = {
 }
 HEAD = """# Faults that were tried
 
-Damaged files, real servers, processes, connections and disks, struck at their worst moments: what is promised, and what
-came out when the tests were last run, at the commit in brackets. A fault holds if all its tests passed; CI runs them on
-every change. `make fuzz` looks for faults that are not here.
+Damaged files, people's mistakes, and servers, processes, connections and disks that fail at the worst moment. Each row
+is a fault, the behaviour that glt promises, and the outcome when its tests were last run, at the commit in brackets:
+`holds` if all passed. `make fuzz` looks for faults that are not listed here.
 
 The page is made from the tests' marks ([how](extend.md#faults-and-fuzzing)): `make faults` runs them and writes it,
 `python -m docs.make.faults` writes it without running them.

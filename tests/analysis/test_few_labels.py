@@ -36,7 +36,7 @@ def drawn(folder: Path, per_class: int) -> list[Path]:
     ]
 
 
-@pytest.mark.fault("labelled fractions that are the same clips", "one result, and said once")
+@pytest.mark.fault("two labelled fractions (5 % and 10 %) that select the same clips", "one result, with one note")
 @pytest.mark.parametrize(
     ("per_class", "fractions", "note"),
     [

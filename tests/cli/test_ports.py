@@ -12,7 +12,7 @@ from glt.cli import ports, reports
 from glt.errors import GltError
 
 
-@pytest.mark.fault("glt ui or glt serve on a port that another program has", "the next free port, said")
+@pytest.mark.fault("glt ui or glt serve on a port that is taken", "the next free port is used and printed")
 def test_a_taken_port_is_passed_by(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

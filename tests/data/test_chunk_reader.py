@@ -81,7 +81,9 @@ def test_an_exception_of_a_check_rejects_its_recording_alone(
     assert [isinstance(one, Rejection) and one.name for one in rejections] == ["good", ""]
 
 
-@pytest.mark.fault("the disk fails while a recording is read", "the run stops and says it is the machine")
+@pytest.mark.fault(
+    "the disk fails while a recording is being read", "the run stops; the message blames the machine, not the file"
+)
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EMFILE, errno.EDQUOT])
 def test_a_failure_of_the_machine_is_said_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     with pytest.raises(MachineFailure, match=r"a\.skeleton: cannot be read .* failure of this machine"):

@@ -24,7 +24,7 @@ def test_a_clip_counts_once_for_a_check() -> None:
     assert clip_warnings.to_dict(table) == {"clips": 2, "checks": {"speed": 2, "ends": 1}}
 
 
-@pytest.mark.fault("a number in a warning's text", "no kind of its own")
+@pytest.mark.fault("warnings that differ only in their numbers", "counted as one kind")
 @pytest.mark.parametrize(
     ("texts", "check"),
     [

@@ -282,7 +282,7 @@ def test_no_clip_left_is_an_error_whatever_may_be_rejected(tmp_path: Path) -> No
         store(recordings, tmp_path / "clips", recorded.recipe(max_rejects=1.0))
 
 
-@pytest.mark.fault("files of all kinds beside recordings", "seen = taken + rejected + left out, each with its reason")
+@pytest.mark.fault("files of all kinds among recordings", "seen = taken + rejected + left out, each with its reason")
 def test_every_file_is_accounted_for(tmp_path: Path) -> None:
     files = list(recorded.delivery(6).items())
     folder = recorded.write_folder(

@@ -31,7 +31,7 @@ def test_all_rows_and_files_match(tmp_path: Path) -> None:
 
 
 @pytest.mark.fault(
-    "rows of labels.csv that match no file, files that no row names", "counted, said, on the data report"
+    "rows of labels.csv without a file, files without a row", "counted on the console and in the data report"
 )
 def test_rows_without_a_file_and_files_without_a_row_are_counted(tmp_path: Path) -> None:
     files = {"labels.csv": "name,label\na,x\nc,y\nd,z\n", "a.npz": "", "b.npz": ""}

@@ -30,7 +30,9 @@ ROWS = "name,label,subject\na,wave,1\nb,nod,2\n"
         ROWS.replace("1", "1.0").replace("name", "Name").encode(),
     ],
 )
-@pytest.mark.fault("labels.csv of a spreadsheet: separators, encodings, endings and folders in names", "read")
+@pytest.mark.fault(
+    "labels.csv saved by a spreadsheet: other separators, encodings, file endings or folders in names", "read"
+)
 def test_a_spreadsheets_table_is_read(content: bytes) -> None:
     labels = parse_labels(content)
     assert dict(labels.row("takes/a.npz")) == {"label": "wave", "subject": "1"}
@@ -39,7 +41,7 @@ def test_a_spreadsheets_table_is_read(content: bytes) -> None:
     assert labels.warnings == ()
 
 
-@pytest.mark.fault("names composed in another way (macOS) than in labels.csv", "they match")
+@pytest.mark.fault("file names in another Unicode form (NFD, macOS) than in labels.csv", "they match")
 def test_names_match_in_nfc() -> None:
     labels = parse_labels("name,label\n걷기-1,걷기\n".encode())
     assert labels.row(unicodedata.normalize("NFD", "걷기-1.npz"))["label"] == "걷기"
@@ -47,7 +49,7 @@ def test_names_match_in_nfc() -> None:
     assert labels.row("걷기-1.npz")["label"] == "걷기"
 
 
-@pytest.mark.fault("labels.csv in the Korean code page", "read, and said")
+@pytest.mark.fault("labels.csv in the Korean code page (cp949)", "read, with a note on the encoding")
 def test_korean_windows_is_read_and_said() -> None:
     labels = parse_labels("name,label\n걷기-1,걷기\n".encode("cp949"))
     assert labels.row("걷기-1.npz")["label"] == "걷기"

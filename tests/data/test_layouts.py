@@ -144,7 +144,8 @@ def test_a_joint_that_the_source_lacks_is_an_error_that_names_it() -> None:
     ],
 )
 @pytest.mark.fault(
-    "a layout with the centre in a pair, doubled or countless joints, huge numbers", "refused by its field"
+    "a layout with the centre in a pair, duplicate joints, too many joints or huge numbers",
+    "refused; the message names the field",
 )
 def test_a_layout_that_would_fail_later_is_refused(change: dict[str, Any], field: str) -> None:
     with pytest.raises(GltError, match=f"skeleton layout.*{field}.*see docs/formats.md"):
@@ -166,7 +167,7 @@ LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] *
     ],
     ids=["laughs", "doubled", "deep", "huge", "long", "circle"],
 )
-@pytest.mark.fault("a YAML bomb, deep YAML, doubled keys in a layout", "refused")
+@pytest.mark.fault("a layout with a YAML bomb, deep nesting or duplicate keys", "refused")
 def test_hostile_yaml_is_refused(text: str, why: str) -> None:
     with pytest.raises(GltError, match=f"skeleton layout: .*{why}"):
         parse_skeleton(text)

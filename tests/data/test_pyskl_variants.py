@@ -99,7 +99,7 @@ def test_a_label_in_any_form_is_taken_as_clean_text(label: Any, expected: str | 
     [10**5000, -1, 1.5, True, [1, 2], {"a": 1}, "", " ", "x" * 501, float("inf"), np.bool_(True), 2**64],
     ids=range(12),
 )
-@pytest.mark.fault("a label that is none: a huge number, several, a dict", "its recording is rejected")
+@pytest.mark.fault("a label of the wrong kind: a huge number, several values, a dict", "its recording is rejected")
 def test_a_label_that_is_none_is_a_rejection(label: Any) -> None:
     first, second = read(written(annotation(frame_dir="x", label=label), annotation()))
     assert isinstance(first, Rejection)
@@ -137,7 +137,7 @@ def test_splits_in_any_container_are_taken(names: Any) -> None:
     assert one(written(annotation(), split={"xsub_train": names})).splits == ("xsub_train",)
 
 
-@pytest.mark.fault("split names composed in another way than those of the recordings", "they match")
+@pytest.mark.fault("names in a split in another Unicode form than the recordings' names", "they match")
 def test_splits_match_in_nfc() -> None:
     recording = one(written(annotation(frame_dir="caf\u00e9", label=1), split={"train": ["cafe\u0301"]}))
     assert (recording.name, recording.splits) == ("caf\u00e9", ("train",))
@@ -186,14 +186,14 @@ def deep(levels: int, wrap: bytes) -> bytes:
         ),
     ],
 )
-@pytest.mark.fault("a pickle that never ends being hashed, or asks for memory", "rejected at once")
+@pytest.mark.fault("a pickle that takes endless time or memory to load", "rejected at once")
 def test_bombs_are_rejected_at_once(content: bytes) -> None:
     with pytest.raises(Rejection):
         plain_pickle(content)
 
 
 @pytest.mark.parametrize("levels", [30, 300])
-@pytest.mark.fault("splits that list nested lists instead of names", "rejected")
+@pytest.mark.fault("a split of nested lists instead of names", "rejected")
 def test_a_split_that_is_nested_is_rejected(levels: int) -> None:
     names: Any = "x"
     for _ in range(levels):

@@ -20,7 +20,9 @@ def unsure(seed: int = 0, length: int = 90, layout: object = KINECT20) -> tuple[
     return true, np.ones(true.frames.shape[:3], np.float32)
 
 
-@pytest.mark.fault("a joint that a pose estimator never saw", "absent: said, at the centre joint, not drawn")
+@pytest.mark.fault(
+    "a joint that the pose estimator never detected", "marked absent, placed at the centre joint and not drawn"
+)
 def test_a_joint_without_one_good_point_is_absent() -> None:
     true, confidence = unsure()
     frames = true.frames.copy()
@@ -71,7 +73,7 @@ def test_a_joint_that_only_a_joined_track_shows_is_interpolated() -> None:
 
 
 @pytest.mark.parametrize("policy", ["warn", "reject"])
-@pytest.mark.fault("points that a repair has made look frozen, repeated or too fast", "checks ignore them")
+@pytest.mark.fault("repaired points that look frozen, repeated or too fast", "the checks ignore repaired points")
 def test_no_check_speaks_about_points_that_a_repair_made(policy: str) -> None:
     true, confidence = unsure(3)
     frames = true.frames.copy()

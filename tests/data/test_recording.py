@@ -8,7 +8,8 @@ from glt.data.recording import Rejection
 
 
 @pytest.mark.fault(
-    "a library's error of several lines, or what a file holds, as a reason", "the reason is one printable line"
+    "a library's error of many lines, or control characters from a file, as the reason",
+    "the reason is one printable line",
 )
 def test_a_reason_is_one_printable_line() -> None:
     rejection = Rejection("format", "not a table:\n- \x1b[31mred\r\n\ud800", name="a\nb\ud800")

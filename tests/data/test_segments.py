@@ -63,7 +63,9 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 }
 
 
-@pytest.mark.fault("a bit flips in the cache of segments", "found when it is linked into clips, said, and read again")
+@pytest.mark.fault(
+    "a bit flips in the cache of segments", "found when the segment is linked into clips; its recordings are read again"
+)
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_damage_in_the_cache_is_found_said_and_repaired(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
@@ -81,7 +83,9 @@ def test_damage_in_the_cache_is_found_said_and_repaired(
     assert not caplog.messages
 
 
-@pytest.mark.fault("a bit flips in clips, which share their files with the cache", "the remedy that is named works")
+@pytest.mark.fault(
+    "a bit flips in clips, which are hard links to the cache", "refused; the remedy in the message works"
+)
 def test_the_remedy_for_damaged_clips_works(tmp_path: Path) -> None:
     one_segment(tmp_path)
     flip(next((tmp_path / "clips" / "segments").glob("*/frames.npy")))
@@ -127,7 +131,7 @@ logs.run_entry(main)
 """
 
 
-@pytest.mark.fault("two ingests of the same recordings at once", "both end well, and one of them reads")
+@pytest.mark.fault("two ingests of the same recordings at once", "both succeed; only one of them reads")
 def test_two_ingests_at_once_share_the_cache(tmp_path: Path) -> None:
     recorded.write_folder(tmp_path / "in", recorded.delivery(8))
     runs = [

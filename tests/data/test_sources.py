@@ -131,7 +131,7 @@ def test_a_link_to_a_file_is_the_file_and_a_loop_of_folders_is_harmless(tmp_path
     assert content(batch) == {"a.skeleton": b"1"}
 
 
-@pytest.mark.fault("a member of an archive points out of it", "that member is rejected; the others are taken")
+@pytest.mark.fault("an archive member whose path leaves the archive", "that member is rejected; the others are taken")
 @pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
 @pytest.mark.parametrize(
     "name", ["../a.skeleton", "/etc/a.skeleton", "x/../../a.skeleton", "..\\a.skeleton", "C:a.skeleton"]
@@ -167,7 +167,7 @@ def test_a_link_in_a_zip_is_rejected(tmp_path: Path) -> None:
     assert checks(path) == (["b.skeleton"], [("a.skeleton", "link")], [])
 
 
-@pytest.mark.fault("two members of an archive have one name", "the second is rejected")
+@pytest.mark.fault("two archive members with the same name", "the second is rejected")
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("kind", ["zip", "tar"])
 @pytest.mark.parametrize("name", ["day/01.skeleton", "day/é.skeleton"])
@@ -304,7 +304,10 @@ def zip_with_raw_names(path: Path, names: dict[bytes, bytes], flag: int = 0) -> 
 HANGUL = "한글 폴더/걷기_01.skeleton"
 
 
-@pytest.mark.fault("names in a zip of Windows, macOS or DOS", "the recordings are taken under their right names")
+@pytest.mark.fault(
+    "a zip made by Windows, macOS or DOS, with names in its own encoding",
+    "the recordings are taken under their right names",
+)
 @pytest.mark.parametrize(
     ("raw", "name"),
     [
@@ -424,7 +427,7 @@ def test_files_that_are_no_recordings_are_left_out_with_a_reason(tmp_path: Path,
     assert found.rejected == []
 
 
-@pytest.mark.fault("an archive that cannot be read beside good files", "it is one rejected file; the others are taken")
+@pytest.mark.fault("an unreadable archive among good files", "it is one rejected file; the others are taken")
 @pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz", "tar.xz", "tar.bz2"])
 def test_a_bad_archive_beside_good_files_is_one_rejected_file(tmp_path: Path, kind: str) -> None:
     folder = recorded.write_folder(tmp_path / "in", {"a.skeleton": b"1"})

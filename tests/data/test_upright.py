@@ -32,7 +32,7 @@ def test_people_who_stand_raise_nothing_even_if_a_third_lies_down(layout: Skelet
 
 
 @pytest.mark.parametrize(("drawn_up", "sign"), [(2, 1), (0, 1), (1, -1)])
-@pytest.mark.fault("a layout whose `up` is another axis than that of the recordings", "an alarm")
+@pytest.mark.fault("a layout whose `up` is not the recordings' vertical axis", "an alarm")
 def test_people_who_lie_or_stand_on_their_heads_are_an_alarm(drawn_up: int, sign: int, tmp_path: Path) -> None:
     clips = [clip(n, drawn_up=drawn_up) for n in range(5)]
     store = stores.store(tmp_path / "clips", [replace(one, frames=sign * one.frames) for one in clips])

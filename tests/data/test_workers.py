@@ -77,7 +77,7 @@ def store(folder: Path, files: dict[str, bytes], processes: int = 2) -> ClipStor
 
 
 @pytest.mark.fault("a file that hangs its reader", "its worker is killed and the file rejected; the others are taken")
-@pytest.mark.fault("a file that takes ever more memory", "rejected at the limit; the others are taken")
+@pytest.mark.fault("a file that makes its reader use ever more memory", "rejected at the limit; the others are taken")
 @pytest.mark.fault("a file that crashes its reader", "rejected; the others are taken")
 @pytest.mark.usefixtures("_misbehaving")
 def test_a_file_that_misbehaves_is_rejected_and_the_others_are_taken(

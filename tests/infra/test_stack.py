@@ -56,7 +56,10 @@ def test_a_port_that_is_taken_is_left_to_who_has_it(tmp_path: Path) -> None:
     assert len(set(ports.values())) == len(ports) == 6
 
 
-@pytest.mark.fault("make stack where another program has a port", "the next free port, said; never another's answer")
+@pytest.mark.fault(
+    "make stack with a port that is taken",
+    "the next free port is used and printed; another program's answer never counts",
+)
 def test_a_port_of_another_program_is_left_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two stacks that were made one after the other share ports."""
     monkeypatch.setattr(servers, "find_program", lambda name: name)
@@ -110,7 +113,7 @@ def test_another_programs_answer_is_not_taken_for_ours(
         ours.kill()
 
 
-@pytest.mark.fault("make stack that is interrupted or cannot start a server", "the servers that it started are stopped")
+@pytest.mark.fault("make stack is interrupted, or cannot start a server", "the servers that it started are stopped")
 @pytest.mark.parametrize("error", [KeyboardInterrupt, StackError])
 def test_what_was_started_ends_with_what_could_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]

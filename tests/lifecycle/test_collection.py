@@ -259,7 +259,7 @@ MOMENTS: dict[str, Callable[[Path, Any], bool]] = {
 }
 
 
-@pytest.mark.fault("`collect` is killed at any moment", "the next call ends the same")
+@pytest.mark.fault("`collect` is killed at any moment", "the next call ends with the same result")
 @pytest.mark.stack
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_at_any_moment_and_run_again_it_ends_the_same(

@@ -141,7 +141,7 @@ def test_steps_below_the_plugins_loop_run_count_and_its_run_of_the_exit_step_doe
     assert client.get_run(loop).info.status == "RUNNING"
 
 
-@pytest.mark.fault("the exit step cannot reach MLflow", "the reason why the run failed is said first")
+@pytest.mark.fault("the exit step cannot reach MLflow", "the reason why the run failed is printed first")
 def test_the_exit_step_never_hides_the_reason(
     home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -181,7 +181,7 @@ def test_what_is_no_better_is_not_promoted_whatever_else_holds() -> None:
 
 
 @pytest.mark.fault(
-    "a verdict that is cut off, of other fields or of wrong types", "one line; nothing is registered or promoted"
+    "a gate verdict that is cut off, or has wrong fields or types", "one line; nothing is registered or promoted"
 )
 @pytest.mark.parametrize(
     "change",

@@ -47,7 +47,9 @@ def value(file: Path, query: str) -> object:
         return database.execute(query).fetchone()[0]
 
 
-@pytest.mark.fault("the first commands in a new GLT_HOME start at once", "the store is made once, all of them work")
+@pytest.mark.fault(
+    "several first commands start at once in a new GLT_HOME", "the store is made once; all commands succeed"
+)
 def test_any_number_of_first_commands_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     home = tmp_path / "new home, 새 폴더 #1 100%"
@@ -66,7 +68,7 @@ def test_any_number_of_first_commands_at_once(tmp_path: Path, monkeypatch: pytes
     assert not list(home.glob("*.draft*")) + list(home.glob("*.damaged*"))
 
 
-@pytest.mark.fault("a process is killed while it makes the store", "the next command makes it; nothing is half made")
+@pytest.mark.fault("a process is killed while it creates MLflow's SQLite store", "the next command creates it whole")
 def test_a_process_that_is_killed_while_it_makes_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The store's name appears at once: before, there is a draft at most."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -101,7 +103,9 @@ HALF_MADE: dict[str, Callable[[Path], None]] = {
 
 
 @pytest.mark.parametrize("state", HALF_MADE)
-@pytest.mark.fault("a store that was made by half", "made again; the half-made file is kept under another name")
+@pytest.mark.fault(
+    "an incomplete store from an earlier release", "created anew; the incomplete file is kept under another name"
+)
 def test_a_store_that_an_earlier_process_made_by_half(home: Path, state: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="glt")
     file = home / "mlflow.db"
@@ -155,7 +159,7 @@ def test_a_store_with_runs_that_cannot_be_migrated_stays_as_it_is(home: Path) ->
     assert file.read_bytes() == before
 
 
-@pytest.mark.fault("a store that a newer MLflow wrote", "one line says so; it is not changed")
+@pytest.mark.fault("a store that a newer MLflow wrote", "refused in one line; the store is not changed")
 def test_a_store_of_a_newer_mlflow_is_one_line(home: Path) -> None:
     change(home / "mlflow.db", "UPDATE alembic_version SET version_num = 'fffffffffff1'")
     before = (home / "mlflow.db").read_bytes()

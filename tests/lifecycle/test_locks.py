@@ -63,7 +63,9 @@ def test_who_waits_too_long_is_reported_who_holds_it(place: str) -> None:
         pass
 
 
-@pytest.mark.fault("who holds the registry's lock is killed", "it expires after 120 s; exactly one waiter acquires it")
+@pytest.mark.fault(
+    "the holder of the registry's lock is killed", "the lock expires after 120 s; exactly one waiter acquires it"
+)
 def test_a_lock_whose_holder_was_killed_is_free_again(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     holder = subprocess.Popen([sys.executable, "-c", HOLDER], stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None
@@ -82,7 +84,9 @@ def test_a_lock_whose_holder_was_killed_is_free_again(place: str, monkeypatch: p
         ensure_held()
 
 
-@pytest.mark.fault("who holds the registry's lock is killed", "it expires after 120 s; exactly one waiter acquires it")
+@pytest.mark.fault(
+    "the holder of the registry's lock is killed", "the lock expires after 120 s; exactly one waiter acquires it"
+)
 def test_an_expired_lock_has_one_heir_and_its_holder_learns_of_it(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GLT_LOCKS", "s3://landing/locks")
     monkeypatch.setattr(locks, "EXPIRY", 1.0)

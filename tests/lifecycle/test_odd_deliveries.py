@@ -32,7 +32,7 @@ from tests.lifecycle.odd_store import OddStore
 
 ADDRESS = "s3://landing/lab"
 RECIPE = recorded.recipe()
-PROMISE = "the object is quarantined with its reason, and the rest is taken"
+PROMISE = "the object is quarantined with its reason; the rest is taken"
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ FETCH_ERRORS = {
 }
 
 
-@pytest.mark.fault("an object that the store lists and does not give", PROMISE)
+@pytest.mark.fault("an object that the store lists but does not deliver", PROMISE)
 def test_an_object_that_cannot_be_fetched_is_rejected_and_tried_again(
     store: OddStore, project: Path, tmp_path: Path
 ) -> None:
@@ -126,7 +126,10 @@ def test_an_object_that_cannot_be_fetched_is_rejected_and_tried_again(
     assert (after.objects, after.clips, after.rejected) == (len(odd) + 1, len(odd) + 1, ())
 
 
-@pytest.mark.fault("a labels.csv that the store does not give", "the recordings below it wait, so no label is lost")
+@pytest.mark.fault(
+    "a labels.csv that the store lists but does not deliver",
+    "the recordings of its folder are taken once it can be fetched, so no label is lost",
+)
 def test_recordings_wait_for_a_sidecar_that_cannot_be_fetched(store: OddStore, project: Path, tmp_path: Path) -> None:
     recipe = recorded.recipe("table")
     store.deliver({f"{folder}/{name}": content for folder in "ab" for name, content in delivered_table().items()})
@@ -157,7 +160,10 @@ ODD_FOLDERS = (
 )
 
 
-@pytest.mark.fault("an object whose key is no file's name: .., \\, //, 1,024 bytes, control characters, twins", PROMISE)
+@pytest.mark.fault(
+    "a key that is no valid file name: `..`, a backslash, `//`, 1,024 bytes, control characters, a folder's name",
+    "taken under a clean name",
+)
 def test_any_key_is_taken_under_a_clean_name(store: OddStore, project: Path, tmp_path: Path) -> None:
     keys = {f"{folder}/{skeleton(i + 1)}": i + 1 for i, folder in enumerate(ODD_FOLDERS)}
     keys |= {
@@ -200,7 +206,9 @@ def delivered_table(layout: Skeleton = SBU15, name: str = "one") -> dict[str, by
     return {f"{name}.parquet": table(1, layout), "skeleton.yaml": f"layout: {layout.name}\n".encode()}
 
 
-@pytest.mark.fault("a delivery of another layout than the project's", "it is quarantined; later ingests do not fail")
+@pytest.mark.fault(
+    "a delivery whose skeleton layout differs from the project's", "it is quarantined; later ingests do not fail"
+)
 def test_another_layout_is_rejected(store: OddStore, project: Path, tmp_path: Path) -> None:
     recipe = recorded.recipe("table")
     store.deliver({f"week1/{name}": content for name, content in delivered_table().items()})
@@ -214,7 +222,7 @@ def test_another_layout_is_rejected(store: OddStore, project: Path, tmp_path: Pa
     assert entry["object"] == f"{ADDRESS}/week2/two.parquet"
 
 
-@pytest.mark.fault("recordings that data/ has under the same names with another content", PROMISE)
+@pytest.mark.fault("recordings with the names of older ones in data/, but other content", PROMISE)
 def test_data_never_holds_more_rejected_recordings_than_ingest_allows(
     store: OddStore, project: Path, tmp_path: Path
 ) -> None:
@@ -230,7 +238,7 @@ def test_data_never_holds_more_rejected_recordings_than_ingest_allows(
     ingest(project / "data", RECIPE, tmp_path / "all", {}, Silent(), tmp_path / "segments")
 
 
-@pytest.mark.fault("a file on which ingest itself fails", PROMISE)
+@pytest.mark.fault("a file that makes ingest itself fail", PROMISE)
 @pytest.mark.parametrize("where", ["inspection", "packing", "ingest"])
 def test_a_file_that_breaks_the_program_is_rejected(
     store: OddStore, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
@@ -262,7 +270,7 @@ def test_a_file_that_breaks_the_program_is_rejected(
     assert "no codec can encode this" in done.rejected[0].reason
 
 
-@pytest.mark.fault("an object whose copy the store does not take", "the reason alone is stored, and the rest is taken")
+@pytest.mark.fault("the store refuses the copy of a rejected object", "only the reason is stored; the rest is taken")
 @pytest.mark.parametrize("rejected", [b"/files/", b"quarantine/"], ids=["the copy", "the reason, too"])
 def test_an_object_that_cannot_be_quarantined_does_not_stop_the_others(
     store: OddStore, project: Path, tmp_path: Path, rejected: bytes
@@ -290,7 +298,7 @@ def archive_of(names: dict[bytes, bytes]) -> bytes:
     return stream.getvalue()
 
 
-@pytest.mark.fault("members with names in Latin-1, twice, or that point out of their archive", PROMISE)
+@pytest.mark.fault("archive members with Latin-1 names, duplicate names, or paths that leave the archive", PROMISE)
 def test_archives_with_odd_members_do_not_stop_the_others(store: OddStore, project: Path, tmp_path: Path) -> None:
     store.deliver(
         {
@@ -317,7 +325,7 @@ LISTINGS = {
 }
 
 
-@pytest.mark.fault("a captive portal answers in the place of the bucket", "an error names the endpoint")
+@pytest.mark.fault("a captive portal answers instead of the bucket", "an error names the endpoint")
 @pytest.mark.parametrize("listing", LISTINGS.values(), ids=LISTINGS)
 def test_an_answer_that_is_no_listing_is_not_an_empty_bucket(store: OddStore, listing: bytes) -> None:
     store.listing = listing
@@ -330,7 +338,7 @@ def test_an_answer_that_is_no_listing_is_not_an_empty_bucket(store: OddStore, li
 ENDLESS = "<ListBucketResult><Name>landing</Name><IsTruncated>true</IsTruncated>{token}</ListBucketResult>"
 
 
-@pytest.mark.fault("a listing that promises more and never ends", "an error within a bounded number of requests")
+@pytest.mark.fault("a bucket listing that never ends", "an error within a bounded number of requests")
 @pytest.mark.parametrize("token", ["", "<NextContinuationToken>same</NextContinuationToken>"])
 def test_a_listing_without_an_end_is_an_error(store: OddStore, token: str) -> None:
     store.listing = ENDLESS.format(token=token).encode()

@@ -89,9 +89,7 @@ def test_a_promotion_that_is_killed_at_any_request(three: MlflowClient) -> None:
     assert agree(three) == [*expected, version]
 
 
-@pytest.mark.fault(
-    "the last request of a promotion arrives when another promotion has been made", "the later one counts"
-)
+@pytest.mark.fault("a promotion's last request arrives after a later promotion", "the later promotion counts")
 def test_a_request_that_outlasts_the_lock_changes_nothing_for_good(three: MlflowClient) -> None:
     registry.promote(NAME, "2", "better")
     registry.promote(NAME, "3", "better still")
@@ -142,7 +140,7 @@ JUNK = {
 
 
 @pytest.mark.parametrize("value", JUNK.values(), ids=JUNK)
-@pytest.mark.fault("a tag of the history holds junk", "shown as unreadable; promote, rollback and predict work")
+@pytest.mark.fault("a history tag that cannot be parsed", "listed as unreadable; promote, rollback and predict work")
 def test_a_history_tag_that_holds_junk(three: MlflowClient, value: str) -> None:
     registry.promote(NAME, "2", "better")
     three.set_registered_model_tag(NAME, "history.29990101T000000.000000Z", value)
@@ -182,7 +180,7 @@ def test_a_surrogate_in_an_event_is_shown_and_kept_out_of_the_terminal(three: Ml
 
 
 @pytest.mark.fault(
-    "the champion was deleted in MLflow", "said; history works, rollback and promote put another in service"
+    "the champion was deleted in MLflow", "reported; history works; rollback and promote put another version in service"
 )
 def test_a_champion_that_was_deleted(three: MlflowClient, caplog: pytest.LogCaptureFixture) -> None:
     registry.promote(NAME, "3", "better")
@@ -211,7 +209,9 @@ def test_an_alias_that_dangles(three: MlflowClient, home: Path) -> None:
     assert registry.rollback(NAME).version == "1"
 
 
-@pytest.mark.fault("a version without a digest, as other tools register", "said; not promoted; the rest works")
+@pytest.mark.fault(
+    "a version without a digest, registered by another tool", "reported and not promoted; everything else works"
+)
 def test_a_version_of_another_tool(three: MlflowClient, tmp_path: Path) -> None:
     three.create_model_version(NAME, str(tmp_path), tags={"gate.passed": "True", "content.digest.old": "\x1b[1m"})
     three.delete_model_version_tag(NAME, "2", "content.digest")
@@ -246,7 +246,7 @@ NAMES = ("it's", 'a "b"', "100% %_x", "back\\slash\\", "a'b\"c\\'", "with space@
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.fault("quotes, %, backslashes in a model's name", "found by exactly that name by every command")
+@pytest.mark.fault("quotes, % or backslashes in a model's name", "every command finds exactly that model")
 def test_names_with_characters_of_mlflow_s_filters(three: MlflowClient, name: str, tmp_path: Path) -> None:
     for one in {name, name.replace("'", "X").replace('"', "X").replace("\\", "X")}:
         three.create_registered_model(one)

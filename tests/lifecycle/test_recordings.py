@@ -244,7 +244,7 @@ def test_nothing_is_pulled_by_a_listing_that_leads_out(project, tmp_path, way):
     assert not list(tmp_path.rglob("out.skeleton"))
 
 
-@pytest.mark.fault("the DVC remote is behind a proxy (HTTP_PROXY)", "it is reached as DVC reaches it")
+@pytest.mark.fault("the DVC remote is behind a proxy (HTTP_PROXY)", "it is reached through the proxy")
 def test_the_remote_is_asked_through_the_proxy(project, monkeypatch):
     """The store's name is known to the proxy alone."""
     config = "[core]\n    remote = storage\n['remote \"storage\"']\n    url = s3://landing/dvc\n"
@@ -258,7 +258,9 @@ def test_the_remote_is_asked_through_the_proxy(project, monkeypatch):
         assert proxy.requests
 
 
-@pytest.mark.fault("names in NFD, empty folders, links and ignored files in data/", "the version is DVC's")
+@pytest.mark.fault(
+    "NFD names, empty folders, links or ignored files in data/", "the data version is the one that DVC computes"
+)
 def test_content_md5_is_dvcs_whatever_the_names(project, tmp_path):
     data = project / "data"
     write_folder(

@@ -85,7 +85,7 @@ def test_a_run_of_another_machine_is_left_alone(home: Path) -> None:
     assert [file.name for file in folder.iterdir()] == ["a"]
 
 
-@pytest.mark.fault("MLflow is away while a training resumes", "no epoch is recorded twice, none is missing")
+@pytest.mark.fault("MLflow is down while a training resumes", "no epoch is recorded twice, none is missing")
 def test_no_epoch_is_recorded_twice(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A killed process left epochs 3 and 4 in its queue; the one that resumes could not read what MLflow has."""
     run_id, client = tracking.parent(RECIPE, VERSIONS), tracking.connect()

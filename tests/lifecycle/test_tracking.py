@@ -214,7 +214,7 @@ def test_processes_that_start_at_once_share_a_parent(home: Path) -> None:
     assert said == ["", ""]  # no migrations, no links, no warnings
 
 
-@pytest.mark.fault("two first commands start at once in a new home", "one store is made")
+@pytest.mark.fault("two first commands start at once in a new GLT_HOME", "one store is made")
 def test_processes_that_start_at_once_create_one_store(tmp_path: Path) -> None:
     """As two commands in a new folder; MLflow's own migrations exclude nobody."""
     environment = {**os.environ, "MLFLOW_TRACKING_URI": "", "GLT_HOME": str(tmp_path / "new")}

@@ -77,7 +77,7 @@ def test_a_token_goes_only_where_it_is_needed(url: str, asked: str, monkeypatch:
     assert with_credentials(url) == asked
 
 
-@pytest.mark.fault("GLT_GIT_TOKEN is set, and a recipe names a repository of another host", "the token is not sent")
+@pytest.mark.fault("GLT_GIT_TOKEN is set, and the recordings' address names another git host", "the token is not sent")
 @pytest.mark.parametrize(
     ("hosts", "url", "sent"),
     [

@@ -47,7 +47,9 @@ def alive(pid: int) -> bool:
     return state != "Z"
 
 
-@pytest.mark.fault("SIGTERM, Ctrl-C or a closed terminal while a graph runs", "its steps save and end; none is left")
+@pytest.mark.fault(
+    "SIGTERM, Ctrl-C or a closed terminal while a graph runs", "its steps save their state and end; no process is left"
+)
 @pytest.mark.parametrize(
     ("number", "kind", "grace"), [("SIGTERM", "hears", 30), ("SIGINT", "hears", 30), ("SIGHUP", "deaf", 0.2)]
 )
@@ -73,7 +75,7 @@ def test_no_step_outlives_its_run(tmp_path: Path, number: str, kind: str, grace:
         os.sched_yield()
 
 
-@pytest.mark.fault("a checkout or recordings below a folder with spaces, quotes or `python3` in its name", "it runs")
+@pytest.mark.fault("spaces, quotes or `python3` in the path of the checkout or the recordings", "everything runs")
 def test_paths_reach_a_step_as_they_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

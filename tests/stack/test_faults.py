@@ -68,19 +68,19 @@ FAULTS: dict[str, tuple[Callable[[Stack], None], Callable[[Stack], None]]] = {
 
 @pytest.mark.fault(
     "MLflow is killed in the middle of a training",
-    "the training goes on and ends well; every epoch is there once when the server is back",
+    "the training goes on and ends; once the server is back it has every epoch, once",
 )
 @pytest.mark.fault(
-    "MLflow hangs: it takes connections and does not answer",
-    "the same; a message is given up after 8 s and kept on disk",
+    "MLflow hangs in the middle of a training: it accepts connections and does not answer",
+    "the training goes on and ends; after 8 s a message is kept on disk and sent later",
 )
 @pytest.mark.fault(
-    "PostgreSQL is killed under MLflow",
-    "the same; the server finds its database again",
+    "MLflow's PostgreSQL is killed in the middle of a training",
+    "the training goes on and ends; MLflow reconnects, and every epoch is there once",
 )
 @pytest.mark.fault(
     "the password (token) is changed in the middle of a training",
-    "the same; what could not be sent arrives with the next process that has the new one",
+    "the training goes on and ends; the next process that has the new token sends what is missing",
 )
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_training_outlives_its_tracking_server(
@@ -114,7 +114,7 @@ def heavy_classifier(place: Path) -> Path:
 
 @pytest.mark.fault(
     "the connection is cut in the middle of a model's upload, or the process is killed there",
-    "no version is registered; the same again registers it whole",
+    "no version is registered; the same command again registers it whole",
 )
 @pytest.mark.parametrize("killed", [False, True], ids=["the connection is cut", "the process is killed"])
 def test_a_model_that_was_uploaded_by_half_is_not_registered(
@@ -150,7 +150,7 @@ def test_a_model_that_was_uploaded_by_half_is_not_registered(
     assert artifact.digest(whole.folder()) == artifact.digest(classifier)
 
 
-@pytest.mark.fault("the object store hangs during an upload", "it is waited for")
+@pytest.mark.fault("the object store hangs during an upload", "the upload waits for it")
 def test_a_store_that_hangs_is_waited_for(stack: Stack, tmp_path: Path) -> None:
     stack["object-store"].pause()
     threading.Timer(15, stack["object-store"].resume).start()
@@ -209,7 +209,7 @@ def test_a_promotion_that_is_killed_at_any_request_leaves_a_champion_and_is_done
 
 @pytest.mark.fault(
     "two retrainings promote at once, in two pods",
-    "one wins; the other is told that it was compared with a champion who is no longer in service",
+    "one wins; the other is refused, since the champion it was compared with is no longer in service",
 )
 def test_of_two_promotions_in_two_pods_one_wins(stack: Stack, tmp_path: Path) -> None:
     """They share nothing but the bucket with the locks."""
@@ -285,7 +285,7 @@ def test_recordings_whose_push_met_a_dead_store_are_collected_by_the_next_call(
 
 @pytest.mark.fault(
     "the disk of the checkpoints, or of what a step makes, is full",
-    "the training ends with one line that names folder and remedy; with room the same goes on",
+    "the training ends with one line that names folder and remedy; once there is room, the same command resumes it",
 )
 @pytest.mark.parametrize(
     ("place", "size"), [("states", "200k"), ("made", "8k")], ids=["of its checkpoints", "of its encoder"]

@@ -30,7 +30,9 @@ def whole(motions: Motions, tmp_path_factory: pytest.TempPathFactory) -> Trainin
     return training
 
 
-@pytest.mark.fault("a training is killed at any moment, also while it saves", "it goes on bit for bit")
+@pytest.mark.fault(
+    "a training is killed at any moment, also while it saves", "it resumes and ends with the same weights, bit for bit"
+)
 def test_killed_and_resumed_it_ends_as_if_nothing_had_happened(
     motions: Motions, tmp_path: Path, whole: Training
 ) -> None:
@@ -44,7 +46,9 @@ def test_killed_and_resumed_it_ends_as_if_nothing_had_happened(
     assert same(training, whole)
 
 
-@pytest.mark.fault("a training is killed at any moment, also while it saves", "it goes on bit for bit")
+@pytest.mark.fault(
+    "a training is killed at any moment, also while it saves", "it resumes and ends with the same weights, bit for bit"
+)
 def test_killed_while_it_saves_it_loses_that_step_alone(motions: Motions, tmp_path: Path, whole: Training) -> None:
     training = Training(tmp_path / "t", motions, REGULARISED)
     run = training.start("die=7")
