@@ -40,7 +40,9 @@ FILES: dict[str, tuple[Recipe, dict[str, bytes], set[str]]] = {
 }
 
 
-@pytest.mark.fault("predict of a recording whose name the format does not know", "classified under its own name")
+@pytest.mark.fault(
+    "predict of a recording whose name the format does not know", "classified; the row has the file's own name"
+)
 @pytest.mark.parametrize("packed", [False, True], ids=["folder", "archive"])
 @pytest.mark.parametrize("case", FILES.values(), ids=FILES)
 def test_names_that_the_format_does_not_know(
