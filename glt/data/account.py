@@ -77,6 +77,8 @@ DESCRIPTIONS = {
     "hidden": "hidden",
     "ending": "of another kind",
     "sidecar": "with labels or layout",
+    "empty": "without a file",
+    "archive": "of a kind of archive that is not read",
     "nested": "nested in an archive",
     "compressed": "compressed",
     "link": "links",

@@ -17,20 +17,23 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from lzma import LZMAError
 from pathlib import Path
+from typing import IO
 
 from glt.data.account import UnreadFile
 from glt.data.machine import raise_machine_failure
 from glt.data.member_names import decode_name
 from glt.data.recording import Rejection
 from glt.errors import GltError, first_line
-from glt.text import clean
+from glt.text import clean, decode
 
 ZIP, TAR, STREAM = "zip", "tar", "stream"  # a stream is a compressed tar, which can only be read from its beginning
 LARGEST = 256 << 20  # bytes of a recording's file
 LARGEST_PICKLE = 4 << 30  # bytes; a .pkl holds a whole data set
 _RATIO, _RATIO_FROM = 200, 16 << 20  # text compresses 3 to 10 times; above this ratio and size it is a zip bomb
 _MEMBERS = 5_000_000
+_TAIL, _BLOCK = 64 << 20, 1 << 20  # bytes behind the end of a tar that are looked at, and at a time
 _ENCRYPTED, _UTF8 = 1, 0x800  # flags of a zip's member
+_UNICODE_PATH = 0x7075  # an extra field of a zip's member
 _TAR_ENDS = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
 _DAMAGE = (
     *(zipfile.BadZipFile, tarfile.TarError, OSError, EOFError, ValueError, RuntimeError, LookupError),
@@ -54,11 +57,13 @@ class Members:
         files: position and size in bytes of each file by its clean name. The position is the index in a ZIP or STREAM
             and the offset of the content in a TAR.
         unread: members that are not read.
+        damage: the reason why there may be more members than these; empty if there are none.
     """
 
     kind: str
     files: dict[str, tuple[int, int]] = field(default_factory=dict)
     unread: list[UnreadFile] = field(default_factory=list)
+    damage: str = ""
 
     def add(self, name: str, position: int, size: int, fault: tuple[str, str] | None = None) -> None:
         """Add a member by its clean name; one with a `fault` (check, reason) is not read."""
@@ -162,8 +167,22 @@ def _zip_name(info: zipfile.ZipInfo) -> str:
     folders by backslashes.
     """
     stored = info.orig_filename.split("\0", 1)[0]
-    name = clean(stored) if info.flag_bits & _UTF8 else decode_name(stored.encode("cp437"), "cp437")
+    if info.flag_bits & _UTF8:
+        name = clean(stored)
+    else:
+        raw = stored.encode("cp437")
+        name = _unicode_path(info.extra, raw) or decode_name(raw, "cp437")
     return name.replace("\\", "/")
+
+
+def _unicode_path(extra: bytes, raw: bytes) -> str:
+    """The name in the extra field "Info-ZIP Unicode Path", if it is for this one; else an empty text."""
+    while len(extra) >= 4:
+        kind, size = struct.unpack_from("<HH", extra)
+        content, extra = extra[4 : 4 + size], extra[4 + size :]
+        if kind == _UNICODE_PATH and content[:1] == b"\1" and content[1:5] == struct.pack("<I", zlib.crc32(raw)):
+            return decode(content[5:])
+    return ""
 
 
 def _tar_members(path: Path) -> Members:
@@ -185,10 +204,38 @@ def _tar_members(path: Path) -> Members:
                 if not member.isdir():
                     name = decode_name(member.name.encode("utf-8", "surrogateescape"))
                     members.add(name, member.offset_data if members.kind == TAR else index, member.size, fault)
+            members.damage = _tar_end(archive)
     except _DAMAGE as error:
         raise_machine_failure(error, path)
-        raise GltError(f"not a readable tar archive ({first_line(error)}); copy or download it again") from error
+        reason = first_line(error)
+        if reason.startswith("file could not be opened"):  # as tar, nor as any compressed one
+            reason = "neither a tar archive nor a compressed one"
+        raise GltError(f"not a readable tar archive ({reason}); copy or download it again") from error
     return members
+
+
+def _tar_end(archive: tarfile.TarFile) -> str:
+    """The reason why an archive that was listed may hold more; empty if it ends as it should.
+
+    `tarfile` takes a damaged header for the end, and does not look behind the end.
+    """
+    stream: IO[bytes] = archive.fileobj  # type: ignore[assignment]
+    try:
+        stream.seek(archive.offset)
+        block = stream.read(tarfile.BLOCKSIZE)
+        if block.strip(b"\0"):
+            return "the archive is damaged: what follows its last readable member is lost; copy or download it again"
+        if not block:
+            return "the archive is cut off: it has no end mark; copy or download it again"
+        for _ in range(_TAIL // _BLOCK):
+            if not (block := stream.read(_BLOCK)):
+                return ""
+            if block.strip(b"\0"):
+                return "the archive goes on behind its end mark; unpack its parts, and pack them as one archive"
+    except _DAMAGE as error:
+        raise_machine_failure(error, archive.name)
+        return f"the archive cannot be read behind its end mark ({first_line(error)}); download it again"
+    return ""
 
 
 @functools.lru_cache(maxsize=1)

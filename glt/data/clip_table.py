@@ -54,7 +54,11 @@ COLUMNS = (
     Column("camera", "number of the camera or view", "integer", required=False),
     Column("setup", "number of the camera setup", "integer", required=False),
     Column("replication", "number of the take", "integer", required=False),
-    Column("splits", "names of the data set's own splits that list it, separated by `;`", required=False),
+    Column(
+        "splits",
+        "names of the data set's own splits that list it, separated by `;` (one in a name is `%3B`)",
+        required=False,
+    ),
     Column("persons", "persons present in at least one frame", "integer", at_least=1),
     Column("source", "the recording's file, as a path below the batch"),
     Column(

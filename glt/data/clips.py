@@ -193,7 +193,7 @@ def _row(clip: Recording, frames: NDArray[np.float32], source: str, offset: int)
         "camera": clip.camera,
         "setup": clip.setup,
         "replication": clip.replication,
-        "splits": ";".join(clip.splits) or None,
+        "splits": ";".join(split.replace(";", "%3B") for split in clip.splits) or None,
         "persons": int(clip.present.any(axis=0).sum()),
         "source": source,
         "sha256": content_sha256(frames, clip.present),

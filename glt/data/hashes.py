@@ -8,11 +8,13 @@ import logging
 import os
 import time
 from pathlib import Path
+from typing import BinaryIO
 
 from glt import artifact
 
 _LOG = logging.getLogger(__name__)
 _LARGEST = 1 << 30  # bytes
+_BLOCK = 1 << 20
 _FRESH = 2.0  # seconds; a file younger than this may change again within one time stamp
 
 
@@ -47,12 +49,18 @@ class FileHashes:
         if entry and entry[:-1] == stamp:
             return str(entry[-1])
         with Path(file).open("rb") as stream:
-            digest = hashlib.file_digest(
-                stream, lambda: hashlib.new(self._algorithm, usedforsecurity=False)
-            ).hexdigest()
+            digest = self._digest(stream, state.st_size)
         if time.time() - state.st_mtime > _FRESH:
             self._known[absolute], self._changed = [*stamp, digest], True
         return digest
+
+    def _digest(self, stream: BinaryIO, size: int) -> str:
+        """The hex hash of the first `size` bytes; a file that grows must not keep it busy for ever."""
+        digest = hashlib.new(self._algorithm, usedforsecurity=False)
+        while block := stream.read(min(_BLOCK, size)):
+            digest.update(block)
+            size -= len(block)
+        return digest.hexdigest()
 
     def save(self) -> None:
         """Write the cache to its file, atomically, without the files that no longer exist.

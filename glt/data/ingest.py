@@ -163,7 +163,7 @@ def _read_segments(
                 parts[part.digest] = part
                 with cache.missing(part.digest) as is_missing:
                     if is_missing:
-                        _write_segment(part, readers, shaping, cache.folder(part.digest), advance)
+                        _write_segment(part, readers, shaping, cache, advance)
             done += len(part.batch.names)
             advance(0)
     finally:
@@ -172,10 +172,10 @@ def _read_segments(
     return sorted(parts.values(), key=lambda part: part.digest), repeats
 
 
-def _write_segment(part: Part, readers: Readers, shaping: str, folder: Path, advance: ProgressCallback) -> None:
+def _write_segment(part: Part, readers: Readers, shaping: str, cache: SegmentCache, advance: ProgressCallback) -> None:
     """Read a part and write its segment, in the layout of most of its clips."""
     info: dict[str, Any] = {"settings": shaping, "files": part.files, "skeleton": None}
-    with artifact.create(folder, "segment", info) as draft:
+    with artifact.create(cache.folder(part.digest), "segment", info) as draft:
         segment = _fill_segment(part, readers, draft, advance)
         most = segment.layouts.most_common(1)
         if most and most[0][0] != segment.skeleton:
@@ -183,8 +183,9 @@ def _write_segment(part: Part, readers: Readers, shaping: str, folder: Path, adv
             segment = _fill_segment(part, readers, draft, advance, most[0][0])
         info["skeleton"] = segment.skeleton.to_dict() if segment.skeleton else None
         info["lost"] = sorted(segment.lost)
-        if segment.checks & LIMITED:
-            info["limited"] = True  # not reused: the machine may have been slow, or its limits may be raised
+        if segment.checks & LIMITED or not cache.is_current(part):
+            # Not reused: the machine may have been slow, its limits may be raised, or a file changed meanwhile.
+            info["limited"] = True
 
 
 def _fill_segment(

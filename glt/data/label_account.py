@@ -48,6 +48,8 @@ class LabelAccount:
     def text(self) -> str:
         """The account in one line; empty if every row and every file has its counterpart."""
         parts = []
+        if not self.rows:
+            parts.append("it has no rows")
         if self.unmatched:
             which = "none of its" if self.unmatched == self.rows else f"{self.unmatched} of {self.rows}"
             verb = "matches a file" if self.unmatched == self.rows else "match no file"
@@ -110,9 +112,9 @@ def findings(account: Mapping[str, Any] | None) -> list[Finding]:
         return []
     if not known.text:
         return []
-    lost = known.rows > 0 and known.unmatched == known.rows
+    lost = known.unmatched == known.rows
     severity = "alarm" if lost else "warning" if known.unmatched else "note"
-    remedy = "; compare the column `name` with the files' names" if known.unmatched else ""
+    remedy = "; compare the column `name` with the files' names" if known.unmatched or lost else ""
     return [Finding(CHECK, severity, known.text + remedy, (*known.row_examples, *known.file_examples))]  # type: ignore[arg-type]
 
 

@@ -171,13 +171,18 @@ def _archive(path: Path, names: Names, list_members: ListMembers, prefix: str = 
         name = member.name.replace("\\", "/")
         missed = names.is_recording(name) or names.is_sidecar(name)
         (listing.rejected if missed else listing.left_out).append(member)
+    if members.damage:
+        listing.rejected.append(UnreadFile("", "unreadable", members.damage))
+    if not (members.files or members.unread or members.damage):
+        listing.left_out.append(UnreadFile("", "empty", "an archive without a file"))
     batch = _batch(path, members.files, names, listing)
     wanted = {*batch.names, *batch.sidecar_names}
     if wanted:
         inside = {name: place for name, place in members.files.items() if name in wanted}
         (listing.batches if batch.names else listing.unused).append(replace(batch, kind=members.kind, members=inside))
-    listing.rejected = [replace(one, name=f"{prefix}{one.name}") for one in listing.rejected]
-    listing.left_out = [replace(one, name=f"{prefix}{one.name}") for one in listing.left_out]
+    own = prefix.removesuffix("/") or clean(path.name)
+    listing.rejected = [replace(one, name=f"{prefix}{one.name}" if one.name else own) for one in listing.rejected]
+    listing.left_out = [replace(one, name=f"{prefix}{one.name}" if one.name else own) for one in listing.left_out]
     return listing
 
 

@@ -70,6 +70,7 @@ class SegmentCache:
         self._folder = Path(folder)
         self._folder.mkdir(parents=True, exist_ok=True)
         self.hashes = FileHashes(self._folder / "hashes.json")
+        self._contents: dict[Path, str] = {}  # hash of each file when its part was named
         artifact.sweep(self._folder)
         for draft in self._folder.glob(".*"):
             if _FORMER_DRAFT.fullmatch(draft.name) and draft.is_dir() and time.time() - draft.stat().st_mtime > _DAY:
@@ -114,11 +115,21 @@ class SegmentCache:
                     info["lost"], info["skeleton"]
                 if info.get("limited"):
                     return (
-                        f"{folder.name[:12]}: reading a file in it took too long or too much memory; it is tried again"
+                        f"{folder.name[:12]}: reading a file in it took too long or too much memory, or it changed "
+                        "meanwhile; it is tried again"
                     )
         except GltError as error:
             return str(error)
         return ""
+
+    def is_current(self, part: Part) -> bool:
+        """True if the files of a part still have the content that it is named by."""
+        batch = part.batch
+        files = [batch.path] if batch.is_archive else [batch.file(name) for name in batch.names]
+        try:
+            return all(self.hashes.of(file) == self._contents[file] for file in files if file in self._contents)
+        except OSError:
+            return False
 
     def link(self, digest: str, target: Path, known: MutableMapping[str, str], prefix: str) -> None:
         """Hard-link the segment to `target` (or copy it), and add the hashes of its files to `known` under `prefix`."""
@@ -130,7 +141,7 @@ class SegmentCache:
         """Divide batches into parts of one segment each; loose files are assigned to existing segments first."""
         for batch in batches:
             if batch.is_archive:
-                content = self.hashes.of(batch.path)
+                content = self._contents[batch.path] = self.hashes.of(batch.path)
                 for part in batch.parts(SEGMENT_FILES):
                     yield Part(_digest(settings, content, part.names), part, None)
             else:
@@ -149,7 +160,7 @@ class SegmentCache:
     def _content(self, batch: Batch, name: str) -> str:
         """Hash of a loose recording and of the sidecars that describe it."""
         try:
-            content = self.hashes.of(batch.file(name))
+            content = self._contents[batch.file(name)] = self.hashes.of(batch.file(name))
         except OSError as error:
             raise_machine_failure(error, batch.file(name))
             content = f"unreadable: {error.strerror}"

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -48,7 +49,7 @@ class Batch:
         """Name and size in bytes of each recording; 0 if it cannot be known."""
         for name in self.names:
             if self.is_archive:
-                yield name, self.members[name][1]
+                yield name, min(self.members[name][1], archives.LARGEST_PICKLE)  # more is not read
                 continue
             try:
                 yield name, self.file(name).stat().st_size
@@ -223,7 +224,13 @@ def _read_file(path: Path) -> bytes | Rejection:
     try:
         if not path.is_file():  # it may have become a pipe, which would never end
             return Rejection("unreadable", "not a file any more")
-        return archives.too_large(path.name, path.stat().st_size) or path.read_bytes()
+        with path.open("rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            if rejection := archives.too_large(path.name, size):
+                return rejection
+            content = stream.read(size)
+            grows = os.fstat(stream.fileno()).st_size > size  # it may grow faster than it is read
+        return Rejection("unreadable", "grows while it is read; run again when it is complete") if grows else content
     except OSError as error:
         raise_machine_failure(error, path)
         return Rejection("unreadable", str(error.strerror))

@@ -98,10 +98,10 @@ def test_an_input_output_error_of_a_file_stops_and_a_denied_permission_does_not(
     (chunk,) = batch.chunks(1)
 
     def fail(number: int) -> None:
-        def failing(path: Path) -> bytes:
+        def failing(path: Path, *_: object) -> Any:
             raise OSError(number, "as told", str(path))
 
-        monkeypatch.setattr(Path, "read_bytes", failing)
+        monkeypatch.setattr(Path, "open", failing)
 
     fail(errno.EACCES)
     ((_, content),) = chunk.files()

@@ -84,3 +84,11 @@ def test_without_a_table_there_is_no_account(tmp_path: Path) -> None:
     assert count(tmp_path, {"a.npz": ""}) is None
     assert count(tmp_path, {"labels.csv": "no table"}) is None
     assert label_account.findings(None) == []
+
+
+def test_no_rows_at_all_are_an_alarm(tmp_path: Path) -> None:
+    account = count(tmp_path, {"labels.csv": "name,label\n", "a.npz": ""})
+    assert account is not None
+    (finding,) = label_account.findings(account.to_dict())
+    assert finding.severity == "alarm"
+    assert "it has no rows" in finding.text

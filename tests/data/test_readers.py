@@ -191,6 +191,10 @@ def test_sbu_person_of_zeros_is_absent() -> None:
     assert not recording.frames[0, 1].any()
 
 
+def test_sbu_names_in_upper_case_are_taken() -> None:
+    assert sbu.read("S01S02/04/001/SKELETON_POS.TXT", recorded.sbu(1)).name == "s01s02-04-001"
+
+
 @pytest.mark.parametrize(
     "name", ["skeleton_pos.txt", "s01s02/09/001/skeleton_pos.txt", "s01s09/01/001/skeleton_pos.txt"]
 )

@@ -7,12 +7,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from glt import artifact
+from glt.data import ingest as ingest_module
 from glt.data.clips import ClipStore
 from glt.data.ingest import ingest
+from glt.data.segments import Part, SegmentCache
 from glt.errors import GltError
 from glt.reporter import Silent
 from tests.data import recorded
@@ -150,3 +153,23 @@ def test_two_ingests_at_once_share_the_cache(tmp_path: Path) -> None:
         assert "damaged" not in said
     assert ClipStore(tmp_path / "one").digest == ClipStore(tmp_path / "two").digest
     assert not [path for path in (*tmp_path.iterdir(), *(tmp_path / "segments").iterdir()) if path.name[0] == "."]
+
+
+@pytest.mark.fault("a recording that changes before it is read", "taken, and read again by the next ingest")
+def test_a_segment_of_a_file_that_changed_meanwhile_is_not_reused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = recorded.delivery(3)
+    recorded.write_folder(tmp_path / "in", names)
+    fill = ingest_module._fill_segment
+
+    def change_and_fill(part: Part, *arguments: Any) -> Any:
+        (tmp_path / "in" / min(names)).write_bytes(recorded.one_person(50))
+        return fill(part, *arguments)
+
+    monkeypatch.setattr(ingest_module, "_fill_segment", change_and_fill)
+    (digest,) = store(tmp_path).info["segments"]
+    cache = SegmentCache(tmp_path / "segments")
+    assert not cache.has(digest)
+    monkeypatch.undo()
+    assert cache.has(store(tmp_path).info["segments"][0])

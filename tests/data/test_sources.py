@@ -2,16 +2,21 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gzip
 import io
 import os
 import pickle
 import shutil
 import socket
 import stat
+import struct
 import tarfile
 import unicodedata
 import zipfile
+import zlib
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -464,3 +469,98 @@ def test_a_small_zip_of_members_that_overlap_is_a_bomb(tmp_path: Path) -> None:
     path.write_bytes(raw[:start] + many + tail)
     with pytest.raises(GltError, match="unpacks to far more"):
         batches(path)
+
+
+def tar_of(names: list[str]) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for name in names:
+            info = tarfile.TarInfo(name)
+            info.size = 3
+            archive.addfile(info, io.BytesIO(b"abc"))
+    return stream.getvalue()
+
+
+GOOD_TAR = tar_of(["a.skeleton", "b.skeleton", "c.skeleton"])
+
+
+@pytest.mark.fault(
+    "a tar with a damaged header, without its end, or with another tar behind it",
+    "what can be read is taken, and the archive is named as damaged",
+)
+@pytest.mark.parametrize(
+    ("raw", "names", "reason"),
+    [
+        (GOOD_TAR[:1034] + b"\xff" + GOOD_TAR[1035:], ("a",), "what follows its last readable member is lost"),
+        (GOOD_TAR[:2048], ("a", "b"), "cut off: it has no end mark"),
+        (GOOD_TAR + tar_of(["d.skeleton"]), ("a", "b", "c"), "goes on behind its end mark"),
+        (gzip.compress(GOOD_TAR) + gzip.compress(GOOD_TAR), ("a", "b", "c"), "goes on behind its end mark"),
+        (gzip.compress(GOOD_TAR) + b"noise", ("a", "b", "c"), "cannot be read behind its end mark"),
+    ],
+)
+def test_a_tar_that_does_not_end_as_it_should_is_said(
+    tmp_path: Path, raw: bytes, names: tuple[str, ...], reason: str
+) -> None:
+    name = "in.tar" if raw[:2] != b"\x1f\x8b" else "in.tar.gz"
+    recorded.write_folder(tmp_path, {name: raw})
+    found = listing(tmp_path)
+    assert found.batches[0].names == tuple(f"{name}.skeleton" for name in names)
+    (row,) = found.rejected
+    assert row.name == name
+    assert row.check == "unreadable"
+    assert reason in row.reason
+
+
+@pytest.mark.fault("an archive without a file", "left out by its name")
+def test_an_empty_archive_is_left_out(tmp_path: Path) -> None:
+    recorded.write_zip(tmp_path / "in" / "empty.zip", {})
+    (tmp_path / "in" / "empty.tar").write_bytes(tar_of([]))
+    recorded.write_folder(tmp_path / "in", {"a.skeleton": b"1"})
+    assert checks(tmp_path / "in") == (["a.skeleton"], [], [("empty.tar", "empty"), ("empty.zip", "empty")])
+
+
+def test_a_zip_that_promises_a_huge_member_is_rejected_and_not_believed(tmp_path: Path) -> None:
+    path = recorded.write_zip(tmp_path / "in.zip", {"a.skeleton": b"1", "b.skeleton": b"2"})
+    (batch,) = batches(path)
+    batch = replace(batch, members={**batch.members, "a.skeleton": (0, 1 << 62)})
+    assert dict(batch.sizes())["a.skeleton"] <= archives.LARGEST_PICKLE
+
+
+@pytest.mark.parametrize(("crc", "expected"), [(0, "한글/01.skeleton"), (1, "__/01.skeleton")])
+def test_the_unicode_path_of_info_zip_is_the_name_if_it_is_for_this_one(
+    tmp_path: Path, crc: int, expected: str
+) -> None:
+    raw = b"__/01.skeleton"
+    field = struct.pack("<BI", 1, (zlib.crc32(raw) + crc) % 2**32) + "한글/01.skeleton".encode()
+    info = zipfile.ZipInfo(raw.decode())
+    info.extra = struct.pack("<HH", 0x7075, len(field)) + field
+    with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
+        archive.writestr(info, b"1")
+    (batch,) = batches(tmp_path / "in.zip")
+    assert content(batch) == {expected: b"1"}
+
+
+@pytest.mark.fault("a file that grows while it is read", "rejected with its reason; the others are taken")
+def test_a_file_that_grows_while_it_is_read_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (batch,) = batches(recorded.write_folder(tmp_path / "in", {"a.skeleton": b"1", "b.skeleton": b"2"}))
+    true_open = Path.open
+
+    def growing(path: Path, *mode: Any, **options: Any) -> Any:
+        stream = true_open(path, *mode, **options)
+        if path.name == "a.skeleton":
+            read = stream.read
+
+            def read_and_grow(size: int) -> bytes:
+                with true_open(path, "ab") as end:
+                    end.write(b"more")
+                return bytes(read(size))
+
+            stream = SimpleNamespace(fileno=stream.fileno, read=read_and_grow)
+            return contextlib.nullcontext(stream)
+        return stream
+
+    monkeypatch.setattr(Path, "open", growing)
+    read = content(batch)
+    assert isinstance(read["a.skeleton"], Rejection)
+    assert "grows" in read["a.skeleton"].reason
+    assert read["b.skeleton"] == b"2"

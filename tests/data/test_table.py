@@ -69,6 +69,14 @@ def test_one_person_may_leave_the_axis_out() -> None:
     assert recording.confidence.shape == (4, 1, 15)
 
 
+def test_a_confidence_that_is_no_number_is_none() -> None:
+    confidence = np.full((4, 2, 15), 0.5)
+    confidence[1] = np.nan
+    recording = read("x.npz", npz(frames=FRAMES, confidence=confidence))
+    assert recording.confidence is not None
+    assert recording.confidence[:2, 0, 0].tolist() == [0.5, 0.0]
+
+
 def test_labels_come_from_the_row_of_its_name() -> None:
     labels = "\ufeffname,label,subject,camera,split\nx,wave hand,3,,xsub_train\n\ny,,,2,\n".encode()
     first, second, third = (read(f"{name}.npz", npz(frames=FRAMES), labels=labels) for name in "xyz")

@@ -126,6 +126,8 @@ def _row(line: int, given: Mapping[str, str]) -> Row:
 
 def _decode(content: bytes) -> tuple[str, tuple[str, ...]]:
     """The text, and a warning if its encoding had to be guessed."""
+    if content.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)) or _is_wide(content):
+        raise _fault("text in UTF-32, or in UTF-16 without a mark; save it as `CSV UTF-8`")
     try:
         if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             return content.decode("utf-16"), ()
@@ -142,6 +144,11 @@ def _decode(content: bytes) -> tuple[str, tuple[str, ...]]:
     if not all(character.isascii() or "\uac00" <= character <= "\ud7a3" for character in korean):
         raise fault
     return korean, ("labels: labels.csv is in cp949, not in UTF-8: save it as `CSV UTF-8`",)
+
+
+def _is_wide(content: bytes) -> bool:
+    """True if the header has a zero byte at every second place, as ASCII in UTF-16 has."""
+    return b"\0" * 4 in (content[:8:2], content[1:8:2])
 
 
 def _cells(table: str) -> list[tuple[int, list[str]]]:

@@ -48,7 +48,10 @@ def read_all(name: str, content: bytes, sidecars: Mapping[str, bytes]) -> Iterab
             raise Rejection("too-large", "its annotations share arrays: together they are larger than the file")
         try:
             yield _recording(annotation, splits)
-        except Rejection as rejection:
+        except Exception as error:
+            rejection = (
+                error if isinstance(error, Rejection) else Rejection("reader", f"cannot be read ({error!r:.80})")
+            )
             frame_dir = annotation.get("frame_dir") if isinstance(annotation, dict) else None
             name = _text(frame_dir) or f"annotation-{index}"
             yield Rejection(rejection.check, rejection.reason, name=limits.stored_text(name[: limits.TEXT], "")[0])
@@ -251,4 +254,4 @@ def _shown(value: Any) -> str:
     return f"{value!r:.40}" if isinstance(value, (int, float, str)) else f"a {type(value).__name__}"
 
 
-FORMAT = Format(version=2, suffixes=(".pkl", ".pickle"), read=read_all)
+FORMAT = Format(version=3, suffixes=(".pkl", ".pickle"), read=read_all)

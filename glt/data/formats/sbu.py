@@ -92,7 +92,7 @@ def read_unnamed(name: str, content: bytes) -> Recording:
 
 def _parse_path(name: str) -> tuple[str, str, str]:
     """Pair, action and take."""
-    parts = PurePosixPath(name).parts[-4:-1]
+    parts = PurePosixPath(name.lower()).parts[-4:-1]
     if len(parts) == 3:
         pair, action, take = parts
         if pair in PAIRS and action in _ACTIONS and take.isascii() and take.isdigit() and len(take) <= 9:
@@ -101,7 +101,7 @@ def _parse_path(name: str) -> tuple[str, str, str]:
 
 
 FORMAT = Format(
-    version=2,
+    version=3,
     suffixes=("skeleton_pos.txt",),
     read=one_per_file(read),
     skeleton=SBU15,

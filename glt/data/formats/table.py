@@ -85,6 +85,7 @@ def _npz(content: bytes, skeleton: Skeleton) -> _Arrays:
         confidence = confidence[:, None] if single and confidence.ndim == 2 else confidence
         if confidence.shape != shape:
             raise Rejection("format", f"confidence has shape {list(confidence.shape)}, expected {list(shape)}")
+        confidence = np.nan_to_num(confidence)
     return frames, present, confidence
 
 
@@ -109,7 +110,7 @@ def _parquet(content: bytes, skeleton: Skeleton) -> _Arrays:
         confidence = None
         if "confidence" in columns.names:
             confidence = np.zeros(shape, np.float32)
-            confidence.reshape(-1)[point] = _numbers(columns.numbers("confidence"), "confidence")
+            confidence.reshape(-1)[point] = np.nan_to_num(_numbers(columns.numbers("confidence"), "confidence"))
         present = np.zeros(shape[:2], bool)
         present[frame, person] = True
     return frames.reshape(*shape, 3), present, confidence
@@ -146,4 +147,4 @@ def _skeleton(content: bytes) -> Skeleton:
         raise Rejection("layout", f"{SKELETON}: {error}") from None
 
 
-FORMAT = Format(version=2, suffixes=(".npz", ".parquet"), read=read_all, sidecars=(SKELETON, LABELS))
+FORMAT = Format(version=3, suffixes=(".npz", ".parquet"), read=read_all, sidecars=(SKELETON, LABELS))
