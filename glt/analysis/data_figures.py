@@ -102,7 +102,7 @@ def measures(summary: Summary, skeleton: Skeleton, reference: Summary | None = N
 def strip(
     frames: Floats, present: Bools, skeleton: Skeleton, where: Bools | None = None, moments: int = MOMENTS
 ) -> Figure:
-    """A recording as a row of poses in time, a colour a person; the points at `where` are ringed.
+    """A recording as a row of poses in time, one colour per person; the points at `where` are ringed.
 
     Args:
         frames: [T, P, K, 3]; NaN and infinite points are left out, and if ringed, shown where the centre is.

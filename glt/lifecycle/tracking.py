@@ -6,8 +6,10 @@ a step's by the tag ``glt.step`` within its parent. So a step that runs again co
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -158,7 +160,12 @@ class StepRun:
         """Log a figure as a PNG."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / name
-            figure.savefig(path, dpi=120, bbox_inches="tight")
+            with warnings.catch_warnings(record=True) as caught:
+                figure.savefig(path, dpi=120, bbox_inches="tight")
+            if any("missing from font" in str(one.message) for one in caught):
+                logging.getLogger(__name__).warning(
+                    "%s: characters that no installed font has are boxes; install fonts-noto-cjk", name
+                )
             self.file(path, "figures")
 
     def file(self, path: Path, folder: str = "") -> None:

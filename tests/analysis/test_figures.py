@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 import xml.etree.ElementTree as ET
 
 import matplotlib
@@ -130,6 +131,17 @@ def test_svg_is_whole_named_and_takes_the_pages_colours() -> None:
     assert figures.INK not in text
     assert text == figures.svg(figures.confusion(names, names, names), "one", 'says "<b>"')
     assert dict(matplotlib.rcParams) == before
+
+
+@pytest.mark.fault(
+    "class names in a script that no installed font has", "no warnings; the browser draws them in its fonts"
+)
+def test_names_in_any_script_are_text_for_the_browser() -> None:
+    names = ["걷기", "走る", "\U0001f3c3", "\u1234"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        text = figures.svg(figures.confusion(names, names, names), "one", "a confusion matrix")
+    assert set(names) <= {element.text for element in ET.fromstring(text).iter("{http://www.w3.org/2000/svg}text")}
 
 
 def test_a_figure_is_also_a_picture_for_the_tracker() -> None:
