@@ -34,6 +34,7 @@ def connect() -> MlflowClient:
 
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it prints tracebacks of what it raises
     uri, file = settings.store_uri(), settings.store_file()
     try:
         if file is not None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 _FOLDER = Path("locks", "runs")  # in GLT_HOME
+_PATIENCE = 5.0  # seconds; `close_dead` of another process holds a lock while it asks MLflow
 
 
 @contextmanager
@@ -33,7 +34,7 @@ def alive(*run_ids: str) -> Iterator[None]:
     file = settings.home() / _FOLDER / run_ids[0]
     with ExitStack() as stack:
         with suppress(OSError):  # a folder that this process may not write to, or that has no locks
-            stack.enter_context(file_lock(file, "working on a run"))
+            stack.enter_context(file_lock(file, "working on a run", _PATIENCE))
             file.write_text(json.dumps({"host": socket.gethostname(), "runs": run_ids}), encoding="utf-8")
             stack.callback(_remove, file)
         yield

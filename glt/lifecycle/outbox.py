@@ -12,7 +12,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -29,6 +29,15 @@ _LOG = logging.getLogger(__name__)
 
 Message = dict[str, Any]
 JOURNAL = "journal.jsonl"
+_FIELDS = {  # of a message in a journal, by its kind
+    "metrics": {"rows"},
+    "params": {"values"},
+    "tags": {"values"},
+    "untag": {"name"},
+    "file": {"file", "folder"},
+    "dataset": {"name", "digest", "source", "context"},
+    "end": {"status", "milliseconds"},
+}
 FIRST_PAUSE, LONGEST_PAUSE = 15.0, 240.0  # seconds from a failed delivery to the next attempt; each doubles the last
 LAST_WAIT = 20.0  # seconds that a run which ends waits for a server that is away
 
@@ -131,7 +140,7 @@ def replay(client: MlflowClient, store: str, spool: Path) -> None:
     for journal in sorted(spool.glob(f"*/{JOURNAL}")):
         try:
             with file_lock(journal, "delivering queued messages"):
-                header, *messages = _read(journal.read_text(encoding="utf-8").splitlines()) or [{}]
+                header, messages = _read(journal)
                 if not _is_same_store(header.get("store", store), store):
                     continue
                 _deliver_all(client, messages, journal.parent)
@@ -233,11 +242,25 @@ def _deliver_all(client: MlflowClient, messages: list[Message], folder: Path) ->
         messages.pop(0)
 
 
-def _read(lines: Iterable[str]) -> list[Message]:
-    messages = []
-    for line in lines:
-        try:
-            messages.append(json.loads(line))
-        except ValueError:
-            break  # the process was killed while it wrote this line, the last
-    return messages
+def _read(journal: Path) -> tuple[Message, list[Message]]:
+    """The first line of a journal and its messages; those that are damaged or have lost their file are left out."""
+    *lines, last = journal.read_bytes().split(b"\n")
+    lines += [last] if _parse(last) else []  # else it is empty, or the process was killed while it wrote it
+    header, messages = _parse(lines[0]) if lines else {}, []
+    for number, line in enumerate(lines[1:], 2):
+        message = _parse(line)
+        whole = message.keys() >= {"run_id"} | _FIELDS.get(str(message.get("kind")), {"kind of message"})
+        if whole and (journal.parent / str(message.get("file", ""))).exists():
+            messages.append(message)
+        else:
+            _LOG.warning("%s: line %d is damaged, or its file is gone; it is left out", journal, number)
+    return header, messages
+
+
+def _parse(line: bytes) -> Message:
+    """The JSON object in a line; empty if there is none."""
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from glt import artifact, settings
-from glt.errors import GltError, first_line
+from glt.errors import GltError, first_line, machine_failure
 from glt.lifecycle import promotions
 from glt.lifecycle.connection import condition, connect
 from glt.lifecycle.gate import Verdict
@@ -47,6 +47,8 @@ def _one_line(function: Callable[P, T]) -> Callable[P, T]:
         try:
             return function(*args, **kwargs)
         except MlflowException as error:
+            if failure := machine_failure(error):
+                raise GltError(f"MLflow's store: {failure}") from error
             remedy = "check the server and your account there, then run the same again"
             raise GltError(f"MLflow refused a request ({first_line(error)}); {remedy}") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -115,3 +116,42 @@ def test_a_failing_step_names_its_reason_in_clean_text(home: Path) -> None:
     tags = tracking.connect().get_run(run.run_id).data.tags
     assert tags["error"].startswith("a%1B[31m%FFbbb")
     assert len(tags["error"]) == 5000
+
+
+@pytest.mark.fault(
+    "a damaged line in the queue of messages for MLflow", "said and left out; the messages after it are delivered"
+)
+@pytest.mark.parametrize(
+    "damage", [b"[]", b"\xff{", b'{"kind": "tag\x13"}', b'{"run_id": "x", "kind": "metrics"}', b"{}"]
+)
+def test_a_damaged_line_of_the_queue(home: Path, damage: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    run_id = tracking.parent(RECIPE, VERSIONS)
+    journal = home / "spool" / "x" / outbox.JOURNAL
+    journal.parent.mkdir(parents=True)
+    tag = json.dumps({"run_id": run_id, "kind": "tags", "values": {"after": "1"}}).encode()
+    lost = json.dumps({"run_id": run_id, "kind": "file", "file": "1/gone.png", "folder": ""}).encode()
+    journal.write_bytes(b"\n".join([b"{}", damage, lost, tag, b'{"run_id": "cut of']))
+    assert tracking.connect().get_run(run_id).data.tags["after"] == "1"
+    assert not journal.exists()
+    assert [line for line in (2, 3) if f"line {line} is damaged" in caplog.text] == [2, 3]
+    assert "line 5" not in caplog.text
+
+
+@pytest.mark.fault("MLflow's store cannot grow during a promotion", "one line with the remedy, no traceback")
+def test_a_store_that_cannot_grow_is_one_line(home: Path, tmp_path: Path) -> None:
+    client = tracking.connect()
+    client.create_registered_model("m")
+    client.create_model_version("m", str(tmp_path), tags={"content.digest": "x"})
+    code = """
+import resource
+from glt.lifecycle import registry
+from glt.logs import run_entry
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+run_entry(registry.promote, "m", "1", "x")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert [line for line in done.stderr.splitlines() if "error" in line] == [done.stderr.splitlines()[-1]]
+    assert "check the disk" in done.stderr or "make room" in done.stderr
+    assert tracking.connect().get_registered_model("m").tags == {}
