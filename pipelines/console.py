@@ -8,6 +8,7 @@ import time
 from typing import TextIO
 
 from glt.text import printable
+from pipelines.reuse import Reuse
 
 _COLOUR = re.compile(r"\x1b\[\d*m")
 ERROR = "glt: error: "  # begins the line of a step that failed
@@ -29,9 +30,9 @@ class StepDisplay(io.TextIOBase):
     On a terminal the progress of a step is one line, redrawn; elsewhere each update is a line.
     """
 
-    def __init__(self, screen: TextIO, log: TextIO) -> None:
-        """Pass the stream to print to and the log file."""
-        self._screen, self._log = screen, log
+    def __init__(self, screen: TextIO, log: TextIO, reuse: Reuse | None = None) -> None:
+        """Pass the stream to print to, the log file, and what knows why a step is done again."""
+        self._screen, self._log, self._reuse = screen, log, reuse
         self._live = screen.isatty()
         self._buffer = ""
         self._started: dict[str, float] = {}
@@ -53,12 +54,18 @@ class StepDisplay(io.TextIOBase):
     def _handle(self, line: str) -> None:
         if match := _EXECUTING.search(line):
             self._started[match[1]] = time.monotonic()
+            if self._reuse and (reason := self._reuse.reason(match[1])):
+                self._show(f"{match[1]:<13} {reason}")
         elif match := _FINISHED.search(line):
             seconds = time.monotonic() - self._started.get(match[1], time.monotonic())
             done = "done" if match[2] == "SUCCESS" else "failed"
             self._show(f"{match[1]:<13} {done} in {seconds:.0f} s")
+            if self._reuse and done == "done":
+                self._reuse.complete(match[1])
         elif match := _REUSED.search(line):
             self._show(f"{match[1]:<13} nothing changed, reused")
+            if self._reuse:
+                self._reuse.complete(match[1])
         elif match := _PROGRESS.search(line):
             self._show("  " + match[0], transient=True)
         elif match := _MESSAGE.search(line):

@@ -28,13 +28,14 @@ from glt.file_lock import file_lock
 from glt.lifecycle import liveness, registry, run_artifacts, sources, tracking
 from glt.lifecycle import recordings as pinned
 from glt.lifecycle.code_version import current_code_version
-from glt.recipe import Recipe, load, names
+from glt.recipe import Recipe, flat, load, names
 from glt.recipe.study import Study
 from pipelines.ablation import AT_ONCE, ablation_pipeline
 from pipelines.console import ERROR, StepDisplay, plain
 from pipelines.containers import docker_runner
 from pipelines.processes import process_tasks
 from pipelines.retraining import retraining_pipeline
+from pipelines.reuse import Reuse, uncached_steps
 from pipelines.training import training_pipeline
 
 Runner = Literal["process", "docker"]
@@ -184,9 +185,14 @@ def _execute(
         made_from = f"recipe {recipe.name}, data {version.data[:12]}, code {version.code}"
         screen.print(f"{recipe.model_name}  {made_from}")
         try:
+            # What a process made proves nothing of the image: a container does not reuse it.
+            cache = home / ("cache-docker" if runner == "docker" else "cache")
+            reuse = _reuse(cache, graph, recipe, version, source.address, more.get("arms"))
+            if reuse.is_first:
+                screen.print("no earlier run of this recipe: every step is done")
             inputs = {name: value for name, value in arguments.items() if name in _inputs(graph)}
             with liveness.alive(parent):
-                _run_graph(graph, steps, home, log, inputs | more)
+                _run_graph(graph, steps, cache, log, inputs | more, reuse)
         except (RuntimeError, KeyboardInterrupt) as error:
             if ending.signal is None:
                 raise GltError(f"{_reason(parent, log, error)}; the whole log: {log}") from error
@@ -212,19 +218,32 @@ def _inputs(graph: BaseComponent) -> set[str]:
     return set(graph.component_spec.inputs or ())
 
 
-def _run_graph(graph: BaseComponent, steps: Steps, home: Path, log: Path, arguments: Mapping[str, object]) -> None:
+def _reuse(
+    cache: Path, graph: BaseComponent, recipe: Recipe, version: tracking.Versions, recordings: str, arms: object
+) -> Reuse:
+    inputs = {
+        **{"code": version.code, "data": version.data, "recordings": recordings},
+        **{"recipe": flat(recipe.model_dump(mode="json")), "arms": arms},
+    }
+    return Reuse(cache / f"inputs-{graph.name}-{recipe.name}.json", inputs, uncached_steps(graph))
+
+
+def _run_graph(
+    graph: BaseComponent, steps: Steps, cache: Path, log: Path, arguments: Mapping[str, object], reuse: Reuse
+) -> None:
     warnings.filterwarnings("ignore", message=".*non-Python base image.*")
-    # What a process made proves nothing of the image: a container does not reuse it.
-    cache = "cache-docker" if isinstance(steps, kfp.local.DockerRunner) else "cache"
     kfp.local.init(
         steps,
-        pipeline_root=str(home / "pipelines"),
+        pipeline_root=str(cache.parent / "pipelines"),
         enable_caching=True,
-        cache_root=str(home / cache),
+        cache_root=str(cache),
         raise_on_error=True,
     )
     root = logging.getLogger()
-    with log.open("w", encoding="utf-8") as file, contextlib.redirect_stdout(StepDisplay(sys.stdout, file)) as display:
+    with (
+        log.open("w", encoding="utf-8") as file,
+        contextlib.redirect_stdout(StepDisplay(sys.stdout, file, reuse)) as display,
+    ):
         handler = logging.StreamHandler(display)  # a reused step is said through the root logger alone
         before, level, print_function = root.handlers[:], root.level, builtins.print
         root.addHandler(handler)
