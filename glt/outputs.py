@@ -9,9 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from glt import artifact
 from glt.errors import GltError
+from glt.text import csv_cell
+
+if TYPE_CHECKING:  # the commands import this module for help, too
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -62,3 +67,9 @@ class FileKind:
 def _start(path: Path) -> bytes:
     with path.open("rb") as stream:
         return stream.read(1 << 20)
+
+
+def csv_bytes(table: pd.DataFrame) -> bytes:
+    """A table as a CSV for people: UTF-8, and no cell is a formula for a spreadsheet."""
+    neutral = table.map(lambda value: csv_cell(value) if isinstance(value, str) else value)
+    return neutral.rename(columns=lambda name: csv_cell(str(name))).to_csv(index=False).encode()

@@ -17,6 +17,7 @@ from rich.tree import Tree
 from glt import logs
 from glt.cli import output, serve
 from glt.console import cell, print_tree
+from glt.outputs import csv_bytes
 from glt.reporter import ConsoleReporter
 from pipelines.console import StepDisplay
 
@@ -94,3 +95,14 @@ def test_predictions_are_neutral_in_a_spreadsheet(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("glt.steps.predict.predict", lambda *arguments: (answers, rejected))
     serve.classify("x", out=tmp_path / "out.csv")
     assert (tmp_path / "out.csv").read_text() == "clip,label,confidence\n'=1+1,'@cmd,0.5\n"
+
+
+@pytest.mark.fault("a formula as a name or a label", "text in every CSV that is written for people")
+def test_every_table_for_people_is_neutral() -> None:
+    table = pd.DataFrame({"=name": ["=1+1", "@x"], "label": ["-2", None], "score": [-0.5, 1.0]})
+    assert csv_bytes(table).decode() == "'=name,label,score\n'=1+1,'-2,-0.5\n'@x,,1.0\n"
+    root = Path(output.__file__).parents[1]
+    writers = [
+        file for file in root.rglob("*.py") if ".to_csv(" in file.read_text() or "csv.writer" in file.read_text()
+    ]
+    assert [file.name for file in writers] == ["outputs.py"]

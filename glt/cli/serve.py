@@ -12,7 +12,7 @@ import typer
 from glt.cli.options import Json
 from glt.cli.output import print_json, print_table
 from glt.cli.ports import next_free
-from glt.text import csv_cell
+from glt.outputs import csv_bytes
 
 PANEL = "Serve"
 ANY_MODEL = "NAME/VERSION, NAME@ALIAS, or NAME for its champion; none: the only model there is."
@@ -37,7 +37,7 @@ def classify(
     for row in rejected.itertuples():
         logging.getLogger(__name__).warning("%s: rejected, %s: %s", row.source, row.check, row.reason)
     if out is not None:
-        predict.PREDICTIONS.write(out, answers.map(_neutral).to_csv(index=False).encode())
+        predict.PREDICTIONS.write(out, csv_bytes(answers))
     if as_json:
         print_json({"clips": answers.to_dict("records"), "rejected": rejected.to_dict("records")})
     elif out is None:
@@ -60,11 +60,6 @@ def serve(
     print(f"{version.name} v{version.version} on http://127.0.0.1:{port}/invocations, Ctrl-C ends it", flush=True)
     os.environ[settings.TRACKING_URI] = settings.store_uri()
     become_mlflow("models", "serve", "-m", address, "--env-manager", "local", "-p", str(port))
-
-
-def _neutral(value: object) -> object:
-    """A value as a cell of a CSV that no spreadsheet runs."""
-    return csv_cell(value) if isinstance(value, str) else value
 
 
 def become_mlflow(*arguments: str) -> None:

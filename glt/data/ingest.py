@@ -25,10 +25,10 @@ from glt.data.segments import Part, SegmentCache, settings
 from glt.data.sources import Batch
 from glt.data.workers import CHUNK, LIMITED, Readers
 from glt.errors import GltError
-from glt.outputs import FileKind
+from glt.outputs import FileKind, csv_bytes
 from glt.recipe import Recipe
 from glt.reporter import Reporter
-from glt.text import clean, csv_cell
+from glt.text import clean
 
 REPEAT = "repeat"  # check of a clip that came twice with the same content: rejecting it is no loss
 NO_LOSS = frozenset({REPEAT, MISSING_LIST})
@@ -273,8 +273,7 @@ def _check_rejects(recordings: Path, clips: int, rejected: list[dict[str, str]],
     share, allowed = len(lost) / max(clips + len(lost), 1), recipe.data.max_rejects
     if clips and (share <= allowed or len(lost) < LEAST_REJECTS):
         return
-    table = pd.DataFrame(rejected, columns=lost.columns).map(csv_cell)
-    REJECT_LIST.write(reject_list(out), table.to_csv(index=False).encode())
+    REJECT_LIST.write(reject_list(out), csv_bytes(pd.DataFrame(rejected, columns=lost.columns)))
     worst = "; ".join(
         f"{count} x {check} (as {example.source}: {example.reason})"
         for check, count in lost["check"].value_counts().head(3).items()

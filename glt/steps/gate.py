@@ -12,6 +12,7 @@ from glt.data.clips import ClipStore
 from glt.lifecycle import registry, tracking
 from glt.lifecycle.gate import VERDICT, Evidence, Verdict, already_in_service, decide
 from glt.motion.disentangle import Motions, write_motions
+from glt.outputs import csv_bytes
 from glt.recipe import Recipe, load, parse
 from glt.reporter import Reporter
 from glt.serving.model import Predictor, latency
@@ -94,7 +95,8 @@ def gate(
 def _keep(both: pd.DataFrame, verdict: Verdict, run: tracking.StepRun) -> None:
     """Log the evidence: both predictions for every clip, and the verdict."""
     with tempfile.TemporaryDirectory() as folder:
-        both[["name", "label", "predicted", "reference"]].to_csv(Path(folder) / "answers.csv", index=False)
+        columns = ["name", "label", "predicted", "reference"]
+        (Path(folder) / "answers.csv").write_bytes(csv_bytes(both[columns]))
         artifact.write_json(Path(folder) / "verdict.json", verdict.to_dict())
         for name in ("answers.csv", "verdict.json"):
             run.file(Path(folder) / name, EVIDENCE)

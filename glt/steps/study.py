@@ -11,6 +11,7 @@ import pandas as pd
 from glt import artifact, recipe
 from glt.analysis import arms
 from glt.lifecycle import tracking
+from glt.outputs import csv_bytes
 from glt.recipe import Recipe
 from glt.steps.provenance import producing_run
 
@@ -39,7 +40,7 @@ def compare_arms(
     with tracking.step(base, version, "compare_arms") as run, tempfile.TemporaryDirectory() as folder:
         run.figure(arms.picture(trained), "arms.png")
         file = Path(folder) / "arms.csv"
-        table.to_csv(file, index=False)
+        file.write_bytes(csv_bytes(table))
         run.file(file)
         metrics = {
             f"arm/{row['arm']}/{name}": float(value)
