@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,11 @@ SCORES = {
     "knn/top1": "nearest neighbour",
 }
 
+# Which clips these are measured on depends on the training clips, so on the data version.
+_OF_TRAINING_CLIPS = frozenset({"probe/top1_clean", "probe/val_top1"})
+_SPLIT = ("fold", "held", "test_share", "split_seed", "column", "test_values", "given")
+UNKNOWN = frozenset({"", "unknown", "deleted"})  # values of the provenance that equal none
+
 
 @dataclass(frozen=True)
 class Model:
@@ -36,6 +41,9 @@ class Model:
         recipe: its settings.
         provenance: data version, code version, run, ... by title.
         files: what its data version pins, MD5 by name; None if that is not known here.
+        classes: that it can answer; none if not known.
+        skeleton: layout of its clips, as in its config.json; empty if not known.
+        fractions: labelled fractions that were fine-tuned, as ``5 %``; those that are the same clips are one.
     """
 
     name: str
@@ -44,6 +52,9 @@ class Model:
     recipe: Mapping[str, Any]
     provenance: Mapping[str, str]
     files: Mapping[str, str] | None = None
+    classes: Sequence[str] = ()
+    skeleton: Mapping[str, Any] = field(default_factory=dict)
+    fractions: Sequence[str] = ()
 
 
 def write_comparison(out: Path, first: Model, second: Model) -> None:
@@ -54,15 +65,18 @@ def write_comparison(out: Path, first: Model, second: Model) -> None:
     only = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
     classes = sorted({*both["label"], *both["predicted_1"], *both["predicted_2"]})
     models = (first, second)
+    differences = list(_differences(first, second, len(both)))
+    comparable = not any(decisive for _, decisive in differences)
     page = (
         environment()
         .get_template("comparison.html")
         .render(
             models=models,
             written=datetime.now(UTC),
-            scores=_scores(models),
+            scores=_scores(models, comparable),
             clips=len(both),
-            comparable=len(both) == len(first.predictions) == len(second.predictions),
+            differences=differences,
+            comparable=comparable,
             unshared=[len(model.predictions) - len(both) for model in models],
             paired=figures.svg(
                 figures.paired(*only, second.name, first.name),
@@ -79,18 +93,85 @@ def write_comparison(out: Path, first: Model, second: Model) -> None:
             ],
             settings=_changed(flat(first.recipe), flat(second.recipe)),
             provenance=_changed(first.provenance, second.provenance),
-            same=[title for title, value in first.provenance.items() if second.provenance.get(title) == value],
+            recipes_known=bool(first.recipe and second.recipe),
+            same=[
+                title
+                for title, value in first.provenance.items()
+                if second.provenance.get(title) == value and value not in UNKNOWN
+            ],
             files=_files(first.files, second.files),
         )
     )
     PAGE.write(Path(out), page.encode())
 
 
-def _scores(models: Sequence[Model]) -> list[tuple[str, list[float | None]]]:
+def _differences(first: Model, second: Model, both: int) -> Iterator[tuple[str, bool]]:
+    """Sentences on what makes the two no equals, and for each whether scores cannot be subtracted because of it."""
+    data = [model.provenance.get("data", "unknown") for model in (first, second)]
+    if UNKNOWN & set(data):
+        yield "It is not known whether both were trained on the same data version.", False
+    elif data[0] != data[1]:
+        yield f"The data versions differ: {data[0]} and {data[1]}.", False
+    protocols = [_protocol(model.recipe) for model in (first, second)]
+    if protocols[0] != protocols[1]:
+        yield f"The protocols differ: {protocols[0]} and {protocols[1]}.", True
+    if first.skeleton != second.skeleton:
+        yield f"The layouts differ: {_layout(first.skeleton)} and {_layout(second.skeleton)}.", True
+    if set(first.classes) != set(second.classes):
+        only = [sorted(set(a) - set(b)) for a, b in ((first.classes, second.classes), (second.classes, first.classes))]
+        parts = [
+            f"{len(names)} only of the {which} ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
+            for which, names in zip(("first", "second"), only, strict=True)
+            if names
+        ]
+        yield f"The classes differ: {'; '.join(parts)}.", True
+    if list(first.fractions) != list(second.fractions):
+        texts = [", ".join(model.fractions) or "none" for model in (first, second)]
+        yield f"The labelled fractions differ: {texts[0]} and {texts[1]}.", False
+    if not both == len(first.predictions) == len(second.predictions):
+        yield "The two were tested on different clips, or on clips with other labels.", True
+
+
+def _layout(skeleton: Mapping[str, Any]) -> str:
+    if not skeleton:
+        return "unknown"
+    return f"{skeleton.get('name', 'unnamed')} of {len(skeleton.get('joints', ()))} joints"
+
+
+def _protocol(recipe: Mapping[str, Any]) -> str:
+    """The data set and the protocol of a recipe, and the fields that choose its splits."""
+    data = recipe.get("data", {})
+    fields = [f"{name} {data[name]}" for name in _SPLIT if data.get(name) not in (None, "", [], ())]
+    name = f"{data.get('dataset', '')} {data.get('protocol', 'unknown')}".strip()
+    return f"{name} ({', '.join(fields)})" if fields else name
+
+
+def _scores(models: Sequence[Model], comparable: bool) -> list[tuple[str, list[float | None], bool]]:
+    """(title, values, may they be subtracted) of each score that one of the two has."""
+    data = {model.provenance.get("data", "unknown") for model in models}
+    same_data = len(data) == 1 and not data & UNKNOWN
+
+    def is_fair(key: str) -> bool:
+        if not comparable:
+            return False
+        if key in _OF_TRAINING_CLIPS and not same_data:
+            return False
+        labelled = key.replace("top1_mean", "labelled_mean")
+        return labelled == key or models[0].scores.get(labelled) == models[1].scores.get(labelled)
+
     known = {*models[0].scores, *models[1].scores}
     few = sorted(key for key in known if key.startswith("finetune/") and key.endswith("/top1_mean"))
     titles = SCORES | {key: f"fine-tuned on {_percent(key)} of the labels" for key in few}
-    return [(title, [model.scores.get(key) for model in models]) for key, title in titles.items() if key in known]
+    return [
+        (title, [model.scores.get(key) for model in models], is_fair(key))
+        for key, title in titles.items()
+        if key in known
+    ]
+
+
+def fractions(scores: Mapping[str, float]) -> list[str]:
+    """The labelled fractions that a run fine-tuned on, by its scores."""
+    return sorted({_percent(key) for key in scores if key.startswith("finetune/") and key.endswith("/top1_mean")})
 
 
 def _percent(key: str) -> str:

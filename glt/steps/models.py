@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from glt import artifact
-from glt.analysis.comparison import Model, write_comparison
+from glt.analysis.comparison import Model, fractions, write_comparison
 from glt.analysis.page import PAGE
 from glt.errors import GltError
 from glt.lifecycle import lineage, recordings, registry, repository
@@ -46,16 +46,22 @@ def _model(name: str, root: Path) -> Model:
     folder = version.folder()
     aliases = "".join(f" @{alias}" for alias in registry.aliases(version.name, version.version))
     run = lineage.run_of(version)
+    config = artifact.read_json(folder / "config.json", dict)
+    recipe = config.get("recipe", {})
+    scores = run.data.metrics if run else {}
     return Model(
         name=f"{version.name}/{version.version}{aliases}",
-        scores=run.data.metrics if run else {},
+        scores=scores,
         predictions=pd.read_parquet(folder / "predictions.parquet", columns=["name", "label", "predicted"]),
-        recipe=artifact.read_json(folder / "config.json", dict).get("recipe", {}),
+        recipe=recipe,
         provenance={
             **{title: version.tags.get(tag, "unknown") for title, tag in _PROVENANCE_TAGS.items()},
             "run": f"{run.info.run_name} ({run.info.run_id})" if run else "deleted",
         },
         files=_files(version.tags.get("data.version", ""), root),
+        classes=config.get("classes", ()),
+        skeleton=config.get("skeleton", {}),
+        fractions=fractions(scores),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -56,6 +57,66 @@ def test_scores_are_subtracted_only_of_the_same_clips(tmp_path: Path, drop: int)
     said = text(tmp_path / "page.html")
     assert ("linear probe 80.0 % 90.0 % +10.0" in said) == (drop == 0)
     assert ("The two were tested on different clips" in said) == (drop == 1)
+
+
+NTU = {"name": "ntu25", "joints": ["a", "b"]}
+DATA = {"dataset": "lab", "protocol": "xsub"}
+SAME = replace(
+    FIRST,
+    recipe={"data": DATA},
+    classes=("jump", "walk"),
+    skeleton=NTU,
+    fractions=("5 %",),
+    scores={"probe/top1": 0.8, "probe/val_top1": 0.7, "finetune/05pct/top1_mean": 0.4},
+)
+ALL, NONE = ("+0.0", "+0.0", "+0.0"), ("–", "–", "–")
+
+
+@pytest.mark.fault("models that differ in more than their weights, compared", "said at the top, and not subtracted")
+@pytest.mark.parametrize(
+    ("changed", "words", "changes"),
+    [
+        ({}, "", ALL),
+        ({"provenance": {"data": "b.dir"}}, "The data versions differ: a.dir and b.dir.", ("+0.0", "–", "+0.0")),
+        ({"provenance": {"data": "unknown"}}, "It is not known whether both", ("+0.0", "–", "+0.0")),
+        ({"recipe": {"data": DATA | {"protocol": "xview"}}}, "The protocols differ: lab xsub and lab xview.", NONE),
+        ({"recipe": {"data": DATA | {"fold": 2}}}, "The protocols differ: lab xsub and lab xsub (fold 2).", NONE),
+        ({"recipe": {}}, "The protocols differ: lab xsub and unknown.", NONE),
+        ({"skeleton": {"name": "c", "joints": []}}, "The layouts differ: ntu25 of 2 joints and c of 0 joints.", NONE),
+        ({"skeleton": {}}, "The layouts differ: ntu25 of 2 joints and unknown.", NONE),
+        ({"classes": ("jump",)}, "The classes differ: 1 only of the first (walk).", NONE),
+        ({"fractions": ("10 %",)}, "The labelled fractions differ: 5 % and 10 %.", ALL),
+        (
+            {"scores": SAME.scores | {"finetune/05pct/labelled_mean": 3.0}},
+            "measured on different clips, or with different numbers of labels",
+            ("+0.0", "+0.0", "–"),
+        ),
+        ({"predictions": FIRST.predictions.iloc[1:]}, "The two were tested on different clips", NONE),
+    ],
+)
+def test_what_differs_is_not_called_equal(
+    tmp_path: Path, changed: dict[str, Any], words: str, changes: tuple[str, str, str]
+) -> None:
+    write_comparison(tmp_path / "page.html", SAME, replace(SAME, **changed))
+    said = text(tmp_path / "page.html")
+    top, _, scores = said.partition(" Scores ")
+    assert words in (scores if "measured on" in words else top)
+    assert ("compared" in top) == (bool(words) and "measured on" not in words)
+    for row, change in zip(
+        ("linear probe 80.0 % 80.0 %", "linear probe, validation 70.0 % 70.0 %", "labels 40.0 % 40.0 %"),
+        changes,
+        strict=True,
+    ):
+        assert f"{row} {change}" in scores
+
+
+def test_unknowns_are_not_the_same(tmp_path: Path) -> None:
+    bare = replace(SAME, recipe={}, provenance={"data": "unknown", "code": "unknown", "run": "deleted"}, files=None)
+    write_comparison(tmp_path / "page.html", bare, bare)
+    said = text(tmp_path / "page.html")
+    assert "The same for both" not in said
+    assert "Both were trained on the same data version" not in said
+    assert "by the same settings" not in said
 
 
 def test_it_says_what_differs(tmp_path: Path) -> None:
