@@ -1,6 +1,6 @@
 """The DVC remote, asked in a process of its own so that there is a time limit: DVC knows the proxy, the keys and more.
 
-``python -m glt.lifecycle.dvc_remote ROOT VERSION`` prints a `RemoteAnswer` as JSON.
+``python -m glt.lifecycle.dvc_remote ROOT VERSION SECONDS`` prints a `RemoteAnswer` as JSON.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import configparser
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -18,7 +19,8 @@ from typing import Any
 from glt import settings, text
 from glt.errors import GltError, first_line
 
-_SECONDS = 25.0  # in which DVC is imported and the remote answers
+_SECONDS = 25  # in which the remote answers
+_START = 120.0  # seconds in which DVC is imported, on a busy machine too
 _LISTING = ".dir"  # ends the hash of a folder
 
 
@@ -50,11 +52,15 @@ def problem(root: Path, version: str) -> str:
         return f"the DVC remote {where} is not there"
     # One attempt: what DVC and its libraries try again, they would try again here.
     environment = {**os.environ, "AWS_MAX_ATTEMPTS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, "-m", __name__, str(root), version]
+    command = [sys.executable, "-m", __name__, str(root), version, str(_SECONDS)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, env=environment, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_START + _SECONDS, env=environment, check=False
+        )
     except subprocess.TimeoutExpired:
-        return f"the DVC remote {where} does not answer within {_SECONDS:.0f} s"
+        return f"the DVC remote {where} cannot be asked: DVC does not start within {_START:.0f} s"
+    if done.returncode == -signal.SIGALRM:
+        return f"the DVC remote {where} does not answer within {_SECONDS} s"
     try:
         answer = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):
@@ -117,11 +123,12 @@ def _folders(path: str) -> Iterable[str]:
     return ("/".join(parts[:depth]) for depth in range(1, len(parts)))
 
 
-def main(root: str, version: str) -> None:
+def main(root: str, version: str, seconds: str) -> None:
     """Ask the remote of a project, and print the answer."""
     from dvc.repo import Repo
 
     answer = {"error": "", "unsafe": ""}
+    signal.alarm(int(seconds))  # ends this process, whatever it waits for
     try:
         with Repo(root) as repository:
             check_listing(repository, version, f"{root}/data.dvc")

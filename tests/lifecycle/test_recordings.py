@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 import time
 from pathlib import Path
 
@@ -275,3 +276,16 @@ def test_content_md5_is_dvcs_whatever_the_names(project, tmp_path):
     assert recordings.read_pin(project).files == len(dvc_hash.list_files(data)) == 6
     assert not [file for file in dvc_hash.list_files(data) if file.suffix == ".tmp"]
     assert recordings.prepare(project) == data
+
+
+@pytest.mark.fault("the DVC remote takes connections and never answers", "said after a time limit")
+def test_a_remote_that_hangs_is_given_up(project, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        config = "[core]\n    remote = storage\n['remote \"storage\"']\n    url = s3://landing/dvc\n"
+        (project / ".dvc" / "config").write_text(
+            f"{config}    endpointurl = http://127.0.0.1:{server.getsockname()[1]}\n"
+        )
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "x")
+        monkeypatch.setattr(dvc_remote, "_SECONDS", 4)
+        assert recordings.remote_problem(project).endswith("does not answer within 4 s")
