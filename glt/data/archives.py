@@ -35,6 +35,7 @@ _TAIL, _BLOCK = 64 << 20, 1 << 20  # bytes behind the end of a tar that are look
 _ENCRYPTED, _UTF8 = 1, 0x800  # flags of a zip's member
 _UNICODE_PATH = 0x7075  # an extra field of a zip's member
 _TAR_ENDS = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
+_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0")  # first bytes of gzip, bzip2 and xz
 _DAMAGE = (
     *(zipfile.BadZipFile, tarfile.TarError, OSError, EOFError, ValueError, RuntimeError, LookupError),
     *(zlib.error, LZMAError, struct.error, OverflowError, MemoryError),
@@ -88,8 +89,9 @@ def list_members(path: Path) -> Members:
         MachineFailure: an input/output error.
     """
     try:
-        return _tar_members(path) if path.name.lower().endswith(_TAR_ENDS) else _zip_members(path)
-    except GltError as error:
+        kind = _kind(path)
+        return _zip_members(path) if kind == ZIP else _tar_members(path, kind)
+    except (GltError, OSError) as error:
         raise_machine_failure(error, path)
         raise GltError(f"recordings {path}: {error}") from error
 
@@ -185,8 +187,21 @@ def _unicode_path(extra: bytes, raw: bytes) -> str:
     return ""
 
 
-def _tar_members(path: Path) -> Members:
-    members = Members(TAR if path.name.lower().endswith(".tar") else STREAM)
+def _kind(path: Path) -> str:
+    """The kind of an archive by its first bytes, whatever its ending; by its ending if they are of no archive."""
+    with path.open("rb") as file:
+        head = file.read(tarfile.BLOCKSIZE)
+    if head.startswith(_COMPRESSED):
+        return STREAM
+    if head[257:262] == b"ustar":
+        return TAR
+    if head.startswith((b"PK\3\4", b"PK\5\6")):
+        return ZIP
+    return TAR if path.name.lower().endswith(_TAR_ENDS) else ZIP
+
+
+def _tar_members(path: Path, kind: str) -> Members:
+    members = Members(kind)
     total, limit = 0, _RATIO * path.stat().st_size + _RATIO_FROM
     try:
         with tarfile.open(path, "r:*") as archive:

@@ -137,7 +137,11 @@ def _unread(name: str, file: UnreadFile) -> InspectedFile:
 
 def _inspect_archive(name: str, listing: Listing, readers: Readers) -> InspectedFile:
     """An archive: its recordings, and its other members."""
-    rejected, left_out = (tuple(map(_file, files)) for files in (listing.rejected, listing.left_out))
+    own = clean(name.rpartition("/")[2])
+    rejected, left_out = (
+        tuple(RejectedFile("" if one.name == own else one.name, one.check, one.reason) for one in files)
+        for files in (listing.rejected, listing.left_out)
+    )
     unread = Account(rejected=len(rejected), left_out=len(left_out))
     if not listing.batches:
         reason = next((one.reason for one in listing.rejected), "no recording in it")
@@ -147,10 +151,6 @@ def _inspect_archive(name: str, listing: Listing, readers: Readers) -> Inspected
         (batch,) = listing.batches
         found = _inspect(name, batch, readers.read(batch))
     return replace(found, rejected=(*found.rejected, *rejected), left_out=left_out, account=found.account + unread)
-
-
-def _file(unread: UnreadFile) -> RejectedFile:
-    return RejectedFile(unread.name, unread.check, unread.reason)
 
 
 def _inspect(name: str, batch: Batch, files: Iterable[tuple[str, Iterable[Recording | Rejection]]]) -> InspectedFile:

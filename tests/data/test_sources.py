@@ -564,3 +564,11 @@ def test_a_file_that_grows_while_it_is_read_is_rejected(tmp_path: Path, monkeypa
     assert isinstance(read["a.skeleton"], Rejection)
     assert "grows" in read["a.skeleton"].reason
     assert read["b.skeleton"] == b"2"
+
+
+@pytest.mark.fault("an archive with the ending of another kind", "read as what it is")
+@pytest.mark.parametrize(("kind", "ending"), [("tar.gz", "tar"), ("tar", "zip"), ("zip", "tar.gz"), ("tar", "tgz")])
+def test_an_archive_with_another_ending_is_read_as_what_it_is(tmp_path: Path, kind: str, ending: str) -> None:
+    path = write_batch(tmp_path, kind, FILES)
+    (batch,) = batches(path.rename(tmp_path / f"renamed.{ending}"))
+    assert content(batch) == FILES
