@@ -78,6 +78,9 @@ _MACHINE = {
     errno.ESTALE: "check the connection to the network volume and run the same again",
     errno.ENOMEM: "give the process more memory, or use fewer processes",
 }
+# Of a path in an archive or a table these are no failure of the machine.
+_NO_PATH = frozenset({errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO})
+_SHOWN = 100  # characters of a path
 _SQLITE = {"SQLITE_FULL": errno.ENOSPC, "SQLITE_READONLY": errno.EROFS, "SQLITE_IOERR": errno.EIO}
 _SQLITE["SQLITE_CANTOPEN"] = errno.EACCES
 _SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
@@ -121,6 +124,16 @@ def machine_failure(error: BaseException | None) -> str:
                 return f"{settings.store_uri()}: {first_line(error)}; {_MACHINE[code]}"
         error = error.__cause__ or error.__context__
     return ""
+
+
+def path_failure(error: BaseException) -> str:
+    """Why a path that somebody gave cannot be one of a file or folder, as one line; empty if it is another error."""
+    if not isinstance(error, OSError) or error.errno not in _NO_PATH:
+        return ""
+    filename = error.filename
+    path = os.fsdecode(filename) if isinstance(filename, str | bytes) else ""
+    shown = path if len(path) <= _SHOWN else f"{path[:_SHOWN]}..."
+    return f"{shown}: {os.strerror(error.errno)}; give another path".removeprefix(": ")
 
 
 def _is_torch_out_of_memory(error: BaseException) -> bool:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn, ParamSpec, TextIO, TypeVar
 
-from glt.errors import GltError, SharedError, machine_failure
+from glt.errors import GltError, SharedError, machine_failure, path_failure
 from glt.text import printable
 
 P = ParamSpec("P")
@@ -73,7 +73,7 @@ def run_entry(entry: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call the entry of a program, a command line's or a component's: messages go to stderr.
 
     A GltError ends the program with one line on stderr and the error's exit code: 1, or 143 after SIGTERM. So does a
-    failure of the machine (disk full, no permission, out of memory, ...), wherever it happens.
+    failure of the machine (disk full, no permission, out of memory, ...), wherever it happens, and a path that is none.
     """
     to_stderr()
     try:
@@ -84,7 +84,7 @@ def run_entry(entry: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     except GltError as error:
         _fail(error)
     except Exception as error:
-        failure = machine_failure(error)
+        failure = machine_failure(error) or path_failure(error)
         if not failure:
             raise
         failed = GltError(failure)
