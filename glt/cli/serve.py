@@ -66,4 +66,5 @@ def become_mlflow(*arguments: str) -> None:
     """Replace this process by the `mlflow` command, so that a signal to it reaches MLflow's server."""
     tools = Path(sys.executable).parent  # MLflow starts its server by name
     os.environ["PATH"] = f"{tools}{os.pathsep}{os.environ['PATH']}"
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # its workers print tracebacks on Ctrl-C
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", *arguments])
