@@ -205,3 +205,10 @@ def test_a_split_that_is_nested_is_rejected(levels: int) -> None:
 def test_many_empty_annotations_cost_no_memory() -> None:
     with pytest.raises(Rejection, match="more than the file can hold"):
         read(b"\x80\x04](" + b"}" * 100_000 + b"e.")
+
+
+@pytest.mark.fault("names in a pickle's `split` that match no annotation", "counted in a warning")
+@pytest.mark.parametrize(("names", "count"), [((), 0), (("other",), 1), (("other", "another"), 2)])
+def test_names_in_split_that_match_nothing_are_counted(names: tuple[str, ...], count: int) -> None:
+    recording = one(written(annotation(), split={"xsub_train": list(names)}))
+    assert [f"{count} of {count} names" in warning for warning in recording.warnings] == [True] * bool(count)

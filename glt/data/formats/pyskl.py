@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,7 @@ def read_all(name: str, content: bytes, sidecars: Mapping[str, bytes]) -> Iterab
         raise Rejection("empty", "no annotations")
     if len(annotations) > 1 + len(content) // _ANNOTATION:
         raise Rejection("too-large", f"{len(annotations)} annotations, more than the file can hold")
+    warnings = _unmatched(annotations, splits)
     left = len(content)  # bytes of arrays to come; a file that names one array many times could fill any disk
     for index, annotation in enumerate(annotations):
         points = annotation.get("keypoint") if isinstance(annotation, dict) else None
@@ -47,7 +49,9 @@ def read_all(name: str, content: bytes, sidecars: Mapping[str, bytes]) -> Iterab
         if left < 0:
             raise Rejection("too-large", "its annotations share arrays: together they are larger than the file")
         try:
-            yield _recording(annotation, splits)
+            recording = _recording(annotation, splits)
+            yield replace(recording, warnings=(*recording.warnings, *warnings))
+            warnings = warnings if not recording.splits else ()  # said once, unless no recording has a split
         except Exception as error:
             rejection = (
                 error if isinstance(error, Rejection) else Rejection("reader", f"cannot be read ({error!r:.80})")
@@ -106,6 +110,16 @@ def _splits(given: Any) -> _Splits:
             if len(splits) > limits.SPLITS:
                 raise Rejection("too-large", f"`split`: a recording in more than {limits.SPLITS} splits")
     return {name: tuple(splits) for name, splits in by_name.items()}
+
+
+def _unmatched(annotations: list[Any], splits: _Splits) -> tuple[str, ...]:
+    """A warning if names in `split` match no annotation."""
+    given = (_text(one.get("frame_dir")) for one in annotations if isinstance(one, dict))
+    names = {text.clean(name).strip() for name in given if name is not None}
+    missing = [name for name in splits if name not in names]
+    if not missing:
+        return ()
+    return (f"split: {len(missing)} of {len(splits)} names in `split` match no annotation (as {missing[0]!r:.60})",)
 
 
 def _recording(annotation: Any, splits: _Splits) -> Recording:
