@@ -1,8 +1,8 @@
-"""Duplicate recordings: bit for bit, or the same motion moved, turned, trimmed, resampled or noisy.
+"""Duplicate recordings: bit for bit, or the same motion moved, turned, cut, resampled or noisy.
 
-Near duplicates are searched in two steps (`glt.data.similarity`). A signature that such changes hardly alter gives the
-nearest neighbours of each clip. Each such pair is then aligned; it is a near duplicate if the joints are at most
-`NEAR` metres apart on average.
+Near duplicates are searched in two steps. Candidates are the nearest neighbours of each clip by a signature of the
+whole clip (`glt.data.similarity`), and clips that share a window of time (`glt.data.windows`). Each candidate pair is
+then aligned; `Match.is_near` decides.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +21,9 @@ from glt import artifact
 from glt.data.clips import ClipStore
 from glt.data.findings import Finding
 from glt.data.layouts import Skeleton
-from glt.data.similarity import NEAR, VERSION, alignment_distance, signature, signature_size
+from glt.data.similarity import VERSION, Match, compare_overlap, compare_whole, signature, signature_size
 from glt.data.splits import Splits
+from glt.data.windows import Anchors, AnchorSearch, choose_anchors, windows
 from glt.reporter import Reporter
 
 _NEIGHBOURS = 6
@@ -103,19 +104,27 @@ class _Compared:
     Attributes:
         sha256: of their content, [n].
         signatures: float32 [n, F].
+        anchors: of the n clips.
         pairs: indices of two clips each, int [m, 2].
         distance: of each pair in metres, [m].
     """
 
     sha256: NDArray[np.bytes_]
     signatures: NDArray[np.float32]
+    anchors: Anchors
     pairs: NDArray[np.int64]
     distance: NDArray[np.float64]
 
     @staticmethod
     def empty(size: int) -> _Compared:
         """No clips; signatures have `size` values."""
-        return _Compared(np.zeros(0, "S64"), np.zeros((0, size), np.float32), np.zeros((0, 2), np.int64), np.zeros(0))
+        return _Compared(
+            np.zeros(0, "S64"),
+            np.zeros((0, size), np.float32),
+            Anchors.empty(0),
+            np.zeros((0, 2), np.int64),
+            np.zeros(0),
+        )
 
     @staticmethod
     def read(file: Path, skeleton: Skeleton) -> _Compared:
@@ -123,8 +132,10 @@ class _Compared:
         try:
             with np.load(file, allow_pickle=False) as arrays:
                 if str(arrays["of"]) == _version(skeleton):
-                    pairs = arrays["pairs"] if "pairs" in arrays else arrays["twins"]  # the former name
-                    return _Compared(arrays["sha256"], arrays["signatures"], pairs, arrays["distance"])
+                    anchors = Anchors(*(arrays[f"anchor_{field.name}"] for field in fields(Anchors)))
+                    return _Compared(
+                        arrays["sha256"], arrays["signatures"], anchors, arrays["pairs"], arrays["distance"]
+                    )
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             pass
         return _Compared.empty(signature_size(skeleton))
@@ -139,6 +150,7 @@ class _Compared:
             signatures=self.signatures,
             pairs=self.pairs,
             distance=self.distance,
+            **{f"anchor_{field.name}": getattr(self.anchors, field.name) for field in fields(Anchors)},
         )
         artifact.write_bytes(file, stream.getvalue())
 
@@ -148,12 +160,13 @@ class _Compared:
         new_index = np.cumsum(in_use) - 1
         both = in_use[self.pairs].all(axis=1)
         pairs = new_index[self.pairs[both]]
-        return _Compared(self.sha256[in_use], self.signatures[in_use], pairs, self.distance[both])
+        anchors = self.anchors.subset(in_use)
+        return _Compared(self.sha256[in_use], self.signatures[in_use], anchors, pairs, self.distance[both])
 
 
 def _version(skeleton: Skeleton) -> str:
     """The version of the comparison code and the layout; cached comparisons of another are not reused."""
-    return json.dumps([skeleton.to_dict(), VERSION, NEAR, _RADIUS, _NEIGHBOURS], sort_keys=True)
+    return json.dumps([skeleton.to_dict(), VERSION, _RADIUS, _NEIGHBOURS], sort_keys=True)
 
 
 def _near_pairs(
@@ -186,28 +199,63 @@ def _compare(store: ClipStore, rows: NDArray[np.int64], before: _Compared, repor
     skeleton, known = store.skeleton, len(before.sha256)
     signatures = np.empty((len(rows), signature_size(skeleton)), np.float32)
     signatures[:known] = before.signatures
+    anchors = Anchors.empty(len(rows))
+    anchors.assign(slice(known), before.anchors)
     for index in range(known, len(rows)):
-        signatures[index] = signature(*store.clip(int(rows[index])), skeleton)
+        frames, present = store.clip(int(rows[index]))
+        signatures[index] = signature(frames, present, skeleton)
+        of = windows(frames, present, skeleton)
+        anchors.set(index, of, choose_anchors(of, len(frames)))
         if index % 500 == 0 or index + 1 == len(rows):
             reporter.progress("signatures", index + 1, len(rows))
     pairs, distances = list(map(tuple, before.pairs)), list(before.distance)
     groups = DisjointSet(range(len(rows)))
     for a, b in pairs:
         groups.merge(a, b)
-    candidates = _candidates(signatures, known)
-    for done, (a, b) in enumerate(candidates):
+    candidates: list[tuple[int, int, int | None]] = [(int(a), int(b), None) for a, b in _candidates(signatures, known)]
+    candidates += _overlaps(store, rows, anchors, known, reporter)
+    for done, (a, b, shift) in enumerate(candidates):
         if groups.connected(a, b):  # through a third clip: of many copies not every pair is aligned
             continue
-        distance = alignment_distance(*store.clip(int(rows[a])), *store.clip(int(rows[b])), skeleton)
-        if distance <= NEAR:
+        match = _match(store, int(rows[a]), int(rows[b]), shift)
+        if match.is_near:
             groups.merge(a, b)
-            pairs.append((a, b))
-            distances.append(distance)
+            pairs.append((min(a, b), max(a, b)))
+            distances.append(match.distance)
         if done % 200 == 0:
             reporter.progress("near duplicates", done, len(candidates))
     reporter.progress("near duplicates", len(candidates), len(candidates))
     sha256 = store.index["sha256"].to_numpy().astype("S64")[rows]
-    return _Compared(sha256, signatures, np.array(pairs, np.int64).reshape(-1, 2), np.array(distances, float))
+    return _Compared(sha256, signatures, anchors, np.array(pairs, np.int64).reshape(-1, 2), np.array(distances, float))
+
+
+def _match(store: ClipStore, row: int, other_row: int, shift: int | None) -> Match:
+    """Compare two clips from beginning to end, or at a shift in time, which noise may have made a frame wrong."""
+    one, other = store.clip(row), store.clip(other_row)
+    if shift is None:
+        return compare_whole(*one, *other, store.skeleton)
+    matches = [compare_overlap(*one, *other, at, store.skeleton) for at in (shift, shift - 1, shift + 1)]
+    return min(matches, key=lambda match: match.distance)
+
+
+def _overlaps(
+    store: ClipStore, rows: NDArray[np.int64], anchors: Anchors, known: int, reporter: Reporter
+) -> list[tuple[int, int, int]]:
+    """Candidates (clip, other clip, shift), the most similar first; at least one is not among the first `known`."""
+    if known == len(rows):
+        return []
+    with_all = AnchorSearch(anchors)
+    with_new = AnchorSearch(anchors.without(known))
+    found: dict[tuple[int, int], tuple[float, int]] = {}
+    for index, row in enumerate(rows):
+        of = windows(*store.clip(int(row)), store.skeleton)
+        for other, shift, distance in (with_new if index < known else with_all).find(index, of):
+            pair, at = ((other, index), shift) if other < index else ((index, other), -shift)
+            found[pair] = min(found.get(pair, (np.inf, 0)), (distance, at))
+        if index % 500 == 0 or index + 1 == len(rows):
+            reporter.progress("windows", index + 1, len(rows))
+    ordered = sorted((distance, pair, shift) for pair, (distance, shift) in found.items())
+    return [(*pair, shift) for _, pair, shift in ordered]
 
 
 def _candidates(signatures: NDArray[np.float32], known: int) -> NDArray[np.int64]:

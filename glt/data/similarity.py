@@ -1,9 +1,13 @@
-"""Similarity of two clips: is one the other one moved, turned, trimmed, resampled or noisy?
+"""Comparison of two clips: is one the other one moved, turned, resampled or noisy, or do they overlap in time?
 
-`signature` is a short vector to search candidates by, `alignment_distance` the exact comparison of two clips.
+Two recordings of the same moment differ by the sensor's noise, which averages out over a few frames; two performances
+of the same action do not. So the difference is averaged over `SMOOTH` frames before it is measured, and it is compared
+with how much the person moves: people who hardly move all look alike.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +16,37 @@ from glt.data.checks.faults import scale
 from glt.data.layouts import Skeleton
 
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-VERSION = 1  # raise it when signatures or distances change: stored ones are then computed again
-NEAR = 0.01  # metres, mean distance of the joints: as much as a Kinect's noise
-_CERTAIN = NEAR / 3  # units: no other shift in time is tried once one fits this well
+VERSION = 2  # raise it when signatures, windows or distances change: stored ones are then computed again
+NEAR = 0.005  # metres, mean distance of the joints averaged over SMOOTH frames
+OF_MOVEMENT = 0.15  # the same as a share of the movement; repeated performances begin at 0.25
+SMOOTH = 5  # frames
+LEAST = 10  # frames that two clips must share
+_LEAST_SHARE = 0.5  # of the shorter clip
 _QUANTILES = (0.1, 0.5, 0.9)
-_MAX_SHIFT = 0.15  # share of the shorter clip's frames that may be missing at either end
+
+
+class Match(NamedTuple):
+    """Two clips, laid over each other as well as possible.
+
+    Attributes:
+        distance: mean distance of their joints in metres, averaged over `SMOOTH` frames; infinite if they cannot be
+            the same recording.
+        movement: mean distance of the joints from their mean position over the common frames, metres.
+    """
+
+    distance: float
+    movement: float
+
+    @property
+    def is_near(self) -> bool:
+        """True if the two are the same recording."""
+        return self.distance <= min(NEAR, OF_MOVEMENT * self.movement)
+
+
+NO_MATCH = Match(float("inf"), 0.0)
 
 
 def signature_size(skeleton: Skeleton) -> int:
@@ -29,8 +57,7 @@ def signature_size(skeleton: Skeleton) -> int:
 def signature(frames: Floats, present: Bools, skeleton: Skeleton) -> Floats:
     """A vector [F], F = K * 6, in metres that hardly changes when a clip [T, P, K, 3] is moved, turned, or resampled.
 
-    It holds, for each joint, quantiles over time of its distance from the centre joint and of its height above it.
-    Signatures of several persons are summed, so their order has no effect.
+    It holds quantiles over time of `pose`. Signatures of several persons are summed, so their order has no effect.
     """
     unit = scale(frames, present, skeleton)
     total = np.zeros(signature_size(skeleton))
@@ -45,64 +72,76 @@ def signature(frames: Floats, present: Bools, skeleton: Skeleton) -> Floats:
     return total.astype(np.float32)
 
 
-def alignment_distance(
-    one: Floats, one_present: Bools, other: Floats, other_present: Bools, skeleton: Skeleton
-) -> float:
-    """Mean distance in metres between the joints of two clips [T, P, K, 3] after the best alignment.
+def compare_whole(one: Floats, one_present: Bools, other: Floats, other_present: Bools, skeleton: Skeleton) -> Match:
+    """Compare two clips [T, P, K, 3] from beginning to end; the longer is resampled to the length of the shorter."""
+    if len(one) > len(other):
+        one, one_present, other, other_present = other, other_present, one, one_present
+    if len(other) > len(one):
+        if len(one) < 4:
+            return NO_MATCH
+        other, other_present = _resample(other, other_present, len(one))
+    return _best_order(one, one_present, other, other_present, skeleton)
 
-    Aligned are the time (a shift, or resampling to the shorter clip's length), the order of the persons, one
-    translation, and one turn about the vertical. Infinite if the clips cannot be the same recording: they show another
-    number of persons, or have lengths that no trimming explains.
+
+def compare_overlap(
+    one: Floats, one_present: Bools, other: Floats, other_present: Bools, shift: int, skeleton: Skeleton
+) -> Match:
+    """Compare the frames that two clips [T, P, K, 3] share if frame t of the first is frame t + `shift` of the other.
+
+    They must share `LEAST` frames, and half of the shorter clip; else there is no match.
     """
-    unit = scale(one, one_present, skeleton)
-    persons = np.flatnonzero(one_present.any(axis=0))
-    other_persons = np.flatnonzero(other_present.any(axis=0))
-    if len(persons) != len(other_persons):
-        return float("inf")
-    orders = [other_persons] if len(other_persons) == 1 else [other_persons, other_persons[::-1]]
-    best = float("inf")
-    for order in orders:
-        a, b = one[:, persons], other[:, order]
-        a_present, b_present = one_present[:, persons], other_present[:, order]
-        best = min(best, _distance_over_shifts(a, a_present, b, b_present, skeleton.up))
-        if len(a) != len(b) and max(len(a), len(b)) > 3:
-            short, long = (a, b) if len(a) < len(b) else (b, a)
-            short_present, long_present = (a_present, b_present) if len(a) < len(b) else (b_present, a_present)
-            resampled, resampled_present = _resample(long, long_present, len(short))
-            best = min(best, _aligned_distance(short, short_present, resampled, resampled_present, skeleton.up))
-    return best / unit
+    start, end = max(0, -shift), min(len(one), len(other) - shift)
+    if end - start < max(LEAST, _LEAST_SHARE * min(len(one), len(other))):
+        return NO_MATCH
+    in_one, in_other = slice(start, end), slice(start + shift, end + shift)
+    return _best_order(one[in_one], one_present[in_one], other[in_other], other_present[in_other], skeleton)
 
 
-def _distance_over_shifts(a: Floats, a_present: Bools, b: Floats, b_present: Bools, up: int) -> float:
-    """The least `_aligned_distance` over shifts in time that leave most of the shorter clip in both."""
-    shorter = min(len(a), len(b))
-    slack = int(_MAX_SHIFT * shorter)
-    if abs(len(a) - len(b)) > 2 * slack + 2:
-        return float("inf")
-    best = float("inf")
-    for shift in sorted(range(-slack - max(0, len(b) - len(a)), slack + max(0, len(a) - len(b)) + 1), key=abs):
-        start, end = max(0, shift), min(len(a), len(b) + shift)
-        if best < _CERTAIN:
-            break
-        if end - start >= max(1, shorter - slack):
-            in_a, in_b = slice(start, end), slice(start - shift, end - shift)
-            best = min(best, _aligned_distance(a[in_a], a_present[in_a], b[in_b], b_present[in_b], up))
-    return best
+def _best_order(a: Floats, a_present: Bools, b: Floats, b_present: Bools, skeleton: Skeleton) -> Match:
+    """The best match over the orders of the persons of two clips of equal length."""
+    persons, others = (np.flatnonzero(present.any(axis=0)) for present in (a_present, b_present))
+    if len(persons) != len(others) or not len(persons):
+        return NO_MATCH
+    unit = scale(a, a_present, skeleton)
+    orders = [others] if len(others) == 1 else [others, others[::-1]]
+    matches = [
+        _align(a[:, persons], a_present[:, persons], b[:, order], b_present[:, order], skeleton.up) for order in orders
+    ]
+    best = min(matches, key=lambda match: match.distance)
+    return Match(best.distance / unit, best.movement / unit)
 
 
-def _aligned_distance(a: Floats, a_present: Bools, b: Floats, b_present: Bools, up: int) -> float:
-    """Mean distance of the joints of two clips of equal length after the best translation and turn about `up`."""
+def _align(a: Floats, a_present: Bools, b: Floats, b_present: Bools, up: int) -> Match:
+    """Match two clips of equal length after the best translation and turn about the axis `up`."""
     both = a_present & b_present
     if both.sum() < 0.8 * max(a_present.sum(), b_present.sum()) or not both.any():
-        return float("inf")
-    p, q = a[both].reshape(-1, 3).astype(np.float64), b[both].reshape(-1, 3).astype(np.float64)
-    p, q = p - p.mean(axis=0), q - q.mean(axis=0)
+        return NO_MATCH
+    p, q = (frames.astype(np.float64) - frames[both].mean(axis=(0, 1), dtype=np.float64) for frames in (a, b))
     x, y = (up + 1) % 3, (up + 2) % 3
-    angle = np.arctan2((q[:, x] * p[:, y] - q[:, y] * p[:, x]).sum(), (q[:, x] * p[:, x] + q[:, y] * p[:, y]).sum())
+    u, v = p[both], q[both]
+    angle = np.arctan2(
+        (v[..., x] * u[..., y] - v[..., y] * u[..., x]).sum(), (v[..., x] * u[..., x] + v[..., y] * u[..., y]).sum()
+    )
     cos, sin = np.cos(angle), np.sin(angle)
     turned = q.copy()
-    turned[:, x], turned[:, y] = cos * q[:, x] - sin * q[:, y], sin * q[:, x] + cos * q[:, y]
-    return float(np.linalg.norm(p - turned, axis=1).mean())
+    turned[..., x], turned[..., y] = cos * q[..., x] - sin * q[..., y], sin * q[..., x] + cos * q[..., y]
+    seen = both[:, :, None, None]
+    residual = _smooth(np.where(seen, p - turned, 0), seen)
+    centred = np.where(seen, p, 0)
+    mean = centred.sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
+    movement = np.linalg.norm(p - mean, axis=-1)[both].mean()
+    return Match(float(np.linalg.norm(residual, axis=-1).mean()), float(movement))
+
+
+def _smooth(values: Doubles, seen: Bools) -> Doubles:
+    """Means of `values` [T, P, K, 3] over `SMOOTH` frames, of those that were seen [T, P, 1, 1]; rows [n, K, 3]."""
+    width = min(SMOOTH, len(values))
+    sums = np.cumsum(np.concatenate([np.zeros_like(values[:1]), values]), axis=0)
+    counts = np.cumsum(np.concatenate([np.zeros_like(seen[:1], int), seen]), axis=0)
+    counts = counts[width:] - counts[:-width]
+    means = (sums[width:] - sums[:-width]) / np.maximum(counts, 1)
+    somebody: Doubles = means[counts[:, :, 0, 0] > 0]
+    return somebody
 
 
 def _resample(frames: Floats, present: Bools, length: int) -> tuple[Floats, Bools]:

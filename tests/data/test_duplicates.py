@@ -12,7 +12,7 @@ from glt.data import duplicates, similarity
 from glt.data.duplicates import leaks, near_duplicates
 from glt.data.layouts import NTU25
 from glt.data.recording import Recording
-from glt.data.similarity import alignment_distance
+from glt.data.similarity import compare_whole
 from glt.reporter import Silent
 from tests.data import stores
 
@@ -27,6 +27,11 @@ CHANGES: dict[str, Change] = {
         frames, np.ones(frames.shape[:2], bool), round(len(frames) * 1.5)
     )[0],
 }
+CHANGES["half"] = lambda frames, random: frames[len(frames) // 4 :][: max(10, len(frames) // 2)]
+CHANGES["ten frames"] = lambda frames, random: frames[7:17]
+CHANGES["half, changed"] = lambda frames, random: CHANGES["noisy"](
+    CHANGES["turned"](CHANGES["moved"](CHANGES["half"](frames, random), random), random), random
+)
 CHANGES["all"] = lambda frames, random: CHANGES["noisy"](
     CHANGES["turned"](CHANGES["moved"](CHANGES["trimmed"](frames, random), random), random), random
 )
@@ -54,9 +59,9 @@ def test_a_recording_that_comes_again_changed_is_found(tmp_path: Path, change: s
 def test_persons_in_another_order_are_the_same_recording() -> None:
     frames = stores.take(3, persons=2)
     seen = np.ones(frames.shape[:2], bool)
-    assert alignment_distance(frames, seen, frames[:, ::-1], seen, NTU25) == pytest.approx(0, abs=1e-6)
-    assert alignment_distance(frames, seen, stores.take(4, persons=2), seen, NTU25) > 3 * similarity.NEAR
-    assert alignment_distance(frames, seen, frames, seen & [True, False], NTU25) == float("inf")
+    assert compare_whole(frames, seen, frames[:, ::-1], seen, NTU25).distance == pytest.approx(0, abs=1e-6)
+    assert compare_whole(frames, seen, stores.take(4, persons=2), seen, NTU25).distance > 3 * similarity.NEAR
+    assert compare_whole(frames, seen, frames, seen & [True, False], NTU25).distance == float("inf")
 
 
 def test_takes_of_one_person_are_no_near_duplicates(tmp_path: Path) -> None:
@@ -64,6 +69,33 @@ def test_takes_of_one_person_are_no_near_duplicates(tmp_path: Path) -> None:
         Recording(f"take-{number}", stores.take(number, who=3), np.ones((60, 1), bool), NTU25) for number in range(60)
     ]
     assert near_duplicates(stores.store(tmp_path / "clips", clips), Silent()).empty
+
+
+def test_two_halves_that_overlap_are_found(tmp_path: Path) -> None:
+    whole = stores.recordings(20)
+    parts = [
+        replace(clip, name=f"{name}-{clip.name}", frames=clip.frames[part], present=clip.present[part])
+        for clip in whole
+        for name, part in (
+            ("first", slice(0, 2 * len(clip.frames) // 3)),
+            ("last", slice(len(clip.frames) // 3, None)),
+        )
+    ]
+    found = near_duplicates(stores.store(tmp_path / "clips", parts), Silent())
+    assert {frozenset(pair) for pair in found[["first", "second"]].to_numpy().tolist()} == {
+        frozenset((f"first-{clip.name}", f"last-{clip.name}")) for clip in whole
+    }
+
+
+def test_people_who_hardly_move_are_no_copies_of_themselves(tmp_path: Path) -> None:
+    random, rest = np.random.default_rng(0), stores.person(1)
+    clips = []
+    for number in range(40):
+        sway = np.cumsum(random.normal(0, 2e-4, (60, 1, 1, 3)), axis=0) + random.normal(0, 1e-3, (60, 1, 25, 3))
+        clips.append(Recording(f"{number}", (rest + sway).astype(np.float32), np.ones((60, 1), bool), NTU25))
+    copy = replace(clips[5], name="copy", frames=stores.rotate(clips[5].frames, 1.0).astype(np.float32))
+    found = near_duplicates(stores.store(tmp_path / "clips", [*clips, copy]), Silent())
+    assert found[["first", "second"]].to_numpy().tolist() == [["5", "copy"]]
 
 
 def test_exact_copies_stand_with_the_first(tmp_path: Path) -> None:
@@ -106,9 +138,8 @@ def test_only_new_clips_are_compared_with_the_others(tmp_path: Path, monkeypatch
     second += [again(clips[5], "b-of-5"), again(clips[7], "y-of-7"), *stores.recordings(1, first=500)]
     cache, aligned = tmp_path / "near-duplicates.npz", []
     signed: list[int] = []
-    monkeypatch.setattr(
-        duplicates, "alignment_distance", lambda *given: aligned.append(1) or alignment_distance(*given)
-    )
+    match = duplicates._match
+    monkeypatch.setattr(duplicates, "_match", lambda *given: aligned.append(1) or match(*given))
     monkeypatch.setattr(duplicates, "signature", lambda *given: signed.append(1) or similarity.signature(*given))
     old, new = stores.store(tmp_path / "old", first), stores.store(tmp_path / "new", second)
     assert near_duplicates(old, Silent(), cache).equals(near_duplicates(old, Silent()))
