@@ -1,14 +1,22 @@
-"""Create the buckets that an S3 store does not hold yet: `create_buckets.py http://object-store:8333 mlflow ...`.
+"""Create the buckets that an S3 store does not hold yet, and protect what recorders deliver.
+
+    create_buckets.py http://object-store:8333 mlflow recordings landing --protect landing
 
 Credentials come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. Runs as the MLflow pod's first init container.
 """
 
+import argparse
+import json
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
+
+# SeaweedFS names the identity `recorders` of its configuration so, whatever the account is.
+RECORDERS = "arn:aws:iam::000000000000:user/recorders"
+QUARANTINE = "quarantine/"  # as in glt/lifecycle/sources/bucket.py; this file runs without glt
 
 
 def create_buckets(store: Any, names: Sequence[str]) -> list[str]:
@@ -20,15 +28,48 @@ def create_buckets(store: Any, names: Sequence[str]) -> list[str]:
     return missing
 
 
+def protect(store: Any, bucket: str) -> None:
+    """Let the identity `recorders` add objects to a bucket and nothing else.
+
+    SeaweedFS' right `Write` includes deleting, and changing the bucket's life cycle, versioning and CORS. A policy
+    takes these away, and the folder in which `glt collect` puts its verdicts; with versions, an object that is written
+    again stays what it was.
+    """
+    store.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    store.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy(bucket)))
+
+
+def policy(bucket: str) -> dict[str, Any]:
+    """The bucket policy of `protect`."""
+
+    def deny(actions: str | list[str], resource: str) -> dict[str, Any]:
+        who = {"AWS": RECORDERS}
+        return {"Effect": "Deny", "Principal": who, "Action": actions, "Resource": f"arn:aws:s3:::{resource}"}
+
+    changes = ["s3:Delete*", "s3:Get*", "s3:PutObjectAcl", "s3:PutObject*Tagging", "s3:PutObjectVersion*"]
+    locks = ["s3:PutObjectRetention", "s3:PutObjectLegalHold", "s3:Bypass*", "s3:RestoreObject"]
+    statements = [
+        deny("s3:*", bucket),
+        deny([*changes, *locks], f"{bucket}/*"),
+        deny("s3:*", f"{bucket}/{QUARANTINE}*"),
+    ]
+    return {"Version": "2012-10-17", "Statement": statements}
+
+
 def main(arguments: Sequence[str]) -> str | None:
     """Return None on success, else the message to end with (exit status 1)."""
-    if len(arguments) < 2:
-        return "usage: create_buckets.py ENDPOINT BUCKET..."
-    endpoint, *names = arguments
+    parser = argparse.ArgumentParser(description="Create and protect the buckets of an S3 store.")
+    parser.add_argument("endpoint")
+    parser.add_argument("buckets", nargs="+")
+    parser.add_argument("--protect", action="append", default=[], help="a bucket that recorders deliver to")
+    given = parser.parse_args(arguments)
     try:
-        created = create_buckets(boto3.client("s3", endpoint_url=endpoint), names)
+        store = boto3.client("s3", endpoint_url=given.endpoint)
+        created = create_buckets(store, given.buckets)
+        for bucket in given.protect:
+            protect(store, bucket)
     except (BotoCoreError, ClientError, ValueError) as error:
-        return f"cannot create the buckets at {endpoint}: {error}"
+        return f"cannot create the buckets at {given.endpoint}: {error}"
     print(f"buckets created: {', '.join(created) or 'none, all are there'}")
     return None
 

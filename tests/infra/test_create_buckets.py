@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 
 import pytest
 
+from glt.lifecycle.sources.bucket import QUARANTINE
+
 from .conftest import ROOT
 
 boto3 = pytest.importorskip("boto3")
@@ -47,4 +49,12 @@ def test_a_store_that_is_away_is_one_line_and_a_failure() -> None:
 @pytest.mark.parametrize("arguments", [[], ["http://127.0.0.1:9"]])
 def test_missing_arguments_show_the_usage(arguments: list[str]) -> None:
     done = run(*arguments)
-    assert (done.returncode, done.stderr) == (1, "usage: create_buckets.py ENDPOINT BUCKET...\n")
+    assert done.returncode == 2
+    assert "usage: create_buckets.py" in done.stderr
+
+
+def test_the_policy_protects_the_folder_of_verdicts() -> None:
+    script = runpy.run_path(str(SCRIPT))
+    assert script["QUARANTINE"] == QUARANTINE
+    denied = {statement["Resource"] for statement in script["policy"]("landing")["Statement"]}
+    assert f"arn:aws:s3:::landing/{QUARANTINE}*" in denied

@@ -6,6 +6,7 @@ import json
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -63,7 +64,7 @@ def test_an_account_reads_everything_and_changes_only_its_own(
     assert registry.champion(name) == champion
 
 
-def client(stack: Stack, holder: str) -> object:
+def client(stack: Stack, holder: str) -> Any:
     keys = stack.secret(holder)
     return boto3.client(
         "s3",
@@ -97,6 +98,65 @@ def test_keys_of_the_object_store_open_what_they_are_for(stack: Stack, holder: s
                 continue
             with pytest.raises(ClientError, match="AccessDenied"):
                 call()
+
+
+LANDING = {"Bucket": "landing"}
+
+
+def _allow_everybody() -> str:
+    everybody = {"Effect": "Allow", "Principal": "*", "Action": "s3:*", "Resource": "arn:aws:s3:::landing/*"}
+    return json.dumps({"Version": "2012-10-17", "Statement": [everybody]})
+
+
+HARM: dict[str, tuple[str, dict[str, object]]] = {
+    "delete": ("delete_object", {"Key": "delivered"}),
+    "read": ("get_object", {"Key": "delivered"}),
+    "list": ("list_objects_v2", {}),
+    "make public": ("put_object_acl", {"Key": "delivered", "ACL": "public-read"}),
+    "write a verdict": ("put_object", {"Key": "quarantine/lab/rejected.json", "Body": b"{}"}),
+    "upload a verdict": ("create_multipart_upload", {"Key": "quarantine/lab/rejected.json"}),
+    "let objects expire": (
+        "put_bucket_lifecycle_configuration",
+        {
+            "LifecycleConfiguration": {
+                "Rules": [{"ID": "x", "Status": "Enabled", "Filter": {"Prefix": ""}, "Expiration": {"Days": 1}}]
+            }
+        },
+    ),
+    "stop versions": ("put_bucket_versioning", {"VersioningConfiguration": {"Status": "Suspended"}}),
+    "open to web pages": (
+        "put_bucket_cors",
+        {"CORSConfiguration": {"CORSRules": [{"AllowedMethods": ["GET"], "AllowedOrigins": ["*"]}]}},
+    ),
+    "drop the policy": ("delete_bucket_policy", {}),
+    "write a policy": ("put_bucket_policy", {"Policy": _allow_everybody()}),
+    "delete the bucket": ("delete_bucket", {}),
+}
+
+
+@pytest.mark.parametrize("harm", HARM)
+def test_recorders_cannot_harm_what_was_delivered(stack: Stack, harm: str) -> None:
+    admin, recorders = client(stack, "object-store-admin"), client(stack, "landing-recorders")
+    recorders.put_object(**LANDING, Key="delivered", Body=b"the recording")
+    operation, arguments = HARM[harm]
+    with pytest.raises(ClientError, match="AccessDenied"):
+        getattr(recorders, operation)(**LANDING, **arguments)
+    assert admin.get_object(**LANDING, Key="delivered")["Body"].read() == b"the recording"
+
+
+def test_what_recorders_write_again_or_delete_in_bulk_stays(stack: Stack) -> None:
+    admin, recorders = client(stack, "object-store-admin"), client(stack, "landing-recorders")
+    first = recorders.put_object(**LANDING, Key="again", Body=b"the recording")["VersionId"]
+    second = recorders.put_object(**LANDING, Key="again", Body=b"another")["VersionId"]
+    versions = [{"Key": "again", "VersionId": version} for version in (first, second)]
+    for objects in ([{"Key": "again"}], versions):
+        answer = recorders.delete_objects(**LANDING, Delete={"Objects": objects})
+        assert {error["Code"] for error in answer["Errors"]} == {"AccessDenied"}
+        assert not answer.get("Deleted")
+    with pytest.raises(ClientError, match="AccessDenied"):
+        recorders.delete_object(**LANDING, Key="again", VersionId=first)
+    assert admin.get_object(**LANDING, Key="again", VersionId=first)["Body"].read() == b"the recording"
+    assert admin.get_object(**LANDING, Key="again")["Body"].read() == b"another"
 
 
 def test_a_pods_keys_are_enough_for_the_lock_of_the_registry(stack: Stack) -> None:
