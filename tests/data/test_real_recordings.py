@@ -200,13 +200,20 @@ def test_the_lists_of_missing_skeletons_are_the_official_ones(
 
 
 def test_nw_ucla_has_near_duplicates_that_are_not_equal(nw_ucla: ClipStore) -> None:
-    """Parts of one recording under two names, one pair with two labels: donning and doffing."""
+    """Parts of one recording under two names, five pairs of them with two labels: donning and doffing."""
     pairs = near_duplicates(nw_ucla, Silent())
     assert (pairs["kind"] == "exact").sum() == 95
     near = pairs[pairs["kind"] == "near"]
     assert near[["first", "second"]].to_numpy().tolist() == [
         ["a08_s01_e01_v01", "a08_s01_e01_v02"],
+        ["a08_s01_e02_v02", "a09_s01_e01_v01"],
+        ["a08_s01_e03_v01", "a09_s01_e03_v02"],
+        ["a08_s01_e03_v02", "a09_s01_e02_v01"],
+        ["a08_s01_e04_v01", "a09_s01_e04_v02"],
         ["a08_s01_e04_v02", "a09_s01_e03_v01"],
+        ["a09_s01_e00_v01", "a09_s01_e00_v02"],
+        ["a09_s01_e01_v01", "a09_s01_e01_v02"],
+        ["a09_s01_e02_v01", "a09_s01_e02_v02"],
     ]
     assert (near["distance"] == 0).all()
 
