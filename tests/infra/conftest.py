@@ -12,6 +12,7 @@ from infra.local.manifests import Document, documents
 
 ROOT = Path(__file__).parents[2]
 K8S = ROOT / "infra" / "k8s"
+CLUSTER_WIDE = {"Namespace", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
 
 
 def assemble(folder: str) -> list[Document]:
@@ -20,7 +21,7 @@ def assemble(folder: str) -> list[Document]:
     assert set(kustomization) == {"apiVersion", "kind", "namespace", "resources"}
     found = documents(folder)
     for document in found:
-        if document["kind"] != "Namespace":
+        if document["kind"] not in CLUSTER_WIDE:
             document["metadata"]["namespace"] = kustomization["namespace"]
     return found
 
@@ -28,7 +29,11 @@ def assemble(folder: str) -> list[Document]:
 def render(folder: str) -> list[Document]:
     """What kubectl makes of a folder."""
     done = subprocess.run(["kubectl", "kustomize", K8S / folder], capture_output=True, text=True, check=True)
-    return list(yaml.safe_load_all(done.stdout))
+    rendered = list(yaml.safe_load_all(done.stdout))
+    for document in rendered:
+        if document["kind"] in CLUSTER_WIDE - {"Namespace"}:
+            document["metadata"].pop("namespace", None)  # older kubectl sets it; the API server drops it
+    return rendered
 
 
 @pytest.fixture(scope="session")

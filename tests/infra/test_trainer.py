@@ -6,6 +6,7 @@ import json
 import shutil
 from typing import Any
 
+import celpy
 import kubernetes_validate
 import pytest
 import yaml
@@ -58,7 +59,7 @@ def test_every_field_of_the_runtime_is_one_that_trainer_knows(
 
 def test_the_pod_and_the_rights_match_the_schemas_strictly(documents: dict[str, Document], pod: Document) -> None:
     whole = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "node"}, "spec": pod}
-    for document in (whole, documents["Role"], documents["RoleBinding"]):
+    for document in (whole, *(document for kind, document in documents.items() if kind != "TrainingRuntime")):
         kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
     broken = json.loads(json.dumps(whole))
     broken["spec"]["containers"][0]["resource"] = {}
@@ -104,6 +105,57 @@ def test_a_node_has_what_the_pod_of_the_step_has(pod: Document, step: tuple[dict
     assert mounts["/dev/shm"]["emptyDir"] == {"medium": "Memory", "sizeLimit": SHARED_MEMORY}
     assert mounts["/tmp"]["emptyDir"]
     assert node["workingDir"] == "/tmp"  # where the SDK writes its script; the rest is read-only
+
+
+def _admits(policy: Document, user: str, spec: dict[str, Any]) -> bool:
+    """Evaluate the policy as the API server does: all match conditions, then all validations, in CEL."""
+    given = celpy.json_to_cel({"object": {"spec": spec}, "request": {"userInfo": {"username": user}}})
+
+    def holds(expression: str) -> bool:
+        environment = celpy.Environment()
+        return bool(environment.program(environment.compile(expression)).evaluate(given))
+
+    if not all(holds(condition["expression"]) for condition in policy["spec"]["matchConditions"]):
+        return True
+    return all(holds(validation["expression"]) for validation in policy["spec"]["validations"])
+
+
+RUNNER = "system:serviceaccount:kubeflow:pipeline-runner"
+SECRET = {"secretKeyRef": {"name": "somebody-elses", "key": "password"}}
+VOLUMES = [{"name": "x", "secret": {"secretName": "somebody-elses"}}]
+
+
+def _patch(pod: dict[str, Any]) -> list[dict[str, Any]]:
+    job = {"name": "node", "template": {"spec": {"template": {"spec": pod}}}}
+    return [{"manager": "x", "trainingRuntimeSpec": {"template": {"spec": {"replicatedJobs": [job]}}}}]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"runtimePatches": _patch({"volumes": VOLUMES})},
+        {"runtimePatches": _patch({"serviceAccountName": "admin"})},
+        {"initializer": {"dataset": {"secretRef": {"name": "somebody-elses"}}}},
+        {"trainer": {"env": [{"name": "PLAIN", "value": "1"}, {"name": "X", "valueFrom": SECRET}]}},
+        {"runtimeRef": {"name": "another", "apiGroup": "trainer.kubeflow.org", "kind": "TrainingRuntime"}},
+        {"runtimeRef": {"name": "glt", "apiGroup": "trainer.kubeflow.org", "kind": "ClusterTrainingRuntime"}},
+    ],
+    ids=["volume", "service account", "initializer", "variable", "another runtime", "a cluster's runtime"],
+)
+def test_a_job_of_a_pipeline_reaches_no_secret_beside_the_runtimes(
+    documents: dict[str, Document], change: dict[str, Any]
+) -> None:
+    policy = documents["ValidatingAdmissionPolicy"]
+    ours: dict[str, Any] = {
+        "runtimeRef": {"name": jobs.RUNTIME, "apiGroup": "trainer.kubeflow.org", "kind": "TrainingRuntime"},
+        "trainer": {"image": "glt:0.1.0", "numNodes": 2, "command": ["bash"], "env": [{"name": "X", "value": "1"}]},
+    }
+    models.TrainerV1alpha1TrainJobSpec.from_dict(ours | change)  # fields that Trainer knows
+    assert _admits(policy, RUNNER, ours)
+    assert not _admits(policy, RUNNER, ours | change)
+    assert not _admits(policy, "system:serviceaccount:team-a:default-editor", ours | change)
+    assert _admits(policy, "kubernetes-admin", ours | change)
+    assert documents["ValidatingAdmissionPolicyBinding"]["spec"]["policyName"] == policy["metadata"]["name"]
 
 
 def test_a_job_is_not_tried_again_beside_its_step_and_ends_with_it(
