@@ -1,11 +1,10 @@
 """Create the buckets that an S3 store does not hold yet, and protect what recorders deliver.
 
-    create_buckets.py http://object-store:8333 mlflow recordings landing --protect landing
+    create_buckets.py http://object-store:8333 mlflow recordings landing --protect=landing
 
 Credentials come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. Runs as the MLflow pod's first init container.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -58,18 +57,18 @@ def policy(bucket: str) -> dict[str, Any]:
 
 def main(arguments: Sequence[str]) -> str | None:
     """Return None on success, else the message to end with (exit status 1)."""
-    parser = argparse.ArgumentParser(description="Create and protect the buckets of an S3 store.")
-    parser.add_argument("endpoint")
-    parser.add_argument("buckets", nargs="+")
-    parser.add_argument("--protect", action="append", default=[], help="a bucket that recorders deliver to")
-    given = parser.parse_args(arguments)
+    protected = [given.removeprefix("--protect=") for given in arguments if given.startswith("--protect=")]
+    names = [given for given in arguments if not given.startswith("--protect=")]
+    if len(names) < 2:
+        return "usage: create_buckets.py ENDPOINT BUCKET..."
+    endpoint, *buckets = names
     try:
-        store = boto3.client("s3", endpoint_url=given.endpoint)
-        created = create_buckets(store, given.buckets)
-        for bucket in given.protect:
+        store = boto3.client("s3", endpoint_url=endpoint)
+        created = create_buckets(store, buckets)
+        for bucket in protected:
             protect(store, bucket)
     except (BotoCoreError, ClientError, ValueError) as error:
-        return f"cannot create the buckets at {given.endpoint}: {error}"
+        return f"cannot create the buckets at {endpoint}: {error}"
     print(f"buckets created: {', '.join(created) or 'none, all are there'}")
     return None
 
