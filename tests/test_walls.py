@@ -12,7 +12,6 @@ ROOT = Path(__file__).parent.parent
 # Each room may use those before it, never those after it.
 ROOMS = (
     *(
-        "text",
         "settings",
         "errors",
         "logs",
