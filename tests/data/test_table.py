@@ -85,10 +85,23 @@ def test_labels_come_from_the_row_of_its_name() -> None:
     assert (third.label, third.subject, third.camera, third.splits) == (None, None, None, ())
 
 
+@pytest.mark.fault(
+    "an index that pandas wrote to labels.csv, or empty columns of a spreadsheet", "columns without a name are not read"
+)
+@pytest.mark.parametrize(
+    "labels",
+    [b",name,label\n0,x,wave\n", b"name,label,,\nx,wave,,\n", b"name,label\nx,wave,\n", b"name,label,\nx,wave\n"],
+)
+def test_columns_without_a_name_are_not_read(labels: bytes) -> None:
+    assert read("x.npz", npz(frames=FRAMES), labels=labels).label == "wave"
+
+
 @pytest.mark.parametrize(
     ("labels", "why"),
     [
         (b"label\nx\n", "no column `name`"),
+        (b",name,label\nx,wave\n", "line 2: 2 cells, the header has 3"),
+        (b"name,label\nx,wave,hand\n", "line 2: 3 cells, the header has 2"),
         (b"name,name\nx,y\n", "no column `name`, or a column twice"),
         (b"name,action\nx,1\n", "column 'action': expected some of name, label"),
         (b"name,label\nx\n", "line 2: 1 cells, the header has 2"),

@@ -77,6 +77,8 @@ class Labels:
 def parse_labels(content: bytes) -> Labels:
     """The table in a labels.csv.
 
+    Columns without a name are not read: an index that pandas wrote, or empty ones of a spreadsheet.
+
     Raises:
         Rejection: it is not as docs/formats.md specifies.
     """
@@ -85,18 +87,21 @@ def parse_labels(content: bytes) -> Labels:
     table, warnings = _decode(content)
     rows = _cells(table)
     header = [column.strip().lower() for column in rows[0][1]] if rows else []
-    if "name" not in header or len(set(header)) < len(header):
+    while header and not header[-1]:
+        header.pop()
+    columns = [column for column in header if column]
+    if "name" not in columns or len(set(columns)) < len(columns):
         raise _fault("no column `name`, or a column twice")
-    if unknown := [column for column in header if column not in COLUMNS]:
+    if unknown := [column for column in columns if column not in COLUMNS]:
         raise _fault(f"column {unknown[0]!r:.40}: expected some of {', '.join(COLUMNS)}")
     by_name: dict[str, list[Row]] = {}
     seen = set()
     for line, cells in rows[1:]:
         if not any(cell.strip() for cell in cells):
             continue
-        if len(cells) != len(header):
+        if any(cell.strip() for cell in cells[len(header) :]) or len(cells) < len(header):
             raise _fault(f"line {line}: {len(cells)} cells, the header has {len(header)}")
-        row = _row(line, dict(zip(header, cells, strict=True)))
+        row = _row(line, {column: cell for column, cell in zip(header, cells, strict=False) if column})
         if row.parts in seen:
             raise _fault(f"line {line}: {'/'.join(row.parts)!r:.60} is given twice")
         seen.add(row.parts)
