@@ -36,6 +36,7 @@ _ENCRYPTED, _UTF8 = 1, 0x800  # flags of a zip's member
 _UNICODE_PATH = 0x7075  # an extra field of a zip's member
 _TAR_ENDS = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0")  # first bytes of gzip, bzip2 and xz
+_DAMAGED = "the archive is damaged: what follows its last readable member is lost; copy or download it again"
 _DAMAGE = (
     *(zipfile.BadZipFile, tarfile.TarError, OSError, EOFError, ValueError, RuntimeError, LookupError),
     *(zlib.error, LZMAError, struct.error, OverflowError, MemoryError),
@@ -222,6 +223,9 @@ def _tar_members(path: Path, kind: str) -> Members:
             members.damage = _tar_end(archive)
     except _DAMAGE as error:
         raise_machine_failure(error, path)
+        if members.files:
+            members.damage = _DAMAGED
+            return members
         reason = first_line(error)
         if reason.startswith("file could not be opened"):  # as tar, nor as any compressed one
             reason = "neither a tar archive nor a compressed one"
@@ -239,7 +243,7 @@ def _tar_end(archive: tarfile.TarFile) -> str:
         stream.seek(archive.offset)
         block = stream.read(tarfile.BLOCKSIZE)
         if block.strip(b"\0"):
-            return "the archive is damaged: what follows its last readable member is lost; copy or download it again"
+            return _DAMAGED
         if not block:
             return "the archive is cut off: it has no end mark; copy or download it again"
         for _ in range(_TAIL // _BLOCK):

@@ -441,7 +441,7 @@ def test_a_bad_archive_beside_good_files_is_one_rejected_file(tmp_path: Path, ki
     for name, raw in (("cut", path.read_bytes()[:20_000]), ("garbage", noise), ("nothing", b"")):
         (folder / f"{name}.{kind}").write_bytes(raw)
     names, rejected, left_out = checks(folder)
-    assert names == ["a.skeleton"]
+    assert set(names) - {"b.skeleton"} == {"a.skeleton"}  # a tar is read up to the damage
     assert rejected == [(f"{name}.{kind}", "unreadable") for name in ("cut", "garbage", "nothing")]
     assert left_out == []
 
@@ -485,7 +485,7 @@ GOOD_TAR = tar_of(["a.skeleton", "b.skeleton", "c.skeleton"])
 
 
 @pytest.mark.fault(
-    "a tar with a damaged header, without its end, or with another tar behind it",
+    "a tar with a damaged header, cut off, or with another tar behind it",
     "what can be read is taken, and the archive is named as damaged",
 )
 @pytest.mark.parametrize(
@@ -493,6 +493,7 @@ GOOD_TAR = tar_of(["a.skeleton", "b.skeleton", "c.skeleton"])
     [
         (GOOD_TAR[:1034] + b"\xff" + GOOD_TAR[1035:], ("a",), "what follows its last readable member is lost"),
         (GOOD_TAR[:2048], ("a", "b"), "cut off: it has no end mark"),
+        (GOOD_TAR[:1537], ("a", "b"), "what follows its last readable member is lost"),
         (GOOD_TAR + tar_of(["d.skeleton"]), ("a", "b", "c"), "goes on behind its end mark"),
         (gzip.compress(GOOD_TAR) + gzip.compress(GOOD_TAR), ("a", "b", "c"), "goes on behind its end mark"),
         (gzip.compress(GOOD_TAR) + b"noise", ("a", "b", "c"), "cannot be read behind its end mark"),
