@@ -161,6 +161,27 @@ with artifact.create(Path(sys.argv[1]), "thing", {"number": 2}) as folder, draft
 """
 
 
+@pytest.mark.parametrize("system", ["with exchange", "without"])
+def test_committing_once_more_puts_the_old_one_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str
+) -> None:
+    def unknown(first: Path, second: Path) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    if system == "without":
+        monkeypatch.setattr(drafts, "exchange", unknown)
+    target = tmp_path / "a"
+    target.mkdir()
+    (target / "old").touch()
+    with drafts.draft(target) as draft:
+        (draft.folder / "new").touch()
+        draft.commit()
+        assert names(target) == ["new"]
+        draft.commit()
+        assert names(target) == ["old"]
+    assert names(tmp_path) == ["a"]
+
+
 @contextmanager
 def another_process(path: Path, file: Path) -> Iterator[subprocess.Popen[str]]:
     """A process that is writing an artifact and a file."""

@@ -6,7 +6,7 @@ with the one that it replaces. The manifest names the kind of artifact, what it 
 file.
 """
 
-from glt.artifact.drafts import delete, reserve, sweep
+from glt.artifact.drafts import Draft, delete, draft, reserve, sweep
 from glt.artifact.files import (
     file_sha256,
     json_bytes,
@@ -32,6 +32,7 @@ from glt.artifact.manifest import MANIFEST, Manifest, read_manifest, seal
 
 __all__ = [
     "MANIFEST",
+    "Draft",
     "Manifest",
     "check_parents",
     "check_replaceable",
@@ -39,6 +40,7 @@ __all__ = [
     "create",
     "delete",
     "digest",
+    "draft",
     "file_sha256",
     "files",
     "json_bytes",

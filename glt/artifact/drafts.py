@@ -56,6 +56,8 @@ class Draft:
     def commit(self) -> None:
         """Put the folder at its target. At every instant the old or the new one is there, even if the process dies.
 
+        Afterwards `folder` is the old one, if there was one; committing once more puts that back.
+
         Raises:
             OSError: neither could be renamed; the old one is at its place.
         """
@@ -85,6 +87,7 @@ class Draft:
         except BaseException:
             _restore(self._root)
             raise
+        os.rename(self._root / _REPLACED, self.folder)  # noqa: PTH104
 
 
 @contextmanager

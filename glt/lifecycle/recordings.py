@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,12 +50,11 @@ def prepare(root: Path) -> Path:
             "make the remote reachable (docs/operate.md, New recordings), or train on your own: "
             "`make data RECORDINGS=path`"
         )
+    _check_folder(data)
     with _draft(data) as draft:
-        sample.write_sample(draft / DATA / sample.ARCHIVE)
-        dvc_hash.verify(draft / DATA, pin.md5, "the sample recordings generated here")
-        if data.is_dir():
-            data.rmdir()
-        (draft / DATA).rename(data)
+        sample.write_sample(draft.folder / sample.ARCHIVE)
+        dvc_hash.verify(draft.folder, pin.md5, "the sample recordings generated here")
+        draft.commit()
     return data
 
 
@@ -129,12 +127,12 @@ def add(root: Path, *batches: Path) -> PinResult:
     for name, batch in paths.items():
         if (data / name).exists() or name in names:
             raise GltError(f"recordings {batch}: {root / PIN} has a {name} already; give the new batch another name")
-    data.mkdir(exist_ok=True)
     with _draft(data) as draft:
+        data.mkdir(exist_ok=True)
         for name, batch in paths.items():
-            _link(batch, draft / name)
+            _link(batch, draft.folder / name)
         for name in paths:
-            (draft / name).rename(data / name)
+            (draft.folder / name).rename(data / name)
     try:
         _dvc(root, "add", *([DATA] if complete else [f"{DATA}/{name}" for name in paths]))
     except BaseException:
@@ -155,11 +153,16 @@ def sample_version() -> str:
 
 
 @contextmanager
-def _draft(path: Path) -> Iterator[Path]:
-    """A folder beside `path` for what becomes `path` when it is complete; deleted after the block."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        yield Path(folder)
+def _draft(data: Path) -> Iterator[artifact.Draft]:
+    """A draft of the folder data/; those of killed processes are deleted first."""
+    artifact.sweep(data.parent)
+    with artifact.draft(data) as draft:
+        yield draft
+
+
+def _check_folder(data: Path) -> None:
+    if data.is_symlink() or (data.exists() and not data.is_dir()):
+        raise GltError(f"{data} is a link or a file, and would be lost; move it away")
 
 
 def _check_disjoint(data: Path, paths: Iterable[Path]) -> None:
@@ -171,9 +174,8 @@ def _check_disjoint(data: Path, paths: Iterable[Path]) -> None:
 def _swap(root: Path, data: Path, recordings: Sequence[Path]) -> None:
     """Replace data/ by recordings and add it to DVC; if that fails, restore it."""
     _check_disjoint(data, recordings)
+    _check_folder(data)
     pin = root / PIN
-    if data.exists() and not data.is_dir():
-        raise GltError(f"{data} is a file, and would be lost; move it away")
     if data.is_dir() and any(data.iterdir()):
         if not (pin.is_file() and _matches(root, read_pin(root))):
             raise GltError(
@@ -184,18 +186,14 @@ def _swap(root: Path, data: Path, recordings: Sequence[Path]) -> None:
             _dvc(root, "add", DATA)  # DVC's cache need not have what somebody copied here
     before = pin.read_bytes() if pin.is_file() else None
     with _draft(data) as draft:
-        (draft / DATA).mkdir()
+        data.mkdir(exist_ok=True)
         for path in recordings:
-            _link(path, draft / DATA / path.name)
-        if data.exists():
-            data.rename(draft / "before")
-        (draft / DATA).rename(data)
+            _link(path, draft.folder / path.name)
+        draft.commit()
         try:
             _dvc(root, "add", DATA)
         except BaseException:
-            shutil.rmtree(data)
-            if (draft / "before").exists():
-                (draft / "before").rename(data)
+            draft.commit()
             if before is not None:
                 artifact.write_bytes(pin, before)
             raise

@@ -187,7 +187,7 @@ def test_replaced_recordings_are_in_the_cache_although_they_were_copied_by_hand(
 def test_replace_refuses_to_lose_a_file_named_data(project, tmp_path):
     shutil.rmtree(project / "data")
     (project / "data").write_text("mine")
-    with pytest.raises(GltError, match=r"data is a file, and would be lost; move it away"):
+    with pytest.raises(GltError, match=r"data is a link or a file, and would be lost; move it away"):
         recordings.replace(project, write_folder(tmp_path / "other", {"x.skeleton": b"x"}))
     assert (project / "data").read_text() == "mine"
 
