@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from glt import settings
 from glt.errors import GltError, first_line, machine_failure
@@ -13,6 +15,9 @@ from glt.lifecycle import liveness, local_store, outbox
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -76,3 +81,21 @@ def shown(uri: str) -> str:
     """An address without the password it may hold."""
     scheme, _, rest = uri.rpartition("://")
     return f"{scheme}://{rest.rpartition('@')[2]}" if scheme else uri
+
+
+def one_line(function: Callable[P, T]) -> Callable[P, T]:
+    """A decorator that turns MLflow's exceptions into a GltError."""
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return function(*args, **kwargs)
+        except MlflowException as error:
+            if failure := machine_failure(error):
+                raise GltError(f"MLflow's store: {failure}") from error
+            remedy = "check the server and your account there, then run the same again"
+            raise GltError(f"MLflow refused a request ({first_line(error)}); {remedy}") from error
+
+    return wrapped

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING
 
 from glt import artifact, settings
-from glt.errors import GltError, first_line, machine_failure
+from glt.errors import GltError, first_line
 from glt.lifecycle import promotions
-from glt.lifecycle.connection import condition, connect
+from glt.lifecycle.connection import condition, connect, one_line
 from glt.lifecycle.gate import Verdict
 from glt.lifecycle.model_files import create_version, log_model
 from glt.lifecycle.promotions import CHAMPION, PREVIOUS, InService
@@ -33,26 +32,6 @@ _MODEL = re.compile(r"(?P<name>.+?)(?:/v?(?P<version>\d{1,9})|@(?P<alias>[^/@\s]
 _PREFIX = "glt-"  # of the names of our models (`Recipe.model_name`)
 _NO_DIGEST = "digest missing: not promotable; register again (glt register)"
 _LONGEST = 5000  # characters of a tag or a description
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-def _one_line(function: Callable[P, T]) -> Callable[P, T]:
-    """Turn MLflow's exceptions into a GltError."""
-
-    @functools.wraps(function)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return function(*args, **kwargs)
-        except MlflowException as error:
-            if failure := machine_failure(error):
-                raise GltError(f"MLflow's store: {failure}") from error
-            remedy = "check the server and your account there, then run the same again"
-            raise GltError(f"MLflow refused a request ({first_line(error)}); {remedy}") from error
-
-    return wrapped
 
 
 @dataclass(frozen=True)
@@ -107,7 +86,7 @@ class Version:
         return classifier
 
 
-@_one_line
+@one_line
 def champion(name: str) -> Version | None:
     """The version in service, or None. What a promotion left half done is completed."""
     client = connect()
@@ -121,13 +100,13 @@ def champion(name: str) -> Version | None:
     return _by_number(client, name).get(state.champion)
 
 
-@_one_line
+@one_line
 def version(name: str, version: str) -> Version | None:
     """The version with this number, or None."""
     return _by_number(connect(), name).get(version.lstrip("0"))
 
 
-@_one_line
+@one_line
 def find(model: str) -> Version:
     """A version as people write it: ``name/3``, ``name@challenger``, or ``name``, which is the champion.
 
@@ -135,21 +114,28 @@ def find(model: str) -> Version:
         GltError: there is none.
     """
     client = connect()
-    known = champion(model) if _model(client, model) is not None else None  # a name may look like NAME/VERSION
-    if known is None:
-        match = _MODEL.fullmatch(model)
-        if match is None:
-            raise GltError(f"model {_shown(model)!r}: write NAME/VERSION, NAME@ALIAS or NAME (its champion)")
-        if match["version"]:
-            known = version(match["name"], match["version"])
-        elif match["alias"]:
-            known = _aliased(client, match["name"], match["alias"])
-    if known is None:
+    name, number, alias = _parse(client, model)
+    known = version(name, number) if number else _aliased(client, name, alias or CHAMPION)
+    if known is not None:
+        return known
+    if _model(client, name) is None:
         raise GltError(f"model {_shown(model)}: no such model; {_choice(_names())}")
-    return known
+    missing = f"version {number}" if number else f"version with the alias {_shown(alias)}" if alias else "champion"
+    versions = ", ".join(sorted(_by_number(client, name), key=int)) or "none"
+    raise GltError(f"model {_shown(model)}: it has no {missing}; its versions are {versions}")
 
 
-@_one_line
+def _parse(client: MlflowClient, model: str) -> tuple[str, str, str]:
+    """Name, version and alias in ``name/3``, ``name@challenger`` or ``name``; empty if not given."""
+    if _model(client, model) is not None:  # a name may look like NAME/VERSION
+        return model, "", ""
+    match = _MODEL.fullmatch(model)
+    if match is None:
+        raise GltError(f"model {_shown(model)!r}: write NAME/VERSION, NAME@ALIAS or NAME (its champion)")
+    return match["name"], match["version"] or "", match["alias"] or ""
+
+
+@one_line
 def only_model() -> str:
     """The name of the only registered model; those that other programs registered do not count.
 
@@ -176,7 +162,7 @@ def _names() -> list[str]:
     return sorted(names)
 
 
-@_one_line
+@one_line
 def versions_trained_on(data_version: str) -> list[Version]:
     """The versions of all models that were trained on a data version, the oldest first."""
     found = _search(connect(), condition("tags.`data.version`", data_version))
@@ -184,7 +170,7 @@ def versions_trained_on(data_version: str) -> list[Version]:
     return sorted(versions, key=lambda one: (one.name, int(one.version)))
 
 
-@_one_line
+@one_line
 def aliases(name: str, version: str) -> list[str]:
     """The aliases of a version."""
     client = connect()
@@ -197,13 +183,13 @@ def aliases(name: str, version: str) -> list[str]:
     return sorted(alias for alias, aliased in known.items() if aliased == version)
 
 
-@_one_line
+@one_line
 def comparisons(name: str, data_version: str) -> int:
     """Number of decisions on the validation clips of this data version: one per registered version."""
     return sum(version.tags.get("data.version") == data_version for version in _versions(connect(), name))
 
 
-@_one_line
+@one_line
 def register(classifier: Path, recipe: Recipe, versions: Versions, verdict: Verdict, run_id: str) -> Version:
     """Register the classifier as a version of `recipe.model_name` with the alias `challenger` and the gate's reason.
 
@@ -247,7 +233,7 @@ def register(classifier: Path, recipe: Recipe, versions: Versions, verdict: Verd
     return _version(client.get_model_version(name, version))
 
 
-@_one_line
+@one_line
 def promote(name: str, version: str, reason: str, expected_champion: str | None = None) -> None:
     """Make `version` the champion and the champion the previous one, and record when and why.
 
@@ -282,7 +268,7 @@ def promote(name: str, version: str, reason: str, expected_champion: str | None 
     _settle(client, name)
 
 
-@_one_line
+@one_line
 def rollback(name: str, reason: str = "") -> Version:
     """Make the previous champion the champion again, and the champion the previous one.
 
@@ -315,7 +301,7 @@ def _may_return_to(version: Version, state: InService) -> bool:
     return bool(version.digest)
 
 
-@_one_line
+@one_line
 def history(name: str) -> list[Event]:
     """Every change of the model in service, the oldest first; a record that cannot be read has the action unreadable.
 
