@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,6 +47,10 @@ def _stack(context: int = 1) -> list[inspect.FrameInfo]:
 
 
 inspect.stack = _stack
+
+# A shell starts background jobs with Ctrl-C ignored, and processes that tests start and interrupt would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The slowest files start first, so that no worker is left with one of them at the end.
 SLOW = (
