@@ -18,19 +18,25 @@ from pipelines.processes import ProcessTask
 RUN = """
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from pipelines import processes
 
 processes.GRACE = float(sys.argv[2])
 step = '''
 trap 'echo saved >>"$0.said"; trap - TERM; kill %1; exit 3' TERM
-sleep 60 & echo $! >>"$0"; echo $$ >>"$0"; echo ready; wait
+echo $$ >>"$0"
+sh -c 'echo $$ >>"$0"; echo ready; exec sleep 60' "$0" &
+wait
 '''
 if sys.argv[3] == "deaf":
     step = step.replace("trap", "trap '' TERM #", 1)
 with processes.process_tasks() as ending:
     try:
+        submitted = Event()
         with ThreadPoolExecutor(1) as pool:
+            pool.submit(submitted.wait)
             done = [pool.submit(processes.run_process, ["sh", "-c", step, sys.argv[1]], {}) for _ in range(3)]
+            submitted.set()
             for one in done:
                 print("ended with", one.result())
     except KeyboardInterrupt:
