@@ -19,6 +19,7 @@ from lzma import LZMAError
 from pathlib import Path
 from typing import IO
 
+from glt.data import limits
 from glt.data.account import UnreadFile
 from glt.data.machine import raise_machine_failure
 from glt.data.member_names import decode_name
@@ -35,6 +36,8 @@ _TAIL, _BLOCK = 64 << 20, 1 << 20  # bytes behind the end of a tar that are look
 _ENCRYPTED, _UTF8 = 1, 0x800  # flags of a zip's member
 _UNICODE_PATH = 0x7075  # an extra field of a zip's member
 _TAR_ENDS = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
+_ZIP_MEMBER, _ZIP_END = b"PK\3\4", b"PK\5\6"
+_ZIP_END_SIZE, _ZIP_TAIL = 22, (64 << 10) + 22  # bytes of the end of a zip, without and with the longest comment
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0")  # first bytes of gzip, bzip2 and xz
 _DAMAGED = "the archive is damaged: what follows its last readable member is lost; copy or download it again"
 _DAMAGE = (
@@ -72,6 +75,9 @@ class Members:
         if len(self.files) + len(self.unread) >= _MEMBERS:
             raise GltError(f"more than {_MEMBERS:,} members; deliver several archives")
         parts = name.replace("\\", "/").split("/")
+        if len(name) > limits.PATH:
+            fault = "name", f"a name of {len(name):,} characters, more than {limits.PATH:,}; give it a shorter one"
+            name = f"{name[:100]}...{name[-100:]}"
         if fault is None and (parts[0] == "" or ".." in parts or name[1:2] == ":") and name:
             fault = "outside", "its name points out of the archive; pack it again without"
         if fault is None and name in self.files:
@@ -139,12 +145,13 @@ def too_large(name: str, size: int) -> Rejection | None:
 def _zip_members(path: Path) -> Members:
     with _open_zip(path) as archive:
         infos = archive.infolist()
+        begin = min((info.header_offset for info in infos), default=archive.start_dir)
     if infos and all(info.flag_bits & _ENCRYPTED for info in infos):
         raise GltError("the archive is encrypted; make it again without a password")
     total = sum(info.file_size for info in infos)
     if total > _RATIO * path.stat().st_size + _RATIO_FROM and _shares_content(infos):
         raise GltError("unpacks to far more than an archive of its size can hold; not read")
-    members = Members(ZIP)
+    members = Members(ZIP, damage=_zip_surroundings(path, begin))
     for index, info in enumerate(infos):
         name = _zip_name(info)
         fault = None
@@ -155,6 +162,23 @@ def _zip_members(path: Path) -> Members:
         if not name.endswith("/"):
             members.add(name, index, info.file_size, fault)
     return members
+
+
+def _zip_surroundings(path: Path, begin: int) -> str:
+    """The reason why a zip whose first member is at `begin` may hold more members; empty if it may not.
+
+    `zipfile` reads the last archive in a file, and looks neither before nor behind it.
+    """
+    with path.open("rb") as file:
+        head = file.read(len(_ZIP_MEMBER))
+        file.seek(max(0, begin - _ZIP_TAIL))
+        before = file.read(begin - file.tell())
+        file.seek(max(0, path.stat().st_size - _ZIP_TAIL))
+        tail = file.read(_ZIP_TAIL)
+    behind = tail[tail.rfind(_ZIP_END) + _ZIP_END_SIZE :]
+    if (begin and head == _ZIP_MEMBER) or _ZIP_END in before or _ZIP_MEMBER in behind:
+        return "the archive has another one before or behind it; unpack its parts, and pack them as one archive"
+    return ""
 
 
 def _shares_content(infos: list[zipfile.ZipInfo]) -> bool:
@@ -196,7 +220,7 @@ def _kind(path: Path) -> str:
         return STREAM
     if head[257:262] == b"ustar":
         return TAR
-    if head.startswith((b"PK\3\4", b"PK\5\6")):
+    if head.startswith((_ZIP_MEMBER, _ZIP_END)):
         return ZIP
     return TAR if path.name.lower().endswith(_TAR_ENDS) else ZIP
 

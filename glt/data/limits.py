@@ -15,6 +15,7 @@ JOINTS = 600  # of a layout
 POINTS = 5_000_000  # frames x persons x joints of a recording
 UNPACKED = 200 << 20  # bytes of all arrays of an NPZ, of all columns of a Parquet file
 TEXT = 500  # characters of a name, a label or a split
+PATH = 4096  # characters of a file's path
 SIDECAR = 16 << 20  # bytes of labels.csv
 LAYOUT = 256 << 10  # bytes of a layout's text
 RATES = (0.1, 10_000.0)  # frames a second of a layout

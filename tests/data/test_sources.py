@@ -512,6 +512,32 @@ def test_a_tar_that_does_not_end_as_it_should_is_said(
     assert reason in row.reason
 
 
+@pytest.mark.fault("a zip before or behind another one", "the last is read, and the archive is named as damaged")
+def test_a_zip_beside_another_in_one_file_is_said(tmp_path: Path) -> None:
+    one, two = (recorded.write_zip(tmp_path / f"{x}.zip", {f"{x}.skeleton": b"1"}).read_bytes() for x in "ab")
+    nothing = recorded.write_zip(tmp_path / "c.zip", {}).read_bytes()
+    for count, (raw, names) in enumerate(
+        [(one + two, "b"), (b"MZ" + one + two, "b"), (one[:40] + two, "b"), (one + two[:40], "a"), (one + nothing, "")]
+    ):
+        folder = recorded.write_folder(tmp_path / f"{count}", {"in.zip": raw, "z.skeleton": b"1"})
+        found, rejected, left_out = checks(folder)
+        assert sorted(found) == [*(f"{x}.skeleton" for x in names), "z.skeleton"]
+        assert rejected == [("in.zip", "unreadable")]
+        assert left_out == []
+    extracting = recorded.write_folder(tmp_path / "exe", {"in.zip": b"MZ" + one})
+    assert checks(extracting) == (["a.skeleton"], [], [])
+
+
+@pytest.mark.fault("a member of an archive with a name of 60,000 characters", "rejected by its name; it is counted")
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_a_name_that_is_too_long_is_rejected(tmp_path: Path, kind: str) -> None:
+    path = write_batch(tmp_path, kind, {"a" * 60_000 + ".skeleton": b"1", "b.skeleton": b"1"})
+    names, rejected, left_out = checks(path)
+    assert names == ["b.skeleton"]
+    assert rejected == [("a" * 100 + "..." + "a" * 91 + ".skeleton", "name")]
+    assert left_out == []
+
+
 @pytest.mark.fault("an archive without a file", "left out by its name")
 def test_an_empty_archive_is_left_out(tmp_path: Path) -> None:
     recorded.write_zip(tmp_path / "in" / "empty.zip", {})
