@@ -212,7 +212,7 @@ def _link(source: Path, target: Path) -> None:
 
 def _ask_remote(root: Path, command: Literal["pull", "push"]) -> str:
     """Try to pull or push data/; returns the reason if that failed, or an empty string."""
-    if reason := remote_problem(root):
+    if reason := dvc_remote.problem(root, read_pin(root).md5 if command == "pull" else ""):
         return reason
     try:
         _dvc(root, command, PIN)
