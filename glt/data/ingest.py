@@ -6,7 +6,6 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from glt.data.layouts import Skeleton, difference
 from glt.data.listing import Names, list_recordings
 from glt.data.recording import Recording, Rejection
 from glt.data.segments import Part, SegmentCache, settings
-from glt.data.sources import Batch
+from glt.data.sources import FOLDER, Batch
 from glt.data.workers import CHUNK, LIMITED, Readers
 from glt.errors import GltError
 from glt.outputs import FileKind, csv_bytes
@@ -101,18 +100,20 @@ def _ingest(
         lost[digest] += [_row(source, "layout", reason) for source in sources]
         del folders[digest]
     clips = clips[~clips["segment"].isin(list(odd))]
-    duplicates = _duplicate_names(clips)
-    rejected = [*chain(*lost.values()), *(row for _, row in duplicates)]
+    places = {part.digest: _place(part.batch, recordings) for part in parts}
+    for digest, row in _duplicate_names(clips, places):
+        lost[digest].append(row)
+    account = Account(0, len(listing.rejected), len(listing.left_out) + sum(len(batch.names) for batch in repeats))
+    taken = clips.drop_duplicates("name").groupby("segment")["source"].agg(set)
+    rejected = []
+    for part in parts:
+        rows = lost[part.digest]
+        losses = ((row["source"], row["check"] not in NO_LOSS) for row in rows)
+        account += count_files(part.batch.names, taken.get(part.digest, set()), losses)
+        rejected += [{**row, "source": f"{places[part.digest]}{row['source']}"} for row in rows]
     rejected += [one.row() for one in listing.rejected]
     again = dict.fromkeys(_source(batch, recordings) for batch in repeats)
     rejected += [_row(source, REPEAT, "the same recordings as another batch") for source in again]
-    account = Account(0, len(listing.rejected), len(listing.left_out) + sum(len(batch.names) for batch in repeats))
-    taken = clips.drop_duplicates("name").groupby("segment")["source"].agg(set)
-    for digest, row in duplicates:
-        lost[digest].append(row)
-    for part in parts:
-        losses = ((row["source"], row["check"] not in NO_LOSS) for row in lost[part.digest])
-        account += count_files(part.batch.names, taken.get(part.digest, set()), losses)
     _check_rejects(recordings, clips["name"].nunique(), rejected, recipe, out)
     clip_table.validate(clips.drop_duplicates("name"))
     contents = {
@@ -248,6 +249,11 @@ def _source(batch: Batch, recordings: Path) -> str:
     return clean(batch.path.relative_to(recordings).as_posix() if inside else batch.path.name)
 
 
+def _place(batch: Batch, recordings: Path) -> str:
+    """Prefix of the names of a batch's files in the list of rejected files: its archive, if it is one of several."""
+    return "" if batch.kind == FOLDER or batch.path == recordings else f"{_source(batch, recordings)}/"
+
+
 def _rejected_files(folders: Mapping[str, Path]) -> dict[str, list[dict[str, str]]]:
     """The rows that the segments in these folders have rejected, by the segment's digest."""
     tables = {digest: pd.read_parquet(folder / "rejected.parquet") for digest, folder in folders.items()}
@@ -255,14 +261,20 @@ def _rejected_files(folders: Mapping[str, Path]) -> dict[str, list[dict[str, str
     return {digest: [_row(*row) for row in table[columns].to_numpy()] for digest, table in tables.items()}
 
 
-def _duplicate_names(clips: pd.DataFrame) -> list[tuple[str, dict[str, str]]]:
-    """Clips that have the name of an earlier one, which stays: the digest of the segment and the row of each."""
+def _duplicate_names(clips: pd.DataFrame, places: Mapping[str, str]) -> list[tuple[str, dict[str, str]]]:
+    """Clips that have the name of an earlier one, which stays: the digest of the segment and the row of each.
+
+    Args:
+        clips: one row per clip, with the column ``segment``.
+        places: prefix of the files' names by segment.
+    """
     first, later = clips.drop_duplicates("name"), clips[clips.duplicated("name")]
     rows = []
     for clip in later.merge(first, on="name", suffixes=("", "_first")).to_dict("records"):
         same = clip["sha256"] == clip["sha256_first"]
         what = "with the same content" if same else "with another content: rename one of the two"
-        reason = f"{clip['source_first']} gives the clip {clip['name']} too, {what}"
+        first_file = f"{places[clip['segment_first']]}{clip['source_first']}"
+        reason = f"{first_file} gives the clip {clip['name']} too, {what}"
         rows.append((clip["segment"], _row(clip["source"], REPEAT if same else "duplicate", reason)))
     return rows
 

@@ -214,8 +214,8 @@ def test_what_comes_twice_is_taken_once(tmp_path: Path) -> None:
     clips = store(tmp_path / "in", tmp_path / "clips")
     assert len(clips.index) == 8
     assert clips.rejected["source"].tolist() == [
-        "elsewhere/S001C001P001R001A002.skeleton",
-        "elsewhere/S001C001P002R001A001.skeleton",
+        "c.zip/elsewhere/S001C001P001R001A002.skeleton",
+        "c.zip/elsewhere/S001C001P002R001A001.skeleton",
         "b.zip",
     ]
     assert set(clips.rejected["check"]) == {"repeat"}
@@ -350,7 +350,9 @@ def test_the_layout_of_most_clips_is_that_of_all(tmp_path: Path, archives: bool)
     clips = store(folder, tmp_path / "clips", recorded.recipe("pyskl", "given", given="xsub"))
     assert clips.index["name"].tolist() == ["b", "c", "d"]
     assert clips.skeleton.name == "ntu25"
-    assert clips.rejected[["source", "check"]].to_numpy().tolist() == [["a.pkl", "layout"]]
+    assert clips.rejected[["source", "check"]].to_numpy().tolist() == [
+        ["a.zip/a.pkl" if archives else "a.pkl", "layout"]
+    ]
     assert clips.info["account"] == {"seen": 4, "taken": 3, "rejected": 1, "left_out": 0}
 
 
@@ -428,6 +430,20 @@ def test_a_damaged_member_is_a_reject(tmp_path: Path) -> None:
     clips = store(archive, tmp_path / "clips", recorded.recipe(max_rejects=0.2))
     assert len(clips.index) == 7
     assert clips.rejected[["source", "check"]].to_numpy().tolist() == [[second.filename, "unreadable"]]
+
+
+@pytest.mark.fault("bad files of one name in several archives", "each is listed with its archive")
+def test_a_rejected_member_is_listed_with_its_archive(tmp_path: Path) -> None:
+    good, bad = recorded.delivery(1), "S009C001P001R001A001.skeleton"
+    for place in ("a", "day/b"):
+        recorded.write_zip(tmp_path / "in" / f"{place}.zip", {**good, bad: b"1\n" + place.encode()})
+    clips = store(tmp_path / "in", tmp_path / "clips", recorded.recipe(max_rejects=0.9))
+    rows = clips.rejected.set_index("source")
+    assert sorted(rows.index[rows["check"] != "repeat"]) == [f"a.zip/{bad}", f"day/b.zip/{bad}"]
+    repeated = rows[rows["check"] == "repeat"]
+    first, second = repeated.index[0].partition(".zip")[0], repeated["reason"].iloc[0].partition(".zip")[0]
+    assert {first, second} == {"a", "day/b"}
+    assert clips.info["account"]["rejected"] == 2
 
 
 def test_a_full_disk_is_reported_and_loses_nothing(tmp_path: Path) -> None:

@@ -512,6 +512,15 @@ def test_a_tar_that_does_not_end_as_it_should_is_said(
     assert reason in row.reason
 
 
+def test_a_tar_cut_in_a_huge_member_is_read_up_to_there(tmp_path: Path) -> None:
+    huge = tarfile.TarInfo("b.skeleton")
+    huge.size = 1 << 60
+    raw = tar_of(["a.skeleton"])[:1024] + huge.tobuf() + b"1" * 1000
+    names, rejected, _ = checks(recorded.write_folder(tmp_path, {"in.tar": raw}))
+    assert names == ["a.skeleton", "b.skeleton"]
+    assert rejected == [("in.tar", "unreadable")]
+
+
 @pytest.mark.fault("a zip before or behind another one", "the last is read, and the archive is named as damaged")
 def test_a_zip_beside_another_in_one_file_is_said(tmp_path: Path) -> None:
     one, two = (recorded.write_zip(tmp_path / f"{x}.zip", {f"{x}.skeleton": b"1"}).read_bytes() for x in "ab")
