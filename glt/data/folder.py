@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from glt.data.account import UnreadFile
 from glt.data.machine import raise_machine_failure
 from glt.text import clean
 
+_NOWHERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}  # errors of a link that leads nowhere
+
 
 @dataclass
 class FolderFiles:
@@ -19,7 +22,7 @@ class FolderFiles:
 
     Attributes:
         files: path on disk, relative to the folder, of each regular file by its clean name.
-        rejected: folders that cannot be read, and files whose clean name another has too.
+        rejected: folders and files that cannot be read, and files whose clean name another has too.
         left_out: broken links, links to a folder that is read anyway, and what is no regular file.
     """
 
@@ -83,7 +86,10 @@ def _entries(root: Path, start: str, found: FolderFiles, read: set[tuple[int, in
                 mode = entry.stat().st_mode
             except OSError as error:
                 raise_machine_failure(error, root / name)
-                found.left_out.append(UnreadFile(clean(name), "link", f"a broken link ({error.strerror})"))
+                if error.errno in _NOWHERE:
+                    found.left_out.append(UnreadFile(clean(name), "link", f"a broken link ({error.strerror})"))
+                else:
+                    found.rejected.append(UnreadFile(clean(name), "unreadable", f"cannot be read: {error.strerror}"))
                 continue
             if stat.S_ISREG(mode):
                 yield name, "file"

@@ -61,6 +61,10 @@ class Names:
         """True if a file is a recording by its name."""
         return visible(name) and name.lower().endswith(self.suffixes) and not archives.is_archive(name)
 
+    def is_read(self, name: str) -> bool:
+        """True if a file is read by its name, so that it is a loss if it cannot be."""
+        return self.is_recording(name) or self.is_sidecar(name)
+
     def leave_out(self, name: str) -> UnreadFile:
         """The entry of a file that is not a recording, with the reason."""
         last = name.rpartition("/")[2].lower()
@@ -130,7 +134,10 @@ def _nothing(recordings: Path, listing: Listing, names: Names) -> str:
 
 def _folder(recordings: Path, names: Names, list_members: ListMembers) -> Listing:
     found = list_folder(recordings)
-    listing = Listing(rejected=found.rejected, left_out=found.left_out)
+    listing = Listing(rejected=found.rejected)
+    for unread in found.left_out:
+        missed = names.is_read(unread.name) or (archives.is_archive(unread.name) and visible(unread.name))
+        (listing.rejected if missed else listing.left_out).append(unread)
     loose = []
     for name, path in found.files.items():
         if not (archives.is_archive(name) and visible(name)):
@@ -169,8 +176,7 @@ def _archive(path: Path, names: Names, list_members: ListMembers, prefix: str = 
     listing, members = Listing(), list_members(path)
     for member in members.unread:
         name = member.name.replace("\\", "/")
-        missed = names.is_recording(name) or names.is_sidecar(name)
-        (listing.rejected if missed else listing.left_out).append(member)
+        (listing.rejected if names.is_read(name) else listing.left_out).append(member)
     if members.damage:
         listing.rejected.append(UnreadFile("", "unreadable", members.damage))
     if not (members.files or members.unread or members.damage):
@@ -188,15 +194,18 @@ def _archive(path: Path, names: Names, list_members: ListMembers, prefix: str = 
 
 def _batch(path: Path, files: Iterable[str], names: Names, listing: Listing) -> Batch:
     """The recordings and sidecars among files; the others, and the sidecars, are added to `listing.left_out`."""
-    recordings, sidecars = [], []
-    for name in files:
-        if names.is_sidecar(name):
-            sidecars.append(name)
-        if names.is_recording(name):
+    recordings: list[str] = []
+    sidecars: dict[str, str] = {}  # by its name in lower case
+    for name in sorted(files):
+        folder, slash, last = name.rpartition("/")
+        if names.is_sidecar(name) and (known := sidecars.setdefault(f"{folder}{slash}{last.lower()}", name)) != name:
+            reason = f"{known} has the same name but for upper case: keep one of the two"
+            listing.rejected.append(UnreadFile(name, "duplicate", reason))
+        elif names.is_recording(name):
             recordings.append(name)
         else:
             listing.left_out.append(names.leave_out(name))
-    return Batch(path, tuple(sorted(recordings)), sidecar_names=tuple(sorted(sidecars)))
+    return Batch(path, tuple(recordings), sidecar_names=tuple(sorted(sidecars.values())))
 
 
 def visible(name: str) -> bool:

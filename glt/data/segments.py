@@ -19,6 +19,7 @@ from pathlib import Path
 
 from glt import artifact
 from glt.data import checks, layout_mapping
+from glt.data.archives import too_large
 from glt.data.formats import FORMATS
 from glt.data.hashes import FileHashes
 from glt.data.machine import raise_machine_failure
@@ -160,7 +161,11 @@ class SegmentCache:
     def _content(self, batch: Batch, name: str) -> str:
         """Hash of a loose recording and of the sidecars that describe it."""
         try:
-            content = self._contents[batch.file(name)] = self.hashes.of(batch.file(name))
+            size = batch.file(name).stat().st_size
+            if too_large(name, size):
+                content = f"{size} bytes"  # it is rejected unread
+            else:
+                content = self._contents[batch.file(name)] = self.hashes.of(batch.file(name))
         except OSError as error:
             raise_machine_failure(error, batch.file(name))
             content = f"unreadable: {error.strerror}"

@@ -24,7 +24,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glt.data import archives
+from glt.data import archives, segments
 from glt.data.listing import Listing, Names, list_recordings
 from glt.data.recording import Rejection
 from glt.data.sources import Batch
@@ -60,9 +60,11 @@ def batches(path: Path, ends: tuple[str, ...] = ENDS, sidecars: tuple[str, ...] 
     return list_recordings(path, Names(ends, sidecars)).batches
 
 
-def checks(path: Path) -> tuple[list[str], list[tuple[str, str]], list[tuple[str, str]]]:
+def checks(
+    path: Path, sidecars: tuple[str, ...] = ()
+) -> tuple[list[str], list[tuple[str, str]], list[tuple[str, str]]]:
     """Names of the recordings; name and check of what is rejected, and of what is left out."""
-    found = listing(path)
+    found = listing(path, sidecars)
     names = [name for batch in found.batches for name in batch.names]
     rejected, left_out = ([(one.name, one.check) for one in files] for files in (found.rejected, found.left_out))
     return names, rejected, left_out
@@ -371,36 +373,74 @@ def test_a_name_on_disk_that_is_not_clean_is_read_under_a_clean_one(tmp_path: Pa
     assert found["é.skeleton"] == nfd.encode()
 
 
-@pytest.mark.fault("pipes, sockets, broken links and loops among recordings", "nothing hangs; each is left out")
-def test_whatever_is_no_file_is_left_out_and_nothing_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.fault(
+    "pipes, sockets, broken links and loops among recordings",
+    "nothing hangs; each is left out, or rejected if it has the name of a recording, an archive or a sidecar",
+)
+def test_nothing_hangs_at_what_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = recorded.write_folder(tmp_path / "in", {"a/1.skeleton": b"1", "b/2.skeleton": b"2"})
     other = recorded.write_folder(tmp_path / "other", {"3.skeleton": b"3"})
-    os.mkfifo(folder / "pipe.skeleton")
-    os.mkfifo(folder / "pipe.zip")
+    for name in ("pipe", "pipe.skeleton", "pipe.zip"):
+        os.mkfifo(folder / name)
     monkeypatch.chdir(folder)  # the path of a socket is short
     with socket.socket(socket.AF_UNIX) as bound:
         bound.bind("socket.skeleton")
-    (folder / "gone.skeleton").symlink_to(tmp_path / "gone")
+    for name in ("gone", "gone.skeleton", "labels.csv"):
+        (folder / name).symlink_to(tmp_path / "gone")
     (folder / "self.skeleton").symlink_to(folder / "self.skeleton")
     (folder / "a/up").symlink_to(folder)
     (folder / "a/far-up").symlink_to(tmp_path)
     (folder / "again").symlink_to(folder / "b")
     (folder / "one").symlink_to(other)
     (folder / "two").symlink_to(other)
-    names, rejected, left_out = checks(folder)
+    names, rejected, left_out = checks(folder, ("labels.csv",))
     assert names == ["a/1.skeleton", "b/2.skeleton", "one/3.skeleton"]
-    assert rejected == []
-    assert sorted(left_out) == [
-        ("a/far-up", "link"),
-        ("a/up", "link"),
-        ("again", "link"),
+    assert sorted(rejected) == [
         ("gone.skeleton", "link"),
+        ("labels.csv", "link"),
         ("pipe.skeleton", "special"),
         ("pipe.zip", "special"),
         ("self.skeleton", "link"),
         ("socket.skeleton", "special"),
-        ("two", "link"),
     ]
+    linked = [(name, "link") for name in ("a/far-up", "a/up", "again", "gone", "two")]
+    assert sorted(left_out) == sorted([*linked, ("pipe", "special")])
+
+
+@pytest.mark.fault("labels.csv beside Labels.CSV", "one is read, the other rejected by its name")
+def test_sidecars_that_differ_by_upper_case_are_told_apart(tmp_path: Path) -> None:
+    files = {"a.skeleton": b"1", "labels.csv": b"name\n", "day/Labels.CSV": b"", "Labels.CSV": b""}
+    for kind in ("folder", "zip"):
+        found = listing(write_batch(tmp_path / kind, kind, files), ("labels.csv",))
+        assert [(one.name, one.check) for one in found.rejected] == [("labels.csv", "duplicate")]
+        assert found.batches[0].sidecar_names == ("Labels.CSV", "day/Labels.CSV")
+
+
+@pytest.mark.fault("a file or folder that may not be read, or whose path is too long", "rejected with the reason")
+def test_what_cannot_be_looked_at_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = recorded.write_folder(tmp_path / "in", {"a.skeleton": b"1"})
+    part, name = "d" * 250, "x.skeleton"
+    monkeypatch.chdir(folder)
+    for _ in range(17):
+        os.mkdir(part)  # noqa: PTH102 - the whole path would be too long
+        os.chdir(part)
+    Path(name).write_bytes(b"1")
+    os.chdir(folder)
+    names, rejected, left_out = checks(folder)
+    assert names == ["a.skeleton"]
+    assert [check for _, check in rejected] == ["unreadable"]
+    assert left_out == []
+
+
+@pytest.mark.fault("a sparse file of 300 GB", "rejected at once, unread")
+def test_a_huge_file_is_rejected_unread(tmp_path: Path) -> None:
+    folder = recorded.write_folder(tmp_path / "in", {"a.skeleton": b"1", "b.skeleton": b"1"})
+    os.truncate(folder / "b.skeleton", 300 << 30)
+    (batch,) = batches(folder)
+    (part,) = segments.SegmentCache(tmp_path / "segments").parts([batch], "settings")
+    assert part.files is not None
+    assert part.files["b.skeleton"] == f"{300 << 30} bytes"
+    assert isinstance(content(part.batch)["b.skeleton"], Rejection)
 
 
 @pytest.mark.fault("a folder that the user may not read", "rejected with its reason; the others are taken")
