@@ -6,7 +6,10 @@ is encrypted, damaged or too large, or has the name of an earlier one, is not re
 
 from __future__ import annotations
 
+import bz2
 import functools
+import gzip
+import lzma
 import stat
 import struct
 import tarfile
@@ -15,9 +18,8 @@ import zlib
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from lzma import LZMAError
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from glt.data import limits
 from glt.data.account import UnreadFile
@@ -38,11 +40,15 @@ _UNICODE_PATH = 0x7075  # an extra field of a zip's member
 _TAR_ENDS = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
 _ZIP_MEMBER, _ZIP_END = b"PK\3\4", b"PK\5\6"
 _ZIP_END_SIZE, _ZIP_TAIL = 22, (64 << 10) + 22  # bytes of the end of a zip, without and with the longest comment
-_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0")  # first bytes of gzip, bzip2 and xz
+_COMPRESSIONS: Mapping[bytes, Callable[..., Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\0": lzma.open,
+}  # by a file's first bytes
 _DAMAGED = "the archive is damaged: what follows its last readable member is lost; copy or download it again"
 _DAMAGE = (
     *(zipfile.BadZipFile, tarfile.TarError, OSError, EOFError, ValueError, RuntimeError, LookupError),
-    *(zlib.error, LZMAError, struct.error, OverflowError, MemoryError),
+    *(zlib.error, lzma.LZMAError, struct.error, OverflowError, MemoryError),
 )
 
 Read = Callable[[str], "bytes | Rejection"]
@@ -127,7 +133,8 @@ def stream(path: Path) -> Iterator[tuple[int, Callable[[], bytes | Rejection]]]:
     The function is valid until the next member is asked for.
     """
     try:
-        with tarfile.open(path, "r|*") as archive:
+        # tarfile's own streams end with the first part of a file that several processes have compressed.
+        with _unpacked(path) as unpacked, tarfile.open(fileobj=unpacked, mode="r|") as archive:
             for index, member in enumerate(archive):
                 if member.isfile():
                     yield index, functools.partial(_tar_content, archive, member)
@@ -216,7 +223,7 @@ def _kind(path: Path) -> str:
     """The kind of an archive by its first bytes, whatever its ending; by its ending if they are of no archive."""
     with path.open("rb") as file:
         head = file.read(tarfile.BLOCKSIZE)
-    if head.startswith(_COMPRESSED):
+    if head.startswith(tuple(_COMPRESSIONS)):
         return STREAM
     if head[257:262] == b"ustar":
         return TAR
@@ -225,11 +232,20 @@ def _kind(path: Path) -> str:
     return TAR if path.name.lower().endswith(_TAR_ENDS) else ZIP
 
 
+def _unpacked(path: Path) -> IO[bytes]:
+    """A file's content, decompressed if it is compressed."""
+    with path.open("rb") as file:
+        head = file.read(6)
+    opener = next((opener for start, opener in _COMPRESSIONS.items() if head.startswith(start)), open)
+    content: IO[bytes] = opener(path, "rb")
+    return content
+
+
 def _tar_members(path: Path, kind: str) -> Members:
     members = Members(kind)
     total, limit = 0, _RATIO * path.stat().st_size + _RATIO_FROM
     try:
-        with tarfile.open(path, "r:*") as archive:
+        with _unpacked(path) as unpacked, tarfile.open(fileobj=unpacked, mode="r:") as archive:
             for index, member in enumerate(archive):
                 total += member.size
                 if member.size < 0:
@@ -245,14 +261,14 @@ def _tar_members(path: Path, kind: str) -> Members:
                     name = decode_name(member.name.encode("utf-8", "surrogateescape"))
                     members.add(name, member.offset_data if members.kind == TAR else index, member.size, fault)
             members.damage = _tar_end(archive)
+        if kind == TAR and not (members.files or members.unread) and path.stat().st_size > _BLOCK:
+            members.damage = "the archive is empty, though it is large; download it again"
     except _DAMAGE as error:
         raise_machine_failure(error, path)
         if members.files:
             members.damage = _DAMAGED
             return members
         reason = first_line(error)
-        if reason.startswith("file could not be opened"):  # as tar, nor as any compressed one
-            reason = "neither a tar archive nor a compressed one"
         raise GltError(f"not a readable tar archive ({reason}); copy or download it again") from error
     return members
 
@@ -270,15 +286,15 @@ def _tar_end(archive: tarfile.TarFile) -> str:
             return _DAMAGED
         if not block:
             return "the archive is cut off: it has no end mark; copy or download it again"
-        for _ in range(_TAIL // _BLOCK):
-            if not (block := stream.read(_BLOCK)):
+        for number in range(_TAIL // _BLOCK):
+            if not (block := stream.read(_BLOCK)) and number < 2:
                 return ""
             if block.strip(b"\0"):
                 return "the archive goes on behind its end mark; unpack its parts, and pack them as one archive"
     except _DAMAGE as error:
         raise_machine_failure(error, archive.name)
         return f"the archive cannot be read behind its end mark ({first_line(error)}); download it again"
-    return ""
+    return "the archive ends with megabytes of zeros, as an incomplete one does; download it again"
 
 
 @functools.lru_cache(maxsize=1)

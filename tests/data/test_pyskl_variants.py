@@ -179,6 +179,7 @@ def deep(levels: int, wrap: bytes) -> bytes:
         b"(" + b"()" + b"2\x86" * 40 + b"Nd.",
         b"\x80\x04ccollections\nOrderedDict\n]](" + b")" + b"2\x86" * 40 + b"Neea\x85R.",
         pickle.dumps({2**61 - 1: 1}),
+        b"c__builtin__\nset\n(]" + b"(" + b")" + b"2\x86" * 40 + b"etR.",
         b"\x80\x04" + b"\x8f" * 20_000 + b".",
         b"\x80\x05\x96\x00\x00\x00\x00\x01\x00\x00\x00.",
         pickle.dumps(np.zeros((0, 25), "f4"), 4).replace(
@@ -190,6 +191,31 @@ def deep(levels: int, wrap: bytes) -> bytes:
 def test_bombs_are_rejected_at_once(content: bytes) -> None:
     with pytest.raises(Rejection):
         plain_pickle(content)
+
+
+PLAIN = {
+    "none": b"",
+    "bytes": b"\xff1",
+    "array": bytearray(b"2"),
+    "set": {"a", 1},
+    "frozen": frozenset([2]),
+    "z": 1 + 2j,
+}
+
+
+@pytest.mark.fault("sets, bytes or an empty array in a pickle of any protocol", "read")
+@pytest.mark.parametrize("protocol", range(6))
+def test_plain_values_of_every_protocol_are_read(protocol: int) -> None:
+    assert plain_pickle(pickle.dumps(PLAIN, protocol)) == PLAIN
+    assert plain_pickle(pickle.dumps(np.zeros((0, 3), "f4"), protocol)).shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    "call", [b"set\n(NtR.", b"complex\n(V1e9\ntR.", b"bytes\n(I99999999999\ntR.", b"eval\n(V1\ntR."]
+)
+def test_other_calls_of_the_same_names_are_rejected(call: bytes) -> None:
+    with pytest.raises(Rejection):
+        plain_pickle(b"c__builtin__\n" + call)
 
 
 @pytest.mark.parametrize("levels", [30, 300])

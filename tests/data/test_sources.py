@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import bz2
 import contextlib
 import errno
 import gzip
 import io
+import lzma
 import os
 import pickle
 import shutil
@@ -14,6 +16,7 @@ import tarfile
 import unicodedata
 import zipfile
 import zlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -537,6 +540,7 @@ GOOD_TAR = tar_of(["a.skeleton", "b.skeleton", "c.skeleton"])
         (GOOD_TAR + tar_of(["d.skeleton"]), ("a", "b", "c"), "goes on behind its end mark"),
         (gzip.compress(GOOD_TAR) + gzip.compress(GOOD_TAR), ("a", "b", "c"), "goes on behind its end mark"),
         (gzip.compress(GOOD_TAR) + b"noise", ("a", "b", "c"), "cannot be read behind its end mark"),
+        (GOOD_TAR + bytes(3 << 20), ("a", "b", "c"), "ends with megabytes of zeros"),
     ],
 )
 def test_a_tar_that_does_not_end_as_it_should_is_said(
@@ -550,6 +554,22 @@ def test_a_tar_that_does_not_end_as_it_should_is_said(
     assert row.name == name
     assert row.check == "unreadable"
     assert reason in row.reason
+
+
+@pytest.mark.fault("a tar that several processes have compressed in parts", "taken as any other")
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
+def test_a_tar_compressed_in_parts_is_read(tmp_path: Path, compress: Callable[[bytes], bytes]) -> None:
+    parts = [GOOD_TAR[start : start + 700] for start in range(0, len(GOOD_TAR), 700)]
+    folder = recorded.write_folder(tmp_path, {"in.tar.gz": b"".join(map(compress, parts))})
+    (batch,) = batches(folder)
+    assert content(batch) == dict.fromkeys(["a.skeleton", "b.skeleton", "c.skeleton"], b"abc")
+
+
+@pytest.mark.fault("a .tar of zeros, as an unfinished download is", "rejected by its name, in no time")
+def test_a_tar_of_zeros_is_rejected(tmp_path: Path) -> None:
+    folder = recorded.write_folder(tmp_path, {"in.tar": b"", "a.skeleton": b"1"})
+    os.truncate(folder / "in.tar", 300 << 30)
+    assert checks(folder) == (["a.skeleton"], [("in.tar", "unreadable")], [])
 
 
 def test_a_tar_cut_in_a_huge_member_is_read_up_to_there(tmp_path: Path) -> None:

@@ -114,8 +114,15 @@ class _Unpickler(pickle._Unpickler):
             return _dtype
         if (module, name) == ("collections", "OrderedDict"):
             return _ordered
-        if (module, name) == ("_codecs", "encode"):  # bytes in pickle protocol 2
+        # Pickle protocols 0 to 3 have no operations of their own for some plain values.
+        if (module, name) == ("_codecs", "encode"):
             return self._encode
+        plain: dict[str, Callable[..., Any]] = {
+            **{"bytes": self._bytes, "bytearray": self._bytes, "set": self._set, "frozenset": self._set},
+            **{"complex": _complex},
+        }
+        if module in ("builtins", "__builtin__") and name in plain:
+            return plain[name]
         raise Rejection("code", f"the pickle asks for {module}.{name}; only numpy arrays and plain values are read")
 
     def persistent_load(self, pid: Any) -> Any:
@@ -213,6 +220,17 @@ class _Unpickler(pickle._Unpickler):
         self._take(np.dtype(np.uint8), (len(text),))
         return text.encode("latin1")
 
+    def _bytes(self, given: Any = "", coding: Any = "latin1") -> bytes:
+        return given if isinstance(given, bytes) else self._encode(given, coding)
+
+    def _set(self, given: Any = ()) -> set[Any]:
+        if not isinstance(given, (list, tuple)):
+            raise Rejection("format", "a set that is not made of a list")
+        for key in given:
+            _check_key(key)
+        self._count_set()
+        return set(given)
+
 
 class _Array(np.ndarray):
     """An empty array that takes its content from a pickle's state after checking it.
@@ -287,6 +305,12 @@ def _ordered(*arguments: Any) -> OrderedDict[Any, Any]:
     for key, _ in pairs:
         _check_key(key)
     return OrderedDict(pairs)
+
+
+def _complex(*parts: Any) -> complex:
+    if not all(isinstance(part, float) for part in parts):
+        raise Rejection("format", "a complex number that is not made of two numbers")
+    return complex(*parts)
 
 
 def _dtype(name: Any, *_: Any) -> _Kind:
