@@ -310,7 +310,7 @@ HANGUL = "한글 폴더/걷기_01.skeleton"
 
 
 @pytest.mark.fault(
-    "a zip made by Windows, macOS or DOS, with names in its own encoding",
+    "a zip made by Windows, macOS or DOS, with names in that system's encoding",
     "the recordings are taken under their right names",
 )
 @pytest.mark.parametrize(
@@ -417,7 +417,7 @@ def test_a_folder_that_cannot_be_read_is_rejected(tmp_path: Path, monkeypatch: p
     assert checks(folder) == (["a.skeleton"], [("closed", "unreadable")], [])
 
 
-@pytest.mark.fault("files that are no recordings", "each is left out with its reason")
+@pytest.mark.fault("files that are not recordings", "each is left out with its reason")
 @pytest.mark.parametrize("kind", KINDS)
 def test_files_that_are_no_recordings_are_left_out_with_a_reason(tmp_path: Path, kind: str) -> None:
     others = {
@@ -432,7 +432,7 @@ def test_files_that_are_no_recordings_are_left_out_with_a_reason(tmp_path: Path,
     assert found.rejected == []
 
 
-@pytest.mark.fault("an unreadable archive among good files", "it is one rejected file; the others are taken")
+@pytest.mark.fault("an unreadable archive among good files", "it counts as one rejected file; the others are taken")
 @pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz", "tar.xz", "tar.bz2"])
 def test_a_bad_archive_beside_good_files_is_one_rejected_file(tmp_path: Path, kind: str) -> None:
     folder = recorded.write_folder(tmp_path / "in", {"a.skeleton": b"1"})
@@ -485,17 +485,17 @@ GOOD_TAR = tar_of(["a.skeleton", "b.skeleton", "c.skeleton"])
 
 
 @pytest.mark.fault(
-    "a tar with a damaged header, without its end, or with another tar behind it",
-    "what can be read is taken, and the archive is named as damaged",
+    "a tar with a damaged header, without its end, or with another tar after it",
+    "readable members are taken, and the archive is reported as damaged",
 )
 @pytest.mark.parametrize(
     ("raw", "names", "reason"),
     [
         (GOOD_TAR[:1034] + b"\xff" + GOOD_TAR[1035:], ("a",), "what follows its last readable member is lost"),
         (GOOD_TAR[:2048], ("a", "b"), "cut off: it has no end mark"),
-        (GOOD_TAR + tar_of(["d.skeleton"]), ("a", "b", "c"), "goes on behind its end mark"),
-        (gzip.compress(GOOD_TAR) + gzip.compress(GOOD_TAR), ("a", "b", "c"), "goes on behind its end mark"),
-        (gzip.compress(GOOD_TAR) + b"noise", ("a", "b", "c"), "cannot be read behind its end mark"),
+        (GOOD_TAR + tar_of(["d.skeleton"]), ("a", "b", "c"), "continues after its end mark"),
+        (gzip.compress(GOOD_TAR) + gzip.compress(GOOD_TAR), ("a", "b", "c"), "continues after its end mark"),
+        (gzip.compress(GOOD_TAR) + b"noise", ("a", "b", "c"), "cannot be read after its end mark"),
     ],
 )
 def test_a_tar_that_does_not_end_as_it_should_is_said(
@@ -511,7 +511,7 @@ def test_a_tar_that_does_not_end_as_it_should_is_said(
     assert reason in row.reason
 
 
-@pytest.mark.fault("an archive without a file", "left out by its name")
+@pytest.mark.fault("an empty archive", "listed as left out")
 def test_an_empty_archive_is_left_out(tmp_path: Path) -> None:
     recorded.write_zip(tmp_path / "in" / "empty.zip", {})
     (tmp_path / "in" / "empty.tar").write_bytes(tar_of([]))
@@ -566,7 +566,7 @@ def test_a_file_that_grows_while_it_is_read_is_rejected(tmp_path: Path, monkeypa
     assert read["b.skeleton"] == b"2"
 
 
-@pytest.mark.fault("an archive with the ending of another kind", "read as what it is")
+@pytest.mark.fault("an archive with the ending of another kind", "read by its content")
 @pytest.mark.parametrize(("kind", "ending"), [("tar.gz", "tar"), ("tar", "zip"), ("zip", "tar.gz"), ("tar", "tgz")])
 def test_an_archive_with_another_ending_is_read_as_what_it_is(tmp_path: Path, kind: str, ending: str) -> None:
     path = write_batch(tmp_path, kind, FILES)
