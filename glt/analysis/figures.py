@@ -340,9 +340,9 @@ def _draw_person(ax: Axes, points: NDArray[np.float64], skeleton: Skeleton, colo
 
 
 def drawn_bones(points: NDArray[np.float64], skeleton: Skeleton) -> NDArray[np.int64]:
-    """Ends of the bones [B, 2] to draw of points [..., K, n]: not those of a joint that is at the centre all the time.
+    """Ends [B, 2] of the bones to draw for points [..., K, n], without those of absent joints.
 
-    The checks put a joint there of which nothing was recorded.
+    The checks place an absent joint at the centre joint, in all frames.
     """
     bones = np.array(skeleton.bones).reshape(-1, 2)
     flat = points.reshape(-1, *points.shape[-2:])
