@@ -113,7 +113,7 @@ def process_tasks() -> Iterator[Ending]:
     subprocess_task_handler.SubprocessTaskHandler = ProcessTask  # type: ignore[misc]  # a class is replaced
     ProcessTask.ending = ending
     main = threading.current_thread() is threading.main_thread()
-    caught = [one for one in _SIGNALS if main and signal.getsignal(one) is not signal.SIG_IGN]  # as nohup wants it
+    caught = [one for one in _SIGNALS if main and signal.getsignal(one) is not signal.SIG_IGN]  # as under nohup
     before = {one: signal.signal(one, ending.handle) for one in caught}
     try:
         yield ending

@@ -62,7 +62,7 @@ class Reuse:
     def complete(self, step: str) -> None:
         """Record that a step was completed or reused with the inputs of this run."""
         self._now[step] = self._inputs
-        with contextlib.suppress(OSError, GltError):  # a record is no reason to fail
+        with contextlib.suppress(OSError, GltError):  # a run succeeds without its record
             write_json(self._file, self._now)
 
     def _changed(self, before: Mapping[str, Any]) -> list[str]:

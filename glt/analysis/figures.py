@@ -94,7 +94,7 @@ def svg(figure: Figure, name: str, alternative: str) -> str:
     """
     stream = io.StringIO()
     with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
-        # The text stays text, which the browser draws in its own fonts.
+        # Text is kept as text: the browser draws it in its own fonts.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
         figure.savefig(stream, format="svg", dpi=200, transparent=True, metadata={"Date": None, "Creator": None})
     text = stream.getvalue()

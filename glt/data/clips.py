@@ -29,7 +29,7 @@ REJECTED = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("
 
 LEFT_OUT = "left_out.parquet"
 EXAMPLES = 3  # rejected recordings stored per check and segment, to be drawn
-_LONGEST = 5000  # characters of a rejection's text
+_LONGEST = 5000  # characters of a rejection's text, or of a clip's warnings
 
 
 class ClipStore:
@@ -202,7 +202,7 @@ def _row(clip: Recording, frames: NDArray[np.float32], source: str, offset: int)
 
 
 def shorten(text: str) -> str:
-    """Cut a text to be stored off after 5,000 characters: it may quote a name of any length."""
+    """Truncate a text to be stored after 5,000 characters: it may quote a name of any length."""
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 

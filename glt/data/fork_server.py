@@ -47,7 +47,7 @@ class _Popen(popen_forkserver.Popen):
         finally:
             context.set_spawning_popen(None)
         self.sentinel, writer = _server(self._preload).connect_to_new_process(self._fds)
-        # A duplicate stays open until this process ends, which closes it: the child waits for that.
+        # A duplicate stays open until this process ends, so that the child notices the end.
         self.finalizer = util.Finalize(self, _close, (os.dup(writer), self.sentinel))
         with open(writer, "wb", closefd=True) as stream:  # noqa: PTH123 - a descriptor
             stream.write(packed.getbuffer())

@@ -35,7 +35,7 @@ def start() -> None:
 
 
 def ready() -> None:
-    """Do nothing; that it returns shows that the worker has started."""
+    """Do nothing: the answer shows that the worker has started."""
 
 
 def read(chunk: Chunk, data: DataConfig, memory: int, spool: Path, any_name: bool = False) -> bytes:

@@ -61,7 +61,7 @@ def examine(files: Iterable[InspectedFile], collected: Collected, data: DataConf
 
     Args:
         files: the inspected files of a delivery.
-        collected: what data/ holds.
+        collected: the content of the ledgers in data/.
         data: the format and the checks.
         pack: packs accepted files into one archive, as it will be in data/.
 

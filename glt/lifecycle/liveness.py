@@ -1,8 +1,8 @@
 """Finds the runs of killed processes by the locks that these held, and closes them in MLflow.
 
 While a process works on a run, it holds a lock on a file in GLT_HOME that names the run. The system releases the lock
-when the process ends, however it ends. A file that is left and that nobody has locked belongs to a process that was
-killed. Files of other machines are left alone: a lock says nothing about a process elsewhere.
+when the process ends, however it ends, so an unlocked file belongs to a killed process. Files of other machines are
+left alone: a lock says nothing about a process elsewhere.
 """
 
 from __future__ import annotations

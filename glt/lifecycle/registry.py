@@ -265,7 +265,7 @@ def promote(name: str, version: str, reason: str, expected_champion: str | None 
     client = connect()
     versions = _by_number(client, name)
     if str(version) not in versions:
-        raise GltError(f"{_shown(name)}: no version {version}; `make ui` lists them")
+        raise GltError(f"{_shown(name)}: no version {version}; `make ui` lists the versions")
     versions[str(version)].check_promotable()
     with promotions.aliases_lock(name) as ensure_held:
         state = _state(client, name)
@@ -353,7 +353,7 @@ def _model(client: MlflowClient, name: str) -> RegisteredModel | None:
 
 def _known_model(client: MlflowClient, name: str) -> RegisteredModel:
     if (model := _model(client, name)) is None:
-        raise GltError(f"{_shown(name)}: no such registered model; `make ui` lists them")
+        raise GltError(f"{_shown(name)}: no such registered model; `make ui` lists the models")
     return model
 
 
