@@ -55,8 +55,8 @@ def test_any_number_of_first_commands_at_once(tmp_path: Path, monkeypatch: pytes
     home = tmp_path / "new home, 새 폴더 #1 100%"
     commands = {
         ("history", "a"): "a: no such registered model",
-        ("lineage", "b"): "model b: there is none",
-        ("compare-models", "c", "d"): "model c: there is none",
+        ("lineage", "b"): "model b: no such model",
+        ("compare-models", "c", "d"): "model c: no such model",
         ("doctor",): "",
     }
     tasks = [ask(home, *command) for command in commands]
