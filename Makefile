@@ -1,5 +1,5 @@
 # Every action a person takes. `make` alone lists them.
-# Values that people give reach commands by the environment only, as "$$NAME": neither make nor a shell reads them.
+# Values given on the command line reach commands through the environment only, as "$$NAME": neither make nor a shell expands them.
 PYTHON ?=
 TORCH ?= torch==2.13.0
 RECIPE ?= sample
@@ -33,7 +33,7 @@ BUILD = set -f; $(FIND_ENGINE); "$$ENGINE" build --file infra/image/Containerfil
 help: ## List every target
 	@grep -hE '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
 
-setup: ## Make .venv and install everything, once (PYTHON= of 3.11 or 3.12, TORCH= for another build of torch)
+setup: ## Create .venv and install everything, once (PYTHON=python3.12, TORCH= for another build of torch)
 	@exec sh infra/local/setup.sh
 
 run: setup ## Run the whole graph here (RECIPE=sample|nw-ucla|sbu, RECORDINGS=path, s3://... or dvc+..., RUNNER=docker: in IMAGE)
@@ -61,7 +61,7 @@ coverage: setup ## Run the tests and list what of glt no test executes: branch c
 	rm -rf build/coverage && mkdir -p build/coverage
 	@$(PYTEST) $(PARALLEL) --cov --cov-report=term
 
-fuzz: setup ## Look for inputs that break what is promised for every input (MINUTES=2, SEED= for the same cases again)
+fuzz: setup ## Search for inputs that crash or hang the product, or break another promise (MINUTES=2, SEED= repeats the cases)
 	@$(RUN) tests.fuzz --minutes="$$MINUTES" $${SEED:+--seed="$$SEED"}
 
 test-stack: setup ## Run the slower tests: real servers, killed processes
@@ -118,7 +118,7 @@ results: setup ## Measure protocols and ablations on real recordings, run by run
 	@"$$BIN/python" -m experiments.protocols -- "$$RECORDINGS"
 	@$(RUN) experiments.ablations -- "$$RECORDINGS"
 
-faults: setup ## Run every test that holds a fault, the slower ones too, and write docs/faults.md (TESTS= of some)
+faults: setup ## Run all tests of faults, the slower ones too, and write docs/faults.md (TESTS= to run only some)
 	@set -f; $(RUN) docs.make.faults --run $$TESTS
 
 ablate: setup ## Train the arms of a study here and compare them (STUDY=sample|nw-ucla|sbu, or your own YAML; RECORDINGS=)

@@ -1,6 +1,6 @@
-"""The console of all programs: whatever is printed is text, since names and labels come from outside.
+"""Console output of all programs, printed as plain text since names and labels come from outside.
 
-No markup, no emoji codes, no colours where nobody sees them (NO_COLOR, a pipe); control characters are escaped.
+No markup, no emoji codes, no colours on a pipe or with NO_COLOR; control characters are escaped.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from glt.text import printable
 
 
 def console(stderr: bool = False) -> Console:
-    """A console on stdout or stderr that takes no character of a text for a command to itself."""
+    """A console on stdout or stderr that interprets neither markup nor emoji codes."""
     return Console(file=sys.stderr if stderr else None, markup=False, emoji=False, highlight=False)
 
 
 def cell(value: Any) -> str:
-    """A value as one line of text that is safe to print, as in a cell of a table."""
+    """A value as one line of text that is safe to print, for example in a table."""
     return printable(str(value)).replace("\n", " ").replace("\t", " ")
 
 

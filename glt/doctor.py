@@ -172,7 +172,7 @@ def _ports(root: Path) -> Iterator[Result]:
             probe.settimeout(SECONDS)
             taken = probe.connect_ex(("127.0.0.1", port)) == 0
         if taken:
-            remedy = "it will take the next free port and say which; end the program on it to have this one"
+            remedy = "the next free port will be used and printed; stop the other program to use this one"
             yield Result(f"port {port}", "warning", f"in use, {user} needs it", remedy)
         else:
             yield Result(f"port {port}", "ok", f"free for {user}")

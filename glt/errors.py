@@ -64,7 +64,7 @@ def wrap_errors(description: str, remedy: str, *errors: type[Exception]) -> Iter
         raise GltError(f"{description}: {first_line(error)}; {remedy}") from error
 
 
-# What fails on the machine, not in the data or the program; and what the user can do about it.
+# Failures of the machine, not of the data or the program, with their remedies.
 _MACHINE = {
     errno.ENOSPC: "make room on that disk (or give it more inodes: df -i) and run the same again",
     errno.EDQUOT: "make room within the quota and run the same again",
@@ -78,7 +78,7 @@ _MACHINE = {
     errno.ESTALE: "check the connection to the network volume and run the same again",
     errno.ENOMEM: "give the process more memory, or use fewer processes",
 }
-# Of a path in an archive or a table these are no failure of the machine.
+# Errors of a path, which may come from an archive or a table: no failures of the machine.
 _NO_PATH = frozenset({errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO})
 _SHOWN = 100  # characters of a path
 _SQLITE = {"SQLITE_FULL": errno.ENOSPC, "SQLITE_READONLY": errno.EROFS, "SQLITE_IOERR": errno.EIO}
@@ -88,7 +88,7 @@ _NO_TEMPORARY = "temporary directory"  # in what `tempfile` says if no folder ca
 
 
 def system_errno(error: BaseException) -> int:
-    """The number of a system's error; 0 if it is another kind of error.
+    """The errno of a system error; 0 for any other error.
 
     NumPy's `tofile` reports a short write without a number: the disk is full.
     """
@@ -100,10 +100,10 @@ def system_errno(error: BaseException) -> int:
 
 
 def machine_failure(error: BaseException | None) -> str:
-    """What the machine lacks (disk, permission, memory, ...), with the remedy; empty if it is another kind of error.
+    """The machine's failure (disk, permission, memory, ...) behind an error, with the remedy; empty if there is none.
 
     Args:
-        error: the error; those that it came from are looked at, too.
+        error: the error; the errors that caused it are examined too.
     """
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
@@ -127,7 +127,7 @@ def machine_failure(error: BaseException | None) -> str:
 
 
 def path_failure(error: BaseException) -> str:
-    """Why a path that somebody gave cannot be one of a file or folder, as one line; empty if it is another error."""
+    """The reason why a path cannot be that of a file or folder, as one line; empty for any other error."""
     if not isinstance(error, OSError) or error.errno not in _NO_PATH:
         return ""
     filename = error.filename
@@ -137,6 +137,6 @@ def path_failure(error: BaseException) -> str:
 
 
 def _is_torch_out_of_memory(error: BaseException) -> bool:
-    """True for torch's errors on a GPU and on a CPU, told without importing torch."""
+    """True for torch's out-of-memory errors on a GPU and on a CPU, recognised without importing torch."""
     name = type(error).__name__
     return name == "OutOfMemoryError" or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))

@@ -73,7 +73,7 @@ def run_entry(entry: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call the entry of a program, a command line's or a component's: messages go to stderr.
 
     A GltError ends the program with one line on stderr and the error's exit code: 1, or 143 after SIGTERM. So does a
-    failure of the machine (disk full, no permission, out of memory, ...), wherever it happens, and a path that is none.
+    failure of the machine (disk full, no permission, out of memory, ...), wherever it happens, and an invalid path.
     """
     to_stderr()
     try:
@@ -93,7 +93,7 @@ def run_entry(entry: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
 
 def _deliver_output() -> None:
-    """Flush stdout, so that a full disk behind it is an error of the program and not of the interpreter's end."""
+    """Flush stdout, so that a full disk behind it is reported by the program and not by the interpreter at exit."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:  # its reader has ended, as `head` does

@@ -70,6 +70,6 @@ def _start(path: Path) -> bytes:
 
 
 def csv_bytes(table: pd.DataFrame) -> bytes:
-    """A table as a CSV for people: UTF-8, and no cell is a formula for a spreadsheet."""
+    """A table as CSV for people: UTF-8, without cells that a spreadsheet takes for formulas."""
     neutral = table.map(lambda value: csv_cell(value) if isinstance(value, str) else value)
     return neutral.rename(columns=lambda name: csv_cell(str(name))).to_csv(index=False).encode()

@@ -13,7 +13,7 @@
 | GLT_FILE_SECONDS | time that reading one file of recordings may take, in addition to a second per MiB | 60 |
 | GLT_FILE_MEMORY | MiB of memory that it may take, in addition to eight times its size | 2048 |
 | GLT_GIT_TOKEN | password or token for a git repository over HTTP | the address as it is |
-| GLT_GIT_HOST | host or host:port that GLT_GIT_TOKEN is for; several with commas | none but this machine |
+| GLT_GIT_HOST | hosts (or host:port), separated by commas, that GLT_GIT_TOKEN is sent to | this machine only |
 | GLT_GIT_USER | the user that goes with it | ``git`` |
 | MLFLOW_TRACKING_URI | MLflow server or SQLite file | ``mlflow.db`` in GLT_HOME |
 | MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD | account at the MLflow server; read by MLflow | no account |
@@ -70,12 +70,12 @@ def is_local() -> bool:
 
 
 def sqlite_uri(path: Path) -> str:
-    """The address of a SQLite file; what SQLAlchemy would take for an escape or for options is escaped."""
+    """The SQLAlchemy address of a SQLite file; `%` and `?` in its path are escaped."""
     return SQLITE + str(path).replace("%", "%25").replace("?", "%3F")
 
 
 def sqlite_file(uri: str) -> Path | None:
-    """The file of an address of SQLite; None if it is another address."""
+    """The file of a SQLite address; None for any other address."""
     return Path(unquote(uri.removeprefix(SQLITE).partition("?")[0])) if uri.startswith(SQLITE) else None
 
 
@@ -130,7 +130,7 @@ def file_memory() -> int:
 
 
 def _positive(name: str) -> float:
-    """The variable as a number above 0; 0 if it is not set or no such number."""
+    """The variable as a number above 0; 0 if it is unset or invalid."""
     try:
         number = float(os.environ.get(name, ""))
     except ValueError:
@@ -139,7 +139,7 @@ def _positive(name: str) -> float:
 
 
 def git_hosts() -> frozenset[str]:
-    """The hosts, in lower case, that the token is for."""
+    """The hosts, in lower case, that the token is sent to."""
     return frozenset(host.strip().lower() for host in os.environ.get(GIT_HOST, "").split(",") if host.strip())
 
 

@@ -1,7 +1,7 @@
-"""Text from outside (names of files, members and objects, labels): how it is stored, shown and put in a table.
+"""Text from outside (names of files, members and objects, labels), made safe to store, to print and to write as CSV.
 
-Stored text is NFC and valid UTF-8 without control characters. Whatever cannot be stored so is percent-encoded, as in a
-URL: the byte FF becomes ``%FF``. `urllib.parse.unquote_to_bytes` gives the bytes back.
+Stored text is NFC and valid UTF-8 without control characters. Anything else is percent-encoded, as in a URL: the byte
+FF becomes ``%FF``. `urllib.parse.unquote_to_bytes` gives the bytes back.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _HIDDEN = {*"\u2028\u2029\u200e\u200f\u061c\ufeff", *map(chr, range(0x202A, 0x20
 
 
 def clean(text: str) -> str:
-    """The text as it is stored: NFC, with surrogates, control and direction characters percent-encoded.
+    """The text for storage: NFC, with surrogates, control and direction characters percent-encoded.
 
     A byte that Python has decoded as a surrogate (`surrogateescape`) is encoded as that byte. Clean text is unchanged.
     """
@@ -40,14 +40,14 @@ def decode(raw: bytes) -> str:
 
 
 def printable(text: str) -> str:
-    """The text as it is shown on a terminal or in a log: control characters except newline and tab are escaped."""
+    """The text for a terminal or a log: control characters except newline and tab are escaped."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(c if c in "\n\t" or not _is_hidden(c) else _escape(c) for c in text)
 
 
 def csv_cell(text: str) -> str:
-    """The text as a cell of a CSV that no spreadsheet runs as a formula: an apostrophe is put before one."""
+    """The text for a CSV: an apostrophe before what a spreadsheet would take for a formula."""
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 

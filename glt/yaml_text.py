@@ -1,4 +1,4 @@
-"""YAML that people write (recipes, studies, schedules): read with bounds, each mistake as one line.
+"""Reads YAML that people write (recipes, studies, schedules), within bounds; each mistake is one line.
 
 Numbers are those of YAML 1.2: 1e-4 is a number, 010 is ten and 1:30 is text. A key that is given twice is an error.
 """
@@ -16,24 +16,24 @@ import yaml
 from glt.errors import GltError, first_line
 
 LARGEST = 256 * 1024  # bytes of a file, characters of a text
-DEEPEST = 32  # lists and sections inside each other
-MOST = 20_000  # values, those that `*alias` repeats included
+DEEPEST = 32  # levels of nested lists and sections
+MOST = 20_000  # values, including those that `*alias` repeats
 _DIGITS = 40  # of an integer; no field takes more
 
 _BOMS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 
 
 def read(path: Path, origin: str) -> str:
-    """The text of a file, in UTF-8, or in UTF-16 with its mark; `origin` is named in errors.
+    """The text of a file in UTF-8, or in UTF-16 with a byte order mark; errors name `origin`.
 
     Raises:
-        GltError: it is no regular file of text, cannot be read, or is too large.
+        GltError: it is not a regular text file, cannot be read, or is too large.
     """
     try:
         if not path.exists():
             raise GltError(f"{origin}: no such file; give the path of a YAML file")
         if not path.is_file():
-            what = "a folder" if path.is_dir() else "no regular file"
+            what = "a folder" if path.is_dir() else "not a regular file"
             raise GltError(f"{origin}: this is {what}; give the path of a YAML file")
         with path.open("rb") as stream:
             content = stream.read(LARGEST + 1)
@@ -41,7 +41,7 @@ def read(path: Path, origin: str) -> str:
         reason = getattr(error, "strerror", None) or first_line(error)
         raise GltError(f"{origin}: cannot be read ({reason}); give the path of a YAML file") from error
     if len(content) > LARGEST:
-        raise GltError(f"{origin}: larger than {LARGEST // 1024} KiB; this is no file of settings, give another")
+        raise GltError(f"{origin}: larger than {LARGEST // 1024} KiB; this is not a file of settings, give another")
     mark = next((mark for mark in _BOMS if content.startswith(mark)), b"")
     try:
         return content.removeprefix(mark).decode(_BOMS.get(mark, "utf-8"))
@@ -50,13 +50,13 @@ def read(path: Path, origin: str) -> str:
 
 
 def load(text: str, origin: str) -> Any:
-    """The value that a YAML or JSON text holds; `origin` is named in errors.
+    """The value of a YAML or JSON text; errors name `origin`.
 
     Raises:
-        GltError: not YAML, a key that is given twice, or more or deeper than any settings are; names the line.
+        GltError: not YAML, a duplicate key, too large or nested too deeply; names the line.
     """
     if len(text) > LARGEST:
-        raise GltError(f"{origin}: larger than {LARGEST // 1024} Ki characters; this is no text of settings")
+        raise GltError(f"{origin}: larger than {LARGEST // 1024} Ki characters; this is not a text of settings")
     try:
         _check_depth(text, origin)
         value = yaml.load(text, Loader=_Loader)  # a SafeLoader
@@ -80,7 +80,7 @@ def _remedy(text: str, error: yaml.MarkedYAMLError) -> str:
 
 
 def _check_depth(text: str, origin: str) -> None:
-    """Refuse deep nesting before anything recurses into it."""
+    """Refuse deep nesting, before any recursion."""
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, (yaml.SequenceStartEvent, yaml.MappingStartEvent)):
@@ -89,14 +89,14 @@ def _check_depth(text: str, origin: str) -> None:
             depth -= 1
         if depth > DEEPEST:
             line = event.start_mark.line + 1 if event.start_mark else 0
-            raise GltError(f"{origin}: line {line}: more than {DEEPEST} values inside each other; remove the nesting")
+            raise GltError(f"{origin}: line {line}: more than {DEEPEST} nested values; remove the nesting")
 
 
 def _count(value: Any, origin: str, counted: list[int], above: tuple[int, ...]) -> None:
     """Refuse a value that aliases make endless or huge."""
     counted[0] += 1
     if id(value) in above:
-        raise GltError(f"{origin}: an alias (*name) repeats what it is part of; write the values out")
+        raise GltError(f"{origin}: an alias (*name) contains itself; write the values out")
     if counted[0] > MOST:
         raise GltError(f"{origin}: more than {MOST} values, repeated ones (*name) included; remove some")
     if isinstance(value, (dict, list)):
@@ -113,11 +113,11 @@ _NUMBER = re.compile(
 
 
 class _Mistake(yaml.constructor.ConstructorError):
-    """YAML that no settings are; its problem ends with the remedy."""
+    """YAML that is not allowed in settings; its problem ends with the remedy."""
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, with YAML 1.2's numbers, no merge keys (which can grow without end) and no key twice."""
+    """PyYAML's safe loader, with YAML 1.2's numbers, without duplicate keys or merge keys, which can grow endlessly."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {  # type: ignore[misc]  # of the instance, say its stubs
         first: [(tag, pattern) for tag, pattern in resolvers if tag in _KEPT]

@@ -11,7 +11,7 @@ from glt.text import printable
 from pipelines.reuse import Reuse
 
 _COLOUR = re.compile(r"\x1b\[\d*m")
-ERROR = "glt: error: "  # begins the line of a step that failed
+ERROR = "glt: error: "  # start of the error line of a failed step
 _EXECUTING = re.compile(r"Executing task '([\w-]+)'")
 _FINISHED = re.compile(r"Task '([\w-]+)' finished with status (\w+)")
 _REUSED = re.compile(r"Task ([\w-]+) cache hit")
@@ -31,7 +31,7 @@ class StepDisplay(io.TextIOBase):
     """
 
     def __init__(self, screen: TextIO, log: TextIO, reuse: Reuse | None = None) -> None:
-        """Pass the stream to print to, the log file, and what knows why a step is done again."""
+        """Pass the stream to print to, the log file, and the record that explains why a step is run again."""
         self._screen, self._log, self._reuse = screen, log, reuse
         self._live = screen.isatty()
         self._buffer = ""

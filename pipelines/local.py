@@ -185,11 +185,11 @@ def _execute(
         made_from = f"recipe {recipe.name}, data {version.data[:12]}, code {version.code}"
         screen.print(f"{recipe.model_name}  {made_from}")
         try:
-            # What a process made proves nothing of the image: a container does not reuse it.
+            # Results made by a process do not show that the image works: containers do not reuse them.
             cache = home / ("cache-docker" if runner == "docker" else "cache")
             reuse = _reuse(cache, graph, recipe, version, source.address, more.get("arms"))
             if reuse.is_first:
-                screen.print("no earlier run of this recipe: every step is done")
+                screen.print("no earlier run of this recipe: every step is run")
             inputs = {name: value for name, value in arguments.items() if name in _inputs(graph)}
             with liveness.alive(parent):
                 _run_graph(graph, steps, cache, log, inputs | more, reuse)
@@ -198,14 +198,14 @@ def _execute(
                 raise GltError(f"{_reason(parent, log, error)}; the whole log: {log}") from error
             ending.wait()
             tracking.close(recipe, version, "KILLED", f"stopped by {ending.signal.name}")
-            stopped = Interrupted(f"stopped by {ending.signal.name}; the same command goes on from there")
+            stopped = Interrupted(f"stopped by {ending.signal.name}; the same command resumes it")
             stopped.exit_code = 128 + ending.signal
             raise stopped from error
     return parent, run_id
 
 
 def _reason(parent: str, log: Path, error: BaseException) -> str:
-    """The reason why a run failed: as the exit step stored it or, if that failed too, the first error in the log."""
+    """The reason why a run failed: that stored by the exit step or, if it failed too, the first error in the log."""
     with contextlib.suppress(GltError):
         if stored := tracking.connect().get_run(parent).data.tags.get("error"):
             return stored
@@ -244,7 +244,7 @@ def _run_graph(
         log.open("w", encoding="utf-8") as file,
         contextlib.redirect_stdout(StepDisplay(sys.stdout, file, reuse)) as display,
     ):
-        handler = logging.StreamHandler(display)  # a reused step is said through the root logger alone
+        handler = logging.StreamHandler(display)  # a reused step is reported through the root logger alone
         before, level, print_function = root.handlers[:], root.level, builtins.print
         root.addHandler(handler)
         root.setLevel(logging.INFO)

@@ -1,4 +1,4 @@
-"""Runs steps as processes of this machine, which end when the run is told to end."""
+"""Runs steps as processes of this machine, which end with the run."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ class Ending:
 class ProcessTask(subprocess_task_handler.SubprocessTaskHandler):
     """Runs a step as a process.
 
-    In place of the handler of KFP 2.17, which pastes the path of this Python into a shell's script as it is, and into
-    every argument that holds the word python3, and leaves its processes behind when it is told to end.
+    Replaces the handler of KFP 2.17, which pastes the path of this Python unquoted into the shell script and into every
+    argument that contains `python3`, and leaves its processes behind when a signal ends it.
     """
 
     ending = Ending()
@@ -104,16 +104,16 @@ def run_process(command: Sequence[str], variables: Mapping[str, str]) -> int:
 
 @contextmanager
 def process_tasks() -> Iterator[Ending]:
-    """Let `kfp.local` run processes by `ProcessTask`, and SIGTERM, SIGINT and SIGHUP end them.
+    """Make `kfp.local` run steps by `ProcessTask` within the block; SIGTERM, SIGINT and SIGHUP end them.
 
-    A signal raises KeyboardInterrupt in the block; the block's processes have ended when it is left. KFP has no setting
-    for the class of its tasks (see `pipelines.containers.container_tasks`).
+    A signal raises KeyboardInterrupt in the block; all its processes have ended when the block is left. KFP has no
+    setting for the class of its tasks (see `pipelines.containers.container_tasks`).
     """
     original, ending = subprocess_task_handler.SubprocessTaskHandler, Ending()
     subprocess_task_handler.SubprocessTaskHandler = ProcessTask  # type: ignore[misc]  # a class is replaced
     ProcessTask.ending = ending
     main = threading.current_thread() is threading.main_thread()
-    caught = [one for one in _SIGNALS if main and signal.getsignal(one) is not signal.SIG_IGN]  # as nohup wants it
+    caught = [one for one in _SIGNALS if main and signal.getsignal(one) is not signal.SIG_IGN]  # as under nohup
     before = {one: signal.signal(one, ending.handle) for one in caught}
     try:
         yield ending

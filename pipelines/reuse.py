@@ -1,8 +1,8 @@
-"""Reasons why a local run does a step again.
+"""Reasons why a local run repeats a step.
 
-Kubeflow's local cache keeps a step's result under its component, its command and its arguments: the code version, the
-data version, the whole recipe, and the results of the steps before. So what can be known of a step that is done again
-is which of these differ from when it was last completed.
+Kubeflow's local cache stores a step's result under its component, its command and its arguments: the code version, the
+data version, the whole recipe, and the results of the steps before. The reason for repeating a step is therefore which
+of these have changed since it was last completed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NAMED = 3  # fields of the recipe
 
 
 class Reuse:
-    """Inputs of each step when it was last completed, in a file.
+    """A record, in a file, of each step's inputs when it was last completed.
 
     Attributes:
         is_first: True if no step of this recipe was completed before.
@@ -32,7 +32,7 @@ class Reuse:
         """Read the record.
 
         Args:
-            file: JSON file of the record; one that cannot be read is none.
+            file: JSON file of the record; an unreadable one counts as missing.
             inputs: of this run: code, data, recordings, recipe (its fields by dotted name), ...
             uncached: names of the steps whose results are never reused.
         """
@@ -45,7 +45,7 @@ class Reuse:
         self.is_first = not self._before
 
     def reason(self, step: str) -> str:
-        """Why a step is done that was not reused; empty in a first run."""
+        """The reason why a step is run and not reused; empty in a first run."""
         if step in self._uncached:
             return "runs every time"
         earlier = self._redone - {step}
@@ -62,7 +62,7 @@ class Reuse:
     def complete(self, step: str) -> None:
         """Record that a step was completed or reused with the inputs of this run."""
         self._now[step] = self._inputs
-        with contextlib.suppress(OSError, GltError):  # a record is no reason to fail
+        with contextlib.suppress(OSError, GltError):  # a run succeeds without its record
             write_json(self._file, self._now)
 
     def _changed(self, before: Mapping[str, Any]) -> list[str]:

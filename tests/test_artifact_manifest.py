@@ -164,7 +164,7 @@ WEIGHTS = {
 
 
 @pytest.mark.fault(
-    "weights (safetensors) with a header of 90 MB or false sizes", "refused in one line that names the file"
+    "weights (safetensors) with a header of 90 MB or wrong sizes", "refused in one line that names the file"
 )
 @pytest.mark.parametrize("content", WEIGHTS)
 def test_weights_that_are_none_are_refused(tmp_path: Path, content: str) -> None:

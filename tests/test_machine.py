@@ -92,7 +92,7 @@ def test_a_read_only_file_system_is_named(mount: Callable[[str], Path], capsys: 
     assert artifact.open_artifact(thing, "thing") == {"size": 10}
 
 
-@pytest.mark.fault("GLT_HOME or the output of ingest is full", "one line; the same command goes on once there is room")
+@pytest.mark.fault("GLT_HOME or the output of ingest is full", "one line; the same command resumes once there is room")
 @pytest.mark.parametrize("where", ["segments", "clips"])
 def test_an_ingest_goes_on_once_there_is_room(
     mount: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], where: str

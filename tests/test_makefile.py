@@ -181,7 +181,7 @@ def test_an_interpreter_that_does_not_suit_is_named_before_anything_is_installed
 
 
 @pytest.mark.fault(
-    "no connection while packages are installed", "pip's message, then the remedy; make setup again goes on"
+    "no connection while packages are installed", "pip's message, then the remedy; `make setup` then resumes"
 )
 def test_setup_goes_on_where_it_ended(bare: Path) -> None:
     interpreter(bare.parent / "programs" / "python3.11", "3.11.9", suits=True)
@@ -190,13 +190,13 @@ def test_setup_goes_on_where_it_ended(bare: Path) -> None:
     assert done.returncode == 2
     first, last, *_ = done.stderr.splitlines()
     assert first == "ERROR: Could not find a version"
-    assert last.startswith("glt: error: not everything could be installed (pip's words above); check the connection")
+    assert last.startswith("glt: error: not everything could be installed (see pip's message above); check the")
     (bare / "offline").unlink()
     assert set_up(bare).returncode == 0
     assert (set_up(bare).stdout, set_up(bare).returncode) == ("", 0)
 
 
-@pytest.mark.fault("the checkout is moved", ".venv is made again")
+@pytest.mark.fault("the checkout is moved", "`.venv` is made again")
 def test_a_moved_checkout_is_set_up_again(bare: Path) -> None:
     interpreter(bare.parent / "programs" / "python3.11", "3.11.9", suits=True)
     assert set_up(bare).returncode == 0
@@ -212,5 +212,5 @@ def test_a_folder_that_is_no_environment_is_left_alone(bare: Path) -> None:
     interpreter(bare.parent / "programs" / "python3.11", "3.11.9", suits=True)
     (bare / ".venv").mkdir()
     (bare / ".venv" / "mine.txt").write_text("mine")
-    assert "this is no virtual environment of Python, so it is not replaced; move it away" in set_up(bare).stderr
+    assert "this is not a Python virtual environment, so it is not replaced; move it away" in set_up(bare).stderr
     assert (bare / ".venv" / "mine.txt").read_text() == "mine"

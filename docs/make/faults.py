@@ -1,8 +1,8 @@
-"""Writes docs/faults.md: every fault that a test holds, with promise and outcome.
+"""Writes docs/faults.md: every tested fault, with promise and outcome.
 
     python -m docs.make.faults [--run [PYTEST ARGUMENTS]]
 
-A test that holds a fault carries `@pytest.mark.fault("the fault", "the promise")`, once per fault. With `--run` these
+A test of a fault is marked `@pytest.mark.fault("the fault", "the promise")`, one marker per fault. With `--run` these
 tests are run first, the slower ones too, and their outcomes are recorded in results/faults.json.
 """
 
@@ -38,20 +38,20 @@ AREAS = {
     "Artifacts and other files on disk": ("tests/test_artifact", "tests/test_nothing_lost", "tests/test_outputs"),
     "Commands, recipes and machines": ("tests/",),
 }
-HEAD = """# Faults that were tried
+HEAD = """# Tested faults
 
 Damaged files, people's mistakes, and servers, processes, connections and disks that fail at the worst moment. Each row
 is a fault, the behaviour that glt promises, and the outcome when its tests were last run, at the commit in brackets:
 `holds` if all passed. `make fuzz` looks for faults that are not listed here.
 
-The page is made from the tests' marks ([how](extend.md#faults-and-fuzzing)): `make faults` runs them and writes it,
-`python -m docs.make.faults` writes it without running them.
+The page is generated from markers of the tests ([how](extend.md#faults-and-fuzzing)): `make faults` runs the tests and
+writes it, `python -m docs.make.faults` writes it without running them.
 """
 TABLE = "| fault | promise | outcome | test |\n| --- | --- | --- | --- |\n"
 
 
 class Fault(NamedTuple):
-    """A fault, the promise, and the file and function of a test that holds it."""
+    """A fault, the promise, and the file and function of a test of it."""
 
     fault: str
     promise: str
@@ -60,14 +60,14 @@ class Fault(NamedTuple):
 
     @property
     def test_id(self) -> str:
-        """The test as the record names it."""
+        """Key of the test in the record."""
         return f"{self.file}::{self.test}"
 
 
 def collect(root: Path = ROOT) -> list[Fault]:
     """All faults that tests are marked with, read from their source.
 
-    Raises ValueError where a mark is not two texts (or constants of the module) on a test.
+    Raises ValueError if a marker is not on a test, or its arguments are not two strings (or constants of the module).
     """
     paths = sorted(root.glob("tests/**/test_*.py"))
     return [fault for path in paths for fault in _of_file(path, path.relative_to(root).as_posix())]
@@ -135,7 +135,7 @@ def read_record() -> dict[str, dict[str, str]]:
 
 
 def run(arguments: list[str]) -> None:
-    """Run the marked tests, and record their outcomes beside those of the tests that were not run."""
+    """Run the marked tests, and update the record with their outcomes."""
     at = commit()
     REPORT.unlink(missing_ok=True)
     subprocess.run([sys.executable, "-m", "pytest", "-m", "fault", f"--junitxml={REPORT}", *arguments], cwd=ROOT)

@@ -24,10 +24,10 @@ SCORES = {
     "knn/top1": "nearest neighbour",
 }
 
-# Which clips these are measured on depends on the training clips, so on the data version.
+# Scores whose clips depend on the training clips, and so on the data version.
 _OF_TRAINING_CLIPS = frozenset({"probe/top1_clean", "probe/val_top1"})
 _SPLIT = ("fold", "held", "test_share", "split_seed", "column", "test_values", "given")
-UNKNOWN = frozenset({"", "unknown", "deleted"})  # values of the provenance that equal none
+UNKNOWN = frozenset({"", "unknown", "deleted"})  # values of the provenance that never count as equal
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class Model:
         recipe: its settings.
         provenance: data version, code version, run, ... by title.
         files: what its data version pins, MD5 by name; None if that is not known here.
-        classes: that it can answer; none if not known.
-        skeleton: layout of its clips, as in its config.json; empty if not known.
-        fractions: labelled fractions that were fine-tuned, as ``5 %``; those that are the same clips are one.
+        classes: classes that it can predict; empty if unknown.
+        skeleton: layout of its clips, as in its config.json; empty if unknown.
+        fractions: labelled fractions that were fine-tuned, such as ``5 %``; those with the same clips count as one.
     """
 
     name: str
@@ -106,7 +106,7 @@ def write_comparison(out: Path, first: Model, second: Model) -> None:
 
 
 def _differences(first: Model, second: Model, both: int) -> Iterator[tuple[str, bool]]:
-    """Sentences on what makes the two no equals, and for each whether scores cannot be subtracted because of it."""
+    """Differences of two models as sentences, each with True if it rules out subtracting their scores."""
     data = [model.provenance.get("data", "unknown") for model in (first, second)]
     if UNKNOWN & set(data):
         yield "It is not known whether both were trained on the same data version.", False
@@ -120,7 +120,7 @@ def _differences(first: Model, second: Model, both: int) -> Iterator[tuple[str, 
     if set(first.classes) != set(second.classes):
         only = [sorted(set(a) - set(b)) for a, b in ((first.classes, second.classes), (second.classes, first.classes))]
         parts = [
-            f"{len(names)} only of the {which} ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
+            f"{len(names)} only in the {which} ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
             for which, names in zip(("first", "second"), only, strict=True)
             if names
         ]
@@ -147,7 +147,7 @@ def _protocol(recipe: Mapping[str, Any]) -> str:
 
 
 def _scores(models: Sequence[Model], comparable: bool) -> list[tuple[str, list[float | None], bool]]:
-    """(title, values, may they be subtracted) of each score that one of the two has."""
+    """(title, values, True if they may be subtracted) of each score that either model has."""
     data = {model.provenance.get("data", "unknown") for model in models}
     same_data = len(data) == 1 and not data & UNKNOWN
 

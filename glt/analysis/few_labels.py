@@ -1,7 +1,7 @@
 """Fine-tuned classifiers of a run: one result per set of labelled clips.
 
-Each class gives at least one clip, so that of small classes two labelled fractions may be the same clips. They are then
-one result, of the smallest of these fractions.
+Each class gives at least one clip, so two labelled fractions of small classes may select the same clips. They then
+count as one result, under the smallest of these fractions.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ class FewLabels:
     clips: dict[float, int]
 
     def name(self, fraction: float) -> str:
-        """The fraction for a person, with those that are the same clips: ``5 %``, or ``5 % and 10 %``."""
+        """The fraction as text, with those that select the same clips: ``5 %``, or ``5 % and 10 %``."""
         *first, last = (f"{100 * one:g} %" for one in (fraction, *self.repeated.get(fraction, ())))
         return f"{', '.join(first)} and {last}" if first else last
 
     @property
     def note(self) -> str:
-        """Which fractions are the same clips; empty if none are."""
+        """The fractions that select the same clips, as text; empty if there are none."""
         return "; ".join(
-            f"{self.name(fraction)} of the labels are the same {self.clips[fraction]} clips, since each class gives at "
-            "least one: one result"
+            f"{self.name(fraction)} of the labels are the same {self.clips[fraction]} clips (each class gives at least "
+            "one), so they are one result"
             for fraction in self.repeated
         )
 
@@ -60,7 +60,7 @@ def read(folders: Sequence[Path]) -> FewLabels:
         info = artifact.open_artifact(folder, "classifier")
         if not {"fraction", "seed"} <= info.keys():
             raise GltError(
-                f"{folder}: not a fine-tuned classifier (no fraction and seed); give the folders finetune made"
+                f"{folder}: not a fine-tuned classifier (no fraction and seed); give folders that `glt finetune` made"
             )
         fraction, seed = float(info["fraction"]), int(info["seed"])
         metrics = artifact.read_json(folder / "metrics.json", dict)
@@ -79,7 +79,7 @@ def read(folders: Sequence[Path]) -> FewLabels:
 
 
 def _labelled(folder: Path) -> frozenset[str]:
-    """Names of the clips whose labels were used; none if an older version wrote the folder."""
+    """Names of the clips whose labels were used; empty if an older version wrote the folder."""
     file = folder / "labelled.parquet"
     if not file.is_file():
         return frozenset()

@@ -94,7 +94,7 @@ def svg(figure: Figure, name: str, alternative: str) -> str:
     """
     stream = io.StringIO()
     with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
-        # The text stays text, which the browser draws in its own fonts.
+        # Text is kept as text: the browser draws it in its own fonts.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
         figure.savefig(stream, format="svg", dpi=200, transparent=True, metadata={"Date": None, "Creator": None})
     text = stream.getvalue()
@@ -340,9 +340,9 @@ def _draw_person(ax: Axes, points: NDArray[np.float64], skeleton: Skeleton, colo
 
 
 def drawn_bones(points: NDArray[np.float64], skeleton: Skeleton) -> NDArray[np.int64]:
-    """Ends of the bones [B, 2] to draw of points [..., K, n]: not those of a joint that is at the centre all the time.
+    """Ends [B, 2] of the bones to draw for points [..., K, n], without those of absent joints.
 
-    The checks put a joint there of which nothing was recorded.
+    The checks place an absent joint at the centre joint, in all frames.
     """
     bones = np.array(skeleton.bones).reshape(-1, 2)
     flat = points.reshape(-1, *points.shape[-2:])

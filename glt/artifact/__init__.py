@@ -1,9 +1,8 @@
 """Artifact folders: atomic writes, manifests, verification.
 
-A folder that a step makes (clips, motions, encoder, classifier, ...) is whole or it is not there: it is written
-in a draft beside its place, its ``manifest.json`` is written last, and the folder is renamed into place or exchanged
-with the one that it replaces. The manifest names the kind of artifact, what it was made from, and the SHA-256 of every
-file.
+A folder that a step makes (clips, motions, encoder, classifier, ...) is complete or absent: it is written as a draft
+beside its target, with ``manifest.json`` last, and then renamed to the target or exchanged with the folder there. The
+manifest names the kind of artifact, its inputs, and the SHA-256 of every file.
 """
 
 from glt.artifact.drafts import Draft, delete, draft, reserve, sweep

@@ -1,11 +1,11 @@
-"""Drafts: what is written under a temporary name beside its place, and what takes that place at one instant.
+"""Drafts: folders and files that are written under a temporary name beside their target and replace it atomically.
 
-A draft has a name of glt's own (``.<name>.glt-<machine><random>``) and is locked by the process that writes it. The
-system releases the lock when that process ends, however it ends: a draft whose lock is free belongs to nobody and is
-deleted by `sweep`, which never touches one that is locked or has another name.
+A draft is named ``.<name>.glt-<machine><random>`` and locked by the process that writes it. The system releases the
+lock when that process ends, however it ends. `sweep` deletes drafts whose lock is free, and never touches a locked
+draft or a file with another name.
 
-Locks are `flock`'s, which NFS passes on to its server. Where a network volume locks for one machine only, a draft of
-another machine also has to be a day old.
+Locks are `flock`'s, which NFS passes on to its server. Some network volumes lock on one machine only, so a draft of
+another machine must also be a day old to be deleted.
 """
 
 from __future__ import annotations
@@ -31,35 +31,35 @@ from glt.errors import GltError
 
 _LOG = logging.getLogger(__name__)
 _NAME = re.compile(r"\.(?P<target>.+)\.glt-(?:(?P<machine>[0-9a-f]{4})[a-z0-9_]{8}|lock)", re.DOTALL)
-SUFFIX = len("..glt-") + 4 + 8  # characters that a draft's name has beside its target's
+SUFFIX = len("..glt-") + 4 + 8  # characters that a draft's name adds to its target's
 _CONTENT, _REPLACED, _LOCK = "content", "replaced", "lock"  # in a draft of a folder
 _DAY = 24 * 3600.0
 _ATTEMPTS = 20
 _PAUSE = 0.05  # seconds
 _EXCHANGE, _CWD = 2, -100  # RENAME_EXCHANGE and AT_FDCWD of Linux
-_NO_EXCHANGE = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}  # as NFS says
+_NO_EXCHANGE = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}  # of NFS, for one
 
 
 class Draft:
-    """A folder that is being written, and will replace what is at its target.
+    """A folder that is being written and will replace its target.
 
     Attributes:
-        folder: to be filled.
+        folder: the folder to fill.
     """
 
     def __init__(self, root: Path, target: Path) -> None:
-        """Take the draft at `root`, which this process has locked."""
+        """Create the folder in the draft at `root`, which this process has locked."""
         self._root, self._target = root, target
         self.folder = root / _CONTENT
         self.folder.mkdir()
 
     def commit(self) -> None:
-        """Put the folder at its target. At every instant the old or the new one is there, even if the process dies.
+        """Move the folder to its target, where the old or the new one is at every instant, even if the process dies.
 
         Afterwards `folder` is the old one, if there was one; committing once more puts that back.
 
         Raises:
-            OSError: neither could be renamed; the old one is at its place.
+            OSError: the folder could not be renamed; the old one is still at the target.
         """
         for attempt in range(_ATTEMPTS):
             try:
@@ -68,7 +68,7 @@ class Draft:
                 else:
                     os.rename(self.folder, self._target)  # noqa: PTH104 - all renames go by `os`
                 return
-            except OSError as error:  # another process was faster: look again
+            except OSError as error:  # another process was faster: try again
                 if error.errno not in (errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY) or attempt == _ATTEMPTS - 1:
                     raise
 
@@ -80,7 +80,7 @@ class Draft:
                 raise
         else:
             return
-        # Killed between these two, the old one is restored by whoever comes next (`restore`).
+        # If the process is killed between the two renames, the next process restores the old folder (`restore`).
         os.rename(self._target, self._root / _REPLACED)  # noqa: PTH104
         try:
             os.rename(self.folder, self._target)  # noqa: PTH104
@@ -92,7 +92,7 @@ class Draft:
 
 @contextmanager
 def draft(path: Path) -> Iterator[Draft]:
-    """A draft of the folder at `path`; what is left of it when the block ends is deleted."""
+    """A draft of the folder at `path`; its remains are deleted when the block ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
     root, lock = _new(path)
     try:
@@ -103,10 +103,10 @@ def draft(path: Path) -> Iterator[Draft]:
 
 
 def delete(path: Path) -> None:
-    """Delete a folder: at every instant it is whole, or nothing is there.
+    """Delete a folder atomically: at every instant it is complete or absent.
 
     Raises:
-        OSError: it stays.
+        OSError: the folder could not be renamed, and stays.
     """
     with draft(path) as aside:
         os.rename(path, aside.folder)  # noqa: PTH104 - all renames go by `os`
@@ -118,7 +118,7 @@ def draft_file(path: Path) -> Iterator[tuple[int, Path]]:
     for _ in range(_ATTEMPTS):
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.glt-{_machine()}")
         temporary = Path(name)
-        if _own(handle, temporary):
+        if _try_lock(handle, temporary):
             break
         os.close(handle)
     try:
@@ -131,21 +131,21 @@ def draft_file(path: Path) -> Iterator[tuple[int, Path]]:
 
 @contextmanager
 def reserve(path: Path, wait: str = "") -> Iterator[None]:
-    """Keep other processes, which reserve it too, from writing to `path` until the block ends.
+    """Reserve `path` until the block ends, against other processes that reserve it.
 
-    Where the file system has no locks, nothing is reserved.
+    On a file system without locks nothing is reserved.
 
     Args:
-        path: where something will be written; its folder is created.
-        wait: said once if another process has it, which is then waited for; if not given, that is an error.
+        path: where something will be written; its parent folder is created.
+        wait: message to log once while waiting for another process; if empty, a reserved path is an error.
 
     Raises:
-        GltError: another process writes there.
+        GltError: another process has reserved the path.
     """
     path = path.resolve() if path.is_symlink() else path
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.parent / f".{path.name}.glt-lock"
-    handle = _reserved(file, path, wait)
+    handle = _lock_file(file, path, wait)
     try:
         yield
     finally:
@@ -154,11 +154,11 @@ def reserve(path: Path, wait: str = "") -> Iterator[None]:
         os.close(handle)
 
 
-def _reserved(file: Path, path: Path, wait: str) -> int:
-    """The descriptor of a lock file that this process has locked."""
+def _lock_file(file: Path, path: Path, wait: str) -> int:
+    """Lock the lock file of `path`; returns its descriptor."""
     for attempt in itertools.count():
         handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        if _own(handle, file):
+        if _try_lock(handle, file):
             return handle
         if wait:
             if attempt == 0:
@@ -167,26 +167,26 @@ def _reserved(file: Path, path: Path, wait: str) -> int:
                 fcntl.flock(handle, fcntl.LOCK_EX)
         os.close(handle)
         if not wait:
-            time.sleep(_PAUSE)  # `sweep` holds a lock for a moment, too
+            time.sleep(_PAUSE)  # `sweep` also holds a lock for a moment
             if attempt == 4:
                 raise GltError(f"{path}: another process is writing it; wait until it ends, or give another path")
     raise AssertionError
 
 
 def sweep(folder: Path) -> None:
-    """Delete the drafts in a folder whose processes have ended, after restoring what they set aside."""
+    """Delete the drafts in a folder whose processes have ended, after restoring the folders that they set aside."""
     for entry in _drafts(folder):
-        _adopt(entry)
+        _sweep_draft(entry)
 
 
 def restore(path: Path) -> None:
-    """Put the folder back that a killed process set aside at `path`; one that lives is given a second to finish."""
+    """Restore the folder that a killed process set aside at `path`; a live process is given a second to finish."""
     for _ in range(_ATTEMPTS):
         entries = [entry for entry in _drafts(path.parent, path.name) if (entry / _REPLACED).exists()]
         if not entries or os.path.lexists(path):
             return
         for entry in entries:
-            _adopt(entry)
+            _sweep_draft(entry)
         if not os.path.lexists(path):
             time.sleep(_PAUSE)
 
@@ -195,7 +195,7 @@ def exchange(first: Path, second: Path) -> None:
     """Exchange two paths at one instant.
 
     Raises:
-        OSError: with ENOSYS where the system has no such call, with EINVAL where the file system cannot do it.
+        OSError: ENOSYS if the system has no such call, EINVAL if the file system does not support it.
     """
     call = _renameat2()
     if call is None:
@@ -230,7 +230,7 @@ def _new(path: Path) -> tuple[Path, int]:
         root = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.glt-{_machine()}"))
         try:
             handle = os.open(root / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            if _own(handle, root / _LOCK):
+            if _try_lock(handle, root / _LOCK):
                 return root, handle
             os.close(handle)
         except FileNotFoundError:  # swept while it was empty
@@ -242,8 +242,8 @@ def _new(path: Path) -> tuple[Path, int]:
     raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN), str(path))
 
 
-def _own(handle: int, file: Path) -> bool:
-    """Lock an open file; False if another process has it, or has deleted it before it was locked."""
+def _try_lock(handle: int, file: Path) -> bool:
+    """Lock an open file; False if another process has locked it, or deleted it before it was locked."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -265,8 +265,8 @@ def _drafts(folder: Path, target: str | None = None) -> list[Path]:
     return [folder / name for name, match in matches if match and target in (None, match["target"])]
 
 
-def _adopt(entry: Path) -> None:
-    """Delete a draft, unless a process owns it."""
+def _sweep_draft(entry: Path) -> None:
+    """Delete a draft, unless a process has locked it."""
     with suppress(OSError):
         state = entry.lstat()
         if stat.S_ISDIR(state.st_mode):
@@ -298,14 +298,14 @@ def _last_change(entry: Path) -> float:
 
 
 def _restore(root: Path) -> None:
-    """Put the folder that a draft has set aside back, if nothing is at its place."""
+    """Move the folder that a draft has set aside back, if nothing is at its target."""
     match = _NAME.fullmatch(root.name)
     if match and (root / _REPLACED).exists() and not os.path.lexists(root.parent / match["target"]):
         os.rename(root / _REPLACED, root.parent / match["target"])  # noqa: PTH104
 
 
 def _delete(root: Path) -> None:
-    """Delete a draft; its lock last, so that what is left after a kill is still known as a draft."""
+    """Delete a draft, its lock last, so that the remains after a kill are still recognised as a draft."""
     with suppress(OSError):
         shutil.rmtree(root / _CONTENT, ignore_errors=True)
         shutil.rmtree(root / _REPLACED, ignore_errors=True)

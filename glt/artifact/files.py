@@ -1,4 +1,4 @@
-"""Single files: bounded reads of what somebody else may have written, and atomic writes."""
+"""Single files: bounded reads of untrusted content, and atomic writes."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def file_sha256(path: Path) -> str:
 
 
 def read_bytes(path: Path, limit: int = JSON_BYTES) -> bytes:
-    """The content of a regular file of at most `limit` bytes. Pipes and devices are not waited for.
+    """The content of a regular file of at most `limit` bytes; never blocks on a pipe or device.
 
     Raises:
-        ValueError: it is no regular file, or larger.
+        ValueError: it is not a regular file, or is larger.
         OSError: it cannot be read.
     """
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -78,7 +78,7 @@ def read_json(path: Path, kind: type[T]) -> T:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn what goes wrong with reading a file of an artifact, or with what it holds, into a GltError."""
+    """Turn errors from reading a file of an artifact, or from its content, into a GltError."""
     try:
         yield
     except GltError:
@@ -99,7 +99,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write a file atomically: temporary file in the same folder, fsync, rename, fsync the folder.
 
     Raises:
-        OSError: names the file; what was there before stays.
+        OSError: names the file; the old file stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     drafts.sweep(path.parent)
@@ -108,7 +108,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     except OSError as error:
         if error.errno is None:
             raise
-        raise OSError(error.errno, error.strerror, str(path)) from error  # not the temporary file, nor none
+        raise OSError(error.errno, error.strerror, str(path)) from error  # it may name the temporary file, or none
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -142,7 +142,7 @@ def link(source: str, target: str) -> str:
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to the disk."""
+    """Flush the entries of a folder to disk."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -151,7 +151,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def umask() -> int:
-    """The mode bits that this process gives to no new file."""
+    """The umask of this process."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

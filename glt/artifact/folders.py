@@ -1,4 +1,4 @@
-"""Folders of artifacts: created, replaced, opened, copied."""
+"""Artifact folders: create, replace, open, copy."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from glt.errors import GltError, system_errno
 _REMEDIES = {
     errno.ENOSPC: "make room on its disk (or give it more inodes: df -i) and run the same again",
     errno.EDQUOT: "make room within the quota and run the same again",
-    errno.EBUSY: "it is where a volume is mounted; give a folder in it",
+    errno.EBUSY: "a volume is mounted there; give a folder in it",
     errno.EXDEV: "it is part of a container image; give another path",
 }
 
 
 @contextmanager
 def create(path: Path, kind: str, info: Mapping[str, Any], known: Mapping[str, str] | None = None) -> Iterator[Path]:
-    """A folder to fill; on leaving the block it becomes the artifact at `path`, replacing one of the same kind.
+    """A folder to fill; when the block ends, it becomes the artifact at `path`, replacing one of the same kind.
 
     At every instant the old artifact or the new one is at `path`, even if the process is killed. Drafts that killed
     processes left beside it are deleted.
 
     Args:
-        path: final place of the folder.
-        kind: what the artifact is (``clips``, ``motions``, ``encoder``, ...); `open_artifact` checks it.
-        info: what it was made from; JSON values only. It is stored in the manifest.
+        path: target of the folder.
+        kind: kind of the artifact (``clips``, ``motions``, ``encoder``, ...); `open_artifact` checks it.
+        info: its inputs and settings, stored in the manifest; JSON values only.
         known: SHA-256 of files, by their path in the folder, that need not be read again (links to another artifact's).
-            Both may be filled until the block ends.
+            Both `info` and `known` may be filled until the block ends.
 
     Nothing is left at `path` if the block raises (an artifact that was there before stays).
 
@@ -60,14 +60,14 @@ def create(path: Path, kind: str, info: Mapping[str, Any], known: Mapping[str, s
 def check_replaceable(path: Path, kind: str) -> None:
     """Refuse a path at which an artifact would replace anything but a finished artifact of its kind or an empty folder.
 
-    An artifact that somebody has put other files into is refused, too.
+    An artifact with other files in it is refused, too.
 
     Args:
         path: where an artifact is to be written.
         kind: its kind.
 
     Raises:
-        GltError: names what is in the way and the remedy; nothing was changed.
+        GltError: names the obstacle and the remedy; nothing was changed.
     """
     path = Path(path)
     check_parents(path)
@@ -83,7 +83,11 @@ def check_replaceable(path: Path, kind: str) -> None:
 
 
 def check_parents(path: Path) -> None:
-    """Refuse a path below something that is not a folder or cannot be written to, or that no file can have."""
+    """Refuse an invalid path, or one whose nearest existing parent is not a folder that can be written to.
+
+    Raises:
+        GltError: names the path, the reason and the remedy.
+    """
     try:
         Path(path).resolve()
         (Path(path).parent / f"{Path(path).name}{' ' * drafts.SUFFIX}").lstat()
@@ -102,7 +106,7 @@ def check_parents(path: Path) -> None:
 
 
 def real_path(path: Path) -> Path:
-    """The path itself, or the target of the symbolic link at it: what is written there leaves the link in place."""
+    """The path, or its target if it is a symbolic link, so that a write there keeps the link."""
     path = Path(path)
     return path.resolve() if path.is_symlink() else path
 
@@ -116,7 +120,7 @@ def _obstacle(path: Path, kind: str) -> str:
     files = [file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_symlink() or not file.is_dir()]
     if not files:
         folders = next(path.iterdir(), None)
-        return f"has the folder {folders.name!r} in it" if folders else ""
+        return f"contains the folder {folders.name!r}" if folders else ""
     if MANIFEST not in files:
         return f"holds {len(files)} files that are not glt's, such as {min(files)!r}"
     try:
@@ -130,10 +134,10 @@ def _obstacle(path: Path, kind: str) -> str:
 
 
 def copy(source: Path, path: Path, kind: str) -> None:
-    """The artifact `source` at `path`, too, which another machine may see: whole, or not there.
+    """Copy the artifact `source` to `path`, atomically; files are linked where the file system can.
 
     Raises:
-        GltError: `source` is no whole artifact of this kind.
+        GltError: `source` is not a complete artifact of this kind.
     """
     with create(path, kind, open_artifact(source, kind), files(source)) as draft:
         shutil.copytree(source, draft, ignore=shutil.ignore_patterns(MANIFEST), copy_function=link, dirs_exist_ok=True)
@@ -153,8 +157,8 @@ def open_artifact(
         path: the artifact's folder.
         kind: the kind it must be.
         verify: compare every file with its SHA-256 (names are always compared).
-        sha256: gives a file's hash; one that remembers unchanged files spares reading them.
-        only: names that its files may have, besides the manifest; it may hold anything if not given.
+        sha256: computes a file's hash; a caching function avoids reading unchanged files.
+        only: names of the files that it may hold besides the manifest; any if not given.
 
     Raises:
         GltError: no manifest (the folder was never finished), another kind, a file that is missing or changed, or one
@@ -187,7 +191,7 @@ def files(path: Path) -> dict[str, str]:
 
 
 def digest(path: Path) -> str:
-    """Content hash of a finished artifact's files (not of where, when or by which run it was made).
+    """Content hash of a finished artifact's files; independent of its path, time and run.
 
     Raises:
         GltError: it is not finished, or its manifest is damaged.
@@ -198,7 +202,7 @@ def digest(path: Path) -> str:
 
 @contextmanager
 def _explain(path: Path) -> Iterator[None]:
-    """Name the artifact and the remedy where its disk is full or its place cannot be taken."""
+    """Turn a full disk, or a target that cannot be replaced, into a GltError with the remedy."""
     try:
         yield
     except OSError as error:

@@ -1,7 +1,7 @@
 """The manifest of an artifact: ``manifest.json``, written last.
 
-An artifact may come from anywhere (an object store, a registry, a colleague), so nothing in a manifest is believed
-before it has been checked: its size and depth, the types of its fields, and that its files are in the folder.
+An artifact may come from anywhere (an object store, a registry, a colleague), so a manifest is checked before it is
+used: its size and depth, the types of its fields, and that its files are in the folder.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Manifest:
-    """A manifest that has been checked.
+    """A checked manifest.
 
     Attributes:
-        kind: of the artifact.
-        info: what it was made from.
+        kind: kind of the artifact.
+        info: its inputs and settings.
         files: SHA-256 of each file, by its path in the folder.
     """
 
@@ -36,14 +36,14 @@ class Manifest:
 
 
 def read_manifest(folder: Path, kind: str = "artifact") -> Manifest:
-    """The manifest of the artifact at `folder`, of whatever kind.
+    """Read the manifest of an artifact of any kind.
 
     Args:
-        folder: of the artifact.
-        kind: the kind that is expected, for messages.
+        folder: the artifact's folder.
+        kind: the expected kind, for messages only.
 
     Raises:
-        GltError: there is none, or it is damaged.
+        GltError: the manifest is missing or damaged.
     """
     file = Path(folder) / MANIFEST
     try:
@@ -57,10 +57,10 @@ def read_manifest(folder: Path, kind: str = "artifact") -> Manifest:
 
 
 def artifact_file(folder: Path, name: str) -> Path:
-    """A regular file of an artifact.
+    """The path of a regular file of an artifact.
 
     Raises:
-        GltError: it is missing, something else, or outside of the folder, by a link.
+        GltError: it is missing, not a regular file, or a link that leads out of the folder.
     """
     try:
         file = _inside(Path(folder), name)
@@ -73,12 +73,12 @@ def artifact_file(folder: Path, name: str) -> Path:
 
 
 def seal(folder: Path, kind: str, info: Mapping[str, Any], known: Mapping[str, str] | None = None) -> None:
-    """Write the manifest over the files in `folder` (last, atomically).
+    """Write the manifest of the files in `folder` (last, atomically).
 
     Args:
-        folder: of the artifact.
-        kind: what it is.
-        info: what it was made from; JSON values only.
+        folder: the artifact's folder.
+        kind: kind of the artifact.
+        info: its inputs and settings; JSON values only.
         known: SHA-256 of files, by their path in the folder, that need not be read again.
     """
     hashes = dict(known or {})
@@ -94,7 +94,7 @@ def seal(folder: Path, kind: str, info: Mapping[str, Any], known: Mapping[str, s
 
 
 def _inside(folder: Path, name: str) -> Path:
-    """The path of a file below a folder; a ValueError if a link leads out of it."""
+    """The path of a file in a folder; a ValueError if a link leads out of the folder."""
     root, real = os.path.realpath(folder), os.path.realpath(folder / name)
     if os.path.commonpath((root, real)) != root:
         raise ValueError("a link that leads out of the folder")
@@ -106,16 +106,16 @@ def _checked(value: Any) -> Manifest:
         raise ValueError("not a manifest")
     kind, info, files = value["kind"], value["info"], value["files"]
     if not isinstance(kind, str) or not isinstance(info, dict) or not isinstance(files, dict):
-        raise ValueError("not a manifest: fields of another type")
+        raise ValueError("not a manifest: a field of the wrong type")
     for name, digest in files.items():
         if not _is_path_below(name) or name == MANIFEST:
-            raise ValueError(f"the name {name!r:.80} is not that of a file in the folder")
+            raise ValueError(f"{name!r:.80} is not the path of a file in the folder")
         if not isinstance(digest, str) or not _SHA256.fullmatch(digest):
             raise ValueError(f"no SHA-256 for {name!r:.80}")
     return Manifest(kind, info, files)
 
 
 def _is_path_below(name: str) -> bool:
-    """True if the name is that of a file below a folder, in one way of writing only."""
+    """True for a normalised relative path that stays in its folder."""
     parts = PurePosixPath(name).parts
     return name.isprintable() and "/".join(parts) == name and bool(parts) and ".." not in parts and parts[0] != "/"

@@ -14,28 +14,28 @@ _LOG = logging.getLogger(__name__)
 
 
 def next_free(port: int) -> int:
-    """The port itself, or the next one on which no program listens, and then a line that says so.
+    """The port, or else the next free one, which is logged.
 
     Raises:
-        GltError: it is none of the 65,535 ports, needs other rights, or it and the next hundred are taken.
+        GltError: not a port number, reserved for root, or no free port among the first hundred from it.
     """
     if not 0 < port <= LARGEST:
-        raise GltError(f"--port {port}: there are ports 1 to {LARGEST}; give one of them")
+        raise GltError(f"--port {port}: not a TCP port; give one from 1 to {LARGEST}")
     for candidate in range(port, min(port + _TRIED, LARGEST + 1)):
         if _is_free(candidate):
             if candidate != port:
-                _LOG.warning("port %d: another program has it; this is port %d", port, candidate)
+                _LOG.warning("port %d: in use by another program; using port %d", port, candidate)
             return candidate
-    raise GltError(f"--port {port}: other programs have it and those after it; give another")
+    raise GltError(f"--port {port}: in use, as are the ports after it; give another")
 
 
 def _is_free(port: int) -> bool:
-    with socket.socket() as tried:
-        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            tried.bind((LOOPBACK, port))
+            probe.bind((LOOPBACK, port))
         except PermissionError as error:
-            raise GltError(f"--port {port}: only root may open it; give one from 1024 on") from error
+            raise GltError(f"--port {port}: only root may open it; give one above 1023") from error
         except OSError:
             return False
     return True

@@ -29,7 +29,7 @@ app = typer.Typer()
 
 
 @app.command(rich_help_panel=PANEL)
-def ui(port: Annotated[int, typer.Option(help="TCP port on 127.0.0.1, or the next free one.")] = 5000) -> None:
+def ui(port: Annotated[int, typer.Option(help="TCP port on 127.0.0.1; if taken, the next free one.")] = 5000) -> None:
     """Serve MLflow's UI on the runs of this machine."""
     from glt import settings
     from glt.lifecycle import tracking

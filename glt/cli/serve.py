@@ -48,7 +48,7 @@ def classify(
 @app.command(rich_help_panel=PANEL)
 def serve(
     model: Annotated[str, typer.Argument(help=ANY_MODEL)] = "",
-    port: Annotated[int, typer.Option(help="TCP port on 127.0.0.1, or the next free one.")] = 5001,
+    port: Annotated[int, typer.Option(help="TCP port on 127.0.0.1; if taken, the next free one.")] = 5001,
 ) -> None:
     """Answer over HTTP with MLflow's model server: POST clips to /invocations."""
     from glt import settings

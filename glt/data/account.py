@@ -15,7 +15,7 @@ class UnreadFile:
     Attributes:
         name: path below the recordings, clean text.
         check: one word that groups such files.
-        reason: for a person.
+        reason: one sentence for people.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Account:
     Attributes:
         taken: files that gave at least one clip.
         rejected: files that gave none, for a reason that somebody should look at.
-        left_out: files that are no recordings (hidden, of another kind, sidecars, ...) or no loss (repeats).
+        left_out: files that are not recordings (hidden, of another kind, sidecars, ...) or are no loss (repeats).
     """
 
     taken: int = 0
@@ -60,10 +60,10 @@ class Account:
         return cls(*(int(counts[name]) for name in ("taken", "rejected", "left_out")))
 
     def describe(self, left_out: Iterable[str] = ()) -> str:
-        """One line for a person, such as "seen 12: 10 taken, 1 rejected, 1 left out (1 nested archive)".
+        """The counts as one line, such as "seen 12: 10 taken, 1 rejected, 1 left out (1 nested in an archive)".
 
         Args:
-            left_out: the check of each file that was not read; the others that are left out are no loss.
+            left_out: check of each file that was not read; all others that are left out count as `repeat`.
         """
         checks = list(left_out)
         counts = Counter([*checks, *["repeat"] * (self.left_out - len(checks))]).most_common()
@@ -93,7 +93,7 @@ def count_files(names: Sequence[str], taken: Collection[str], rejections: Iterab
     Args:
         names: the files.
         taken: those that gave a clip.
-        rejections: source (a file, or ``file#recording``) of each rejection, and whether it is a loss.
+        rejections: source (a file, or ``file#recording``) of each rejection, and True if it is a loss.
     """
     known, lost = set(names), set()
     for source, loss in rejections:

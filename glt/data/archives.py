@@ -1,7 +1,7 @@
 """Archives of recordings: zip and tar files, read in place. Nothing is unpacked to disk.
 
-An archive that cannot be listed as a whole is an error. A member that is a link or a device, points out of the archive,
-is encrypted, damaged or too large, or has the name of an earlier one, is not read; the others are.
+An archive that cannot be listed is an error. A member is not read, while the others are, if it is a link or a device,
+leads out of the archive, is encrypted, damaged or too large, or has the name of an earlier one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LARGEST = 256 << 20  # bytes of a recording's file
 LARGEST_PICKLE = 4 << 30  # bytes; a .pkl holds a whole data set
 _RATIO, _RATIO_FROM = 200, 16 << 20  # text compresses 3 to 10 times; above this ratio and size it is a zip bomb
 _MEMBERS = 5_000_000
-_TAIL, _BLOCK = 64 << 20, 1 << 20  # bytes behind the end of a tar that are looked at, and at a time
+_TAIL, _BLOCK = 64 << 20, 1 << 20  # bytes after the end of a tar that are checked, in all and at a time
 _ENCRYPTED, _UTF8 = 1, 0x800  # flags of a zip's member
 _UNICODE_PATH = 0x7075  # an extra field of a zip's member
 _TAR_ENDS = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
@@ -68,7 +68,7 @@ class Members:
         files: position and size in bytes of each file by its clean name. The position is the index in a ZIP or STREAM
             and the offset of the content in a TAR.
         unread: members that are not read.
-        damage: the reason why there may be more members than these; empty if there are none.
+        damage: the reason why members may be missing from these; empty if the list is complete.
     """
 
     kind: str
@@ -85,7 +85,7 @@ class Members:
             fault = "name", f"a name of {len(name):,} characters, more than {limits.PATH:,}; give it a shorter one"
             name = f"{name[:100]}...{name[-100:]}"
         if fault is None and (parts[0] == "" or ".." in parts or name[1:2] == ":") and name:
-            fault = "outside", "its name points out of the archive; pack it again without"
+            fault = "outside", "its path leads out of the archive; pack it again without `..`, drive or leading `/`"
         if fault is None and name in self.files:
             fault = "duplicate", "an earlier member of the archive has this name; pack it again"
         if fault is None:
@@ -128,9 +128,9 @@ def reader(path: Path, kind: str, members: Mapping[str, tuple[int, int]]) -> Gen
 
 
 def stream(path: Path) -> Iterator[tuple[int, Callable[[], bytes | Rejection]]]:
-    """Index, and a function that reads the content, of each file of a compressed tar, in its order up to a damage.
+    """Yield the index of each file of a compressed tar, and a function that reads it, up to the first damage.
 
-    The function is valid until the next member is asked for.
+    The function is valid until the next member is requested.
     """
     try:
         # tarfile's own streams end with the first part of a file that several processes have compressed.
@@ -174,7 +174,7 @@ def _zip_members(path: Path) -> Members:
 def _zip_surroundings(path: Path, begin: int) -> str:
     """The reason why a zip whose first member is at `begin` may hold more members; empty if it may not.
 
-    `zipfile` reads the last archive in a file, and looks neither before nor behind it.
+    `zipfile` reads the last archive in a file, and ignores any before or after it.
     """
     with path.open("rb") as file:
         head = file.read(len(_ZIP_MEMBER))
@@ -184,12 +184,12 @@ def _zip_surroundings(path: Path, begin: int) -> str:
         tail = file.read(_ZIP_TAIL)
     behind = tail[tail.rfind(_ZIP_END) + _ZIP_END_SIZE :]
     if (begin and head == _ZIP_MEMBER) or _ZIP_END in before or _ZIP_MEMBER in behind:
-        return "the archive has another one before or behind it; unpack its parts, and pack them as one archive"
+        return "the archive has another archive before or after it; unpack its parts, and pack them as one archive"
     return ""
 
 
 def _shares_content(infos: list[zipfile.ZipInfo]) -> bool:
-    """True if members overlap, so that a small archive holds many large files."""
+    """True if members overlap, as in a bomb: a small archive with many large files."""
     starts = sorted((info.header_offset, info.header_offset + info.compress_size) for info in infos)
     return any(end > start for (_, end), (start, _) in pairwise(starts))
 
@@ -210,7 +210,7 @@ def _zip_name(info: zipfile.ZipInfo) -> str:
 
 
 def _unicode_path(extra: bytes, raw: bytes) -> str:
-    """The name in the extra field "Info-ZIP Unicode Path", if it is for this one; else an empty text."""
+    """The name in the extra field "Info-ZIP Unicode Path", if it belongs to this name; else an empty string."""
     while len(extra) >= 4:
         kind, size = struct.unpack_from("<HH", extra)
         content, extra = extra[4 : 4 + size], extra[4 + size :]
@@ -220,7 +220,7 @@ def _unicode_path(extra: bytes, raw: bytes) -> str:
 
 
 def _kind(path: Path) -> str:
-    """The kind of an archive by its first bytes, whatever its ending; by its ending if they are of no archive."""
+    """The kind of an archive, by its first bytes or, if these are not an archive's, by its ending."""
     with path.open("rb") as file:
         head = file.read(tarfile.BLOCKSIZE)
     if head.startswith(tuple(_COMPRESSIONS)):
@@ -274,9 +274,9 @@ def _tar_members(path: Path, kind: str) -> Members:
 
 
 def _tar_end(archive: tarfile.TarFile) -> str:
-    """The reason why an archive that was listed may hold more; empty if it ends as it should.
+    """The reason why a listed archive may hold more members; empty if it ends properly.
 
-    `tarfile` takes a damaged header for the end, and does not look behind the end.
+    `tarfile` takes a damaged header for the end, and does not read past the end.
     """
     stream: IO[bytes] = archive.fileobj  # type: ignore[assignment]
     try:
@@ -290,10 +290,10 @@ def _tar_end(archive: tarfile.TarFile) -> str:
             if not (block := stream.read(_BLOCK)) and number < 2:
                 return ""
             if block.strip(b"\0"):
-                return "the archive goes on behind its end mark; unpack its parts, and pack them as one archive"
+                return "the archive continues after its end mark; unpack its parts, and pack them as one archive"
     except _DAMAGE as error:
         raise_machine_failure(error, archive.name)
-        return f"the archive cannot be read behind its end mark ({first_line(error)}); download it again"
+        return f"the archive cannot be read after its end mark ({first_line(error)}); download it again"
     return "the archive ends with megabytes of zeros, as an incomplete one does; download it again"
 
 

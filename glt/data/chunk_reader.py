@@ -37,13 +37,19 @@ def read_chunk(chunk: Chunk, data: DataConfig) -> list[tuple[str, list[Recording
 def read_files(
     chunk: Chunk, data: DataConfig, any_name: bool = False
 ) -> Iterator[tuple[str, Iterator[Recording | Rejection]]]:
-    """As `read_chunk`, but nothing is held in memory: the results of a file are valid until the next is asked for."""
+    """Like `read_chunk`, but lazily: the results of a file are valid until the next file is requested.
+
+    Args:
+        chunk: files to read.
+        data: the format and the checks.
+        any_name: accept files without the format's name or label.
+    """
     for name, content in chunk.files():
         yield name, _read_file(chunk, name, content, data, any_name)
 
 
 def rejection_of(error: Exception, name: str = "") -> Rejection:
-    """The rejection of a file or recording that a reader or a check failed on with any exception.
+    """Turn an exception of a reader or a check into the rejection of its file or recording.
 
     Args:
         error: the exception.
@@ -54,7 +60,7 @@ def rejection_of(error: Exception, name: str = "") -> Rejection:
             error.check, error.reason, name=error.name or name, recording=error.recording, where=error.where
         )
     if isinstance(error, MemoryError):
-        return Rejection("memory", "reading it takes more memory than a file may have", name=name)
+        return Rejection("memory", "reading it takes more memory than is allowed for a file", name=name)
     if isinstance(error, GltError):
         return Rejection("layout", str(error), name=name)
     return Rejection("reader", f"cannot be read ({type(error).__name__}: {first_line(error)})", name=name)
@@ -86,7 +92,7 @@ def _to_clip(recording: Recording, data: DataConfig) -> Recording | Rejection:
     try:
         if data.missing_list and ntu.on_missing_list(recording.name):
             return Rejection(
-                MISSING_LIST, "NTU's list of recordings with missing skeletons has it", name=recording.name
+                MISSING_LIST, "it is on NTU's list of recordings with missing skeletons", name=recording.name
             )
         if data.layout is not None:
             recording = to_layout(recording, parse_skeleton(data.layout))

@@ -64,7 +64,7 @@ COLUMNS = (
     Column(
         "sha256", "SHA-256 of shape, frames and presence", pattern=r"^[0-9a-f]{64}$", expected="64 hexadecimal digits"
     ),
-    Column("warnings", "of the checks, `check: text`, separated by `; `; empty if there are none", pattern=""),
+    Column("warnings", "warnings of the checks, `check: text`, separated by `; `; empty if there are none", pattern=""),
 )
 NAMES = tuple(column.name for column in COLUMNS)
 _NULLABLE = {column.name: column.kind for column in COLUMNS if not column.required}
@@ -87,7 +87,7 @@ def from_arrow(table: pa.Table) -> pd.DataFrame:
 
 
 def problem(row: Mapping[str, Any]) -> str:
-    """Say what is wrong with a row of the table, by the rules of `COLUMNS`; an empty string if nothing is."""
+    """The first violation of `COLUMNS` in a row of the table; an empty string if there is none."""
     for column in COLUMNS:
         value = row[column.name]
         if value is None:

@@ -1,6 +1,6 @@
-"""Warnings of clips that were accepted: how they are stored in one column, and how they are counted.
+"""Warnings of accepted clips: stored in one column, and counted.
 
-A warning is ``check: text``; a clip counts once for a check, however many of its warnings are from it.
+A warning is ``check: text``. A clip counts once per check.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 SEPARATOR = "; "
-READER = "reader"  # the check of a text that names none
+READER = "reader"  # the check of a warning that names none
 _CHECK = re.compile(r"([a-z][a-z_-]*): ")
-_FIRST_WORD = re.compile(r"[a-z][a-z_-]*")  # of older texts, as `body 7 twice in a frame: the first is kept`
+_FIRST_WORD = re.compile(r"[a-z][a-z_-]*")  # of older warnings, such as `body 7 twice in a frame: the first is kept`
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def split(warnings: str) -> Iterator[tuple[str, str]]:
 
 
 def by_check(index: pd.DataFrame) -> list[CheckWarnings]:
-    """The checks that warned, that of most clips first.
+    """Count warnings by check, the check with most clips first.
 
     Args:
         index: one row per clip with name and warnings.
@@ -62,7 +62,7 @@ def count(index: pd.DataFrame) -> int:
 
 
 def describe(index: pd.DataFrame) -> str:
-    """The counts for a person: ``7 clips with a warning: 5 speed, 3 bodies``."""
+    """The counts as text: ``7 clips with a warning: 5 speed, 3 bodies``."""
     total = count(index)
     checks = ", ".join(f"{one.count} {one.check}" for one in by_check(index))
     return f"{total} clip{'' if total == 1 else 's'} with a warning" + (f": {checks}" if checks else "")

@@ -29,7 +29,7 @@ REJECTED = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("
 
 LEFT_OUT = "left_out.parquet"
 EXAMPLES = 3  # rejected recordings stored per check and segment, to be drawn
-_LONGEST = 5000  # characters of a rejection's text
+_LONGEST = 5000  # characters of a rejection's text, or of a clip's warnings
 
 
 class ClipStore:
@@ -39,7 +39,7 @@ class ClipStore:
         index: one row per clip, sorted by name: the columns of `glt.data.clip_table` and ``segment``, the digest of
             the clip's segment.
         rejected: one row per rejected file: source, check, reason. Check ``repeat`` is a clip that came twice.
-        left_out: one row per file that was not read since it is no recording: source, check, reason.
+        left_out: one row per file that was not read because it is not a recording: source, check, reason.
         account: counts of the files that were seen; None if an older version wrote the folder.
         skeleton: layout of the joints.
         info: the manifest's information on what the folder was made from.
@@ -95,8 +95,8 @@ class SegmentWriter:
     """Writes one segment, clip by clip; only the index stays in memory.
 
     Attributes:
-        skeleton: layout of the clips, that of the first if none was given; None before there is one.
-        layouts: number of clips of each layout, also of those that were rejected for it.
+        skeleton: layout of the clips, that of the first clip if none was given; None before the first clip.
+        layouts: number of clips of each layout, including clips that were rejected for it.
         lost: joints of the recordings that are not in this layout.
         checks: names of the checks that rejected anything.
     """
@@ -178,7 +178,7 @@ class SegmentWriter:
 
 
 def problem(clip: Recording, source: str) -> str:
-    """Say why the table of clips cannot hold a clip that was read from the file `source`; empty if it can."""
+    """The reason why the clip table cannot hold a clip read from the file `source`; empty if it can."""
     return clip_table.problem(_row(clip, clip.frames, clean(source), 0))
 
 
@@ -202,7 +202,7 @@ def _row(clip: Recording, frames: NDArray[np.float32], source: str, offset: int)
 
 
 def shorten(text: str) -> str:
-    """The text of a rejection, cut off if somebody put a book into a name."""
+    """Truncate a text to be stored after 5,000 characters: it may quote a name of any length."""
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 

@@ -54,8 +54,8 @@ class InspectedFile:
         clips: number of clips that it gives.
         rejected: what is rejected, and why.
         batch: reads its contents; None if it is rejected or left out as a whole.
-        left_out: files that are not read since they are no recordings; one with an empty name is the delivered file.
-        account: counts of the files, members of an archive one by one.
+        left_out: files that are not recordings; an empty name is that of the delivered file itself.
+        account: counts of files; each member of an archive counts.
         layouts: layout of the clips of each accepted file.
     """
 
@@ -87,7 +87,7 @@ def inspect(
 
     Args:
         folder: folder of the delivery.
-        names: paths of the delivered files below `folder`: recordings, archives of recordings, and whatever else.
+        names: paths of the delivered files below `folder`: recordings, archives of recordings, and others.
         sidecars: paths of the sidecars of the loose recordings; other files in the folder are ignored.
         data: the format and the checks.
         reporter: receives progress.
@@ -128,7 +128,7 @@ def _reject(name: str, check: str, reason: str) -> InspectedFile:
 
 
 def _unread(name: str, file: UnreadFile) -> InspectedFile:
-    """A delivered file that is not read: hidden ones are left out, others rejected, since somebody delivered them."""
+    """A delivered file that is not read: left out if hidden, else rejected, since somebody delivered it."""
     if file.check != "hidden":
         return _reject(name, "no-recording", file.reason)
     left_out = (RejectedFile("", file.check, file.reason),)

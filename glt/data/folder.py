@@ -1,4 +1,4 @@
-"""The files of a folder: found without opening any, so that a pipe or a device stops nothing."""
+"""Lists the files of a folder without opening them, so that no pipe or device can block."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _NOWHERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}  # errors of a link that l
 
 @dataclass
 class FolderFiles:
-    """All that a folder holds, in its subfolders too.
+    """The contents of a folder and its subfolders.
 
     Attributes:
         files: path on disk, relative to the folder, of each regular file by its clean name.
-        rejected: folders and files that cannot be read, and files whose clean name another has too.
-        left_out: broken links, links to a folder that is read anyway, and what is no regular file.
+        rejected: folders and files that cannot be read, and files whose clean name is that of another file.
+        left_out: broken links, links to a folder that is read anyway, pipes, sockets and devices.
     """
 
     files: dict[str, str] = field(default_factory=dict)
@@ -49,7 +49,7 @@ def list_folder(root: Path) -> FolderFiles:
         links.remove(link)
         if _identity(root / link) in above | read:
             found.left_out.append(
-                UnreadFile(clean(link), "link", "a link to a folder that is read anyway or holds this")
+                UnreadFile(clean(link), "link", "a link to a folder that is read anyway or contains the link")
             )
             continue
         for name, kind in _entries(root, link, found, read):

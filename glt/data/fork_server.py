@@ -1,7 +1,7 @@
 """Processes forked from a server that has imported the readers, so that they start in milliseconds.
 
-As the `forkserver` of `multiprocessing`, except that a process does not import the main module of its parent, which may
-be slow (kfp), unguarded (a script), or no file (a notebook), and starts in the parent's present folder.
+Like the `forkserver` of `multiprocessing`, except that a process starts in the parent's current folder and does not
+import the parent's main module, which may be slow (kfp), unguarded (a script) or not a file (a notebook).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class _Popen(popen_forkserver.Popen):
         finally:
             context.set_spawning_popen(None)
         self.sentinel, writer = _server(self._preload).connect_to_new_process(self._fds)
-        # A duplicate stays open: the child sees from its end when this process is gone.
+        # A duplicate stays open until this process ends, so that the child notices the end.
         self.finalizer = util.Finalize(self, _close, (os.dup(writer), self.sentinel))
         with open(writer, "wb", closefd=True) as stream:  # noqa: PTH123 - a descriptor
             stream.write(packed.getbuffer())
@@ -63,7 +63,7 @@ def fork_server(preload: str) -> context.ForkServerContext:
             return _Popen(process_obj, preload)
 
         def __reduce__(self) -> tuple[object, ...]:
-            """In the child it is an ordinary process: this class is local."""
+            """Pickle it as an ordinary process, since this class is local."""
             return _process, (self.__dict__,)
 
     made = _Context()
@@ -72,7 +72,7 @@ def fork_server(preload: str) -> context.ForkServerContext:
 
 
 class _Context(context.ForkServerContext):
-    """A context whose last locks outlive those who use them: a process that just starts still finds them."""
+    """A context that keeps its last locks alive, so that a process that is still starting finds them."""
 
     _locks: ClassVar[deque[synchronize.RLock]] = deque(maxlen=8)
 

@@ -55,7 +55,7 @@ class FileHashes:
         return digest
 
     def _digest(self, stream: BinaryIO, size: int) -> str:
-        """The hex hash of the first `size` bytes; a file that grows must not keep it busy for ever."""
+        """The hex hash of the first `size` bytes, so that a growing file cannot keep it busy for ever."""
         digest = hashlib.new(self._algorithm, usedforsecurity=False)
         while block := stream.read(min(_BLOCK, size)):
             digest.update(block)
@@ -65,10 +65,10 @@ class FileHashes:
     def save(self) -> None:
         """Write the cache to its file, atomically, without the files that no longer exist.
 
-        A file that somebody else has put there stays, and nothing is cached.
+        A file there that another program wrote is kept, and nothing is cached.
         """
         if self._changed and self._foreign:
-            _LOG.warning("%s: not written by glt, so it stays, and no hashes are cached; move it away", self._path)
+            _LOG.warning("%s: not written by glt, so it is kept and no hashes are cached; move it away", self._path)
         elif self._changed:
             existing = {file: entry for file, entry in self._known.items() if Path(file).exists()}
             artifact.write_json(self._path, {"algorithm": self._algorithm, "files": existing})

@@ -32,7 +32,7 @@ from glt.text import clean
 REPEAT = "repeat"  # check of a clip that came twice with the same content: rejecting it is no loss
 NO_LOSS = frozenset({REPEAT, MISSING_LIST})
 REJECT_LIST = FileKind("list of rejected files", lambda content: content.startswith(b"source,check,reason\n"))
-LEAST_REJECTS = 5  # fewer never stop an ingest, however few recordings there are
+LEAST_REJECTS = 5  # fewer never stop an ingest, however small the set
 
 ProgressCallback = Callable[[int], None]  # takes the number of files read so far
 
@@ -57,12 +57,12 @@ def ingest(
         reporter: receives the progress.
         segments: folder that caches finished segments between ingests; the clips link to them. It may be deleted.
         processes: number of processes that read; one per core if not given.
-        any_name: take recordings without name and label of the format, to classify them; give a `segments` of its own.
+        any_name: accept files without the format's name or label, for prediction; use a separate `segments` folder.
 
     Raises:
-        GltError: a missing path, no recordings of this format, no clip left, or at least `LEAST_REJECTS` rejected that
-            are more than `data.max_rejects`; ``<out>.rejected.csv`` then lists them. Or a failure of the machine. Apart
-            from the list only finished segments are left behind.
+        GltError: a missing path, no recordings of this format, no clip left, a failure of the machine, or too many
+            rejects: at least `LEAST_REJECTS`, and more than `data.max_rejects`. ``<out>.rejected.csv`` then lists the
+            rejects. Apart from this list only finished segments are left behind.
     """
     try:
         _ingest(Path(recordings), recipe, Path(out), info, reporter, SegmentCache(segments), processes, any_name)
@@ -145,7 +145,7 @@ def _read_segments(
     """Read the segments that the cache lacks.
 
     Returns:
-        The part of each segment, and the batches or parts of batches that came before.
+        The part of each segment, and the batches, or parts of batches, that repeat earlier ones.
     """
     shaping = settings(readers.data)
     parts: dict[str, Part] = {}
@@ -169,7 +169,7 @@ def _read_segments(
             advance(0)
     finally:
         cache.hashes.save()
-    # By digest, so that the order does not depend on which segments were there before.
+    # By digest, so that the order does not depend on which segments were cached.
     return sorted(parts.values(), key=lambda part: part.digest), repeats
 
 
@@ -212,7 +212,7 @@ def _add(segment: SegmentWriter, source: str, recording: Recording | Rejection) 
     try:
         segment.add(recording, source)
     except OSError:
-        raise  # writing the segment fails: the disk, not the clip
+        raise  # the segment cannot be written: the disk fails, not the clip
     except Exception as error:
         segment.reject(source, rejection_of(error, recording.name))
 
@@ -220,7 +220,7 @@ def _add(segment: SegmentWriter, source: str, recording: Recording | Rejection) 
 def _common_skeleton(
     segments: Mapping[str, Mapping[str, Any]], clips: pd.DataFrame
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """The layout of most clips, and how that of a segment differs, by the segment's digest, if it does.
+    """The layout of most clips, and, by digest, the difference of each segment that has another layout.
 
     Args:
         segments: manifests of the segments by digest.
@@ -255,14 +255,14 @@ def _place(batch: Batch, recordings: Path) -> str:
 
 
 def _rejected_files(folders: Mapping[str, Path]) -> dict[str, list[dict[str, str]]]:
-    """The rows that the segments in these folders have rejected, by the segment's digest."""
+    """The rows of rejected files of segments, by the segment's digest."""
     tables = {digest: pd.read_parquet(folder / "rejected.parquet") for digest, folder in folders.items()}
     columns = ["source", "check", "reason"]
     return {digest: [_row(*row) for row in table[columns].to_numpy()] for digest, table in tables.items()}
 
 
 def _duplicate_names(clips: pd.DataFrame, places: Mapping[str, str]) -> list[tuple[str, dict[str, str]]]:
-    """Clips that have the name of an earlier one, which stays: the digest of the segment and the row of each.
+    """Clips with the name of an earlier clip, which is kept: the segment's digest and the reject row of each.
 
     Args:
         clips: one row per clip, with the column ``segment``.
@@ -272,7 +272,7 @@ def _duplicate_names(clips: pd.DataFrame, places: Mapping[str, str]) -> list[tup
     rows = []
     for clip in later.merge(first, on="name", suffixes=("", "_first")).to_dict("records"):
         same = clip["sha256"] == clip["sha256_first"]
-        what = "with the same content" if same else "with another content: rename one of the two"
+        what = "with the same content" if same else "with other content: rename one of the two"
         first_file = f"{places[clip['segment_first']]}{clip['source_first']}"
         reason = f"{first_file} gives the clip {clip['name']} too, {what}"
         rows.append((clip["segment"], _row(clip["source"], REPEAT if same else "duplicate", reason)))
@@ -287,7 +287,7 @@ def _check_rejects(recordings: Path, clips: int, rejected: list[dict[str, str]],
         return
     REJECT_LIST.write(reject_list(out), csv_bytes(pd.DataFrame(rejected, columns=lost.columns)))
     worst = "; ".join(
-        f"{count} x {check} (as {example.source}: {example.reason})"
+        f"{count} x {check} (e.g. {example.source}: {example.reason})"
         for check, count in lost["check"].value_counts().head(3).items()
         for example in lost[lost["check"] == check].head(1).itertuples()
     )

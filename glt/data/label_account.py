@@ -1,6 +1,6 @@
 """The account of labels.csv: rows that match no file, and files that no row names.
 
-Without it, a typing error in a name, or another way of writing it, leaves recordings unlabelled and nobody notices.
+Without it, a misspelt name would leave recordings unlabelled unnoticed.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ EXAMPLES = 20  # rows and files that are named
 
 @dataclass(frozen=True)
 class LabelAccount:
-    """Rows of all labels.csv, and the files that they are for.
+    """Counts of the rows of all labels.csv, and of the files that they describe.
 
     Attributes:
         rows: number of rows.
         unmatched: number of rows that match no file.
         files: number of recordings' files in the batches that hold a labels.csv.
         unnamed: number of these that no row names.
-        row_examples: the first unmatched rows, as file, line and name.
+        row_examples: the first unmatched rows: file, line and name.
         file_examples: the first unnamed files.
     """
 
@@ -53,9 +53,9 @@ class LabelAccount:
         if self.unmatched:
             which = "none of its" if self.unmatched == self.rows else f"{self.unmatched} of {self.rows}"
             verb = "matches a file" if self.unmatched == self.rows else "match no file"
-            parts.append(f"{which} {'rows' if self.rows != 1 else 'row'} {verb} (as {self.row_examples[0]})")
+            parts.append(f"{which} {'rows' if self.rows != 1 else 'row'} {verb} (e.g. {self.row_examples[0]})")
         if self.unnamed:
-            parts.append(f"{self.unnamed} of {self.files} files have no row (as {self.file_examples[0]})")
+            parts.append(f"{self.unnamed} of {self.files} files have no row (e.g. {self.file_examples[0]})")
         return f"{LABELS}: {'; '.join(parts)}" if parts else ""
 
 

@@ -71,16 +71,16 @@ class Skeleton:
 
 
 def difference(one: Skeleton, other: Skeleton) -> str:
-    """What distinguishes two layouts whose recordings cannot be in one set, and the field that helps."""
+    """The difference of two layouts whose recordings cannot be in one set, and the field to change."""
     if one.joints != other.joints or one.bones != other.bones or one.name != other.name:
-        return f"layout {one.name} beside {other.name}: set data.layout to one that both have"
+        return f"layout {one.name} instead of {other.name}: set data.layout to one that both can be mapped to"
     if one.rate != other.rate:
-        return f"{one.rate:g} frames a second beside {other.rate:g}: set data.rate to the rate that all shall have"
+        return f"{one.rate:g} frames a second instead of {other.rate:g}: set data.rate to resample all recordings"
     field = next(
         (field.name for field in fields(Skeleton) if getattr(one, field.name) != getattr(other, field.name)), ""
     )
     values = getattr(one, field, ""), getattr(other, field, "")
-    what = f"{field} {values[0]!s:.60} beside {values[1]!s:.60}"
+    what = f"{field} {values[0]!s:.60} instead of {values[1]!s:.60}"
     return f"layout {one.name}: {what}: correct skeleton.yaml, or keep them apart"
 
 
@@ -194,7 +194,7 @@ LAYOUTS = {layout.name: layout for layout in (NTU25, KINECT20, SBU15, COCO17, CO
 
 
 def _joint(name: str) -> str:
-    """A joint's name as it is stored."""
+    """The stored form of a joint's name."""
     stored, fault = limits.stored_text(name, "a joint's name")
     if fault or not stored:
         raise ValueError(fault or "a joint's name is empty")
@@ -283,7 +283,7 @@ def _skeleton(given: _Declaration) -> Skeleton:
     bones = tuple((index[a], index[b]) for a, b in given.bones)
     if not _is_tree(bones, len(index)):
         raise fail(
-            "bones", f"not a tree: {len(index)} joints are joined by {len(index) - 1} bones without a ring or a gap"
+            "bones", f"not a tree: {len(index)} joints are joined by {len(index) - 1} bones without a cycle or a gap"
         )
     left, right = given.shoulders
     if left == right:
@@ -302,7 +302,7 @@ def _skeleton(given: _Declaration) -> Skeleton:
 
 
 def _is_tree(bones: Sequence[tuple[int, int]], joints: int) -> bool:
-    """True if the bones join all joints without a ring."""
+    """True if the bones join all joints without a cycle."""
     group = list(range(joints))
     for a, b in bones:
         if group[a] == group[b]:

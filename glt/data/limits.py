@@ -1,4 +1,4 @@
-"""Bounds on what a file of recordings may hold, the same for all formats, tested before anything is allocated.
+"""Bounds on the content of recordings' files, the same for all formats, checked before anything is allocated.
 
 A recording of `POINTS` takes 60 MB, and reading and checking it under 500 MB.
 """
@@ -27,7 +27,7 @@ IMAGE = 1 << 20  # pixels, height or width of an image
 def too_large(shape: Sequence[int]) -> str:
     """The reason why frames of this shape [T, P, K, ...] are not read; empty if they are.
 
-    A shape without any person or joint is bounded as well: the arrays made from it need not be empty.
+    A shape with zero persons or joints is bounded too: arrays made from it need not be empty.
     """
     frames, persons, joints = (*shape, 1, 1, 1)[:3]
     for count, most, what in ((frames, FRAMES, "frames"), (persons, PERSONS, "persons"), (joints, JOINTS, "joints")):
@@ -45,7 +45,7 @@ def shown(shape: Sequence[int]) -> str:
 
 
 def stored_text(given: str, what: str) -> tuple[str, str]:
-    """The text as it is stored, and the reason why it is rejected, empty if it is not."""
+    """The stored form of a text, and the reason why it is rejected; the reason is empty if it is accepted."""
     if len(given) > TEXT:
         return "", f"{what} of {len(given)} characters, more than {TEXT}"
     return text.clean(given).strip(), ""

@@ -32,7 +32,7 @@ class Listing:
         batches: one per archive, and one of the loose files of a folder; each has at least one recording.
         rejected: archives that cannot be read, and members or files that should be recordings but are not read.
         left_out: files that are not recordings.
-        unused: batches with sidecars, but without a recording.
+        unused: batches that have sidecars but no recordings.
     """
 
     batches: list[Batch] = field(default_factory=list)
@@ -58,7 +58,7 @@ class Names:
         return visible(name) and name.rpartition("/")[2].lower() in self.sidecars
 
     def is_recording(self, name: str) -> bool:
-        """True if a file is a recording by its name."""
+        """True if a file's name is that of a recording."""
         return visible(name) and name.lower().endswith(self.suffixes) and not archives.is_archive(name)
 
     def is_read(self, name: str) -> bool:
@@ -122,7 +122,7 @@ def _nothing(recordings: Path, listing: Listing, names: Names) -> str:
         first = listing.rejected[0]
         return (
             f"recordings {recordings}: nothing can be read: {len(listing.rejected)} rejected, "
-            f"as {first.name}: {first.reason}"
+            f"e.g. {first.name}: {first.reason}"
         )
     seen = [one for one in listing.left_out if one.check not in ("hidden", "ending", "sidecar")]
     why = f" ({seen[0].name}: {seen[0].reason})" if seen else ""

@@ -22,12 +22,12 @@ class MachineFailure(GltError):
 
 
 def is_machine_failure(error: BaseException) -> bool:
-    """True for an OSError that says nothing about the file: disk full or failing, too many open files, ..."""
+    """True for an OSError that is not about the file: disk full or failing, too many open files, ..."""
     return isinstance(error, OSError) and error.errno in _FAILURES
 
 
 def raise_machine_failure(error: BaseException, name: object) -> None:
-    """Raise a MachineFailure if `error` is a failure of the machine; it names the file `name`, not to blame."""
+    """Raise a MachineFailure, with `name` for the file that was read, if `error` is a failure of the machine."""
     if isinstance(error, MachineFailure):
         raise error
     if isinstance(error, OSError) and is_machine_failure(error):

@@ -1,4 +1,4 @@
-"""Names in archives that come without an encoding, as clean text."""
+"""Decodes names in archives that do not state their encoding."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def decode_name(raw: bytes, fallback: str | None = None) -> str:
 def _korean(raw: bytes) -> str | None:
     """The name if it is Korean in cp949, else None.
 
-    Almost any bytes are valid in cp949, but what others mean as accents gives rare syllables outside of KS X 1001.
+    Almost any bytes are valid in cp949, but accented letters of other encodings give rare syllables outside KS X 1001.
     """
     try:
         text = raw.decode("cp949")

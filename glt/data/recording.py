@@ -48,7 +48,7 @@ class Rejection(Exception):
 
     Attributes:
         check: name of the check that it failed, one word; it groups rejections in the report.
-        reason: what is wrong, for a person: one line without control characters.
+        reason: the fault, for people: one line without control characters.
         name: of the recording, if a file holds several.
         recording: what was read, if it could be; the data report draws it.
         where: bool [T, P', K], the points of `recording` that failed.

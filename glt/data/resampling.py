@@ -11,12 +11,12 @@ from glt.data.recording import Recording, Rejection
 
 
 def to_rate(clip: Recording, rate: float) -> Recording:
-    """The clip at `rate` frames a second: linear between the frames, first frame and duration kept.
+    """Resample a clip to `rate` frames a second, linearly in time; first frame and duration are kept.
 
-    A person is present in a new frame only if both frames that it lies between show the person.
+    A person is present in a new frame only if present in both frames around it.
 
     Raises:
-        Rejection: it would be longer than a recording may be.
+        Rejection: the clip would be longer than `limits` allow, or show nobody.
     """
     own = clip.skeleton.rate
     if own == rate:

@@ -71,7 +71,7 @@ class SegmentCache:
         self._folder = Path(folder)
         self._folder.mkdir(parents=True, exist_ok=True)
         self.hashes = FileHashes(self._folder / "hashes.json")
-        self._contents: dict[Path, str] = {}  # hash of each file when its part was named
+        self._contents: dict[Path, str] = {}  # hash of each file when its part's digest was computed
         artifact.sweep(self._folder)
         for draft in self._folder.glob(".*"):
             if _FORMER_DRAFT.fullmatch(draft.name) and draft.is_dir() and time.time() - draft.stat().st_mtime > _DAY:
@@ -83,15 +83,15 @@ class SegmentCache:
 
     @contextmanager
     def missing(self, digest: str) -> Iterator[bool]:
-        """True if the caller has to write the segment in the block, which no other process does meanwhile.
+        """True if the caller must write the segment in the block; other processes wait for it meanwhile.
 
-        A segment that another process is writing is waited for; a damaged one is reported and deleted.
+        Waits for a process that is writing the segment; reports and deletes a damaged segment.
         """
         if self.has(digest):
             yield False
             return
         folder = self.folder(digest)
-        with artifact.reserve(folder, wait=f"waiting for another process, which reads the same recordings ({folder})"):
+        with artifact.reserve(folder, wait=f"waiting for another process that reads the same recordings ({folder})"):
             damage = self._damage(digest)
             if damage:
                 _LOG.warning("segment %s; its recordings are read again", damage.partition("; ")[0])
@@ -100,14 +100,14 @@ class SegmentCache:
             yield not folder.exists() or bool(damage)
 
     def has(self, digest: str) -> bool:
-        """True if the segment is finished and undamaged: each of its bytes is read and compared.
+        """True if the segment is finished and undamaged.
 
-        A time stamp would not do, as it is the same after a bit has flipped on the disk.
+        All bytes are read and hashed: time stamps do not show a bit that has flipped on the disk.
         """
         return self.folder(digest).exists() and not self._damage(digest)
 
     def _damage(self, digest: str) -> str:
-        """The reason that a segment cannot be used; empty if it can, or is missing."""
+        """The reason why a segment cannot be used; empty if it can, or is missing."""
         folder = self.folder(digest)
         try:
             if folder.exists():
@@ -124,7 +124,7 @@ class SegmentCache:
         return ""
 
     def is_current(self, part: Part) -> bool:
-        """True if the files of a part still have the content that it is named by."""
+        """True if the files of a part still have the content that its digest was computed from."""
         batch = part.batch
         files = [batch.path] if batch.is_archive else [batch.file(name) for name in batch.names]
         try:
@@ -189,7 +189,7 @@ class SegmentCache:
 
 
 def _holds_only_a_segment(folder: Path) -> bool:
-    """True if a folder holds nothing but files that a segment has, however damaged or unfinished."""
+    """True if a folder holds only files of a segment, even if damaged or unfinished."""
     files = [file for file in folder.rglob("*") if file.is_symlink() or not file.is_dir()]
     return folder.is_dir() and all(_FILE.fullmatch(file.relative_to(folder).as_posix()) for file in files)
 

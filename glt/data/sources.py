@@ -1,4 +1,4 @@
-"""Batches of recordings, in a folder or in an archive: each gives the names and the bytes of its files.
+"""Batches of recordings in a folder or an archive: names and bytes of their files.
 
 `glt.data.listing` finds them. An archive is equivalent to the folder that it was packed from.
 """
@@ -31,7 +31,7 @@ class Batch:
         kind: FOLDER, or the kind of archive.
         sidecar_names: names of the sidecars.
         members: position and size in bytes of the members of an archive, by name (see `archives.Members`).
-        paths: path on disk, relative to `path`, of the files of a folder that have another name there.
+        paths: path on disk, relative to `path`, of the files of a folder whose name there is not clean.
     """
 
     path: Path
@@ -46,7 +46,7 @@ class Batch:
         return self.path / self.paths.get(name, name)
 
     def sizes(self) -> Iterator[tuple[str, int]]:
-        """Name and size in bytes of each recording; 0 if it cannot be known."""
+        """Name and size in bytes of each recording; size 0 if unknown."""
         for name in self.names:
             if self.is_archive:
                 yield name, min(self.members[name][1], archives.LARGEST_PICKLE)  # more is not read
@@ -202,7 +202,7 @@ def _read_cached(of: _Unhashed, path: Path, name: str, modified: int, size: int)
 
 @contextmanager
 def _open(batch: Batch) -> Iterator[archives.Read]:
-    """A function that reads a file of the batch; what it cannot read is a Rejection."""
+    """A function that reads a file of the batch, or returns a Rejection."""
     if batch.kind == FOLDER:
         yield lambda name: _read_file(batch.file(name))
         return
@@ -211,7 +211,7 @@ def _open(batch: Batch) -> Iterator[archives.Read]:
         read = next(opened)
     except (OSError, GltError) as error:
         raise_machine_failure(error, batch.path)
-        lost = Rejection("unreadable", f"the archive cannot be read any more: {first_line(error)}")
+        lost = Rejection("unreadable", f"the archive can no longer be read: {first_line(error)}")
         yield lambda name: lost
         return
     try:
@@ -222,8 +222,8 @@ def _open(batch: Batch) -> Iterator[archives.Read]:
 
 def _read_file(path: Path) -> bytes | Rejection:
     try:
-        if not path.is_file():  # it may have become a pipe, which would never end
-            return Rejection("unreadable", "not a file any more")
+        if not path.is_file():  # it may have become a pipe, which would block
+            return Rejection("unreadable", "no longer a file")
         with path.open("rb") as stream:
             size = os.fstat(stream.fileno()).st_size
             if rejection := archives.too_large(path.name, size):

@@ -1,4 +1,4 @@
-"""Do people stand upright? If heads are not above feet, but beside them, the layout's `up` is wrong."""
+"""Checks that people stand upright: if heads are beside or below feet, the layout's `up` is wrong."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from glt.data.clips import ClipStore
 from glt.data.findings import Finding
 from glt.data.layouts import Skeleton
 
-CLIPS = 200  # looked at
+CLIPS = 200  # clips that are checked, drawn at random
 _SEED = 0
 _HEADS = ("head", "nose", "neck")
 _FEET = ("foot", "ankle", "toe", "knee", "hip")
 _MANY, _NEARLY_ALL = 0.5, 0.75  # shares of the clips
-_LEAST = 3  # clips: fewer may well lie down together
-_TILT = 0.5  # share of the way from feet to head that goes up, at least, of a person who stands or sits
+_LEAST = 3  # clips; of fewer, all may show people lying down
+_TILT = 0.5  # least upward share of the vector from feet to head of a person who stands or sits
 
 
 def findings(store: ClipStore) -> list[Finding]:
-    """An alarm if heads are not above feet in most clips, and on one other side of them in nearly all.
+    """An alarm if heads are not above feet in most clips, and on the same other side in nearly all.
 
-    A clip counts by the median of its frames: some may show people lying down, who lie in many directions. Nothing is
-    found for a layout without heads or without feet, or for a few clips.
+    A clip counts by the median of its frames. People who lie down raise no alarm, as they lie in many directions.
+    Nothing is found for a layout without heads or without feet, or for fewer than three clips.
     """
     heads, feet = _joints(store.skeleton, _HEADS), _joints(store.skeleton, _FEET)
     if not heads or not feet or len(store.index) < _LEAST:
@@ -49,7 +49,7 @@ def findings(store: ClipStore) -> list[Finding]:
 
 
 def _joints(skeleton: Skeleton, names: tuple[str, ...]) -> list[int]:
-    """The joints whose name has the first of these words that any joint's name has."""
+    """Indices of the joints whose name contains the first of `names` that any joint's name contains."""
     for name in names:
         if found := [joint for joint, given in enumerate(skeleton.joints) if name in given.lower()]:
             return found

@@ -1,4 +1,4 @@
-"""The side of `glt.data.workers` that runs in a worker process, which is killed if a file takes too long."""
+"""The part of `glt.data.workers` that runs in the worker processes, which are killed if a file takes too long."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def start() -> None:
 
 
 def ready() -> None:
-    """Return: the worker has started."""
+    """Do nothing: the answer shows that the worker has started."""
 
 
 def read(chunk: Chunk, data: DataConfig, memory: int, spool: Path, any_name: bool = False) -> bytes:
@@ -45,8 +45,8 @@ def read(chunk: Chunk, data: DataConfig, memory: int, spool: Path, any_name: boo
         chunk: files to read.
         data: the format and the checks.
         memory: bytes that the process may use in addition to what it uses now.
-        spool: path of a file for results that are too large to be sent; it is made only if needed.
-        any_name: files need neither name nor label of the format.
+        spool: path of a file for results that are too large to be sent; it is created only if needed.
+        any_name: accept files without the format's name or label.
 
     Raises:
         MemoryError: more memory was needed.
@@ -98,7 +98,7 @@ def limit_memory(more: int) -> None:
 
 
 def _data_bytes() -> int:
-    """Bytes that count against RLIMIT_DATA; 0 where the system does not tell."""
+    """Bytes that count against RLIMIT_DATA; 0 if the system does not report them."""
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii")
     except OSError:

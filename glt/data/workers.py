@@ -56,7 +56,7 @@ class Readers:
         processes: number of workers at most.
         seconds: time that a file may take, in addition to a second per MiB.
         memory: bytes of memory that a file may take, in addition to eight times its size.
-        any_name: files need neither name nor label of the format.
+        any_name: accept files without the format's name or label.
     """
 
     data: DataConfig
@@ -69,7 +69,7 @@ class Readers:
     _numbers: Iterator[int] = field(default_factory=count, init=False)
 
     def __enter__(self) -> Readers:
-        """Nothing starts before it is needed."""
+        """Return the pool; workers start when they are first needed."""
         return self
 
     def __exit__(
@@ -79,11 +79,11 @@ class Readers:
         self._stop()
 
     def read(self, batch: Batch, spool: Path | None = None) -> Iterator[FileResults]:
-        """Read a batch, file by file in its order; a file's results are valid until the next file is asked for.
+        """Read a batch, file by file in its order; a file's results are valid until the next file is requested.
 
         Args:
             batch: the files.
-            spool: a folder for large results on their way here; a temporary one if not given.
+            spool: folder through which large results are passed; a temporary one if not given.
 
         Raises:
             MachineFailure: such as an input/output error, or the workers cannot be started.
@@ -108,7 +108,7 @@ class Readers:
                 self._stop()
 
     def list_members(self, path: Path) -> Members:
-        """As `archives.list_members`, but an archive that takes too long or too much memory is an error."""
+        """Like `archives.list_members`, but an archive that takes too long or too much memory is an error."""
         size = path.stat().st_size
         self._start(1)
         task = (path, self._memory(size))
@@ -138,7 +138,7 @@ class Readers:
             self._stop()
             raise MachineFailure(
                 f"the processes that read recordings cannot be started ({first_line(error)}); "
-                "free memory or processes, or point TMPDIR at a folder with a short path that can be written"
+                "free memory or processes, or set TMPDIR to a folder with a short path that can be written to"
             ) from error
 
     def _stop(self) -> None:
@@ -175,10 +175,10 @@ class Readers:
                 yield name, iter([self._rejection(error.cause, size)])
 
     def _unpacked(self, task: _Task, before: Iterable[_Task]) -> Iterator[FileResults]:
-        """The results of a task that waits for those `before`.
+        """The results of a task that is queued behind the tasks `before`.
 
         Raises:
-            _Failure: the task gave none.
+            _Failure: the task gave no results.
         """
         try:
             try:
@@ -186,7 +186,7 @@ class Readers:
             except GltError:
                 raise
             except Exception as error:
-                lost = not task.future.done()  # a worker died before it could say which task it had
+                lost = not task.future.done()  # a worker died before it could report its task
                 raise _Failure(BrokenProcessPool("no answer") if lost else error) from error
             for name, results in groupby(worker_process.unpack(packed, task.spool), key=itemgetter(0)):
                 yield name, (result for _, result in results)
@@ -194,7 +194,7 @@ class Readers:
             task.spool.unlink(missing_ok=True)
 
     def _after(self, failure: _Failure, pending: Iterable[_Task], spool: Path) -> None:
-        """Go on after a failed task. A worker that died may have left the pool locked, so that another is started."""
+        """Recover from a failed task: a worker that died may have left the pool locked, so a new pool is started."""
         if isinstance(failure.cause, (TimeoutError, MemoryError)):
             return
         done = [task.future.done() and task.future.exception() is None for task in pending]
@@ -217,18 +217,18 @@ class Readers:
         from pebble import ProcessExpired
 
         memory = (
-            f"takes more than {self._memory(size) >> 20:,} MiB of memory to read; if it is in order, raise "
+            f"takes more than {self._memory(size) >> 20:,} MiB of memory to read; if the file is valid, raise "
             f"{settings.FILE_MEMORY}"
         )
         if isinstance(error, TimeoutError):
-            reason = f"not read within {self._seconds(size):.3g} s; if it is in order, raise {settings.FILE_SECONDS}"
+            reason = f"not read within {self._seconds(size):.3g} s; if the file is valid, raise {settings.FILE_SECONDS}"
             return Rejection(TIME, reason)
         if isinstance(error, MemoryError):
             return Rejection(MEMORY, memory)
         if isinstance(error, (ProcessExpired, BrokenProcessPool)):
             number = -int(getattr(error, "exitcode", 0) or 0)
             if number in (signal.SIGKILL, signal.SIGABRT):
-                return Rejection(MEMORY, f"ended the process that read it, as a file does that {memory}")
+                return Rejection(MEMORY, f"ended the process that read it; it probably {memory}")
             name = signal.Signals(number).name if number in set(signal.Signals) else f"exit code {-number}"
             return Rejection(CRASH, f"ended the process that read it ({name})")
         return Rejection("reader", f"cannot be read ({type(error).__name__}: {first_line(error)})")

@@ -1,6 +1,6 @@
-"""The accepted files of a delivery that may go into data/: ingest can read data/ with them in it.
+"""Acceptance of a delivery into data/: files with which ingest of data/ would fail are rejected.
 
-They are packed, and the archive is ingested. What ingest rejects, or fails on, is rejected before it is committed.
+The accepted files are packed and ingested once; what ingest rejects or fails on is rejected before the commit.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ Pack = Callable[[Sequence[InspectedFile]], Path]  # writes the archive of accept
 
 @dataclass
 class Acceptance:
-    """A delivery as it may go into data/.
+    """The outcome of `examine`.
 
     Attributes:
         files: the inspected files; more of them may be rejected than before.
         clips: hash of each clip's content by its name.
         lost: number of recordings in accepted files that ingest rejects.
         skeleton: the layout of the clips, as `Skeleton.to_dict`; None without clips.
-        repeats: (name of the delivered file, file in it) of those that another file of the delivery repeats.
+        repeats: (delivered file, file in it) of files that repeat others of the delivery.
     """
 
     files: list[InspectedFile]
@@ -61,7 +61,7 @@ def examine(files: Iterable[InspectedFile], collected: Collected, data: DataConf
 
     Args:
         files: the inspected files of a delivery.
-        collected: what data/ holds.
+        collected: the content of the ledgers in data/.
         data: the format and the checks.
         pack: packs accepted files into one archive, as it will be in data/.
 
@@ -121,7 +121,7 @@ def _of_one_layout(files: list[InspectedFile], project: dict[str, Any] | None) -
             "",
             "layout",
             f"layout differs from the project's: {json.loads(layout)['name']}, not {name}, or other joints, axes, unit "
-            "or rate; set data.layout to one that both can be mapped to, or collect it into a project of its own",
+            "or rate; set data.layout to one that both can be mapped to, or collect it into a separate project",
         )
         for key, layout in layouts.items()
         if layout != common
@@ -130,7 +130,7 @@ def _of_one_layout(files: list[InspectedFile], project: dict[str, Any] | None) -
 
 
 def _try(accepted: list[InspectedFile], data: DataConfig, pack: Pack) -> tuple[_Trial, dict[str, InspectedFile]]:
-    """Ingest the archive of accepted files; files that it fails on are returned, rejected, by name."""
+    """Ingest the archive of accepted files; returns the outcome, and by name the rejected files that it fails on."""
     try:
         return _ingest(pack(accepted), accepted, data), {}
     except MachineFailure:
@@ -177,7 +177,7 @@ def _ingest(archive: Path, accepted: Iterable[InspectedFile], data: DataConfig) 
 def _over_limit(
     files: Iterable[InspectedFile], trial: _Trial, collected: Collected, data: DataConfig
 ) -> dict[tuple[str, str], RejectedFile]:
-    """The files to leave out so that data/ has no more rejected recordings than `data.max_rejects` allows."""
+    """The files to reject so that data/ has no more rejected recordings than `data.max_rejects` allows."""
     keys = {(one.name, file): _member(one, file) for one in files for file in one.accepted}
     losses = {key: _losses(trial, member, collected) for key, member in keys.items()}
     counts = {key: len(trial.clips.get(member, ())) for key, member in keys.items()}
@@ -192,18 +192,18 @@ def _over_limit(
             "",
             "max-rejects",
             f"{len(losses[key])} of its {counts[key]} recordings are rejected ({first.check}: {first.reason}); "
-            "with it data/ would hold more than data.max_rejects allows",
+            "with it data/ would hold more rejected recordings than data.max_rejects allows",
         )
         lost, clips = lost - len(losses[key]), clips - counts[key]
     return over
 
 
 def _losses(trial: _Trial, member: str, collected: Collected) -> list[RejectedFile]:
-    """What ingest of data/ rejects of a file: recordings, and clips whose name data/ has with another content."""
+    """Rejections of a file by ingest of data/: recordings, and clips whose name data/ has with other content."""
     return [
         *trial.rejected.get(member, ()),
         *(
-            RejectedFile("", "duplicate", f"data/ has a clip {name} with another content: rename one of the two")
+            RejectedFile("", "duplicate", f"data/ has a clip {name} with other content: rename one of the two")
             for name, content in trial.clips.get(member, ())
             if collected.clips.get(name, content) != content
         ),
@@ -216,7 +216,7 @@ def _member(inspected: InspectedFile, file: str) -> str:
 
 
 def _without(inspected: InspectedFile, rejections: dict[tuple[str, str], RejectedFile]) -> InspectedFile:
-    """The delivered file without those files in it that have a rejection, by (its name, file)."""
+    """The delivered file without those of its files that have a rejection, by (delivered file, file)."""
     out = {
         file: rejections[inspected.name, file] for file in inspected.accepted if (inspected.name, file) in rejections
     }
@@ -233,7 +233,7 @@ def _without(inspected: InspectedFile, rejections: dict[tuple[str, str], Rejecte
 
 
 def _leave_out(inspected: InspectedFile, repeats: set[str]) -> InspectedFile:
-    """The delivered file without those files in it that others repeat."""
+    """The delivered file without those of its files that repeat others."""
     kept = tuple(file for file in inspected.accepted if file not in repeats)
     account = inspected.account + Account(taken=-len(repeats), left_out=len(repeats))
     return replace(inspected, accepted=kept, account=account)

@@ -49,8 +49,8 @@ class CollectionResult:
         rejected: all files that were rejected.
         late_sidecars: addresses of sidecars that arrived or changed after the recordings they describe.
         push_error: why DVC's remote does not have what is pinned; empty if it has.
-        account: number of files seen, taken, rejected and left out, among the new objects and in them.
-        quarantine_error: why the reason of a rejected object could not be stored; empty if all were.
+        account: number of files seen, taken, rejected and left out: new objects, and members of archives.
+        quarantine_error: error that kept the reason of a rejected object from being stored; empty if all were.
     """
 
     version: str
@@ -80,14 +80,14 @@ def collect(root: Path, address: str, data: DataConfig, reporter: Reporter) -> C
             collects here. Nothing is lost: the same call continues.
     """
     root = Path(root).resolve()
-    recordings.read_pin(root)  # in a folder that is no project, nothing is written
+    recordings.read_pin(root)  # raises if the folder is not a project, before anything is written
     with file_lock(root / ".dvc" / "tmp" / "glt-collect.lock", f"collecting into {root / DATA}"):
         return _collect(root, address, data, reporter)
 
 
 def _collect(root: Path, address: str, data: DataConfig, reporter: Reporter) -> CollectionResult:
     _clean_up(root)
-    splits.protocol(data)  # what ingest would reject for every recording is no fault of one
+    splits.protocol(data)  # raises what ingest would otherwise raise for every recording
     landing = Landing.open(root, address, data)
     version = recordings.pinned_version(root)
     result = CollectionResult(version, late_sidecars=landing.late_sidecars())
@@ -141,7 +141,7 @@ def _collect(root: Path, address: str, data: DataConfig, reporter: Reporter) -> 
 def _inspect(
     folder: Path, names: Sequence[str], sidecars: Sequence[str], data: DataConfig, reporter: Reporter
 ) -> list[InspectedFile]:
-    """Inspect delivered files; one on which the inspection itself fails is found by halving, and rejected."""
+    """Inspect delivered files; a file that makes the inspection itself fail is found by bisection and rejected."""
     try:
         return list(delivery.inspect(folder, names, sidecars, data, reporter))
     except MachineFailure:

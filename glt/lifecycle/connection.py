@@ -59,7 +59,7 @@ def connect() -> MlflowClient:
         if file is not None:
             remedy = f"check its folder, or set {settings.HOME} to another one"
         elif "401" in why:
-            remedy = "give an account of it: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+            remedy = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to one of its accounts"
         raise GltError(f"MLflow at {shown(uri)} does not answer ({why}); {remedy}") from error
     outbox.replay(client, uri, settings.home() / "spool")
     liveness.close_dead(client)
@@ -67,7 +67,7 @@ def connect() -> MlflowClient:
 
 
 def condition(field: str, value: str) -> str:
-    """A condition of an MLflow filter string that every record with `field` equal to `value` meets.
+    """A condition for an MLflow filter string, met by every record whose `field` equals `value`.
 
     MLflow's filter strings have no escapes. A value with quotes, backslashes or control characters is matched by a
     pattern in which any character takes their place: the caller must compare the results with the value.
@@ -83,8 +83,8 @@ def shown(uri: str) -> str:
     return f"{scheme}://{rest.rpartition('@')[2]}" if scheme else uri
 
 
-def one_line(function: Callable[P, T]) -> Callable[P, T]:
-    """A decorator that turns MLflow's exceptions into a GltError."""
+def wrap_mlflow_errors(function: Callable[P, T]) -> Callable[P, T]:
+    """Turn MLflow's exceptions into a GltError."""
 
     @functools.wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:

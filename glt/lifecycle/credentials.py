@@ -8,14 +8,14 @@ from urllib.parse import quote, urlsplit
 from glt import settings
 
 _LOG = logging.getLogger(__name__)
-_HERE = {"localhost", "127.0.0.1", "::1"}  # nobody listens between
+_HERE = {"localhost", "127.0.0.1", "::1"}  # traffic stays on this machine
 
 
 def with_credentials(url: str) -> str:
     """The URL of a git repository with GLT_GIT_USER and GLT_GIT_TOKEN in it.
 
     Unchanged if no token is set, if the URL holds credentials already, if it is not HTTPS (or HTTP on this machine), or
-    if GLT_GIT_HOST does not name its host. This machine needs no naming.
+    if GLT_GIT_HOST does not name its host. This machine need not be named.
     """
     scheme, separator, rest = url.partition("://")
     token = settings.git_token()
@@ -28,7 +28,7 @@ def with_credentials(url: str) -> str:
 
 
 def _withheld(url: str) -> str:
-    """The reason for which a host does not get the token; empty if it does."""
+    """The reason why the token is not sent to a host; empty if it is."""
     parts = urlsplit(url)
     host = (parts.hostname or "").lower()
     if parts.scheme == "http" and host not in _HERE:

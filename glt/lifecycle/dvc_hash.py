@@ -56,13 +56,13 @@ def file_md5(path: Path) -> str:
 
 
 def list_files(folder: Path) -> list[Path]:
-    """The files below a folder as DVC adds them, sorted: links to folders are not followed, `.dvcignore` counts."""
+    """The files below a folder as DVC adds them, sorted: links to folders are not followed, `.dvcignore` applies."""
     folder = Path(folder)
     return sorted(_without_ignored(folder, [file for file in folder.rglob("*") if file.is_file()]))
 
 
 def _without_ignored(folder: Path, files: list[Path]) -> list[Path]:
-    """The files that no `.dvcignore` of the project leaves out; DVC decides, and is imported if there is one."""
+    """The files that no `.dvcignore` of the project excludes; DVC is imported only if there is a `.dvcignore`."""
     folder = folder.absolute()
     project = next((above for above in folder.parents if (above / ".dvc").is_dir()), None)
     if project is None:

@@ -1,6 +1,6 @@
-"""The DVC remote, asked in a process of its own so that there is a time limit: DVC knows the proxy, the keys and more.
+"""Queries the DVC remote through DVC, which knows proxy and keys, in a separate process with a time limit.
 
-``python -m glt.lifecycle.dvc_remote ROOT VERSION SECONDS`` prints a `RemoteAnswer` as JSON.
+``python -m glt.lifecycle.dvc_remote ROOT VERSION SECONDS`` prints the answer as JSON: `error` and `unsafe`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LISTING = ".dir"  # ends the hash of a folder
 
 
 def address(root: Path) -> str:
-    """The address of the remote as it is configured, with the endpoint of a bucket; empty if none is."""
+    """The configured address of the remote (of a bucket, its endpoint); empty if there is none."""
     config = configparser.RawConfigParser(strict=False)
     config.read([root / ".dvc" / "config", root / ".dvc" / "config.local"])
     name = config.get("core", "remote", fallback="")
@@ -39,7 +39,7 @@ def address(root: Path) -> str:
 
 
 def problem(root: Path, version: str) -> str:
-    """The reason for which recordings cannot be exchanged with the remote, or an empty string.
+    """The reason why recordings cannot be exchanged with the remote, or an empty string.
 
     Args:
         root: a git repository with DVC.
@@ -50,10 +50,10 @@ def problem(root: Path, version: str) -> str:
     if not where:
         return f"{root / '.dvc' / 'config'} names no remote"
     if "://" not in where and not Path(where).is_dir():
-        return f"the DVC remote {where} is not there"
+        return f"the DVC remote {where} does not exist"
     if "://" not in where and not version:
-        return ""  # a folder of this machine need not be asked
-    # One attempt: what DVC and its libraries try again, they would try again here.
+        return ""  # a local folder can be written to without asking
+    # A single attempt: DVC and its libraries would otherwise retry until the time limit.
     environment = {**os.environ, "AWS_MAX_ATTEMPTS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-m", __name__, str(root), version, str(_SECONDS)]
     try:
@@ -61,13 +61,13 @@ def problem(root: Path, version: str) -> str:
             command, capture_output=True, text=True, timeout=_START + _SECONDS, env=environment, check=False
         )
     except subprocess.TimeoutExpired:
-        return f"the DVC remote {where} cannot be asked: DVC does not start within {_START:.0f} s"
+        return f"the DVC remote {where} cannot be queried: DVC does not start within {_START:.0f} s"
     if done.returncode == -signal.SIGALRM:
         return f"the DVC remote {where} does not answer within {_SECONDS} s"
     try:
         answer = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):
-        return f"the DVC remote {where} cannot be asked: {first_line(GltError(done.stderr[-300:]))}"
+        return f"the DVC remote {where} cannot be queried: {first_line(GltError(done.stderr[-300:]))}"
     if unsafe := answer.get("unsafe"):
         return str(unsafe)
     return f"the DVC remote {where} does not answer DVC ({answer['error']})" if answer["error"] else ""
@@ -127,7 +127,7 @@ def _folders(path: str) -> Iterable[str]:
 
 
 def main(root: str, version: str, seconds: str) -> None:
-    """Ask the remote of a project, and print the answer."""
+    """Query the remote of a project, and print the answer."""
     from dvc.repo import Repo
 
     answer = {"error": "", "unsafe": ""}
@@ -136,7 +136,7 @@ def main(root: str, version: str, seconds: str) -> None:
         with Repo(root) as repository:
             check_listing(repository, version, f"{root}/data.dvc")
             remote = repository.cloud.get_remote_odb()
-            with suppress(FileNotFoundError):  # it answers, which is what is asked
+            with suppress(FileNotFoundError):  # a missing object is an answer, too
                 remote.fs.info(remote.oid_to_path(version or "0" * 32))
     except GltError as error:
         answer["unsafe"] = str(error)

@@ -120,7 +120,7 @@ class Verdict:
     answers_uri: str = ""
 
     def summary(self) -> str:
-        """The decision for people: passed or rejected, each check that failed, and where the answers are."""
+        """The decision as text: passed or rejected, each failed check, and the address of the answers."""
         decision = "passed" if self.passed else "nothing to decide" if self.already else "rejected"
         failed = [f"  {check.name}: {check.message}" for check in self.checks if not check.passed]
         answers = [f"the answers of both models are in {self.answers_uri}"] if self.answers_uri else []

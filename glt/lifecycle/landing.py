@@ -1,4 +1,4 @@
-"""The landing bucket as it was listed: the new objects in it, and what `collect` notes about each of them."""
+"""A listing of the landing bucket: its new objects, and their entries in the ledger and the quarantine."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ UNFETCHED = "unfetched"  # check of an object that cannot be fetched; unlike oth
 
 
 class Rejected(NamedTuple):
-    """A rejected file: where its copy, or else the reason, is in the quarantine, the failed check, and the reason."""
+    """A rejected file: address of its copy (or else of the reason) in the quarantine, failed check, and reason."""
 
     address: str
     check: str
@@ -36,16 +36,16 @@ class Rejected(NamedTuple):
 
 @dataclass(frozen=True)
 class Landing:
-    """A listing; the keys of its dictionaries are the paths of objects on this machine (`local_paths`).
+    """A listing; the keys of its mappings are the objects' paths on this machine (`local_paths`).
 
     Attributes:
         address: ``s3://bucket/prefix``.
         data: the format and the checks.
-        collected: the objects that ledgers have.
+        collected: the content of the project's ledgers.
         new: the objects to inspect.
-        hidden: new objects that are no recordings.
-        sidecars: all sidecars, also those that are not new.
-        unfetched: keys of objects that could not be fetched at an earlier call either.
+        hidden: new objects that are hidden, so not recordings.
+        sidecars: all sidecars, new or not.
+        unfetched: keys of objects that an earlier call could not fetch either.
     """
 
     address: str
@@ -77,7 +77,7 @@ class Landing:
             for path, one in objects.items()
             if path not in sidecars and (quarantine.object_address(address, one), one.etag) not in seen
         }
-        # The present name of the reasons, and a former one.
+        # The current name of the file of reasons, and the former one.
         known = quarantine.find(address, unknown.values(), (f"rejected-{checks}.json", f"refused-{checks}.json"))
         new = {path: one for path, one in unknown.items() if visible(path) and one.key not in known}
         hidden = {path: one for path, one in unknown.items() if not visible(path)}
@@ -85,12 +85,12 @@ class Landing:
         return cls(address, data, collected, new, hidden, sidecars, unfetched)
 
     def fetch(self, view: Path) -> dict[str, str]:
-        """Put the new objects and all sidecars into a folder; returns the reason for each path that is not there.
+        """Fetch the new objects and all sidecars into a folder; returns the reason for each path that is missing.
 
-        A recording whose sidecar cannot be fetched is not there either: it would lose its label.
+        A recording whose sidecar cannot be fetched is missing too, since it would lose its label.
 
         Raises:
-            GltError: the store is away or rejects the keys, or this machine cannot store what is fetched.
+            GltError: the store is unreachable or rejects the keys, or this machine cannot store the files.
         """
         wanted = {**self.sidecars, **self.new}
         fetched = bucket.download(self.address, wanted.values(), settings.home() / "landing")
@@ -116,7 +116,7 @@ class Landing:
         return tuple(late)
 
     def quarantine(self, rejected: Iterable[InspectedFile], view: Path) -> tuple[tuple[Rejected, ...], str]:
-        """Copy what is rejected to the quarantine, with the reasons.
+        """Copy the rejected files to the quarantine, with the reasons.
 
         Returns:
             The rejected files, and an error if the quarantine could not be written.
@@ -206,12 +206,12 @@ def _version(one: Object) -> dict[str, Any]:
 
 
 def _checks(data: DataConfig) -> str:
-    """A hash of the reader and all checks: with others, what was rejected is tried again."""
+    """A hash of the reader and all checks; when it changes, rejected objects are tried again."""
     return hashlib.sha256(segments.settings(data).encode()).hexdigest()[:8]
 
 
 def _quarantine(address: str, delivered: Object, inspected: InspectedFile, view: Path, checks: str) -> list[Rejected]:
-    """Copy what is rejected of an object to the quarantine, the JSON with the reasons last."""
+    """Copy the rejected files of an object to the quarantine, the JSON with the reasons last."""
     names = sorted({one.file for one in inspected.rejected})
     unfetched = any(one.check == UNFETCHED for one in inspected.rejected)
     copied: set[str] = set()
@@ -229,7 +229,7 @@ def _quarantine(address: str, delivered: Object, inspected: InspectedFile, view:
         for file, name, content in copies():
             quarantine.store(address, delivered, f"files/{quarantine.file_name(name)}", content)
             copied.add(file)
-    except Exception as failure:  # without its copy the object is rejected all the same
+    except Exception as failure:  # the object is rejected even without its copy
         error = str(failure)
     reasons = {
         "object": quarantine.object_address(address, delivered),

@@ -24,7 +24,7 @@ class Collected:
 
     Attributes:
         objects: address and ETag of every object and sidecar that is in data/.
-        left_out: the same of those that were seen and left out.
+        left_out: address and ETag of every object that was left out.
         clips: hash of each clip's content by its name.
         count: number of clips.
         lost: number of recordings in data/ that ingest rejects.
@@ -56,7 +56,7 @@ def ledgers(root: Path, revision: str | None = None) -> dict[str, dict[str, Any]
 
 
 def summarise(entries: Iterable[Mapping[str, Any]]) -> Collected:
-    """The content of ledgers, the oldest first; those of earlier versions lack names, layout and what was lost."""
+    """The content of ledgers, the oldest first; those of earlier versions lack names, layout and losses."""
     collected = Collected()
     for ledger in entries:
         for part, known in (

@@ -151,7 +151,7 @@ def _add_batches(branch: Tree, pin: PinCommit, root: Path) -> None:
 
 
 def run_of(version: registry.Version) -> Run | None:
-    """The pipeline run that a version was registered by; None if MLflow does not know it any more."""
+    """The pipeline run that a version was registered by; None if MLflow no longer has it."""
     from mlflow.exceptions import MlflowException
 
     try:

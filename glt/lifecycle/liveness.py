@@ -1,8 +1,8 @@
-"""Runs of processes that were killed: found by the locks that their processes held, and closed in MLflow.
+"""Finds the runs of killed processes by the locks that these held, and closes them in MLflow.
 
 While a process works on a run, it holds a lock on a file in GLT_HOME that names the run. The system releases the lock
-when the process ends, however it ends. A file that is left and that nobody has locked belongs to a process that was
-killed. Files of other machines are left alone: a lock says nothing about a process elsewhere.
+when the process ends, however it ends, so an unlocked file belongs to a killed process. Files of other machines are
+left alone: a lock says nothing about a process elsewhere.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _PATIENCE = 5.0  # seconds; `close_dead` of another process holds a lock while i
 
 @contextmanager
 def alive(*run_ids: str) -> Iterator[None]:
-    """Within the block this process works on these runs; if it is killed, `close_dead` closes them."""
+    """Mark runs as worked on by this process within the block; if it is killed, `close_dead` closes them."""
     file = settings.home() / _FOLDER / run_ids[0]
     with ExitStack() as stack:
         with suppress(OSError):  # a folder that this process may not write to, or that has no locks

@@ -1,8 +1,8 @@
-"""The MLflow store of this machine: a SQLite file that is made once, migrated as a whole, and moves with its folder.
+"""The MLflow store of this machine: a SQLite file that is created once, migrated atomically, and moves with its folder.
 
-MLflow's migrations exclude nobody and are not one transaction: two at once, or one that is killed, leave a file that no
-MLflow opens. So a store is made and migrated in a draft beside it, under a lock, and takes effect at once: a new one by
-a rename, a migrated one by one SQLite transaction, because other processes may have the file open.
+MLflow's migrations take no lock and are not one transaction: two at once, or one that is killed, leave a file that
+MLflow cannot open. So a store is created and migrated as a draft beside it, under a lock, and replaced atomically: a
+new one by a rename, a migrated one by a single SQLite transaction, since other processes may have the file open.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ _LOCATIONS = (  # the columns that hold addresses of artifacts
     *(("model_versions", "source"), ("model_versions", "storage_location")),
 )
 _JOURNALS = ("-journal", "-wal", "-shm")  # files that SQLite keeps beside a database
-_BY_MLFLOW = {"alembic_version", "workspaces"}  # tables with rows in a store that nobody has used
+_BY_MLFLOW = {"alembic_version", "workspaces"}  # tables that have rows in an unused store
 
 
 def prepare(file: Path) -> None:
-    """Make the store if there is none, migrate an older one, and follow GLT_HOME if it has moved.
+    """Create the store if there is none, migrate an older one, and correct addresses if GLT_HOME has moved.
 
     Any number of processes may call this at once. A store that is ready is only read.
 
     Raises:
-        GltError: the file is no MLflow store, is a newer MLflow's, or cannot be migrated.
+        GltError: the file is not an MLflow store, is a newer MLflow's, or cannot be migrated.
         sqlite3.Error: the file cannot be read or written.
         OSError: likewise.
     """
@@ -54,7 +54,7 @@ def prepare(file: Path) -> None:
 
 @contextmanager
 def locked(file: Path) -> Iterator[None]:
-    """Exclude other processes that make or change the store; no lock where the folder is read-only or has none."""
+    """Lock the store against other processes that create or change it; no lock if its folder does not support one."""
     with ExitStack() as stack:
         with suppress(OSError):
             stack.enter_context(file_lock(Path(f"{file}.lock"), "using the store", patience=None))
@@ -65,7 +65,7 @@ def is_ready(file: Path) -> bool:
     """True if the file is a store with the installed MLflow's schema.
 
     Raises:
-        GltError: the file is no SQLite database, or not MLflow's.
+        GltError: the file is not a SQLite database, or not MLflow's.
     """
     import mlflow.store.db.utils  # noqa: F401  # completes the metadata
     from mlflow.store.db.base_sql_model import Base
@@ -101,7 +101,7 @@ def is_known(found: str) -> bool:
 def _migrations() -> ScriptDirectory:
     from alembic.script import ScriptDirectory
 
-    spec = importlib.util.find_spec("mlflow")  # to import it takes seconds
+    spec = importlib.util.find_spec("mlflow")  # importing it would take seconds
     assert spec is not None
     assert spec.origin is not None
     return ScriptDirectory(str(Path(spec.origin).parent / "store" / "db_migrations"))
@@ -118,12 +118,12 @@ def _tables(file: Path) -> set[str]:
         raise
     except sqlite3.DatabaseError as error:
         raise GltError(
-            f"{file} is no SQLite database ({first_line(error)}); restore it from a backup, or move it away: the next "
-            "command makes a new one"
+            f"{file} is not a SQLite database ({first_line(error)}); restore it from a backup, or move it away: the "
+            "next command creates a new one"
         ) from error
     tables = {str(name) for (name,) in names if not str(name).startswith("sqlite_")}
     if tables - {"alembic_version"} and "experiments" not in tables:
-        raise GltError(f"{file} is a database of another program; let {settings.TRACKING_URI} name a file of its own")
+        raise GltError(f"{file} is a database of another program; set {settings.TRACKING_URI} to another file")
     return tables
 
 
@@ -156,20 +156,20 @@ def _make_ready(file: Path) -> None:
     except Exception as error:  # alembic, sqlalchemy and sqlite3 each raise their own
         if _has_records(file):
             raise GltError(
-                f"{file}: its schema ({before or 'unfinished'}) cannot be brought to {installed_revision()} "
+                f"{file}: its schema ({before or 'unfinished'}) cannot be migrated to {installed_revision()} "
                 f"({first_line(error)}); nothing was changed: restore a backup, or move the file away"
             ) from error
         aside = _move_aside(file)
-        _LOG.warning("%s was made by half by a process that was killed; it had no runs and is now %s", file, aside.name)
+        _LOG.warning("%s was left unfinished by a killed process; it had no runs and is now %s", file, aside.name)
         _make_ready(file)
         return
     if _has_records(file):
         kept = file.with_name(f"{file.name}.schema-{before or 'unfinished'}")
         with _open(file) as source, _open(kept) as target:
             source.backup(target)
-        _LOG.info("%s is brought to the schema of this MLflow; as it was: %s", file, kept.name)
+        _LOG.info("%s is migrated to the schema of this MLflow; the old store is kept as %s", file, kept.name)
     if _change_counter(file) != counter:
-        raise GltError(f"{file} was changed by a running process while it was migrated; end that one and try again")
+        raise GltError(f"{file} was changed by a running process during its migration; stop that process and retry")
     with _open(draft) as source, _open(file) as target:
         source.backup(target)
     draft.unlink()
@@ -183,7 +183,7 @@ def _create(file: Path, draft: Path) -> None:
 
 
 def _migrate(draft: Path) -> None:
-    """Bring a database to the installed MLflow's schema, with the experiment that MLflow always has."""
+    """Migrate a database to the installed MLflow's schema, with the experiment that MLflow always has."""
     from mlflow.store.db import utils
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
@@ -203,7 +203,7 @@ def _migrate(draft: Path) -> None:
 
 
 def _has_records(file: Path) -> bool:
-    """True if anybody has used the store, or if that cannot be found out."""
+    """True if the store has been used, or if that cannot be determined."""
     try:
         with _open(file) as database:
             for table in _tables(file) - _BY_MLFLOW:
@@ -238,8 +238,8 @@ def _change_counter(file: Path) -> bytes:
 def _follow_home(file: Path, home: Path) -> None:
     """Correct the addresses of artifacts, which MLflow stores as absolute paths, if GLT_HOME has been moved or copied.
 
-    Addresses of files that were not below a GLT_HOME are left alone. So are those of a GLT_HOME that exists, if the
-    artifacts are not here, or if the store is not this GLT_HOME's own.
+    Addresses outside a GLT_HOME are left alone. So are those in a GLT_HOME that exists, if the artifacts are not here
+    or the store is not in this GLT_HOME.
     """
     moved = {root for root in _roots(file) if _has_moved(root, file, home)}
     if not moved:
@@ -257,7 +257,7 @@ def _follow_home(file: Path, home: Path) -> None:
     except sqlite3.OperationalError as error:
         _LOG.warning("%s has moved, but %s cannot be changed: %s", home, file, first_line(error))
         return
-    _LOG.info("%s has moved to %s; MLflow's records follow", ", ".join(map(_path, sorted(moved))), home)
+    _LOG.info("%s has moved to %s; the addresses in MLflow are corrected", ", ".join(map(_path, sorted(moved))), home)
 
 
 def _roots(file: Path) -> set[str]:

@@ -1,4 +1,4 @@
-"""The files of a registered model: logged as a pyfunc model of data only."""
+"""Logs the files of a registered model, and creates its version."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
 
 LOADER = "glt.serving.pyfunc"
-# What the loader needs beside glt itself, which comes with the image and is on no index.
+# Packages that the loader needs besides glt, which comes with the image and is on no index.
 REQUIREMENTS = ("numpy", "pandas", "pyarrow", "pydantic", "pyyaml", "safetensors", "scipy", "torch")
 
 
 def log_model(client: MlflowClient, classifier: Path, run_id: str) -> LoggedModel:
-    """Log the folder as a pyfunc model of data only: it is loaded by our own code, no pickle travels."""
+    """Log the folder as a pyfunc model that holds data only: our own code loads it, without pickles."""
     import mlflow
     from mlflow.models import Model, ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
@@ -43,7 +43,7 @@ def log_model(client: MlflowClient, classifier: Path, run_id: str) -> LoggedMode
 
 
 def create_version(client: MlflowClient, name: str, model: LoggedModel, tags: dict[str, str], description: str) -> str:
-    """All that is known of a version is written with it: none is ever without its evidence."""
+    """Create a version together with its tags and description, so that none exists without them; returns its number."""
     from mlflow.exceptions import MlflowException
 
     try:

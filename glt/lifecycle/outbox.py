@@ -105,7 +105,7 @@ class Outbox:
             shutil.copyfile(file, copy)
             message["file"] = str(copy.relative_to(self._folder))
         if message["kind"] == "metrics":
-            message["once"] = True  # whoever delivers them later
+            message["once"] = True  # whichever process delivers them
         self._queue.append(message)
         self._write(message)
 
@@ -160,7 +160,7 @@ def _is_same_store(queued_for: str, store: str) -> bool:
 def deliver(client: MlflowClient, message: Message, file: Path | None) -> None:
     """Send one message to MLflow; sending it twice has no further effect.
 
-    The fields by kind: metrics: rows of [name, value, milliseconds, step], and once: keep what is there; params, tags:
+    The fields by kind: metrics: rows of [name, value, milliseconds, step], and once: skip recorded rows; params, tags:
     values by name; untag: name; file: folder; dataset: name, digest, source, context; end: status, milliseconds.
     """
     from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
@@ -191,7 +191,7 @@ def deliver(client: MlflowClient, message: Message, file: Path | None) -> None:
 def _missing(client: MlflowClient, run_id: str, rows: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
     """The metrics that the run does not have yet; a resumed training may have recorded the same epochs meanwhile.
 
-    Step 0 is that of metrics without steps, of which the last value counts.
+    Step 0 is that of metrics without steps, whose last value counts.
     """
     recorded = {name: client.get_metric_history(run_id, name) for name in {row[0] for row in rows}}
     known = {(name, point.step) for name, points in recorded.items() for point in points if point.step > 0}

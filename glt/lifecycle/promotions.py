@@ -1,9 +1,9 @@
-"""Which version of a model is in service: the history decides, aliases and tags follow it.
+"""The version of a model that is in service: the history decides; aliases and tags are derived from it.
 
-A promotion takes effect with one request, the tag of the registered model that records it. The aliases and the tags of
-the version come after it and follow from it. If a promotion is cut short, or one of its requests arrives when another
-promotion has long been made, they are wrong for a while: nobody who resolves the champion notices, and the next command
-on the model corrects them.
+A promotion takes effect with one request, which records it as a tag of the registered model. The aliases, and the tags
+of the version, are set afterwards. If a promotion is cut short, or a late request of it arrives after another one, they
+are wrong until the next command on the model corrects them. The champion is right all the time, since it is resolved
+from the history.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 CHAMPION, PREVIOUS = "champion", "previous"
-UNREADABLE = "unreadable"  # the action of an event whose tag holds something else
+UNREADABLE = "unreadable"  # action of an event whose tag cannot be read
 _HISTORY = "history."  # prefix of the tags of a registered model that record events, one tag per event
 _STAMP = "%Y%m%dT%H%M%S.%fZ"
 _KEY = re.compile(r"history\.(\d{8}T\d{6}\.\d{6}Z)", re.ASCII)
@@ -53,7 +53,7 @@ class Event:
         action: promoted, rolled back, or unreadable.
         version: in service from then on.
         replaced: version in service before; empty if there was none.
-        reason: why.
+        reason: of the change, as text.
         by: the user or pipeline run.
     """
 
@@ -87,7 +87,7 @@ def read_history(tags: Mapping[str, str]) -> list[Event]:
 
 
 def _keys(tags: Mapping[str, str]) -> list[str]:
-    """Keys of events, the oldest first; those without a time, which others wrote, before all."""
+    """Keys of events, the oldest first; keys without a time, which other tools wrote, come before all."""
     return sorted((key for key in tags if key.startswith(_HISTORY)), key=lambda key: (_has_time(key), key))
 
 
@@ -113,13 +113,13 @@ def _event(key: str, text: str) -> Event:
 
 @dataclass(frozen=True)
 class InService:
-    """What a registered model has in service.
+    """The versions of a registered model that are, or were last, in service.
 
     Attributes:
         champion: the version in service; empty if none is.
         previous: the version that `rollback` returns to; empty if there is none.
         event: the event that decided it; None if the aliases did.
-        deleted: the version that the history has in service, if it was deleted.
+        deleted: the version in service by the history, if it was deleted.
     """
 
     champion: str
@@ -129,7 +129,7 @@ class InService:
 
 
 def in_service(model: RegisteredModel, versions: Mapping[str, object]) -> InService:
-    """Resolve what is in service by the last event.
+    """Resolve the version in service from the last event.
 
     Without a history, or if its last tag is unreadable, the aliases decide.
 
@@ -150,9 +150,9 @@ def in_service(model: RegisteredModel, versions: Mapping[str, object]) -> InServ
 
 
 def settle(client: MlflowClient, name: str, versions: Mapping[str, Mapping[str, str]]) -> InService:
-    """What a model has in service; aliases and tags that do not agree with the history are corrected.
+    """Resolve the version in service, and correct aliases and tags that disagree with the history.
 
-    They stay as they are while another process changes them, or if this one may not.
+    Aliases and tags are left alone while another process changes them, or if this process may not.
 
     Args:
         client: of `connection.connect`.
@@ -168,7 +168,7 @@ def settle(client: MlflowClient, name: str, versions: Mapping[str, Mapping[str, 
             model = client.get_registered_model(name)
             state = in_service(model, versions)
             _follow(client, model, state, versions, ensure_held)
-            _LOG.info("%s: its last promotion was cut short; aliases and tags follow the history again", name)
+            _LOG.info("%s: its last promotion was cut short; aliases and tags are corrected", name)
     except Exception as error:  # the lock, MLflow and its permissions each raise their own; reading needs none of them
         _LOG.debug("%s: aliases and tags stay as they are: %s", name, first_line(error))
     return state
@@ -183,19 +183,19 @@ def put_in_service(
     versions: Mapping[str, Mapping[str, str]],
     ensure_held: EnsureHeld,
 ) -> None:
-    """Record that `version` is in service from now on, and let aliases and tags follow.
+    """Record that `version` is in service from now on, and set aliases and tags accordingly.
 
     Args:
         client: of `connection.connect`.
         name: of the registered model.
         version: to put in service.
         action: promoted or rolled back.
-        reason: why.
+        reason: of the change, as text.
         versions: the tags of the model's versions, by number.
         ensure_held: of `aliases_lock`.
 
     Raises:
-        GltError: another process changed what is in service at the same time.
+        GltError: another process changed the version in service at the same time.
     """
     model = client.get_registered_model(name)
     key, at = _next_key(model.tags), dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
@@ -204,13 +204,13 @@ def put_in_service(
     ensure_held()
     with outbox.without_retries(_REQUEST_SECONDS, _RETRIES):
         client.set_registered_model_tag(name, key, json.dumps(asdict(event), ensure_ascii=False))
-        for _ in range(2):  # the second time there is nothing to do, unless another process was here
+        for _ in range(2):  # the second time there is nothing to do, unless another process interfered
             model = client.get_registered_model(name)
             state = in_service(model, versions)
             if state.event != event:
                 raise GltError(
-                    f"{name} v{version}: another process put v{state.champion or '?'} in service at the same time, and "
-                    "that one counts; look at `glt history` and try again"
+                    f"{name} v{version}: another process put v{state.champion or '?'} in service at the same time; see "
+                    "`glt history` and try again"
                 )
             _follow(client, model, state, versions, ensure_held)
             versions = {**versions, version: {**versions.get(version, {}), **_evidence(event)}}
@@ -218,14 +218,14 @@ def put_in_service(
 
 @contextmanager
 def aliases_lock(name: str, patience: float = PATIENCE) -> Iterator[EnsureHeld]:
-    """The lock for every change of what is in service: MLflow moves an alias unconditionally."""
+    """The lock for every change of the version in service: MLflow moves an alias unconditionally."""
     file = name if re.fullmatch(r"\w[\w.-]{0,60}", name) else hashlib.sha256(name.encode()).hexdigest()
-    with distributed_lock(f"registry/{file}", f"changing what is in service of {name}", patience) as ensure_held:
+    with distributed_lock(f"registry/{file}", f"changing the version of {name} in service", patience) as ensure_held:
         yield ensure_held
 
 
 def _next_key(tags: Mapping[str, str]) -> str:
-    """The key of an event that comes after all others, whatever the clocks of their machines showed."""
+    """The key of an event that sorts after all others, even if the clocks of machines differ."""
     now = dt.datetime.now(dt.UTC)
     last = [key for key in _keys(tags) if _has_time(key)][-1:]
     for key in last:
@@ -237,7 +237,7 @@ def _next_key(tags: Mapping[str, str]) -> str:
 def _differences(
     model: RegisteredModel, state: InService, versions: Mapping[str, Mapping[str, str]]
 ) -> tuple[dict[str, str], dict[str, str]] | None:
-    """The aliases, and the tags of the champion, that do not follow from what is in service; None if all do."""
+    """The right values of wrong aliases, and of wrong tags of the champion; None if all are right."""
     if state.event is None:
         return None
     wanted = {CHAMPION: state.champion, PREVIOUS: state.previous}
@@ -254,7 +254,7 @@ def _follow(
     versions: Mapping[str, Mapping[str, str]],
     ensure_held: EnsureHeld,
 ) -> None:
-    """Set the aliases and tags that do not follow from what is in service."""
+    """Correct wrong aliases and tags."""
     aliases, tags = _differences(model, state, versions) or ({}, {})
     for alias in (PREVIOUS, CHAMPION):
         if alias in aliases:

@@ -13,7 +13,7 @@ from glt import text
 from glt.lifecycle import s3
 from glt.lifecycle.sources.bucket import QUARANTINE, Object, list_entries
 
-_HASHED = f"{QUARANTINE}by-hash/"  # for keys that would be too long or too odd with more behind them
+_HASHED = f"{QUARANTINE}by-hash/"  # for keys that would be too long or invalid as part of another key
 _PART, _KEY = 200, 600  # bytes; S3 allows keys of 1,024
 _ONE_REQUEST = 1 << 30  # bytes; S3 takes 5 GiB
 _ETAG = re.compile(r"[0-9A-Za-z_.-]{1,80}")
@@ -42,7 +42,7 @@ def find(address: str, objects: Iterable[Object], files: Collection[str]) -> set
 
 
 def object_address(address: str, delivered: Object) -> str:
-    """The address of an object below an address; what is not UTF-8 in it is escaped."""
+    """The address of an object below an address; bytes that are not UTF-8 are escaped."""
     bucket, _ = s3.parts(address)
     key = delivered.key
     return f"{s3.SCHEME}{bucket}/{key if _is_utf8(key) else text.clean(key)}"
@@ -51,7 +51,7 @@ def object_address(address: str, delivered: Object) -> str:
 def store(address: str, rejected: Object, name: str, content: bytes | Path) -> str:
     """Upload a file about a rejected object to ``quarantine/<key>/<ETag>/<name>``; one of the same name is replaced.
 
-    For a key that is too long or too odd to be part of another, ``by-hash/<hash>`` stands for it.
+    A key that is too long or invalid as part of another key is replaced by ``by-hash/<hash>``.
 
     Args:
         address: ``s3://bucket/prefix`` of the landing.
@@ -72,7 +72,7 @@ def store(address: str, rejected: Object, name: str, content: bytes | Path) -> s
 
 
 def file_name(name: str) -> str:
-    """A file's name, or path in its archive, as it can be part of a key: itself, or a hash with its ending."""
+    """A file's name, or path in its archive, as part of a key: unchanged if valid, else a hash with its ending."""
     if _is_plain(name, _PART):
         return name
     suffix = PurePosixPath(name).suffix
@@ -86,7 +86,7 @@ def _folder(one: Object) -> str:
 
 
 def _is_plain(key: str, limit: int) -> bool:
-    """True if every store takes a key that has this one in it."""
+    """True if every store accepts a key that contains this one."""
     return (
         len(key.encode("utf-8", "surrogatepass")) <= limit
         and text.is_clean(key)

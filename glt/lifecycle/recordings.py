@@ -236,7 +236,7 @@ def _dvc(root: Path, *command: str) -> None:
 
 
 def remote_problem(root: Path) -> str:
-    """Return the reason that the DVC remote cannot be read, or an empty string; takes half a minute at most."""
+    """The reason why the DVC remote cannot be read, or an empty string; takes half a minute at most."""
     pin = Path(root) / PIN
     return dvc_remote.problem(Path(root), read_pin(root).md5 if pin.is_file() else "")
 
@@ -282,7 +282,7 @@ def pinned_files(root: Path, revision: str | None = None) -> dict[str, str]:
 
 
 def _pinned_version(root: Path, revision: str | None) -> str:
-    """The content hash that data.dvc pins at a revision; empty if that cannot be told without DVC."""
+    """The content hash that data.dvc pins at a revision; empty if it is unknown without DVC."""
     if revision is None:
         return pinned_version(root)
     return next((pin.version for pin in repository.history(root) if pin.commit == revision), "")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from glt import artifact, settings
 from glt.errors import GltError, first_line
 from glt.lifecycle import promotions
-from glt.lifecycle.connection import condition, connect, one_line
+from glt.lifecycle.connection import condition, connect, wrap_mlflow_errors
 from glt.lifecycle.gate import Verdict
 from glt.lifecycle.model_files import create_version, log_model
 from glt.lifecycle.promotions import CHAMPION, PREVIOUS, InService
@@ -54,7 +54,7 @@ class Version:
         return self.tags.get("content.digest", "")
 
     def check_promotable(self) -> None:
-        """Raise a GltError if nothing says which files the version is to have."""
+        """Raise a GltError if the version has no digest to verify its files against."""
         if not self.digest:
             raise GltError(f"{self.name} v{self.version}: {_NO_DIGEST}")
 
@@ -86,9 +86,9 @@ class Version:
         return classifier
 
 
-@one_line
+@wrap_mlflow_errors
 def champion(name: str) -> Version | None:
-    """The version in service, or None. What a promotion left half done is completed."""
+    """The version in service, or None. An unfinished promotion is completed."""
     client = connect()
     state = _settle(client, name)
     if state.deleted:
@@ -100,13 +100,13 @@ def champion(name: str) -> Version | None:
     return _by_number(client, name).get(state.champion)
 
 
-@one_line
+@wrap_mlflow_errors
 def version(name: str, version: str) -> Version | None:
     """The version with this number, or None."""
     return _by_number(connect(), name).get(version.lstrip("0"))
 
 
-@one_line
+@wrap_mlflow_errors
 def find(model: str) -> Version:
     """A version as people write it: ``name/3``, ``name@challenger``, or ``name``, which is the champion.
 
@@ -135,9 +135,9 @@ def _parse(client: MlflowClient, model: str) -> tuple[str, str, str]:
     return match["name"], match["version"] or "", match["alias"] or ""
 
 
-@one_line
+@wrap_mlflow_errors
 def only_model() -> str:
-    """The name of the only registered model; those that other programs registered do not count.
+    """The name of the only registered model; models of other programs are ignored.
 
     Raises:
         GltError: there is none, or there are several.
@@ -162,7 +162,7 @@ def _names() -> list[str]:
     return sorted(names)
 
 
-@one_line
+@wrap_mlflow_errors
 def versions_trained_on(data_version: str) -> list[Version]:
     """The versions of all models that were trained on a data version, the oldest first."""
     found = _search(connect(), condition("tags.`data.version`", data_version))
@@ -170,7 +170,7 @@ def versions_trained_on(data_version: str) -> list[Version]:
     return sorted(versions, key=lambda one: (one.name, int(one.version)))
 
 
-@one_line
+@wrap_mlflow_errors
 def aliases(name: str, version: str) -> list[str]:
     """The aliases of a version."""
     client = connect()
@@ -183,13 +183,13 @@ def aliases(name: str, version: str) -> list[str]:
     return sorted(alias for alias, aliased in known.items() if aliased == version)
 
 
-@one_line
+@wrap_mlflow_errors
 def comparisons(name: str, data_version: str) -> int:
     """Number of decisions on the validation clips of this data version: one per registered version."""
     return sum(version.tags.get("data.version") == data_version for version in _versions(connect(), name))
 
 
-@one_line
+@wrap_mlflow_errors
 def register(classifier: Path, recipe: Recipe, versions: Versions, verdict: Verdict, run_id: str) -> Version:
     """Register the classifier as a version of `recipe.model_name` with the alias `challenger` and the gate's reason.
 
@@ -233,7 +233,7 @@ def register(classifier: Path, recipe: Recipe, versions: Versions, verdict: Verd
     return _version(client.get_model_version(name, version))
 
 
-@one_line
+@wrap_mlflow_errors
 def promote(name: str, version: str, reason: str, expected_champion: str | None = None) -> None:
     """Make `version` the champion and the champion the previous one, and record when and why.
 
@@ -251,7 +251,7 @@ def promote(name: str, version: str, reason: str, expected_champion: str | None 
     client = connect()
     versions = _by_number(client, name)
     if str(version) not in versions:
-        raise GltError(f"{_shown(name)}: no version {version}; `make ui` lists those there are")
+        raise GltError(f"{_shown(name)}: no version {version}; `make ui` lists the versions")
     versions[str(version)].check_promotable()
     with promotions.aliases_lock(name) as ensure_held:
         state = _state(client, name)
@@ -268,11 +268,11 @@ def promote(name: str, version: str, reason: str, expected_champion: str | None 
     _settle(client, name)
 
 
-@one_line
+@wrap_mlflow_errors
 def rollback(name: str, reason: str = "") -> Version:
     """Make the previous champion the champion again, and the champion the previous one.
 
-    A previous champion that cannot be verified is passed over for the one before it.
+    A previous champion without a digest is skipped in favour of the one before it.
 
     Raises:
         GltError: there is no previous champion, or another process promotes.
@@ -297,11 +297,11 @@ def _may_return_to(version: Version, state: InService) -> bool:
     if version.version == state.champion:
         return False
     if not version.digest:
-        _LOG.warning("%s v%s is passed over: %s", version.name, version.version, _NO_DIGEST)
+        _LOG.warning("%s v%s is skipped: %s", version.name, version.version, _NO_DIGEST)
     return bool(version.digest)
 
 
-@one_line
+@wrap_mlflow_errors
 def history(name: str) -> list[Event]:
     """Every change of the model in service, the oldest first; a record that cannot be read has the action unreadable.
 
@@ -339,7 +339,7 @@ def _model(client: MlflowClient, name: str) -> RegisteredModel | None:
 
 def _known_model(client: MlflowClient, name: str) -> RegisteredModel:
     if (model := _model(client, name)) is None:
-        raise GltError(f"{_shown(name)}: no such registered model; `make ui` lists those there are")
+        raise GltError(f"{_shown(name)}: no such registered model; `make ui` lists the models")
     return model
 
 

@@ -74,17 +74,17 @@ def call(action: Callable[[], T], description: str) -> T:
 
 
 def no_store(description: str) -> GltError:
-    """The error that whatever answered at the store's address is not an object store."""
+    """The error for an answer that is not an object store's."""
     address = settings.object_store() or "Amazon's address"
     return GltError(
-        f"{description}: {address} answered, but not as an object store does (a login page of the network, or a "
-        "proxy, may stand between); check AWS_ENDPOINT_URL and open the address in a browser"
+        f"{description}: the answer of {address} is not that of an object store, but perhaps a network's login page "
+        "or a proxy's; check AWS_ENDPOINT_URL and open the address in a browser"
     )
 
 
 @contextmanager
 def storable(path: Path) -> Iterator[None]:
-    """Turn the system's errors on files that are written in the block into a GltError."""
+    """Turn system errors on files that are written in the block into a GltError."""
     try:
         yield
     except OSError as error:

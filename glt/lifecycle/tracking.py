@@ -123,7 +123,7 @@ class StepRun:
         self._collect(values, step)
 
     def missing_metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Record those of `values` that the run does not have at `step` when they are delivered."""
+        """Record `values` at `step`; those that the run already has at delivery are skipped."""
         self._flush()
         self._once = True
         self._collect(values, step)
@@ -164,7 +164,7 @@ class StepRun:
                 figure.savefig(path, dpi=120, bbox_inches="tight")
             if any("missing from font" in str(one.message) for one in caught):
                 logging.getLogger(__name__).warning(
-                    "%s: characters that no installed font has are boxes; install fonts-noto-cjk", name
+                    "%s: characters missing from all installed fonts are drawn as boxes; install fonts-noto-cjk", name
                 )
             self.file(path, "figures")
 
@@ -307,7 +307,7 @@ def tagged_runs(
         experiments: their ids.
         tags: values by name.
         more: another condition, in MLflow's syntax.
-        order: what they are ordered by, in MLflow's syntax; the newest first if not given.
+        order: order of the runs, in MLflow's syntax; the newest first if not given.
     """
     conditions = [condition(f"tags.`{name}`", value) for name, value in tags.items()] + ([more] if more else [])
     by = order.split(", ") if order else ["attributes.start_time DESC"]
@@ -381,7 +381,7 @@ def _new_experiment(client: MlflowClient, name: str) -> str:
 
 
 def _store_lock() -> AbstractContextManager[None]:
-    """Exclude other processes that create a run in the same SQLite file; no lock for a server."""
+    """Lock the SQLite file against other processes that create a run in it; no lock for a server."""
     file = settings.store_file()
     return nullcontext() if file is None else local_store.locked(file)
 

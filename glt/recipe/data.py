@@ -77,7 +77,7 @@ class DataConfig(Section):
         None, description="the skeleton layout that clips get, if not their own: a name, or a declaration's text"
     )
     rate: float | None = Field(
-        None, ge=0.1, le=10_000, description="frames a second to which all clips are resampled, if not their own"
+        None, ge=0.1, le=10_000, description="frames a second that all clips are resampled to; none: their own"
     )
     protocol: Protocol
     fold: int = Field(1, ge=1, le=5, description="5-fold: the test fold")
@@ -100,7 +100,7 @@ class DataConfig(Section):
         "active", description="which ones: those that move most, or those that the file names first (authors)"
     )
     missing_list: bool = Field(True, description="whether recordings on NTU's official lists of bad ones are rejected")
-    max_rejects: float = Field(0.02, ge=0, le=1, description="share of rejects, from five on, that stops ingest")
+    max_rejects: float = Field(0.02, ge=0, le=1, description="share of rejects, if at least five, that stops ingest")
     checks: ChecksConfig = ChecksConfig()
 
     @model_validator(mode="after")

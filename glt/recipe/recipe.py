@@ -104,7 +104,7 @@ def load(recipe: str, beside: Path | None = None) -> Recipe:
 
     Args:
         recipe: its name, path or text.
-        beside: a folder that a relative path may start from, too; tried before the working directory.
+        beside: folder in which a relative path is looked up before the working directory.
 
     Raises:
         GltError: there is no such recipe, or a field is wrong; names the field and what it may be.
@@ -174,7 +174,7 @@ def _folder() -> Any:
 
 
 def _text(recipe: str, beside: Path | None) -> tuple[str, str, Path | None]:
-    """The text of a recipe, what to call it, and the folder that its own paths start from."""
+    """The text of a recipe, its name for messages, and the folder that its paths are relative to."""
     if "\n" in recipe or recipe.lstrip().startswith("{"):
         return recipe, "given as text", None
     if recipe in names():
@@ -190,7 +190,7 @@ def _text(recipe: str, beside: Path | None) -> tuple[str, str, Path | None]:
 
 
 def _find(path: str, beside: Path | None) -> Path:
-    """The path of a file: from `beside`, or from the working directory if it is only there."""
+    """The path of a file: in `beside`, or in the working directory if it exists only there."""
     try:
         here = Path(path).expanduser()
         there = here if beside is None else beside / here

@@ -24,8 +24,8 @@ class Section(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_truth_as_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse yes, no, true and false where a number or text is expected: Python takes them for 1 and 0."""
+    def _reject_booleans(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse yes, no, true and false for a number or text: Python would take them for 1 and 0."""
         is_switch = cls.model_fields[str(info.field_name)].annotation is bool
         if not is_switch and any(isinstance(one, bool) for one in (value if isinstance(value, list) else [value])):
             raise ValueError("yes, no, true or false where another value is expected")
@@ -33,15 +33,15 @@ class Section(BaseModel):
 
 
 def problems(error: ValidationError, model: type[BaseModel], whole: str) -> str:
-    """The problems of a recipe or study on one line: the field of each and what it may be.
+    """The problems of a recipe or study on one line, each with its field and the values that it may have.
 
     Args:
         error: from the validation of `model`.
-        model: that was validated.
-        whole: the name for the model itself, where a problem is of no single field.
+        model: the validated model.
+        whole: name of the model in messages, for problems without a field.
     """
     errors = error.errors(include_url=False)
-    # A list whose values are all refused is too short as well: only the values are named.
+    # A list whose values are all refused also counts as too short: only the values are named.
     inner = {part for one in errors if len(one["loc"]) > 1 for part in [one["loc"][:-1]]}
     errors = [one for one in errors if one["type"] != "too_short" or one["loc"] not in inner]
     listed = "; ".join(_problem(one, model, whole) for one in errors[:SHOWN])
@@ -49,7 +49,7 @@ def problems(error: ValidationError, model: type[BaseModel], whole: str) -> str:
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """ "did you mean ...?" for a name that is close to known ones, else an empty string."""
+    """The question "did you mean ...?" for a name that is close to known ones, else an empty string."""
     near = difflib.get_close_matches(name, list(known), n=2, cutoff=0.7)
     return f"did you mean {' or '.join(near)}?" if near else ""
 

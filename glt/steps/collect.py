@@ -73,22 +73,22 @@ def _working_tree(into: str) -> Iterator[tuple[Path, str, str]]:
 
 def _print(address: str, result: CollectionResult) -> None:
     if not result.objects:
-        _say(f"{address}: nothing new")
+        _line(f"{address}: nothing new")
     else:
         batch = f"data/{result.batch}: {result.clips:,} clips" if result.batch else "nothing to take"
-        _say(f"{address}: {result.objects:,} new objects, {batch}, {len(result.rejected):,} rejected")
+        _line(f"{address}: {result.objects:,} new objects, {batch}, {len(result.rejected):,} rejected")
     if account := result.account:
-        _say("  {seen:,} files seen: {taken:,} taken, {rejected:,} rejected, {left_out:,} left out".format(**account))
+        _line("  {seen:,} files seen: {taken:,} taken, {rejected:,} rejected, {left_out:,} left out".format(**account))
     for check, count in Counter(one.check for one in result.rejected).most_common():
         example = next(one for one in result.rejected if one.check == check)
-        _say(f"  {count:,} x {check}, as {example.address}: {example.reason}")
+        _line(f"  {count:,} x {check}, e.g. {example.address}: {example.reason}")
     if result.quarantine_error:
-        _say(f"  the quarantine could not be written, so some of these are tried again: {result.quarantine_error}")
+        _line(f"  the quarantine could not be written, so some of these are tried again: {result.quarantine_error}")
     for sidecar in result.late_sidecars:
-        _say(f"  {sidecar} arrived or changed after recordings below it were collected; it does not apply to those")
+        _line(f"  {sidecar} arrived or changed after recordings below it were collected; it does not apply to those")
 
 
-def _say(line: str) -> None:
+def _line(line: str) -> None:
     _console().print(text.printable(line), soft_wrap=True, markup=False)
 
 

@@ -161,7 +161,7 @@ def _severity_counts(findings: Sequence[Finding]) -> dict[str, float]:
 
 
 def _log_findings(findings: Sequence[Finding], page: Path) -> None:
-    """Log alarms and unmatched labels, for those who do not open the page, and where the page is."""
+    """Log alarms, unmatched labels and the path of the page, for users who do not open it."""
     for finding in findings:
         if finding.severity == "alarm":
             _LOG.warning("alarm: %s", finding.text)

@@ -37,7 +37,7 @@ def finish(recipe: str, data_version: str, code_version: str, state: str, messag
     """
     try:
         reason = _close(load(recipe), tracking.Versions(data_version, code_version), state, message)
-    except Exception as error:  # of MLflow; what stopped the run counts, not what stopped the record of it
+    except Exception as error:  # of MLflow; the reason why the run failed matters more
         said = f": {message}" if message else "; the log of the step that failed says why"
         raise GltError(
             f"the run ended as {state}{said}. Its MLflow run could not be closed ({first_line(error)})"

@@ -65,7 +65,7 @@ def encoder_from(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> GL
         global_tokens = config["global_tokens"] if "global_tokens" in config else config["worlds"]  # the former name
         persons, joints = config["persons"], config["joints"]
         if sum(weight.numel() for weight in weights.values()) < sizes.depth * (persons * joints * sizes.width) ** 2:
-            raise ValueError("the weights are fewer than the configuration says")  # before memory is taken for them
+            raise ValueError("fewer weights than the configuration has")  # before memory is allocated for them
         encoder = GLTransformer(sizes, persons, joints, global_tokens)
         encoder.load_state_dict(dict(weights))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:

@@ -40,7 +40,7 @@ def catch_sigterm(on_signal: Callable[[], None] | None = None) -> Iterator[threa
 
 @contextmanager
 def ended_by_sigterm(name: str) -> Iterator[None]:
-    """Within the block SIGTERM raises `Interrupted`, so that the work ends in order; unless it is handled otherwise.
+    """Raise `Interrupted` on SIGTERM within the block, unless SIGTERM already has a handler.
 
     Args:
         name: of the work, for the error message.
@@ -52,7 +52,7 @@ def ended_by_sigterm(name: str) -> Iterator[None]:
     process = os.getpid()
 
     def handle(signum: int, frame: FrameType | None) -> None:
-        if os.getpid() != process:  # a fork, which has no part in how the work ends
+        if os.getpid() != process:  # a forked child takes no part in ending the work
             os._exit(Interrupted.exit_code)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         raise Interrupted(f"{name} was interrupted (SIGTERM); run the same again")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from glt import artifact
 
-_HEADER = 8 << 20  # bytes; that of the largest model of a recipe's bounds, with its optimiser, has under 1 MiB
+_HEADER = 8 << 20  # bytes; the largest model that a recipe allows needs under 1 MiB, with its optimiser
 
 
 def write_weights(file: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes .venv and installs everything, once; an interrupted call is finished by the next. For `make setup`.
+# Creates .venv and installs everything, once; the next call finishes an interrupted one. For `make setup`.
 # PYTHON: the interpreter to use; TORCH: the build of torch to install.
 set -u
 stop() {
@@ -11,7 +11,7 @@ version="import platform; print(platform.python_version())"
 venv=.venv/bin/python
 moved=
 
-# Silent if all is there: made at this place, by an interpreter that still runs, from these requirements.
+# Silent if .venv is complete: made in this folder, by an interpreter that still runs, from these requirements.
 if [ -f .venv/done ] && "$venv" -c "" 2>/dev/null; then
     place=$(cd .venv && pwd -P)
     made=$(cat .venv/done)
@@ -46,19 +46,19 @@ else
 fi
 
 if [ -e .venv ] && ! [ -f .venv/pyvenv.cfg ] && [ -n "$(find .venv/ -type f 2>/dev/null | head -n 1)" ]; then
-    stop ".venv: this is no virtual environment of Python, so it is not replaced; move it away"
+    stop ".venv: this is not a Python virtual environment, so it is not replaced; move it away"
 fi
-# What is whole is gone on with: only a copy from another place, or one without pip, is made anew.
+# A usable .venv is kept: only one from another folder, or without pip, is made again.
 rm -f .venv/done
 if [ -n "$moved" ] || ! "$venv" -m pip --version >/dev/null 2>&1 || ! "$venv" -c "$supported"; then
-    "$python" -m venv --clear .venv || stop "$python cannot make .venv (its words above); \
+    "$python" -m venv --clear .venv || stop "$python cannot make .venv (see its message above); \
 if it lacks the module venv or ensurepip, install your system's package python3-venv, else give another: make setup PYTHON=..."
 fi
 
 export PIP_USER=0 PIP_DISABLE_PIP_VERSION_CHECK=1
 install() {
-    "$venv" -m pip install --quiet "$@" || stop "not everything could be installed (pip's words above); \
-check the connection and pip's index (PIP_INDEX_URL, pip config list) or give another TORCH=, then run make setup again: it goes on"
+    "$venv" -m pip install --quiet "$@" || stop "not everything could be installed (see pip's message above); \
+check the connection and pip's index (PIP_INDEX_URL, pip config list) or give another TORCH=, then run make setup again: it resumes"
 }
 echo "glt: installing into .venv with Python $("$venv" -c "$version"); this takes minutes, once"
 install --upgrade pip

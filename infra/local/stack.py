@@ -63,11 +63,11 @@ class Stack:
     def up(
         self, report: Callable[[str], object] = lambda name: None, say: Callable[[str], object] = lambda line: None
     ) -> None:
-        """Start the servers that are not running, one after another; those that it started end if it does not succeed.
+        """Start the servers that are not running, one after another; if one fails, those started here are stopped.
 
         Args:
             report: called with the name of each server before it starts.
-            say: called with a line for each port that another program has, so that the server gets the next free one.
+            say: called with a line for each server that is moved to another port.
 
         Raises:
             StackError: a program is missing, or a server does not start; with the end of its log.
@@ -170,16 +170,16 @@ class Stack:
         return variables
 
     def _move_from_taken_ports(self, say: Callable[[str], object]) -> None:
-        """Give servers that do not run other ports where other programs listen on theirs; MLflow then starts anew."""
+        """Move servers that are not running off ports that other programs use; MLflow is then restarted."""
         idle = [name for server in self.servers if self[server].process is None for name in (server, *inner(server))]
         moved = [name for name in idle if not all(map(_is_free, self._opened(name)))]
         for name in moved:
             before, self.ports[name] = self.ports[name], 0
             self.ports[name] = _next_free(before + 1, self.ports.values())
-            say(f"{name}: another program has port {before}; it gets {self.ports[name]}")
+            say(f"{name}: port {before} is in use by another program; using {self.ports[name]}")
         if moved:
             write_private(self.folder / "ports.json", json.dumps(self.ports))
-            self["mlflow"].stop()  # it knows the addresses of the others from its start
+            self["mlflow"].stop()  # it reads the addresses of the others when it starts
 
     def _opened(self, name: str) -> list[int]:
         """The ports that a server opens, by its name or that of one behind it."""
@@ -247,7 +247,7 @@ def _new_secrets() -> Document:
 
 
 def inner(server: str) -> tuple[str, ...]:
-    """The servers behind one, which need a port each where they have no pod for themselves."""
+    """The servers behind a server, which need a port each if they share its machine."""
     return INNER.get(server, ())
 
 

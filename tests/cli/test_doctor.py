@@ -113,7 +113,7 @@ def test_recordings_that_are_not_those_pinned_and_a_remote_that_is_not_there(tmp
     (tmp_path / ".dvc" / "config").write_text(config)
     assert "make data" in result("data", tmp_path).remedy
     remote = result("dvc remote", tmp_path)
-    assert (remote.status, "nowhere is not there" in remote.message) == ("warning", True)
+    assert (remote.status, "nowhere does not exist" in remote.message) == ("warning", True)
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a.zip").write_bytes(b"1234567")
     assert result("data", tmp_path).status == "ok"

@@ -32,10 +32,10 @@ def test_a_taken_port_is_passed_by(
     given = int(became[became.index("--port") + 1])
     assert taken < given <= taken + 100
     assert f"MLflow on http://127.0.0.1:{given}" in capsys.readouterr().out
-    assert caplog.messages == [f"port {taken}: another program has it; this is port {given}"]
+    assert caplog.messages == [f"port {taken}: in use by another program; using port {given}"]
 
 
 @pytest.mark.parametrize("port", [0, -1, 65536, 10**20])
 def test_a_number_that_is_no_port_is_named(port: int) -> None:
-    with pytest.raises(GltError, match=rf"^--port {port}: there are ports 1 to 65535; give one of them$"):
+    with pytest.raises(GltError, match=rf"^--port {port}: not a TCP port; give one from 1 to 65535$"):
         ports.next_free(port)

@@ -57,7 +57,7 @@ def read(folder: Path, monkeypatch: pytest.MonkeyPatch, raised: Exception) -> li
     return results
 
 
-@pytest.mark.fault("a reader raises anything at all", "the file is rejected with its reason; the others are taken")
+@pytest.mark.fault("a reader raises any exception", "the file is rejected with its reason; the others are taken")
 @pytest.mark.parametrize("raised", ERRORS, ids=lambda error: type(error).__name__)
 def test_an_exception_of_a_reader_is_a_rejection(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: Exception

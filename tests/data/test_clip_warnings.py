@@ -39,5 +39,5 @@ def test_numbers_make_no_kinds(texts: list[str], check: str) -> None:
 
 
 def test_a_separator_in_a_text_does_not_split_it() -> None:
-    stored = clip_warnings.join(["absent: left; right: hand without one good point", "ends: 3 frames"])
+    stored = clip_warnings.join(["absent: left; right: hand without a good point", "ends: 3 frames"])
     assert [check for check, _ in clip_warnings.split(stored)] == ["absent", "ends"]

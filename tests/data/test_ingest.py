@@ -87,7 +87,7 @@ class Interrupted:
             raise KeyboardInterrupt
 
 
-@pytest.mark.fault("an ingest is interrupted", "it goes on and ends with the same bytes")
+@pytest.mark.fault("an ingest is interrupted", "the same command resumes it and ends with the same bytes")
 def test_an_interrupted_ingest_goes_on_and_ends_with_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,7 +39,8 @@ def test_rows_without_a_file_and_files_without_a_row_are_counted(tmp_path: Path)
     assert account == LabelAccount(3, 2, 2, 1, ("labels.csv line 3: c", "labels.csv line 4: d"), ("b.npz",))
     (finding,) = label_account.findings(account.to_dict())
     assert (finding.check, finding.severity) == (label_account.CHECK, "warning")
-    assert "2 of 3 rows match no file (as labels.csv line 3: c); 1 of 2 files have no row (as b.npz)" in finding.text
+    assert "2 of 3 rows match no file (e.g. labels.csv line 3: c); " in finding.text
+    assert "; 1 of 2 files have no row (e.g. b.npz)" in finding.text
     (note,) = label_account.findings(LabelAccount(1, 0, 2, 1, (), ("b.npz",)).to_dict())
     assert note.severity == "note"
 

@@ -60,8 +60,8 @@ def test_korean_windows_is_read_and_said() -> None:
     ("content", "why"),
     [
         ("name,label\nx,y\n".encode("utf-32"), "UTF-32"),
-        ("name,label\nx,y\n".encode("utf-16-le"), "UTF-16 without a mark"),
-        ("name,label\nx,y\n".encode("utf-16-be"), "UTF-16 without a mark"),
+        ("name,label\nx,y\n".encode("utf-16-le"), "UTF-16 without a byte order mark"),
+        ("name,label\nx,y\n".encode("utf-16-be"), "UTF-16 without a byte order mark"),
         ("name,label\nx,café\n".encode("latin-1"), "not a CSV in UTF-8.*save it as `CSV UTF-8`"),
         ("name,label\nx,行走\n".encode("gb18030"), "not a CSV in UTF-8"),
         (b"name,label;subject\nx,1\n", "a comma and a semicolon"),

@@ -160,7 +160,7 @@ LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] *
     [
         (LAUGHS, "more than .* values"),
         ("rate: 30\nrate: 60\n", "the key rate is given twice"),
-        ("name: " + "[" * 5000, "values inside each other"),
+        ("name: " + "[" * 5000, "nested values"),
         ("rate: 1" + "0" * 5000, "digits"),
         ("x" * (300 << 10), "larger than"),
         ("&a [*a]", "an alias"),

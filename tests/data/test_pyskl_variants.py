@@ -89,7 +89,7 @@ def test_other_names_have_no_numbers(name: str) -> None:
     ],
     ids=repr,
 )
-@pytest.mark.fault("a label as any kind of number or text, also not UTF-8", "taken, as clean text")
+@pytest.mark.fault("a label as any kind of number or text, even if not UTF-8", "taken, as clean text")
 def test_a_label_in_any_form_is_taken_as_clean_text(label: Any, expected: str | None) -> None:
     assert one(written(annotation(frame_dir="x", label=label))).label == expected
 

@@ -245,7 +245,7 @@ def test_wide_texts_are_rejected_by_their_encoding(how: str) -> None:
         ("S001C002P003R001-2.skeleton", "S001C002P003R001-2"),
     ],
 )
-@pytest.mark.fault("a recording's name in capitals or small letters", "taken under NTU's name")
+@pytest.mark.fault("a recording's name in upper or lower case", "taken under NTU's name")
 def test_an_ntu_name_in_any_case_is_read(file: str, name: str) -> None:
     recording = ntu.read(file, recorded.one_person(2))
     assert (recording.name, recording.subject) == (name, 3)

@@ -27,7 +27,7 @@ from glt.reporter import Silent
 from tests.data.recorded import recipe
 from tests.data.test_drift import quiet
 
-MISSING = "NTU's list of recordings with missing skeletons has it"
+MISSING = "it is on NTU's list of recordings with missing skeletons"
 
 
 def real(place: str) -> Path:

@@ -31,7 +31,7 @@ def test_a_joint_without_one_good_point_is_absent() -> None:
     clip = accept_with(replace(true, frames=frames, confidence=confidence), persons=1)
     assert clip.warnings == (
         "confidence: 80 points below 0.1 in confidence interpolated",
-        "absent: left foot without one good point, placed at the centre joint",
+        "absent: left foot without a good point, placed at the centre joint",
     )
     np.testing.assert_array_equal(clip.frames[:, 0, FOOT], clip.frames[:, 0, KINECT20.centre])
     np.testing.assert_array_equal(clip.frames[10:, 0, HAND], np.tile(true.frames[9, 0, HAND], (80, 1)))

@@ -8,7 +8,7 @@ from glt.data.recording import Rejection
 
 
 @pytest.mark.fault(
-    "a library's error of many lines, or control characters from a file, as the reason",
+    "a reason with several lines (from a library) or control characters (from a file)",
     "the reason is one printable line",
 )
 def test_a_reason_is_one_printable_line() -> None:

@@ -48,9 +48,9 @@ def test_a_clip_that_becomes_endless_is_rejected() -> None:
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"rate": 60.0}, "60 frames a second beside 30: set data.rate"),
-        ({"up": 2}, "up 2 beside 1: correct skeleton.yaml"),
-        ({"unit": "image height"}, "unit image height beside m"),
+        ({"rate": 60.0}, "60 frames a second instead of 30: set data.rate"),
+        ({"up": 2}, "up 2 instead of 1: correct skeleton.yaml"),
+        ({"unit": "image height"}, "unit image height instead of m"),
     ],
 )
 def test_a_difference_names_its_field(change: dict[str, object], text: str) -> None:

@@ -116,7 +116,7 @@ def test_a_foreign_file_at_the_place_of_the_hashes_stays(
         os.utime(file, (0, 0))
     store(tmp_path)
     assert (tmp_path / "segments" / "hashes.json").read_text() == content
-    assert "hashes.json: not written by glt, so it stays" in caplog.text
+    assert "hashes.json: not written by glt, so it is kept" in caplog.text
 
 
 INGEST = """

@@ -315,7 +315,7 @@ HANGUL = "한글 폴더/걷기_01.skeleton"
 
 
 @pytest.mark.fault(
-    "a zip made by Windows, macOS or DOS, with names in its own encoding",
+    "a zip made by Windows, macOS or DOS, with names in that system's encoding",
     "the recordings are taken under their right names",
 )
 @pytest.mark.parametrize(
@@ -460,7 +460,7 @@ def test_a_folder_that_cannot_be_read_is_rejected(tmp_path: Path, monkeypatch: p
     assert checks(folder) == (["a.skeleton"], [("closed", "unreadable")], [])
 
 
-@pytest.mark.fault("files that are no recordings", "each is left out with its reason")
+@pytest.mark.fault("files that are not recordings", "each is left out with its reason")
 @pytest.mark.parametrize("kind", KINDS)
 def test_files_that_are_no_recordings_are_left_out_with_a_reason(tmp_path: Path, kind: str) -> None:
     others = {
@@ -475,7 +475,7 @@ def test_files_that_are_no_recordings_are_left_out_with_a_reason(tmp_path: Path,
     assert found.rejected == []
 
 
-@pytest.mark.fault("an unreadable archive among good files", "it is one rejected file; the others are taken")
+@pytest.mark.fault("an unreadable archive among good files", "it counts as one rejected file; the others are taken")
 @pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz", "tar.xz", "tar.bz2"])
 def test_a_bad_archive_beside_good_files_is_one_rejected_file(tmp_path: Path, kind: str) -> None:
     folder = recorded.write_folder(tmp_path / "in", {"a.skeleton": b"1"})
@@ -528,8 +528,8 @@ GOOD_TAR = tar_of(["a.skeleton", "b.skeleton", "c.skeleton"])
 
 
 @pytest.mark.fault(
-    "a tar with a damaged header, cut off, or with another tar behind it",
-    "what can be read is taken, and the archive is named as damaged",
+    "a tar with a damaged header, cut off, or with another tar after it",
+    "readable members are taken, and the archive is reported as damaged",
 )
 @pytest.mark.parametrize(
     ("raw", "names", "reason"),
@@ -537,9 +537,9 @@ GOOD_TAR = tar_of(["a.skeleton", "b.skeleton", "c.skeleton"])
         (GOOD_TAR[:1034] + b"\xff" + GOOD_TAR[1035:], ("a",), "what follows its last readable member is lost"),
         (GOOD_TAR[:2048], ("a", "b"), "cut off: it has no end mark"),
         (GOOD_TAR[:1537], ("a", "b"), "what follows its last readable member is lost"),
-        (GOOD_TAR + tar_of(["d.skeleton"]), ("a", "b", "c"), "goes on behind its end mark"),
-        (gzip.compress(GOOD_TAR) + gzip.compress(GOOD_TAR), ("a", "b", "c"), "goes on behind its end mark"),
-        (gzip.compress(GOOD_TAR) + b"noise", ("a", "b", "c"), "cannot be read behind its end mark"),
+        (GOOD_TAR + tar_of(["d.skeleton"]), ("a", "b", "c"), "continues after its end mark"),
+        (gzip.compress(GOOD_TAR) + gzip.compress(GOOD_TAR), ("a", "b", "c"), "continues after its end mark"),
+        (gzip.compress(GOOD_TAR) + b"noise", ("a", "b", "c"), "cannot be read after its end mark"),
         (GOOD_TAR + bytes(3 << 20), ("a", "b", "c"), "ends with megabytes of zeros"),
     ],
 )
@@ -581,7 +581,9 @@ def test_a_tar_cut_in_a_huge_member_is_read_up_to_there(tmp_path: Path) -> None:
     assert rejected == [("in.tar", "unreadable")]
 
 
-@pytest.mark.fault("a zip before or behind another one", "the last is read, and the archive is named as damaged")
+@pytest.mark.fault(
+    "a zip before or after another one in one file", "one is read, and the archive is reported as damaged"
+)
 def test_a_zip_beside_another_in_one_file_is_said(tmp_path: Path) -> None:
     one, two = (recorded.write_zip(tmp_path / f"{x}.zip", {f"{x}.skeleton": b"1"}).read_bytes() for x in "ab")
     nothing = recorded.write_zip(tmp_path / "c.zip", {}).read_bytes()
@@ -607,7 +609,7 @@ def test_a_name_that_is_too_long_is_rejected(tmp_path: Path, kind: str) -> None:
     assert left_out == []
 
 
-@pytest.mark.fault("an archive without a file", "left out by its name")
+@pytest.mark.fault("an empty archive", "listed as left out")
 def test_an_empty_archive_is_left_out(tmp_path: Path) -> None:
     recorded.write_zip(tmp_path / "in" / "empty.zip", {})
     (tmp_path / "in" / "empty.tar").write_bytes(tar_of([]))
@@ -662,7 +664,7 @@ def test_a_file_that_grows_while_it_is_read_is_rejected(tmp_path: Path, monkeypa
     assert read["b.skeleton"] == b"2"
 
 
-@pytest.mark.fault("an archive with the ending of another kind", "read as what it is")
+@pytest.mark.fault("an archive with the ending of another kind", "read by its content")
 @pytest.mark.parametrize(("kind", "ending"), [("tar.gz", "tar"), ("tar", "zip"), ("zip", "tar.gz"), ("tar", "tgz")])
 def test_an_archive_with_another_ending_is_read_as_what_it_is(tmp_path: Path, kind: str, ending: str) -> None:
     path = write_batch(tmp_path, kind, FILES)

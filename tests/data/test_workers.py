@@ -92,7 +92,7 @@ def test_a_file_that_misbehaves_is_rejected_and_the_others_are_taken(
     assert clips.index["source"].tolist() == sorted(good)
     assert clips.info["account"] == {"seen": len(good) + 4, "taken": len(good), "rejected": 4, "left_out": 0}
     reasons = dict(zip(clips.rejected["check"], clips.rejected["reason"], strict=True))
-    assert reasons["time"] == "not read within 2 s; if it is in order, raise GLT_FILE_SECONDS"
+    assert reasons["time"] == "not read within 2 s; if the file is valid, raise GLT_FILE_SECONDS"
     assert "SIGSEGV" in reasons["crash"]
     assert "raise GLT_FILE_MEMORY" in reasons["memory"]
 

@@ -58,7 +58,7 @@ def test_a_port_that_is_taken_is_left_to_who_has_it(tmp_path: Path) -> None:
 
 @pytest.mark.fault(
     "make stack with a port that is taken",
-    "the next free port is used and printed; another program's answer never counts",
+    "the next free port is used and printed; another program's answer is never taken for the server's",
 )
 def test_a_port_of_another_program_is_left_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two stacks that were made one after the other share ports."""
@@ -70,7 +70,7 @@ def test_a_port_of_another_program_is_left_to_it(tmp_path: Path, monkeypatch: py
         other.bind(("127.0.0.1", stack.ports["master"]))
         other.listen()
         stack.up(say=said.append)
-    assert said == [f"master: another program has port {before['master']}; it gets {stack.ports['master']}"]
+    assert said == [f"master: port {before['master']} is in use by another program; using {stack.ports['master']}"]
     assert stack.ports["master"] > before["master"]
     assert {name for name in before if stack.ports[name] != before[name]} == {"master"}
     assert Stack(tmp_path).ports == stack.ports

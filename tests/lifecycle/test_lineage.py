@@ -79,7 +79,7 @@ def test_a_model_whose_data_no_commit_here_pins(home: Path, tmp_path: Path) -> N
         lineage.trace_model("a/b/c", tmp_path)
 
 
-@pytest.mark.fault("`glt lineage` right after the first `make run`", "it says where the recordings come from")
+@pytest.mark.fault("`glt lineage` right after the first `make run`", "it names the source of the recordings")
 def test_the_sample_recordings_need_no_remote(home: Path, tmp_path: Path) -> None:
     root = tmp_path / "project"
     root.mkdir()

@@ -116,7 +116,7 @@ def test_a_store_that_an_earlier_process_made_by_half(home: Path, state: str, ca
     assert local_store.is_ready(file)
     assert tracking.parent(RECIPE, VERSIONS)
     if list(home.glob("mlflow.db.damaged-*")):
-        assert "was made by half by a process that was killed" in caplog.text
+        assert "was left unfinished by a killed process" in caplog.text
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def test_a_store_of_an_earlier_mlflow_is_migrated_by_the_next_command(
     tasks = [ask(older.parent, "history", name) for name in "ab"]
     said = [task.communicate(timeout=300)[1] for task in tasks]
     assert sum("no such registered model" in text for text in said) == 2, said
-    assert sum("is brought to the schema of this MLflow" in text for text in said) == 1, said
+    assert sum("is migrated to the schema of this MLflow" in text for text in said) == 1, said
     assert local_store.is_ready(older)
     assert value(older, "SELECT count(*) FROM runs") == runs
     assert local_store.revision(older.with_name(f"mlflow.db.schema-{OLDER}")) == OLDER
@@ -154,7 +154,7 @@ def test_a_store_with_runs_that_cannot_be_migrated_stays_as_it_is(home: Path) ->
     file = home / "mlflow.db"
     change(file, f"UPDATE alembic_version SET version_num = '{OLDER}'")
     before = file.read_bytes()
-    with pytest.raises(GltError, match=r"its schema \(c8d9e0f1a2b3\) cannot be brought to .*nothing was changed"):
+    with pytest.raises(GltError, match=r"its schema \(c8d9e0f1a2b3\) cannot be migrated to .*nothing was changed"):
         tracking.connect()
     assert file.read_bytes() == before
 
@@ -171,7 +171,7 @@ def test_a_store_of_a_newer_mlflow_is_one_line(home: Path) -> None:
 def test_files_that_are_no_store_are_not_touched(home: Path) -> None:
     file = home / "mlflow.db"
     for write, words in (
-        (lambda: file.write_bytes(b"a text that is long enough for a header of a database" * 20), "no SQLite database"),
+        (lambda: file.write_bytes(b"a text that is as long as the header of a database" * 20), "not a SQLite database"),
         (lambda: change(file, "CREATE TABLE photos (name TEXT)"), "a database of another program"),
     ):
         file.unlink()

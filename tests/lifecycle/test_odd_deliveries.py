@@ -329,7 +329,7 @@ LISTINGS = {
 @pytest.mark.parametrize("listing", LISTINGS.values(), ids=LISTINGS)
 def test_an_answer_that_is_no_listing_is_not_an_empty_bucket(store: OddStore, listing: bytes) -> None:
     store.listing = listing
-    with pytest.raises(GltError, match="answered, but not as an object store") as caught:
+    with pytest.raises(GltError, match="is not that of an object store") as caught:
         list_objects(ADDRESS)
     assert store.address in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1

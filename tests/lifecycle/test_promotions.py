@@ -159,7 +159,7 @@ def test_a_history_tag_that_holds_junk(three: MlflowClient, value: str) -> None:
 @pytest.mark.parametrize(
     "stamp", ["20269999T999999.999999Z", "99991231T235959.999999Z", "\uff12\uff10\uff12\uff160101T000000.000000Z"]
 )
-@pytest.mark.fault("a tag of the history has a time that there is not", "shown; it decides nothing and stops nothing")
+@pytest.mark.fault("a history tag with an impossible time", "listed; it decides nothing and stops nothing")
 def test_a_history_tag_of_no_time(three: MlflowClient, stamp: str) -> None:
     event = {"at": "?", "action": "promoted", "version": "3", "replaced": "1", "reason": "?", "by": "?"}
     three.set_registered_model_tag(NAME, f"history.{stamp}", json.dumps(event))

@@ -278,7 +278,7 @@ def test_content_md5_is_dvcs_whatever_the_names(project, tmp_path):
     assert recordings.prepare(project) == data
 
 
-@pytest.mark.fault("the DVC remote takes connections and never answers", "said after a time limit")
+@pytest.mark.fault("the DVC remote accepts connections and never answers", "reported after a time limit")
 def test_a_remote_that_hangs_is_given_up(project, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
         config = "[core]\n    remote = storage\n['remote \"storage\"']\n    url = s3://landing/dvc\n"

@@ -119,7 +119,7 @@ def test_a_failing_step_names_its_reason_in_clean_text(home: Path) -> None:
 
 
 @pytest.mark.fault(
-    "a damaged line in the queue of messages for MLflow", "said and left out; the messages after it are delivered"
+    "a damaged line in the queue of messages for MLflow", "reported and left out; the messages after it are delivered"
 )
 @pytest.mark.parametrize(
     "damage", [b"[]", b"\xff{", b'{"kind": "tag\x13"}', b'{"run_id": "x", "kind": "metrics"}', b"{}"]

@@ -27,7 +27,7 @@ def done(*steps: str) -> list[str]:
     return [line for s in steps for line in (f"Executing task '{s}'", f"Task '{s}' finished with status SUCCESS")]
 
 
-@pytest.mark.fault("a second run with something changed", "it says what it does again and why")
+@pytest.mark.fault("a second run after a change", "it prints which steps are repeated, and why")
 @pytest.mark.parametrize(
     ("changed", "words"),
     [

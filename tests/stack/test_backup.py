@@ -60,7 +60,7 @@ def point_to(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.fault(
     "a node's servers are lost with their volumes",
-    "the backup brings runs, models, aliases, history and recordings back as they were",
+    "the backup restores runs, models, aliases, history and recordings as they were",
 )
 def test_after_a_restore_everything_is_as_it_was(
     stack: Stack, after_a_fire: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

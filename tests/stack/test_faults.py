@@ -183,7 +183,7 @@ def promote_and_be_killed(stack: Stack, name: str, allowed: int) -> int:
 
 @pytest.mark.fault(
     "a promotion is killed before any of its requests",
-    "there is a champion, the old or the new; the next promotion finishes it, the history has each once",
+    "there is a champion, the old or the new; the next promotion completes it, and the history has each one once",
 )
 def test_a_promotion_that_is_killed_at_any_request_leaves_a_champion_and_is_done_by_the_next(
     stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -284,7 +284,7 @@ def test_recordings_whose_push_met_a_dead_store_are_collected_by_the_next_call(
 
 
 @pytest.mark.fault(
-    "the disk of the checkpoints, or of what a step makes, is full",
+    "the disk of the checkpoints, or of a step's output, is full",
     "the training ends with one line that names folder and remedy; once there is room, the same command resumes it",
 )
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def artifacts(motions: Motions, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
-@pytest.mark.fault("an artifact's file with other content, whose manifest was adapted to it", "refused in one line")
+@pytest.mark.fault("an artifact's file is changed, and its manifest with it", "refused in one line")
 @pytest.mark.parametrize("content", CONTENTS)
 @pytest.mark.parametrize("name", OPEN)
 def test_what_a_stored_file_holds_is_checked(artifacts: Path, tmp_path: Path, name: str, content: str) -> None:

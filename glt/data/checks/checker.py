@@ -39,7 +39,7 @@ class _Checker:
         present: bool [T, P].
         confidence: float32 [T, P', K] of the bodies in the file, or None.
         made: bool [T, P, K], points that a repair has interpolated.
-        unseen: bool [T, P, K], bad points of joints that have no good one to interpolate from.
+        unseen: bool [T, P, K], bad points of joints that have no good point to interpolate from.
         warnings: of the reader and of the checks so far.
     """
 
@@ -183,32 +183,32 @@ class _Checker:
     def _interpolate(self, check: str, where: NDArray[np.bool_], what: str) -> None:
         """Interpolate the points at `where`; those of a joint without a good point become `unseen`."""
         good = self.present[:, :, None] & ~where & ~self.unseen
-        hopeful = where & good.any(axis=0)
+        recoverable = where & good.any(axis=0)
         self.frames = repairs.interpolate(self.frames, self.present, where)
-        self.made |= hopeful
-        if count := int(hopeful.sum()):
+        self.made |= recoverable
+        if count := int(recoverable.sum()):
             self.warnings.append(f"{check}: {count} points {what} interpolated")
-        if (where & ~hopeful).any():
-            self.unseen |= where & ~hopeful
+        if (where & ~recoverable).any():
+            self.unseen |= where & ~recoverable
             absent = self._absent()
             nobody = absent.all(axis=1)
             if nobody.any():
                 self.present = np.asarray(self.present & ~nobody)
                 self.frames = np.where(self.present[:, :, None, None], self.frames, np.float32(0))
                 self.unseen &= self.present[:, :, None]
-                self.warnings.append(f"{check}: {int(nobody.sum())} bodies without one good point left out")
+                self.warnings.append(f"{check}: {int(nobody.sum())} bodies without a good point left out")
             if not self.present.any():
                 raise self._rejection(check, f"all points {what}", where)
             self.frames = repairs.place_absent(self.frames, absent, self.skeleton)
             self.frames[~self.present] = 0
 
     def _absent(self) -> NDArray[np.bool_]:
-        """Joints [P, K] of persons who are present, without one good point."""
+        """Joints [P, K] of persons who are present, without a good point."""
         good = (self.present[:, :, None] & ~self.unseen).any(axis=0)
         return np.asarray(self.present.any(axis=0))[:, None] & ~np.asarray(good)
 
     def _settle_unseen(self) -> None:
-        """Interpolate what a joined track has shown meanwhile; the joints that nobody saw are absent."""
+        """Interpolate points that joined tracks made recoverable; joints still without a good point are absent."""
         if not self.unseen.any():
             return
         absent = self._absent()
@@ -219,7 +219,7 @@ class _Checker:
             self.unseen &= ~shown
         if absent.any():
             names = self._joint_names(self.unseen & absent)
-            self.warnings.append(f"absent: {names} without one good point, placed at the centre joint")
+            self.warnings.append(f"absent: {names} without a good point, placed at the centre joint")
             self.frames = repairs.place_absent(self.frames, absent, self.skeleton)
             self.frames[~self.present] = 0
 

@@ -31,10 +31,9 @@ def interpolate(frames: Floats, present: Bools, where: Bools) -> Floats:
 
 
 def place_absent(frames: Floats, absent: Bools, skeleton: Skeleton) -> Floats:
-    """Put joints without any good point, `absent` [P, K], at their person's centre joint: their local motion is zero.
+    """Place joints without a good point, `absent` [P, K], at their person's centre joint: their local motion is zero.
 
-    A centre joint that is absent itself is put in the middle of the joints next to it, or, if they are absent as well,
-    of all joints that are not.
+    An absent centre joint is placed at the mean of its neighbours or, if these are absent too, of all present joints.
     """
     placed, centre = frames.copy(), skeleton.centre
     for person in np.flatnonzero(absent.any(axis=1)):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from glt.data import limits
 from glt.data.recording import Rejection
 
-_KEY_DEPTH, _KEY_PARTS = 2, 8  # of a tuple that is a key: hashing a deep one takes for ever, or ends the process
+_KEY_DEPTH, _KEY_PARTS = 2, 8  # of a tuple as a key: hashing a deep one takes for ever, or crashes the process
 _LARGEST_KEY = 2**53  # larger integers can be made to collide
 _SETS = 10_000  # in a pickle; an empty one takes a byte of it and 200 of memory
 _MEMBERS = 64  # of an NPZ
@@ -42,7 +42,7 @@ def plain_pickle(content: bytes) -> Any:
 
 
 def npz(content: bytes, names: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """The arrays of an NPZ, which may have any of `names`. Headers are checked before anything is unpacked.
+    """Read the arrays of an NPZ, which may be any of `names`. Headers are checked before anything is unpacked.
 
     Raises:
         Rejection: damaged, another name, arrays of objects, or more than `limits` allow.
@@ -282,11 +282,7 @@ def items(value: Any) -> list[Any] | None:
 
 
 def _check_key(key: Any, depth: int = _KEY_DEPTH) -> None:
-    """A key of a dict, or an item of a set, that is hashed in no time.
-
-    Raises:
-        Rejection: it is not.
-    """
+    """Reject a dict's key, or an item of a set, that may take long to hash."""
     if isinstance(key, tuple) and depth and len(key) <= _KEY_PARTS:
         for part in key:
             _check_key(part, depth - 1)
@@ -298,7 +294,7 @@ def _check_key(key: Any, depth: int = _KEY_DEPTH) -> None:
 
 
 def _ordered(*arguments: Any) -> OrderedDict[Any, Any]:
-    """An OrderedDict, empty or from pairs, as pickles call it."""
+    """An OrderedDict, empty or from pairs, the two ways in which pickles make one."""
     pairs = items(arguments[0]) if len(arguments) == 1 else [] if not arguments else None
     if pairs is None or not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in pairs):
         raise Rejection("format", "an OrderedDict that is not made of pairs")

@@ -1,4 +1,4 @@
-"""Columns of an untrusted Parquet file: sizes and types are checked before any is read, and each is read by itself."""
+"""Columns of an untrusted Parquet file: read one at a time, after all sizes and types have been checked."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Columns:
     """
 
     def __init__(self, content: bytes, wanted: Sequence[str]) -> None:
-        """Open the file and check what it announces.
+        """Open the file and check its metadata.
 
         Raises:
-            Rejection: no Parquet, more rows or bytes than `limits` allow, or a column twice.
+            Rejection: not Parquet, more rows or bytes than `limits` allow, or a duplicate column.
         """
         import pyarrow.parquet as pq
 
@@ -74,7 +74,7 @@ class Columns:
         """A column of whole numbers from 0 to `most`.
 
         Raises:
-            Rejection: it is not, or it is damaged.
+            Rejection: it has other values, or is damaged.
         """
         import pyarrow.types as of
 
@@ -84,10 +84,10 @@ class Columns:
         return values.astype(np.int32)
 
     def texts(self, name: str, known: Sequence[str], what: str) -> NDArray[np.int32]:
-        """A column of texts, as indices in `known`; `what` describes these.
+        """A column of texts, as indices into `known`, which messages call `what`.
 
         Raises:
-            Rejection: not of texts, one that is not in `known`, or damaged.
+            Rejection: not of texts, a text that is not in `known`, or damaged.
         """
         import pyarrow.parquet as pq
         import pyarrow.types as of
@@ -99,7 +99,7 @@ class Columns:
         index = {text: position for position, text in enumerate(known)}
         parts = [np.zeros(0, np.int32)]
         with _readable():
-            # As a dictionary, a text that many rows share stays one text.
+            # Read as a dictionary, a text that many rows share is stored once.
             file = pq.ParquetFile(io.BytesIO(self._content), read_dictionary=[name], **_METADATA)
             for chunk in file.read(columns=[name], use_threads=False).column(0).chunks:
                 if chunk.null_count:
@@ -116,7 +116,7 @@ class Columns:
 
     def _read(self, name: str, fits: Callable[[Any], bool], expected: str) -> NDArray[Any]:
         if not fits(self._types[name]):
-            raise Rejection("format", f"no {name}, or not of {expected}: it is of type {self._types[name]!s:.40}")
+            raise Rejection("format", f"column {name} is of type {self._types[name]!s:.40}; expected {expected}")
         with _readable():
             return np.asarray(self._file.read(columns=[name], use_threads=False).column(0).to_numpy())
 

@@ -21,8 +21,8 @@ class Format:
         read: (file name, content, sidecars) -> its recordings. It yields a Rejection for a single rejected recording,
             raises a Rejection for a whole file, and raises nothing else. `one` builds it from a simple reader.
         skeleton: layout of every recording; None if the data set brings its own.
-        read_unnamed: as `read`, for a file whose name or label `read` does not take: a recording without subject and
-            label, for prediction. None if `read` takes any name.
+        read_unnamed: like `read`, for a file whose name or label `read` rejects: gives recordings without subject and
+            label, for prediction. None if `read` accepts any name.
         sidecars: names of files that describe all recordings below their folder. `read` gets the contents of those
             that exist, by file name; of several in the folders above a recording, the nearest.
     """
@@ -35,7 +35,7 @@ class Format:
     read_unnamed: Read | None = None
 
     def read_any(self, name: str, content: bytes, sidecars: Mapping[str, bytes]) -> Iterable[Recording | Rejection]:
-        """As `read`, but the name and the label of a file are not needed."""
+        """Like `read`, but the file needs neither name nor label of the format."""
         if self.read_unnamed is None:
             return self.read(name, content, sidecars)
         try:

@@ -44,6 +44,7 @@ class Labels:
     Attributes:
         rows: all rows, by the last part of their name.
         warnings: on how the file was read.
+        count: number of rows.
     """
 
     rows: Mapping[str, tuple[Row, ...]]
@@ -53,7 +54,7 @@ class Labels:
     def find(self, name: str) -> Row | None:
         """The row of a recording's file.
 
-        A row names a file if the one is the end of the other's path: ``a`` and ``take/a.npz`` are the same.
+        A row names a file if one of the two paths is the end of the other, as with ``a`` and ``take/a.npz``.
 
         Raises:
             Rejection: several rows name the file equally well.
@@ -75,12 +76,12 @@ class Labels:
 
 @functools.lru_cache(maxsize=64)
 def parse_labels(content: bytes) -> Labels:
-    """The table in a labels.csv.
+    """Parse a labels.csv.
 
     Columns without a name are not read: an index that pandas wrote, or empty ones of a spreadsheet.
 
     Raises:
-        Rejection: it is not as docs/formats.md specifies.
+        Rejection: it does not follow docs/formats.md.
     """
     if len(content) > limits.SIDECAR:
         raise _fault(f"{len(content)} bytes, more than {limits.SIDECAR >> 20} MiB")
@@ -91,7 +92,7 @@ def parse_labels(content: bytes) -> Labels:
         header.pop()
     columns = [column for column in header if column]
     if "name" not in columns or len(set(columns)) < len(columns):
-        raise _fault("no column `name`, or a column twice")
+        raise _fault("no column `name`, or a column is given twice")
     if unknown := [column for column in columns if column not in COLUMNS]:
         raise _fault(f"column {unknown[0]!r:.40}: expected some of {', '.join(COLUMNS)}")
     by_name: dict[str, list[Row]] = {}
@@ -132,7 +133,7 @@ def _row(line: int, given: Mapping[str, str]) -> Row:
 def _decode(content: bytes) -> tuple[str, tuple[str, ...]]:
     """The text, and a warning if its encoding had to be guessed."""
     if content.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)) or _is_wide(content):
-        raise _fault("text in UTF-32, or in UTF-16 without a mark; save it as `CSV UTF-8`")
+        raise _fault("text in UTF-32, or in UTF-16 without a byte order mark; save it as `CSV UTF-8`")
     try:
         if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             return content.decode("utf-16"), ()
@@ -145,14 +146,14 @@ def _decode(content: bytes) -> tuple[str, tuple[str, ...]]:
         korean = content.decode("cp949")
     except UnicodeDecodeError:
         raise fault from None
-    # In Chinese or European text as cp949 there are signs that are no Hangul.
+    # Chinese or European text decoded as cp949 has characters other than Hangul.
     if not all(character.isascii() or "\uac00" <= character <= "\ud7a3" for character in korean):
         raise fault
     return korean, ("labels: labels.csv is in cp949, not in UTF-8: save it as `CSV UTF-8`",)
 
 
 def _is_wide(content: bytes) -> bool:
-    """True if the header has a zero byte at every second place, as ASCII in UTF-16 has."""
+    """True if every second byte at the start is zero, as in ASCII text in UTF-16."""
     return b"\0" * 4 in (content[:8:2], content[1:8:2])
 
 
@@ -161,7 +162,7 @@ def _cells(table: str) -> list[tuple[int, list[str]]]:
     table = _LINE_END.sub("\n", table)
     first, _, rest = table.partition("\n")
     start = 1
-    if first.lower().startswith("sep=") and len(first.strip()) == 5:  # Excel names the separator so
+    if first.lower().startswith("sep=") and len(first.strip()) == 5:  # Excel declares the separator like this
         table, start = rest, 2
     header = table.partition("\n")[0]
     separators = [one for one in _SEPARATORS if one in header] or [","]
@@ -179,7 +180,7 @@ def _cells(table: str) -> list[tuple[int, list[str]]]:
 
 
 def _parts(name: str) -> tuple[str, ...]:
-    """The parts of a recording's path, clean, without its ending and without what stands for no folder."""
+    """The parts of a recording's path: clean, without its ending and without empty and ``.`` parts."""
     path = text.clean(name).replace("\\", "/")
     parts = [part.strip() for part in path.split("/") if part.strip() not in ("", ".")]
     if parts and parts[-1].lower().endswith(_ENDINGS):
@@ -188,7 +189,7 @@ def _parts(name: str) -> tuple[str, ...]:
 
 
 def _common(row: tuple[str, ...], file: tuple[str, ...]) -> int:
-    """How many parts two paths share, if one is the end of the other; else 0."""
+    """Number of parts that two paths share if one is the end of the other; else 0."""
     shorter = min(len(row), len(file))
     return shorter if row[-shorter:] == file[-shorter:] else 0
 

@@ -46,7 +46,7 @@ def read(name: str, content: bytes) -> Recording:
 
 
 def read_unnamed(name: str, content: bytes) -> Recording:
-    """Read a recording of any name.
+    """Read a recording from a file of any name.
 
     Raises:
         Rejection: the text is damaged or cut off.

@@ -64,7 +64,7 @@ def read(name: str, content: bytes) -> Recording:
 
 
 def read_unnamed(name: str, content: bytes) -> Recording:
-    """Read a recording of any name; a label in it is not looked at.
+    """Read a recording from a file of any name; its label is ignored.
 
     Raises:
         Rejection: the content is not the JSON of such a recording.

@@ -24,7 +24,7 @@ from glt.data.layouts import COCO17, KINECT20, NTU25, Skeleton
 from glt.data.recording import Recording, Rejection
 
 LAYOUTS: dict[tuple[int, int], Skeleton] = {(25, 3): NTU25, (20, 3): KINECT20, (17, 2): COCO17}  # by V and C
-_ANNOTATION = 32  # bytes that an annotation takes in a file, at least: a million empty ones must not cost memory
+_ANNOTATION = 32  # least bytes of an annotation in a file; a million empty annotations must not cost memory
 _OUTSIDE = 0.1  # share of the points outside of the image, above which its height and width are probably swapped
 
 _Splits = Mapping[str, tuple[str, ...]]
@@ -51,7 +51,7 @@ def read_all(name: str, content: bytes, sidecars: Mapping[str, bytes]) -> Iterab
         try:
             recording = _recording(annotation, splits)
             yield replace(recording, warnings=(*recording.warnings, *warnings))
-            warnings = warnings if not recording.splits else ()  # said once, unless no recording has a split
+            warnings = warnings if not recording.splits else ()  # given once, unless no recording has a split
         except Exception as error:
             rejection = (
                 error if isinstance(error, Rejection) else Rejection("reader", f"cannot be read ({error!r:.80})")
@@ -119,12 +119,12 @@ def _unmatched(annotations: list[Any], splits: _Splits) -> tuple[str, ...]:
     missing = [name for name in splits if name not in names]
     if not missing:
         return ()
-    return (f"split: {len(missing)} of {len(splits)} names in `split` match no annotation (as {missing[0]!r:.60})",)
+    return (f"split: {len(missing)} of {len(splits)} names in `split` match no annotation (e.g. {missing[0]!r:.60})",)
 
 
 def _recording(annotation: Any, splits: _Splits) -> Recording:
     if not isinstance(annotation, dict):
-        raise Rejection("format", "an annotation that is no dict")
+        raise Rejection("format", "an annotation that is not a dict")
     name = _text(annotation.get("frame_dir")) or ""
     if not name.strip():
         raise Rejection("format", "no `frame_dir`")

@@ -39,7 +39,7 @@ def read_all(name: str, content: bytes, sidecars: Mapping[str, bytes]) -> Iterab
     skeleton, file = _skeleton(sidecars[SKELETON]), PurePosixPath(name)
     stem, fault = limits.stored_text(file.stem, "a name")
     if fault or not stem:
-        raise Rejection("name", fault or "a name of spaces only")
+        raise Rejection("name", fault or "the name has only spaces")
     labels = parse_labels(sidecars[LABELS]) if LABELS in sidecars else None
     row = labels.row(name) if labels else {}
     read = _parquet if file.suffix.lower() == ".parquet" else _npz
@@ -117,7 +117,7 @@ def _parquet(content: bytes, skeleton: Skeleton) -> _Arrays:
 
 
 def _check_points(point: NDArray[np.int64], shape: tuple[int, ...], skeleton: Skeleton) -> None:
-    """Every joint of a person in a frame stands once."""
+    """Reject rows that do not give every joint of each person in a frame exactly once."""
     counts = np.bincount(point, minlength=math.prod(shape)).reshape(shape)
     if (counts > 1).any():
         t, p, k = np.argwhere(counts > 1)[0]

@@ -1,4 +1,4 @@
-"""Text files as programs of other systems write them: with a byte order mark, in UTF-16, with other line ends."""
+"""Text files from other systems: with a byte order mark, in UTF-16, with other line ends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WIDE = {
 
 
 def plain(content: bytes) -> bytes:
-    """The bytes of a text without a byte order mark, lines ending with a newline.
+    """The bytes of a text without its byte order mark, with newlines as line ends.
 
     Raises:
         Rejection: the text is in UTF-16 or UTF-32.

@@ -27,7 +27,7 @@ from glt.lifecycle.sources.object_cache import Fetched
 from glt.lifecycle.sources.object_names import local_paths
 
 QUARANTINE = "quarantine/"  # prefix within a bucket
-_STALLED = 100  # pages of a listing without a new object; a listing that goes on so does not end
+_STALLED = 100  # pages without a new object, after which a listing counts as endless
 _OBJECTS = "objects"  # folder of the cache
 _LATER = 1000  # objects that may have arrived since an earlier listing
 
@@ -40,7 +40,7 @@ class Object:
         key: its name in the bucket.
         name: its key without the prefix.
         size: in bytes.
-        etag: changes with the content; it is no hash of it that others can compute.
+        etag: changes with the content; not a hash that can be computed from it.
         modified: when it was written.
     """
 
@@ -82,7 +82,7 @@ class BucketSource:
                 bucket, _ = s3.parts(self.address)
                 raise GltError(
                     f"recordings {s3.SCHEME}{bucket}/{text.printable(one.key)}: {reason}; start a new run, "
-                    "or remove the object if it stays so"
+                    "or remove the object if this happens again"
                 )
         paths = local_paths(one.name for one in self.objects)
         files = {paths[one.name]: fetched.files[one.key] for one in self.objects}
@@ -145,11 +145,11 @@ def list_entries(bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
     A byte of a key that is not UTF-8 is a surrogate (`surrogateescape`).
 
     Raises:
-        GltError: the bucket cannot be read, what answers is not an object store, or the listing has no end.
+        GltError: the bucket cannot be read, the answer is not an object store's, or the listing has no end.
     """
     client, description = s3.client(), f"recordings {s3.SCHEME}{bucket}/{prefix}"
     client.meta.events.register_first("before-parse.s3.ListObjectsV2", functools.partial(_check_listing, description))
-    # With the encoding named here, botocore leaves the keys encoded; it would replace what is not UTF-8.
+    # If the encoding is requested here, botocore leaves the keys encoded; else it replaces bytes that are not UTF-8.
     request = {"Bucket": bucket, "Prefix": prefix, "EncodingType": "url"}
     seen: set[str] = set()
     stalled = 0
@@ -174,9 +174,9 @@ def list_entries(bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
 
 
 def _check_listing(description: str, response_dict: dict[str, Any], **_: Any) -> None:
-    """Raise a GltError if what was answered is neither a listing nor an error of a store.
+    """Raise a GltError if the answer is neither a listing nor an error of a store.
 
-    botocore takes any XML for an empty listing; anything else it has made an error 500 before this.
+    botocore takes any XML for an empty listing, and has replaced any other answer by an error 500.
     """
     body = bytes(response_dict["body"])
     if response_dict["status_code"] in (200, 500) and b"ListBucketResult" not in body and b"<Error>" not in body:
@@ -189,22 +189,22 @@ def _decode(key: str) -> str:
 
 
 def name_of(prefix: str, key: str) -> str:
-    """The name of an object relative to a prefix, which may be its key; empty if it is not below it."""
+    """The name of an object relative to a prefix, which may be its whole key; empty if it is not below the prefix."""
     if key == prefix:
         return PurePosixPath(key).name
     return key.removeprefix(_joined(prefix, "")) if key.startswith(_joined(prefix, "")) else ""
 
 
 def cache(address: str, folder: Path) -> Path:
-    """The folder below `folder` that belongs to an address."""
+    """The cache folder of an address, below `folder`."""
     return Path(folder) / hashlib.sha256(address.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def download(address: str, objects: Iterable[Object], folder: Path) -> Fetched:
-    """Fetch listed objects into the cache below `folder` that belongs to an address.
+    """Fetch listed objects into the cache folder of an address, below `folder`.
 
     Raises:
-        GltError: the store is away or rejects the keys, or this machine cannot store what is fetched.
+        GltError: the store is unreachable or rejects the keys, or this machine cannot store the files.
     """
     bucket, _ = s3.parts(address)
     return object_cache.fetch(bucket, objects, cache(address, folder) / _OBJECTS)

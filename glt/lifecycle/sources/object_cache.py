@@ -1,6 +1,6 @@
-"""Objects that were fetched from a bucket: each is a file named by a hash of bucket, key and ETag.
+"""A cache of objects fetched from buckets: each is a file named by a hash of bucket, key and ETag.
 
-So a key need not be a valid name of a file, and an object of another key or content is never taken for it.
+So a key need not be a valid file name, and objects with other keys or contents are never confused.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 _PARALLEL = 8  # downloads
 _TRIES = 2  # of an object whose transfer breaks off
-_SAVE_INTERVAL = 2.0  # seconds; a process that is killed fetches at most so much again
+_SAVE_INTERVAL = 2.0  # seconds; a killed process fetches at most this much again
 _CHUNK = 1 << 20
-_PATIENCE, _SLOWEST = 300.0, 100_000  # seconds of a download besides its size at the slowest rate, in bytes per second
+_PATIENCE, _SLOWEST = 300.0, 100_000  # a download may take so many seconds, plus its size at so many bytes per second
 _INDEX = "objects.json"  # size and time of what was fetched
 # Errors of this machine, not of an object.
 _OF_THIS_MACHINE = {
@@ -61,7 +61,7 @@ def fetch(bucket: str, objects: Iterable[Object], cache: Path) -> Fetched:
     """Fetch listed objects into a cache; those that are in it, unchanged, are not fetched again.
 
     Raises:
-        GltError: the store is away or rejects the keys, or this machine cannot store what is fetched.
+        GltError: the store is unreachable or rejects the keys, or this machine cannot store the files.
     """
     objects, cache = tuple(objects), Path(cache)
     client, result, reporter = s3.client(), Fetched(), ConsoleReporter()
@@ -107,7 +107,7 @@ def fetch(bucket: str, objects: Iterable[Object], cache: Path) -> Fetched:
 
 
 def arrange(folder: Path, files: Mapping[str, Path]) -> Path:
-    """Make a folder that holds these files, by their paths in it, and nothing else; they are linked, not copied."""
+    """Make a folder hold exactly these files, by their paths in it; they are linked where the file system can."""
     with s3.storable(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for file in sorted(folder.rglob("*"), reverse=True):
@@ -134,7 +134,7 @@ def sweep(cache: Path, files: Iterable[Path]) -> None:
 
 
 def _fetch(download: partial[None], client: Any, bucket: str, one: Object) -> None:
-    """Download an object; an error that the whole store has is a GltError, any other an `Unfetchable`."""
+    """Download an object; an error of the whole store is a GltError, one of the object an `Unfetchable`."""
     for attempt in range(_TRIES):
         try:
             download()
@@ -153,7 +153,7 @@ def _fetch(download: partial[None], client: Any, bucket: str, one: Object) -> No
             s3.call(partial(_raise, failure), f"recordings {s3.SCHEME}{bucket}/{text.printable(one.key)}")
         if code or attempt == _TRIES - 1:
             break
-    if not s3.error_code(failure):  # the connection failed: is it the store's, or only this object's?
+    if not s3.error_code(failure):  # the connection failed: for the whole store, or only for this object?
         s3.call(
             lambda: client.list_objects_v2(Bucket=bucket, MaxKeys=1),
             f"recordings {s3.SCHEME}{bucket}: {first_line(failure)}",
@@ -169,15 +169,14 @@ def _reason(failure: Exception) -> str:
     if s3.is_precondition_failure(failure):
         return "changed or deleted since this run listed it"
     if s3.error_code(failure) == "InvalidObjectState":
-        return f"it is in an archive (Glacier) and has to be restored first ({first_line(failure)})"
+        return f"it is in an archive tier (Glacier) and has to be restored first ({first_line(failure)})"
     return f"cannot be fetched: {first_line(failure)}"
 
 
 def _download(client: Any, bucket: str, key: str, file: Path, listed: Object) -> None:
-    """Fetch one object, as a whole or not at all.
+    """Fetch one object, completely or not at all.
 
-    The store compares the ETag, whose meaning is its own affair; botocore compares the checksum, where the store has
-    one; the size is compared here.
+    The store compares the ETag, botocore the checksum if the store has one, and this function the size.
     """
     handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=".draft.")
     try:
@@ -196,7 +195,7 @@ def _download(client: Any, bucket: str, key: str, file: Path, listed: Object) ->
             stream.flush()
             os.fsync(stream.fileno())
         if size != listed.size:
-            raise Unfetchable(f"damaged on its way: {size} bytes or more came, listed are {listed.size}")
+            raise Unfetchable(f"damaged in transit: {size} bytes received, {listed.size} listed")
         Path(temporary).replace(file)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -208,7 +207,7 @@ def _name(endpoint: str, bucket: str, one: Object) -> str:
 
 
 def _is_here(file: Path, listed: Object, index: Mapping[str, list[Any]]) -> bool:
-    """True if an object was fetched as it was listed, and its file has not changed since."""
+    """True if an object was fetched as listed, and its file has not changed since."""
     try:
         state = file.stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""Paths for objects of a bucket: an object's name may be no file's name, or differ from another by too little."""
+"""Local paths for objects of a bucket, whose names may be invalid for files, or differ in case only."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PART, _FOLDER = 200, 600  # bytes; file systems allow 255 in a part, and 4,096 
 
 
 def local_paths(names: Iterable[str]) -> dict[str, str]:
-    """A relative path for the name of each object; no two are the same, also where case does not count.
+    """A relative path for the name of each object, unique even where case is ignored.
 
     A path is clean text (`glt.text.clean`) with forward slashes, in which no part is ``..`` or too long for a file.
     Most names are their own paths. Of two names with the same path, or a name that is the folder of another, the later
@@ -42,7 +42,7 @@ def local_paths(names: Iterable[str]) -> dict[str, str]:
         *parts, last = name.replace("\\", "/").split("/")
         folder = folder_of(parts)
         path = _join(folder, _part(last) if last else "%2F")
-        if path[1:2] == ":":  # reads as a drive of Windows
+        if path[1:2] == ":":  # on Windows, a drive
             path = f"{path[0]}%3A{path[2:]}"
         if not free(path, name):
             path = _join(_join(folder, f"~{_hash(name)}"), PurePosixPath(path).name)
