@@ -6,8 +6,11 @@ FF becomes ``%FF``. `urllib.parse.unquote_to_bytes` gives the bytes back.
 
 from __future__ import annotations
 
+import hashlib
+import re
 import unicodedata
 
+_NOT_IN_FILE_NAMES = re.compile(r"[^\w.-]")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet takes a cell that begins so for a formula
 # Line and paragraph separators, and the marks that reverse the direction of what follows.
 _HIDDEN = {*"\u2028\u2029\u200e\u200f\u061c\ufeff", *map(chr, range(0x202A, 0x202F)), *map(chr, range(0x2066, 0x206A))}
@@ -44,6 +47,17 @@ def printable(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(c if c in "\n\t" or not _is_hidden(c) else _escape(c) for c in text)
+
+
+def file_name(text: str) -> str:
+    """A file name that shows a text: letters, digits, ``_``, ``.`` and ``-``, 70 characters at most.
+
+    A text that had to be changed is told from others by its hash.
+    """
+    name = _NOT_IN_FILE_NAMES.sub("_", text)[:60]
+    return (
+        text if name == text and name.strip(".") else f"{name}-{hashlib.sha256(clean(text).encode()).hexdigest()[:8]}"
+    )
 
 
 def csv_cell(text: str) -> str:

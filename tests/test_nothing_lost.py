@@ -229,6 +229,16 @@ def test_recordings_given_as_their_own_output_stay(tmp_path: Path, monkeypatch: 
         assert tree(tmp_path) == before
 
 
+@pytest.mark.fault("an output inside the recordings", "refused at once, and nothing is left there")
+def test_an_output_inside_the_recordings_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLT_HOME", str(tmp_path / "home"))
+    given = tmp_path / "given"
+    given.mkdir()
+    recordings(given / "recordings.zip")
+    assert_rejected("ingest", [str(given), "nw-ucla", "OUT"], given / "sub" / "clips")
+    assert tree(given).keys() == {"recordings.zip"}
+
+
 def test_the_working_directory_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert_rejected("disentangle", FOLDERS["disentangle"], Path())

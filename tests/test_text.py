@@ -69,3 +69,16 @@ def test_a_cell_is_no_formula(value: str) -> None:
 
 def test_other_cells_stay() -> None:
     assert text.csv_cell("walking") == "walking"
+
+
+@pytest.mark.fault("a clip whose name is no file name, as a path or 150 Hangul", "its figures are stored all the same")
+def test_a_file_name_shows_the_text() -> None:
+    texts = ["S001C001-x.y_1", "a/../b", "\u1112\u1161\u11ab" * 150, "..", "", "a b", "a\x00b", "a\udcffb", "\n"]
+    names = [text.file_name(one) for one in texts]
+    assert names[0] == texts[0]
+    assert names[1].startswith("a_.._b-")
+    assert len(set(names)) == len(texts)
+    for name in names[1:]:
+        assert 9 <= len(name) <= 70
+        assert "/" not in name
+        assert len(name.encode()) < 240

@@ -77,7 +77,7 @@ class Members:
     damage: str = ""
 
     def add(self, name: str, position: int, size: int, fault: tuple[str, str] | None = None) -> None:
-        """Add a member by its clean name; one with a `fault` (check, reason) is not read."""
+        """Add a member by its clean name, without ``./``; one with a `fault` (check, reason) is not read."""
         if len(self.files) + len(self.unread) >= _MEMBERS:
             raise GltError(f"more than {_MEMBERS:,} members; deliver several archives")
         parts = name.replace("\\", "/").split("/")
@@ -86,6 +86,8 @@ class Members:
             name = f"{name[:100]}...{name[-100:]}"
         if fault is None and (parts[0] == "" or ".." in parts or name[1:2] == ":") and name:
             fault = "outside", "its path leads out of the archive; pack it again without `..`, drive or leading `/`"
+        if fault is None:
+            name = "/".join(part for part in name.split("/") if part not in ("", ".")) or name
         if fault is None and name in self.files:
             fault = "duplicate", "an earlier member of the archive has this name; pack it again"
         if fault is None:

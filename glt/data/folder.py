@@ -56,7 +56,7 @@ def list_folder(root: Path) -> FolderFiles:
             (links if kind == "link" else names).append(name)
     for name in sorted(names):
         if (known := clean(name)) in found.files:
-            reason = "another file has the same name in NFC: rename one of the two"
+            reason = "another file has the same name as it is stored: rename one of the two"
             found.rejected.append(UnreadFile(known, "duplicate", reason))
         else:
             found.files[known] = name

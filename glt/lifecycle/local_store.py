@@ -1,8 +1,8 @@
 """The MLflow store of this machine: a SQLite file that is created once, migrated atomically, and moves with its folder.
 
 MLflow's migrations take no lock and are not one transaction: two at once, or one that is killed, leave a file that
-MLflow cannot open. So a store is created and migrated as a draft beside it, under a lock, and replaced atomically: a
-new one by a rename, a migrated one by a single SQLite transaction, since other processes may have the file open.
+MLflow cannot open. So a store is created and migrated as a draft beside it, under a lock, and replaced atomically: by
+a rename where there was no file, else by a single SQLite transaction, since other processes may have it open.
 """
 
 from __future__ import annotations
@@ -147,8 +147,7 @@ def _make_ready(file: Path) -> None:
             f"does), or set {settings.HOME} to another folder"
         )
     counter = _change_counter(file)
-    with _open(file) as source, _open(draft) as target:
-        source.backup(target)
+    _copy(file, draft)
     try:
         _migrate(draft)
         if not is_ready(draft):
@@ -165,13 +164,11 @@ def _make_ready(file: Path) -> None:
         return
     if _has_records(file):
         kept = file.with_name(f"{file.name}.schema-{before or 'unfinished'}")
-        with _open(file) as source, _open(kept) as target:
-            source.backup(target)
+        _copy(file, kept)
         _LOG.info("%s is migrated to the schema of this MLflow; the old store is kept as %s", file, kept.name)
     if _change_counter(file) != counter:
         raise GltError(f"{file} was changed by a running process during its migration; stop that process and retry")
-    with _open(draft) as source, _open(file) as target:
-        source.backup(target)
+    _copy(draft, file)
     draft.unlink()
 
 
@@ -179,7 +176,17 @@ def _create(file: Path, draft: Path) -> None:
     _migrate(draft)
     if any(journal.exists() for journal in _beside(file)):  # SQLite would apply it to the new file
         _move_aside(file)
-    draft.replace(file)
+    if file.exists():  # empty: it keeps its owner and its permissions
+        _copy(draft, file)
+        draft.unlink()
+    else:
+        draft.replace(file)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Replace the content of a store in one transaction."""
+    with _open(source) as old, _open(target) as new:
+        old.backup(new)
 
 
 def _migrate(draft: Path) -> None:

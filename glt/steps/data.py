@@ -20,12 +20,13 @@ from glt.errors import GltError
 from glt.lifecycle import registry, run_artifacts, sources, tracking
 from glt.lifecycle.code_version import current_code_version
 from glt.lifecycle.sources import Source
-from glt.lifecycle.sources.local import ChangedRecordings
+from glt.lifecycle.sources.local import ChangedRecordings, LocalSource
 from glt.recipe import Recipe, load
 from glt.reporter import ConsoleReporter
 from glt.settings import home
 from glt.steps import findings as recorded
 from glt.steps.provenance import provenance, versions_of
+from glt.text import file_name
 
 _LOG = logging.getLogger(__name__)
 SUMMARY = "summary.json"
@@ -58,6 +59,8 @@ def ingest(
     PAGE.check(page)
     REJECT_LIST.check(reject_list(Path(out)))
     source = sources.resolve(recordings, data_version)
+    if isinstance(source, LocalSource) and Path(out).resolve().is_relative_to(source.path.resolve()):
+        raise GltError(f"{out}: it lies in the recordings {source.path}; give another path")
     if data_version and source.version != data_version:
         raise GltError(
             f"{recordings}: is version {source.version}, not {data_version}; start a new run for the new recordings"
@@ -194,7 +197,7 @@ def disentangle(
         motions = Motions(out, verify=False)
         index = motions.index
         for row in examples.choose(motions):
-            run.figure(examples.draw(store, motions, settings, row), f"motion-{index['name'][row]}.png")
+            run.figure(examples.draw(store, motions, settings, row), f"motion-{file_name(index['name'][row])}.png")
         split = index["split"]
         metrics = {
             "data/train": float((split == "train").sum()),

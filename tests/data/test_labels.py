@@ -64,6 +64,7 @@ def test_korean_windows_is_read_and_said() -> None:
         ("name,label\nx,y\n".encode("utf-16-be"), "UTF-16 without a byte order mark"),
         ("name,label\nx,café\n".encode("latin-1"), "not a CSV in UTF-8.*save it as `CSV UTF-8`"),
         ("name,label\nx,行走\n".encode("gb18030"), "not a CSV in UTF-8"),
+        ("name,label\nx,歩く\n".encode("shift-jis"), "not a CSV in UTF-8"),
         (b"name,label;subject\nx,1\n", "a comma and a semicolon"),
         (b"name,label\nx/a,1\ny/a,2\n", "lines 2, 3 all name 'a'"),
         (b"name,label\na,1\na.npz,2\n", "line 3: 'a' is given twice"),
@@ -88,3 +89,12 @@ def test_any_bytes_are_read_or_rejected(content: bytes) -> None:
         parse_labels(content).row("a/b.npz")
     except Rejection:
         return
+
+
+def test_the_row_of_the_exact_name_wins() -> None:
+    labels = parse_labels(b"name,label\na,1\nx/a,2\n")
+    assert [labels.row(name) for name in ("a.npz", "x/a.npz", "y/x/a.npz")] == [
+        {"label": "1"},
+        {"label": "2"},
+        {"label": "2"},
+    ]

@@ -556,6 +556,20 @@ def test_a_tar_that_does_not_end_as_it_should_is_said(
     assert reason in row.reason
 
 
+@pytest.mark.fault("members named `./a` or `day//a`, as `tar -C folder .` names them", "taken, with their sidecars")
+@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
+def test_members_are_named_without_dots(tmp_path: Path, kind: str) -> None:
+    files = {"./skeleton.yaml": b"s", "./a.npz": b"1", "day//b.npz": b"2", "./day/./c.npz": b"3", "a.npz": b"again"}
+    names = Names((".npz",), ("skeleton.yaml",))
+    found = list_recordings(write_batch(tmp_path, kind, files), names)
+    (batch,) = found.batches
+    assert content(batch) == {"a.npz": b"1", "day/b.npz": b"2", "day/c.npz": b"3"}
+    assert {name: batch.sidecars(name) for name in batch.names} == {
+        name: {"skeleton.yaml": b"s"} for name in batch.names
+    }
+    assert [(one.name, one.check) for one in found.rejected] == [("a.npz", "duplicate")]
+
+
 @pytest.mark.fault("a tar that several processes have compressed in parts", "taken as any other")
 @pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
 def test_a_tar_compressed_in_parts_is_read(tmp_path: Path, compress: Callable[[bytes], bytes]) -> None:

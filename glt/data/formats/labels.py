@@ -63,6 +63,7 @@ class Labels:
         fits = [(_common(row.parts, parts), row) for row in self.rows.get(parts[-1], ())]
         best = max((common for common, _ in fits), default=0)
         rows = [row for common, row in fits if common and common == best]
+        rows = [row for row in rows if row.parts == parts] or rows
         if len(rows) > 1:
             lines = ", ".join(str(row.line) for row in rows[:5])
             raise _fault(f"lines {lines} all name {parts[-1]!r:.60}; give the names with their folders")
@@ -143,10 +144,10 @@ def _decode(content: bytes) -> tuple[str, tuple[str, ...]]:
             f"not a CSV in UTF-8 ({error!s:.80}); save it as `CSV UTF-8`: other encodings cannot be told apart"
         )
     try:
-        korean = content.decode("cp949")
+        korean = content.decode("euc_kr")  # cp949 without its rare syllables, which text in other encodings gives
     except UnicodeDecodeError:
         raise fault from None
-    # Chinese or European text decoded as cp949 has characters other than Hangul.
+    # Chinese or European text decoded as Korean has characters other than Hangul.
     if not all(character.isascii() or "\uac00" <= character <= "\ud7a3" for character in korean):
         raise fault
     return korean, ("labels: labels.csv is in cp949, not in UTF-8: save it as `CSV UTF-8`",)
