@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -182,6 +183,16 @@ def test_sbu_is_turned_into_metres_and_upright() -> None:
     np.testing.assert_allclose(recording.frames[0, 1], np.tile([0.64, -0.48, 1.28], (15, 1)), atol=1e-6)
     assert (recording.name, recording.label) == ("s07s03-08-002", "punching")
     assert (recording.subject, recording.replication) == (21, 2)
+
+
+@pytest.mark.fault("an SBU text of 130 MB", "rejected before its numbers are read")
+def test_sbu_frames_are_counted_before_they_are_read() -> None:
+    tracemalloc.start()
+    with pytest.raises(Rejection, match="more than 5000000 points"):
+        sbu.read(recorded.SBU_NAME, b",".join([b"1"] * 91).ljust(650) * 200_000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 200 << 20
 
 
 def test_sbu_person_of_zeros_is_absent() -> None:

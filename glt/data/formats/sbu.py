@@ -66,10 +66,12 @@ def read_unnamed(name: str, content: bytes) -> Recording:
     Raises:
         Rejection: the text is damaged or cut off.
     """
+    content = plain(content)
+    frames_at_most = max(content.count(b"\n"), content.count(b",") // (_VALUES - 1))
+    if reason := limits.too_large((frames_at_most, _PERSONS, len(SBU15.joints))):
+        raise Rejection("too-large", reason)
     try:
-        lines = [line.split(",") for line in plain(content).decode("ascii").split("\n") if line.strip()]
-        if reason := limits.too_large((len(lines), _PERSONS, len(SBU15.joints))):
-            raise Rejection("too-large", reason)
+        lines = [line.split(",") for line in content.decode("ascii").split("\n") if line.strip()]
         values = [[float(value) for value in line] for line in lines]
     except UnicodeDecodeError:
         raise Rejection("format", "not a text file") from None
