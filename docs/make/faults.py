@@ -1,9 +1,10 @@
 """Writes docs/faults.md: every tested fault, with promise and outcome.
 
-    python -m docs.make.faults [--run [PYTEST ARGUMENTS]]
+    python -m docs.make.faults [--run [PYTEST ARGUMENTS] | --reports JUNIT.XML...]
 
 A test of a fault is marked `@pytest.mark.fault("the fault", "the promise")`, one marker per fault. With `--run` these
-tests are run first, the slower ones too, and their outcomes are recorded in results/faults.json.
+tests are run first, the slower ones too, and their outcomes are recorded in results/faults.json. With `--reports` the
+outcomes are those in reports that `pytest --junitxml` wrote at this commit.
 """
 
 from __future__ import annotations
@@ -134,13 +135,17 @@ def read_record() -> dict[str, dict[str, str]]:
     return record
 
 
-def run(arguments: list[str]) -> None:
-    """Run the marked tests, and update the record with their outcomes."""
-    at = commit()
+def run(arguments: list[str]) -> Path:
+    """Run the marked tests; returns pytest's report."""
     REPORT.unlink(missing_ok=True)
     subprocess.run([sys.executable, "-m", "pytest", "-m", "fault", f"--junitxml={REPORT}", *arguments], cwd=ROOT)
+    return REPORT
+
+
+def update_record(report: Path, at: str) -> None:
+    """Take the outcomes of a run of pytest at a commit into the record."""
     outcomes: dict[str, set[str]] = {}
-    for case in ET.parse(REPORT).iter("testcase"):
+    for case in ET.parse(report).iter("testcase"):
         test_id = f"{case.attrib['classname'].replace('.', '/')}.py::{case.attrib['name'].partition('[')[0]}"
         bad = case.find("failure") is not None or case.find("error") is not None
         outcomes.setdefault(test_id, set()).add(
@@ -155,6 +160,8 @@ def run(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--run"]:
-        run(sys.argv[2:])
+    how, given = sys.argv[1:2], sys.argv[2:]
+    tested = commit()
+    for made in [run(given)] if how == ["--run"] else map(Path, given if how == ["--reports"] else []):
+        update_record(made, tested)
     PAGE.write_text(page(collect(), read_record()), encoding="utf-8")
