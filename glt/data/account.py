@@ -83,6 +83,7 @@ DESCRIPTIONS = {
     "compressed": "compressed",
     "link": "links",
     "special": "no regular file",
+    "name": "with names that are too long",
     "repeat": "repeated or on NTU's missing list",
 }
 

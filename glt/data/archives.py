@@ -83,7 +83,7 @@ class Members:
         parts = name.replace("\\", "/").split("/")
         if len(name) > limits.PATH:
             fault = "name", f"a name of {len(name):,} characters, more than {limits.PATH:,}; give it a shorter one"
-            name = f"{name[:100]}...{name[-100:]}"
+            name = f"{name[:100]}[...]{name[-100:]}"
         if fault is None and (parts[0] == "" or ".." in parts or name[1:2] == ":") and name:
             fault = "outside", "its path leads out of the archive; pack it again without `..`, drive or leading `/`"
         if fault is None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -141,7 +142,7 @@ class _Compared:
         return _Compared.empty(signature_size(skeleton))
 
     def write(self, file: Path, skeleton: Skeleton) -> None:
-        """Write to `file`, atomically."""
+        """Write to `file`, atomically, if it can be written to."""
         stream = io.BytesIO()
         np.savez(
             stream,
@@ -152,7 +153,8 @@ class _Compared:
             distance=self.distance,
             **{f"anchor_{field.name}": getattr(self.anchors, field.name) for field in fields(Anchors)},
         )
-        artifact.write_bytes(file, stream.getvalue())
+        with suppress(OSError):  # it is only a cache
+            artifact.write_bytes(file, stream.getvalue())
 
     def restricted_to(self, sha256: NDArray[np.bytes_]) -> _Compared:
         """Without the clips of any other content."""

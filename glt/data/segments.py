@@ -190,8 +190,10 @@ class SegmentCache:
 
 def _holds_only_a_segment(folder: Path) -> bool:
     """True if a folder holds only files of a segment, even if damaged or unfinished."""
+    if folder.is_symlink() or not folder.is_dir():
+        return False
     files = [file for file in folder.rglob("*") if file.is_symlink() or not file.is_dir()]
-    return folder.is_dir() and all(_FILE.fullmatch(file.relative_to(folder).as_posix()) for file in files)
+    return all(_FILE.fullmatch(file.relative_to(folder).as_posix()) for file in files)
 
 
 def _digest(*parts: object) -> str:

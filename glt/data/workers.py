@@ -22,6 +22,7 @@ from glt import settings
 from glt.data import worker_process
 from glt.data.archives import Members
 from glt.data.fork_server import fork_server
+from glt.data.layouts import parse_skeleton
 from glt.data.machine import MachineFailure
 from glt.data.recording import Recording, Rejection
 from glt.data.sources import Batch, Chunk
@@ -69,7 +70,16 @@ class Readers:
     _numbers: Iterator[int] = field(default_factory=count, init=False)
 
     def __enter__(self) -> Readers:
-        """Return the pool; workers start when they are first needed."""
+        """Check `data.layout`; workers start when they are first needed.
+
+        Raises:
+            GltError: the recipe's layout is unknown, or is not a layout.
+        """
+        if self.data.layout is not None:
+            try:
+                parse_skeleton(self.data.layout)
+            except GltError as error:
+                raise GltError(f"recipe: data.layout: {error}") from error
         return self
 
     def __exit__(

@@ -432,6 +432,15 @@ def test_a_damaged_member_is_a_reject(tmp_path: Path) -> None:
     assert clips.rejected[["source", "check"]].to_numpy().tolist() == [[second.filename, "unreadable"]]
 
 
+@pytest.mark.fault("an unknown layout in the recipe", "an error of the recipe; no recording is rejected for it")
+@pytest.mark.parametrize("layout", ["ntu26", "{", "joints: [a]"])
+def test_an_unknown_layout_is_an_error_of_the_recipe(tmp_path: Path, layout: str) -> None:
+    recordings = recorded.write_folder(tmp_path / "in", recorded.delivery(1))
+    with pytest.raises(GltError, match=r"recipe: data\.layout: skeleton layout"):
+        store(recordings, tmp_path / "clips", recorded.recipe(layout=layout))
+    assert not (tmp_path / "clips.rejected.csv").exists()
+
+
 @pytest.mark.fault("bad files of one name in several archives", "each is listed with its archive")
 def test_a_rejected_member_is_listed_with_its_archive(tmp_path: Path) -> None:
     good, bad = recorded.delivery(1), "S009C001P001R001A001.skeleton"

@@ -71,7 +71,12 @@ def npz(content: bytes, names: Sequence[str]) -> dict[str, NDArray[Any]]:
 
 def _check_header(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> None:
     with archive.open(member) as stream:
-        shape, _, dtype = _HEADERS[np.lib.format.read_magic(stream)](stream)
+        try:
+            shape, _, dtype = _HEADERS[np.lib.format.read_magic(stream)](stream)
+        except (KeyError, ValueError):
+            raise Rejection(
+                "format", f"array {name} has no header that numpy writes; store it with numpy.savez"
+            ) from None
         room = member.file_size - stream.tell()
     if dtype.kind not in _PLAIN:
         raise Rejection("format", f"array {name} is not of numbers")
