@@ -67,6 +67,7 @@ COLUMNS = (
     Column("warnings", "warnings of the checks, `check: text`, separated by `; `; empty if there are none", pattern=""),
 )
 NAMES = tuple(column.name for column in COLUMNS)
+_PATTERNS = {column.name: re.compile(column.pattern) for column in COLUMNS}
 _NULLABLE = {column.name: column.kind for column in COLUMNS if not column.required}
 
 ARROW = pa.schema(
@@ -101,7 +102,7 @@ def problem(row: Mapping[str, Any]) -> str:
             return f"{column.name}: {value!r:.40} is not text in valid UTF-8 (NFC, without control characters)"
         elif len(value) > LONGEST_TEXT:
             return f"{column.name}: {len(value):,} characters, more than {LONGEST_TEXT:,}"
-        elif not re.match(column.pattern, value):
+        elif not _PATTERNS[column.name].match(value):
             return f"{column.name}: {value!r:.40}: expected {column.expected}"
     return ""
 

@@ -43,12 +43,12 @@ class FileHashes:
         Raises:
             OSError: it cannot be read.
         """
-        absolute, state = os.path.abspath(file), Path(file).stat()  # noqa: PTH100 - links keep their own names
+        absolute, state = os.path.abspath(file), file.stat()  # noqa: PTH100 - links keep their own names
         stamp: list[int | str] = [state.st_size, state.st_mtime_ns, state.st_ino]
         entry = self._known.get(absolute)
         if entry and entry[:-1] == stamp:
             return str(entry[-1])
-        with Path(file).open("rb") as stream:
+        with file.open("rb") as stream:
             digest = self._digest(stream, state.st_size)
         if time.time() - state.st_mtime > _FRESH:
             self._known[absolute], self._changed = [*stamp, digest], True

@@ -160,14 +160,15 @@ class SegmentCache:
 
     def _content(self, batch: Batch, name: str) -> str:
         """Hash of a loose recording and of the sidecars that describe it."""
+        file = batch.file(name)
         try:
-            size = batch.file(name).stat().st_size
+            size = file.stat().st_size
             if too_large(name, size):
                 content = f"{size} bytes"  # it is rejected unread
             else:
-                content = self._contents[batch.file(name)] = self.hashes.of(batch.file(name))
+                content = self._contents[file] = self.hashes.of(file)
         except OSError as error:
-            raise_machine_failure(error, batch.file(name))
+            raise_machine_failure(error, file)
             content = f"unreadable: {error.strerror}"
         try:
             sidecars = {file: hashlib.sha256(data).hexdigest() for file, data in batch.sidecars(name).items()}

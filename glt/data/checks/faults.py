@@ -29,12 +29,12 @@ def scale(frames: Floats, present: Bools, skeleton: Skeleton) -> float:
 
 def not_finite(frames: Floats, present: Bools) -> Bools:
     """Points with a NaN or an infinite coordinate."""
-    return np.asarray(~np.isfinite(frames).all(axis=3) & present[:, :, None])
+    return ~_all(np.isfinite(frames)) & present[:, :, None]
 
 
 def out_of_range(frames: Floats, present: Bools, farthest: float) -> Bools:
     """Points with a coordinate beyond `farthest`: the unit is wrong, or the data are damaged."""
-    return np.asarray((np.abs(frames) > farthest).any(axis=3) & present[:, :, None])
+    return ~_all(~(np.abs(frames) > farthest)) & present[:, :, None]
 
 
 def bones(
@@ -54,17 +54,10 @@ def bones(
     for person in np.flatnonzero(present.any(axis=0)):
         points, unseen = (part[present[:, person], person] for part in (frames, hidden))
         lengths = np.linalg.norm(points[:, ends[:, 0]] - points[:, ends[:, 1]], axis=-1)  # t, B
-        unknown = unseen[:, ends].any(axis=2)
-        lengths[unknown] = np.inf  # last in order, and not counted
-        ordered = np.sort(lengths, axis=0)
-        count = (~unknown).sum(axis=0)
+        (low, median, high), count = _quantiles(lengths, unseen[:, ends].any(axis=2) if unseen.any() else None)
         known = count > 0
         if not known.any():
             continue
-        low, median, high = (
-            np.where(known, np.take_along_axis(ordered, _rank(share, count)[None], axis=0)[0], 0)
-            for share in (0.1, 0.5, 0.9)
-        )
         long = median > unit
         small = known & bool(median[known].max() < unit / 100)
         loose = (high - low > spread * np.maximum(median, unit / 20)) & (count >= 5)
@@ -102,7 +95,7 @@ def jumps(frames: Floats, present: Bools, hidden: Bools, skeleton: Skeleton, fas
 
 def frozen(frames: Floats, present: Bools, hidden: Bools, skeleton: Skeleton, seconds: float) -> Bools:
     """Points of joints that do not move at all, bit for bit, for `seconds`."""
-    still = (frames[1:] == frames[:-1]).all(axis=3) & _both(present, hidden)
+    still = _all(frames[1:] == frames[:-1]) & _both(present, hidden)
     return _runs(still, max(2, round(seconds * skeleton.rate)))
 
 
@@ -110,7 +103,7 @@ def repeated(frames: Floats, present: Bools, hidden: Bools) -> NDArray[np.bool_]
     """Frames, bool [T], that repeat the one before bit for bit, in all points that both frames show."""
     again = np.zeros(len(frames), bool)
     both = _both(present, hidden)
-    same = ((frames[1:] == frames[:-1]).all(axis=3) | ~both).all(axis=(1, 2))
+    same = (_all(frames[1:] == frames[:-1]) | ~both).all(axis=(1, 2))
     again[1:] = same & both.any(axis=(1, 2)) & (present[1:] == present[:-1]).all(axis=1)
     return again
 
@@ -135,15 +128,36 @@ def swaps(frames: Floats, present: Bools, skeleton: Skeleton, farther: float) ->
     return sorted(swapped)
 
 
+def _all(coordinates: Bools) -> Bools:
+    """Points [T, P, K] of which all coordinates [T, P, K, n] are true; `numpy.all` on so short an axis is slow."""
+    found = coordinates[..., 0]
+    for axis in range(1, coordinates.shape[-1]):
+        found = found & coordinates[..., axis]
+    return found
+
+
 def _both(present: Bools, hidden: Bools) -> Bools:
-    """Steps [T - 1, P, K] between two frames that both show the point."""
-    seen = present[:, :, None] & ~hidden
+    """Steps [T - 1, P, K or 1] between two frames that both show the point."""
+    seen = present[:, :, None] & ~hidden if hidden.any() else present[:, :, None]
     return np.asarray(seen[1:] & seen[:-1])
 
 
-def _rank(share: float, count: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Index of a quantile among `count` ordered values."""
-    return np.rint(share * np.maximum(count - 1, 0)).astype(np.int64)
+def _quantiles(values: Floats, unknown: Bools | None) -> tuple[list[Floats], NDArray[np.int64]]:
+    """The 10th, 50th and 90th percentile of each column [t, B], 0 without a value, and the number of its values [B].
+
+    Args:
+        values: the columns, which are changed.
+        unknown: values [t, B] that do not count; None if all do, which is faster.
+    """
+    shares = (0.1, 0.5, 0.9)
+    if unknown is None:
+        ordered, length = np.sort(values, axis=0), len(values)
+        return [ordered[round(share * (length - 1))] for share in shares], np.full(values.shape[1], length)
+    values[unknown] = np.inf  # last in order
+    ordered, count = np.sort(values, axis=0), (~unknown).sum(axis=0)
+    ranks = (np.rint(share * np.maximum(count - 1, 0)).astype(np.int64) for share in shares)
+    found = (np.take_along_axis(ordered, rank[None], axis=0)[0] for rank in ranks)
+    return [np.where(count > 0, one, 0) for one in found], count
 
 
 def _distance(one: Floats, other: Floats) -> Floats:
@@ -155,6 +169,8 @@ def _runs(still: Bools, least: int) -> Bools:
     steps, persons, joints = still.shape
     where = np.zeros((steps + 1, persons, joints), bool)
     if steps < least:
+        return where
+    if still.sum(axis=0).max(initial=0) < least:
         return where
     total = np.cumsum(np.concatenate([np.zeros((1, persons, joints), np.int64), still]), axis=0)
     starts = total[least:] - total[:-least] == least  # the run of `least` steps that starts here
