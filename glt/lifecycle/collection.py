@@ -7,13 +7,13 @@ never modified.
 
 from __future__ import annotations
 
-import datetime as dt
+import filecmp
 import hashlib
 import json
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -23,7 +23,7 @@ from glt.data.delivery import InspectedFile
 from glt.data.machine import MachineFailure, is_machine_failure
 from glt.errors import GltError, first_line
 from glt.file_lock import file_lock
-from glt.lifecycle import acceptance, recordings
+from glt.lifecycle import acceptance, dvc_hash, recordings
 from glt.lifecycle.data_pin import DATA
 from glt.lifecycle.landing import UNFETCHED, Landing, Rejected
 from glt.lifecycle.ledger import BATCH
@@ -127,12 +127,15 @@ def _collect(root: Path, address: str, data: DataConfig, reporter: Reporter) -> 
         if error and not accepted:
             raise GltError(error)
         if accepted:
-            name = _batch_name([landing.new[one.name] for one in accepted])
-            archive = pack(accepted).rename(drafts / f"{name}.zip")
+            archive, known = pack(accepted), recordings.pinned_files(root)
+            md5 = dvc_hash.file_md5(archive)
+            name = _batch_name([landing.new[one.name] for one in accepted], known, md5)
+            archive = archive.rename(drafts / f"{name}.zip")
             entry = drafts / f".{name}.json"
             artifact.write_json(entry, landing.ledger(examined, unfetched, needed(accepted)))
             pin = recordings.replace if version == recordings.sample_version() else recordings.add
-            pinned = pin(root, archive, entry)
+            # A batch whose ledger somebody removed is there already.
+            pinned = pin(root, *([] if archive.name in known else [archive]), entry)
             result = replace(result, version=pinned.version, batch=archive.name, push_error=pinned.reason)
     shutil.rmtree(drafts)
     return result
@@ -157,22 +160,29 @@ def _inspect(
 
 
 def _clean_up(root: Path) -> None:
-    """Remove what an interrupted call left behind and data.dvc does not pin; the bucket still has its contents."""
-    shutil.rmtree(root / _DRAFTS, ignore_errors=True)
-    own = [file for file in sorted((root / DATA).glob("*")) if _OWN_FILES.fullmatch(file.name)]
-    if own:
+    """Remove what an interrupted call left behind and data.dvc does not pin; the bucket still has its contents.
+
+    In data/ that is a copy of a draft of that call. A file of another origin stays, whatever its name.
+    """
+    drafts = [file for file in sorted((root / _DRAFTS).glob("*")) if _OWN_FILES.fullmatch(file.name)]
+    copies = [root / DATA / draft.name for draft in drafts]
+    if any(copy.is_file() for copy in copies):
         pinned = recordings.pinned_files(root)
-        for file in own:
-            if file.name not in pinned:
-                file.unlink()
+        for draft, copy in zip(drafts, copies, strict=True):
+            if copy.is_file() and copy.name not in pinned and filecmp.cmp(draft, copy, shallow=False):
+                copy.unlink()
+    shutil.rmtree(root / _DRAFTS, ignore_errors=True)
 
 
-def _batch_name(objects: Iterable[Object]) -> str:
-    """The day of the newest object, and a hash over all."""
-    objects = list(objects)
-    contents = sorted((one.name, one.etag) for one in objects)
-    newest = max(one.modified for one in objects).astimezone(dt.UTC)
-    return f"{newest:%Y-%m-%d}-{hashlib.sha256(json.dumps(contents).encode()).hexdigest()[:8]}"
+def _batch_name(objects: Sequence[Object], pinned: Mapping[str, str], md5: str) -> str:
+    """The day of the newest object and a hash over all, so that no other archive than one with this MD5 has it."""
+    contents: list[object] = [*sorted((one.name, one.etag) for one in objects)]
+    newest = max(one.modified for one in objects)
+    while True:
+        name = f"{newest:%Y-%m-%d}-{hashlib.sha256(json.dumps(contents).encode()).hexdigest()[:8]}"
+        if pinned.get(f"{name}.zip", md5) == md5:
+            return name
+        contents.append(name)
 
 
 def _describes(sidecar: str, inspected: InspectedFile) -> bool:

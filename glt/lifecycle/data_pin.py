@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import yaml
 
-from glt.errors import GltError
+from glt.errors import GltError, first_line
 
 DATA, PIN = "data", "data.dvc"
 
@@ -26,8 +26,8 @@ class DataPin:
     files: int
 
 
-def parse(text: str, origin: str) -> DataPin:
-    """Read the text of a data.dvc; `origin` names it in errors.
+def parse(text: str | bytes, origin: str) -> DataPin:
+    """Read the content of a data.dvc; `origin` names it in errors.
 
     Raises:
         GltError: it is not such a file.
@@ -35,5 +35,6 @@ def parse(text: str, origin: str) -> DataPin:
     try:
         out = yaml.safe_load(text)["outs"][0]
         return DataPin(str(out["md5"]), int(out["size"]), int(out.get("nfiles", 1)))
-    except (yaml.YAMLError, KeyError, IndexError, TypeError, ValueError) as error:
-        raise GltError(f"{origin}: not a file that `dvc add data` wrote ({error!r}); restore it with git") from error
+    except (yaml.YAMLError, KeyError, IndexError, TypeError, ValueError, RecursionError) as error:
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise GltError(f"{origin}: not a file that `dvc add data` wrote ({reason}); restore it with git") from error

@@ -12,7 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
+
+from glt.data.layouts import Skeleton
+from glt.errors import GltError, first_line
 from glt.lifecycle import recordings
+from glt.lifecycle.data_pin import DATA, PIN
 
 BATCH = r"\d{4}-\d{2}-\d{2}-[0-9a-f]{8}"
 _LEDGER = re.compile(rf"\.({BATCH})\.json")
@@ -47,12 +52,45 @@ def ledgers(root: Path, revision: str | None = None) -> dict[str, dict[str, Any]
         revision: the commit whose data.dvc is read; the working tree's if not given.
 
     Raises:
-        GltError: DVC's remote, which stores the ledgers, is not available.
+        GltError: DVC's remote, which stores the ledgers, is not available, or a ledger is damaged.
     """
     pinned = recordings.pinned_files(root, revision)
     names = {f"{match[1]}.zip": name for name in sorted(pinned) if (match := _LEDGER.fullmatch(name)) is not None}
-    texts = recordings.contents(root, names.values(), revision)
-    return {batch: json.loads(texts[name]) for batch, name in names.items()}
+    contents = recordings.contents(root, {name: pinned[name] for name in names.values()}, revision)
+    return {batch: _parse(contents[name], f"{DATA}/{name}") for batch, name in names.items()}
+
+
+class _Version(BaseModel):
+    etag: str
+
+
+class _Taken(_Version):
+    clips: int
+
+
+class _Ledger(BaseModel):
+    """The fields of a ledger that are read; those of earlier versions lack names, layout and losses."""
+
+    objects: dict[str, _Taken]
+    sidecars: dict[str, _Version] = {}
+    left_out: dict[str, _Version] = {}
+    names: dict[str, str] = {}
+    lost: int = 0
+    skeleton: dict[str, Any] | None = None
+
+
+def _parse(content: bytes, file: str) -> dict[str, Any]:
+    try:
+        ledger: dict[str, Any] = json.loads(content)
+        read = _Ledger.model_validate(ledger, strict=True)
+        if read.skeleton is not None:
+            Skeleton.from_dict(read.skeleton)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else first_line(error)
+        raise GltError(
+            f"{file}: the ledger of a batch, and damaged ({reason}); restore the {PIN} of an earlier commit"
+        ) from error
+    return ledger
 
 
 def summarise(entries: Iterable[Mapping[str, Any]]) -> Collected:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -250,8 +251,9 @@ def _matches(root: Path, pin: DataPin) -> bool:
         return False
     look = [[file.relative_to(data).as_posix(), s.st_size, s.st_mtime_ns] for file, s in zip(files, stats, strict=True)]
     state = {"md5": pin.md5, "files": look}
-    if seen.is_file() and json.loads(seen.read_text()) == state:
-        return True
+    with suppress(OSError, ValueError, RecursionError):  # a damaged cache is written again
+        if json.loads(seen.read_bytes()) == state:
+            return True
     if dvc_hash.content_md5(data) != pin.md5:
         return False
     artifact.write_json(seen, state)
@@ -288,28 +290,33 @@ def _pinned_version(root: Path, revision: str | None) -> str:
     return next((pin.version for pin in repository.history(root) if pin.commit == revision), "")
 
 
-def contents(root: Path, names: Iterable[str], revision: str | None = None) -> dict[str, bytes]:
+def contents(root: Path, files: Mapping[str, str], revision: str | None = None) -> dict[str, bytes]:
     """The bytes of pinned files, by their paths in data/: from data/, DVC's cache or its remote.
 
     Args:
         root: a git repository with DVC.
-        names: of the files.
+        files: the pinned MD5 of each file by its path in data/.
         revision: that pins them; the working tree if not given.
 
     Raises:
-        GltError: a file is in none of them.
+        GltError: a file is in none of them, or the one in data/ is not the pinned one.
     """
-    names, here = list(names), root / DATA
-    local = {name: (here / name).read_bytes() for name in names if revision is None and (here / name).is_file()}
-    missing = [name for name in names if name not in local]
+    here = root / DATA
+    local = {name: (here / name).read_bytes() for name in files if revision is None and (here / name).is_file()}
+    for name, content in local.items():
+        if hashlib.md5(content, usedforsecurity=False).hexdigest() != files[name]:
+            raise GltError(
+                f"{here / name}: not the file that {root / PIN} pins; move it away, and the pinned one is fetched again"
+            )
+    missing = [name for name in files if name not in local]
     if not missing:
         return local
     from dvc.api import DVCFileSystem
 
     description = f"{root / PIN}: {len(missing)} pinned files, such as {DATA}/{missing[0]}, cannot be read"
     with wrap_errors(description, _REMOTE_REMEDY):
-        files = DVCFileSystem(url=str(root), rev=revision)
-        return local | {name: files.cat_file(f"{DATA}/{name}") for name in missing}
+        system = DVCFileSystem(url=str(root), rev=revision)
+        return local | {name: system.cat_file(f"{DATA}/{name}") for name in missing}
 
 
 def _is_part(root: Path) -> bool:
@@ -333,4 +340,4 @@ def read_pin(root: Path) -> DataPin:
     pin = Path(root) / PIN
     if not pin.is_file():
         raise GltError(f"{pin}: no such file; run `make data RECORDINGS=path` to pin the recordings to train on")
-    return data_pin.parse(pin.read_text(encoding="utf-8"), str(pin))
+    return data_pin.parse(pin.read_bytes(), str(pin))

@@ -133,15 +133,15 @@ def _git_errors(description: str) -> AbstractContextManager[None]:
 
 
 def _pin_commit(repo: Any, commit: Any) -> PinCommit | None:
-    """The pin of a commit; None if it removed data.dvc."""
+    """The pin of a commit; None if it removed data.dvc, or left something else there."""
     name = commit.id.decode()
     try:
-        text = _file_of(repo, commit.id).decode()
-    except KeyError:
+        pin = data_pin.parse(_file_of(repo, commit.id), f"{name}:{PIN}")
+    except (KeyError, GltError):
         return None
     when = dt.datetime.fromtimestamp(commit.commit_time, dt.UTC)
     subject = commit.message.decode(errors="replace").split("\n")[0]
-    return PinCommit(name, when, subject, data_pin.parse(text, f"{name}:{PIN}").md5)
+    return PinCommit(name, when, subject, pin.md5)
 
 
 def _file_of(repo: Any, commit: bytes) -> bytes:

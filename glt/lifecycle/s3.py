@@ -14,7 +14,7 @@ from glt.errors import GltError, wrap_errors
 SCHEME = "s3://"
 _ADDRESS = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]+)(?:/(?P<prefix>.*))?")
 _SECONDS = 10
-# Errors that concern every object: the keys, the clock or the bucket.
+# Errors that mostly concern every object: the keys, the clock or the bucket.
 OF_THE_STORE = frozenset(
     {
         *("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "TokenRefreshRequired"),
@@ -69,7 +69,7 @@ def call(action: Callable[[], T], description: str) -> T:
     try:
         with wrap_errors(description, remedy, Boto3Error, BotoCoreError, ClientError):
             return action()
-    except ResponseParserError as error:
+    except (ResponseParserError, ValueError, OverflowError) as error:  # botocore's parsers raise the latter two
         raise no_store(description) from error
 
 

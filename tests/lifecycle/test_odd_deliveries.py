@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import io
 import json
 import tarfile
@@ -22,7 +23,7 @@ from glt.data.clips import ClipStore
 from glt.data.ingest import ingest
 from glt.data.layouts import NTU25, SBU15, Skeleton
 from glt.errors import GltError
-from glt.lifecycle import collection, quarantine, recordings
+from glt.lifecycle import collection, dvc_hash, quarantine, recordings
 from glt.lifecycle.sources.bucket import list_objects
 from glt.reporter import Silent
 from tests.data import recorded
@@ -54,7 +55,7 @@ def _without_dvc(monkeypatch: pytest.MonkeyPatch) -> None:
         return recordings.PinResult("pinned", True, "")
 
     def pinned_files(root: Path, revision: str | None = None) -> dict[str, str]:
-        return {file.name: "" for file in (root / "data").iterdir()}
+        return {file.name: dvc_hash.file_md5(file) for file in (root / "data").iterdir() if file.is_file()}
 
     monkeypatch.setattr(recordings, "add", add)
     monkeypatch.setattr(recordings, "pinned_files", pinned_files)
@@ -94,6 +95,7 @@ FETCH_ERRORS = {
     "changed meanwhile": (412, "PreconditionFailed"),
     "another algorithm": (400, "InvalidRequest"),
     "not at all": (501, "NotImplemented"),
+    "of an odd key, through a proxy": (403, "SignatureDoesNotMatch"),
 }
 
 
@@ -169,6 +171,9 @@ def test_any_key_is_taken_under_a_clean_name(store: OddStore, project: Path, tmp
     keys |= {
         f"{'k' * 900}/{skeleton(100)}": 100,
         f"twin/{skeleton(101)}": 101,
+        f"D:/x/{skeleton(105)}": 105,
+        f"D:\\x\\{skeleton(106)}": 106,
+        f"D:\\x/{skeleton(107)}": 107,
         f"twin/{skeleton(101)}/{skeleton(102)}": 102,
     }
     store.deliver({name: recorded.one_person(person, 4) for name, person in keys.items()})
@@ -182,6 +187,7 @@ def test_any_key_is_taken_under_a_clean_name(store: OddStore, project: Path, tmp
         names = archive.namelist()
     assert all(text.is_clean(name) and unicodedata.is_normalized("NFC", name) for name in names)
     assert all(len(part.encode()) < 255 and part not in ("", ".", "..") for name in names for part in name.split("/"))
+    assert not any(name[1:2] == ":" for name in names)
     assert done.account["seen"] == len(list_objects(ADDRESS))
     ledger = collection.ledgers(project)[done.batch]
     assert len(ledger["left_out"]) == 1
@@ -316,7 +322,16 @@ def test_archives_with_odd_members_do_not_stop_the_others(store: OddStore, proje
     assert again.objects == 0
 
 
+MODIFIED = "<LastModified>2026-01-01T00:00:00Z</LastModified>"
+ENTRY = (
+    "<ListBucketResult><Name>landing</Name><IsTruncated>false</IsTruncated>"
+    "<Contents><Key>lab/a.skeleton</Key><Size>{size}</Size>{modified}</Contents></ListBucketResult>"
+)
 LISTINGS = {
+    "an object without its size": ENTRY.replace("<Size>{size}</Size>", "").format(modified=MODIFIED).encode(),
+    "an object without a date": ENTRY.format(size=1, modified="").encode(),
+    "a size in words": ENTRY.format(size="many", modified=MODIFIED).encode(),
+    "a date in words": ENTRY.format(size=1, modified=MODIFIED.replace("2026-01-01", "yesterday")).encode(),
     "a login page": b"<!DOCTYPE html><html><head><title>Hotel</title><body>Log in<br></body></html>",
     "a login page in XHTML": b'<?xml version="1.0"?><html xmlns="http://www.w3.org/1999/xhtml"><body>Log</body></html>',
     "nothing": b"",
@@ -333,6 +348,14 @@ def test_an_answer_that_is_no_listing_is_not_an_empty_bucket(store: OddStore, li
         list_objects(ADDRESS)
     assert store.address in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("date", ["9999-12-31T23:59:59-12:00", "0001-01-01T00:00:00+12:00"])
+def test_a_date_that_is_out_of_range_is_the_nearest_one(store: OddStore, date: str) -> None:
+    store.listing = ENTRY.format(size=1, modified=f"<LastModified>{date}</LastModified>").encode()
+    (found,) = list_objects(ADDRESS)
+    assert found.modified.year in (dt.MINYEAR, dt.MAXYEAR)
+    assert found.modified.tzinfo is not None
 
 
 ENDLESS = "<ListBucketResult><Name>landing</Name><IsTruncated>true</IsTruncated>{token}</ListBucketResult>"

@@ -135,7 +135,7 @@ def list_objects(address: str) -> list[Object]:
             continue
         if key.endswith("/") and not size:
             continue
-        objects.append(Object(key, name, size, str(entry.get("ETag", "")).strip('"'), entry["LastModified"]))
+        objects.append(Object(key, name, size, str(entry.get("ETag", "")).strip('"'), _utc(entry["LastModified"])))
     return sorted(objects, key=lambda one: (one.name, one.key))
 
 
@@ -157,6 +157,8 @@ def list_entries(bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
         page = s3.call(functools.partial(client.list_objects_v2, **request), description)
         before = len(seen)
         for entry in page.get("Contents", ()):
+            if not entry.keys() >= {"Key", "Size", "LastModified"}:
+                raise s3.no_store(description)
             key = _decode(entry["Key"]) if page.get("EncodingType") == "url" else str(entry["Key"])
             if key not in seen:
                 seen.add(key)
@@ -181,6 +183,14 @@ def _check_listing(description: str, response_dict: dict[str, Any], **_: Any) ->
     body = bytes(response_dict["body"])
     if response_dict["status_code"] in (200, 500) and b"ListBucketResult" not in body and b"<Error>" not in body:
         raise s3.no_store(description)
+
+
+def _utc(time: dt.datetime) -> dt.datetime:
+    """A time in UTC; the nearest that Python can express for one in the year 0 or 10000."""
+    try:
+        return time.astimezone(dt.UTC)
+    except OverflowError:
+        return (dt.datetime.min if time.year == dt.MINYEAR else dt.datetime.max).replace(tzinfo=dt.UTC)
 
 
 def _decode(key: str) -> str:

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from glt import artifact, text
+from glt import artifact
 from glt.errors import GltError, first_line
 from glt.lifecycle import s3
 from glt.reporter import ConsoleReporter
@@ -148,21 +148,14 @@ def _fetch(download: partial[None], client: Any, bucket: str, one: Object) -> No
             failure: Exception = error
         except Exception as error:
             failure = error
-        code = s3.error_code(failure)
-        if code in s3.OF_THE_STORE:
-            s3.call(partial(_raise, failure), f"recordings {s3.SCHEME}{bucket}/{text.printable(one.key)}")
-        if code or attempt == _TRIES - 1:
+        if s3.error_code(failure) or attempt == _TRIES - 1:
             break
-    if not s3.error_code(failure):  # the connection failed: for the whole store, or only for this object?
+    if s3.error_code(failure) in {"", *s3.OF_THE_STORE}:  # does it concern the whole store, or only this object?
         s3.call(
             lambda: client.list_objects_v2(Bucket=bucket, MaxKeys=1),
             f"recordings {s3.SCHEME}{bucket}: {first_line(failure)}",
         )
     raise Unfetchable(_reason(failure)) from failure
-
-
-def _raise(error: Exception) -> None:
-    raise error
 
 
 def _reason(failure: Exception) -> str:
@@ -181,7 +174,8 @@ def _download(client: Any, bucket: str, key: str, file: Path, listed: Object) ->
     handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=".draft.")
     try:
         with os.fdopen(handle, "wb") as stream:
-            condition = {"IfMatch": f'"{listed.etag}"'} if listed.etag else {}
+            is_strong = listed.etag and not listed.etag.startswith("W/")  # others cannot be compared
+            condition = {"IfMatch": f'"{listed.etag}"'} if is_strong else {}
             body = client.get_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED", **condition)["Body"]
             deadline = time.monotonic() + _PATIENCE + listed.size / _SLOWEST
             size = 0

@@ -39,11 +39,10 @@ def local_paths(names: Iterable[str]) -> dict[str, str]:
         return path
 
     for name in sorted(names):
-        *parts, last = name.replace("\\", "/").split("/")
+        without_drive = f"{name[0]}%3A{name[2:]}" if name[1:2] == ":" else name  # as Windows would take it
+        *parts, last = without_drive.replace("\\", "/").split("/")
         folder = folder_of(parts)
         path = _join(folder, _part(last) if last else "%2F")
-        if path[1:2] == ":":  # on Windows, a drive
-            path = f"{path[0]}%3A{path[2:]}"
         if not free(path, name):
             path = _join(_join(folder, f"~{_hash(name)}"), PurePosixPath(path).name)
         paths[name] = path
