@@ -138,6 +138,8 @@ def _make_ready(file: Path) -> None:
     for leftover in (draft, *_beside(draft)):  # of a process that was killed
         leftover.unlink(missing_ok=True)
     if not _tables(file):
+        if file.exists() and (settings.home() / ARTIFACTS).exists():
+            _LOG.warning("%s is empty, so a new store is created; restore a backup to have the records again", file)
         _create(file, draft)
         return
     before = revision(file)

@@ -382,4 +382,10 @@ def _search(client: MlflowClient, which: str) -> list[ModelVersion]:
 
 
 def _version(model: ModelVersion) -> Version:
-    return Version(model.name, str(model.version), dict(model.tags), str(model.run_id or ""))
+    # SQLite stores a value of any type, and none.
+    tags = {
+        str(key): value if isinstance(value, str) else repr(value)
+        for key, value in model.tags.items()
+        if value is not None
+    }
+    return Version(model.name, str(model.version), tags, str(model.run_id or ""))

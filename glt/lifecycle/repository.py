@@ -6,7 +6,7 @@ import datetime as dt
 import io
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -105,7 +105,8 @@ def commit(root: Path, message: str) -> str:
     """
     from dulwich import porcelain
 
-    with _git_errors(f"{root}: {PIN} cannot be committed"):
+    remedy = f"correct that, then commit {PIN} with git"
+    with _git_errors(f"{root}: {PIN} cannot be committed", remedy):
         staged = porcelain.status(str(root), untracked_files="no").staged
         others = sorted({os.fsdecode(path) for paths in staged.values() for path in paths} - {PIN})
         if others:
@@ -127,9 +128,20 @@ def push(root: Path, url: str, branch: str) -> None:
         porcelain.push(str(root), remote, branch, outstream=io.BytesIO(), errstream=io.BytesIO())
 
 
-def _git_errors(description: str) -> AbstractContextManager[None]:
+@contextmanager
+def _git_errors(description: str, remedy: str = "check the address, the branch and your rights") -> Iterator[None]:
     """Any exception as a GltError: dulwich, urllib3 and the operating system each raise their own."""
-    return wrap_errors(description, "check the address, the branch and your rights")
+    from dulwich.file import FileLocked
+
+    with wrap_errors(description, remedy):
+        try:
+            yield
+        except FileLocked as error:
+            lock = os.fsdecode(error.lockfilename)
+            raise GltError(
+                f"{description}: {lock} says that another git command is running; wait for it, or delete that file if "
+                "none is"
+            ) from error
 
 
 def _pin_commit(repo: Any, commit: Any) -> PinCommit | None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from glt.errors import GltError
-from glt.lifecycle import collection, ledger, recordings
+from glt.lifecycle import collection, ledger, recordings, repository
 from glt.reporter import Silent
 from tests.data import recorded
 from tests.lifecycle import odd_store
@@ -70,6 +70,15 @@ def test_files_in_data_that_were_changed_by_hand(store: OddStore, project: Path)
         collect(project)
     pin.write_bytes(before)
     assert collect(project).batch == ""
+
+
+@pytest.mark.fault("a lock that a killed git left behind", "one line that names the lock and the remedy")
+def test_a_lock_of_git_is_named(project: Path) -> None:
+    (project / "data.dvc").write_bytes((project / "data.dvc").read_bytes() + b"\n")
+    lock = project / ".git" / "index.lock"
+    lock.touch()
+    with pytest.raises(GltError, match=rf"{lock} says that another git command is running; .* delete that file"):
+        repository.commit(project, "x")
 
 
 GOOD: dict[str, Any] = {"objects": {"s3://a/b": {"etag": "x", "clips": 1}}}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -77,6 +79,10 @@ def test_a_model_whose_data_no_commit_here_pins(home: Path, tmp_path: Path) -> N
     assert f"model: {NAME}/1" in text(lineage.trace_data(VERSIONS.data[:8], tmp_path))
     with pytest.raises(GltError, match="no such model"):
         lineage.trace_model("a/b/c", tmp_path)
+    with closing(sqlite3.connect(home / "mlflow.db")) as database, database:
+        database.execute("UPDATE model_version_tags SET value = NULL WHERE key = 'data.version'")
+        database.execute("UPDATE model_version_tags SET value = X'FFFE' WHERE key = 'recipe'")
+    assert f"{NAME}/1" in text(lineage.trace_model(f"{NAME}/1", tmp_path))
 
 
 @pytest.mark.fault("`glt lineage` right after the first `make run`", "it names the source of the recordings")
