@@ -24,6 +24,7 @@ from glt.lifecycle.ledger import Collected
 from glt.recipe import DataConfig, load
 from glt.reporter import Silent
 
+_CONFLICT = "data/ has a clip {} with other content: rename one of the two, or take the older one out of data/"
 _HASH = 16  # digits of a content hash in a ledger
 Pack = Callable[[Sequence[InspectedFile]], Path]  # writes the archive of accepted files
 
@@ -37,7 +38,7 @@ class Acceptance:
         clips: hash of each clip's content by its name.
         lost: number of recordings in accepted files that ingest rejects.
         skeleton: the layout of the clips, as `Skeleton.to_dict`; None without clips.
-        repeats: (delivered file, file in it) of files that repeat others of the delivery.
+        repeats: (delivered file, file in it) of files that repeat others of the delivery or in data/.
     """
 
     files: list[InspectedFile]
@@ -83,9 +84,11 @@ def examine(files: Iterable[InspectedFile], collected: Collected, data: DataConf
             break
     else:
         return Acceptance(files)
+    conflicts, repeats = _already_collected(files, trial, collected)
+    files = [_without(one, conflicts) for one in files]
     if over := _over_limit(files, trial, collected, data):
         files = [_without(one, over) for one in files]
-    repeats = {(one.name, file) for one in files for file in one.accepted if _member(one, file) not in trial.clips}
+    repeats |= {(one.name, file) for one in files for file in one.accepted if _member(one, file) not in trial.clips}
     files = [_leave_out(one, {file for file in one.accepted if (one.name, file) in repeats}) for one in files]
     members = {_member(one, file) for one in files for file in one.accepted}
     losses = sum(len(_losses(trial, member, collected)) for member in members)
@@ -174,6 +177,29 @@ def _ingest(archive: Path, accepted: Iterable[InspectedFile], data: DataConfig) 
         return _Trial(clips, rejected, store.skeleton.to_dict())
 
 
+def _already_collected(
+    files: Iterable[InspectedFile], trial: _Trial, collected: Collected
+) -> tuple[dict[tuple[str, str], RejectedFile], set[tuple[str, str]]]:
+    """The files of which ingest of data/ would take nothing, since data/ has clips of all their names.
+
+    Returns:
+        Those with other content than data/ has, and those that repeat it.
+    """
+    conflicts: dict[tuple[str, str], RejectedFile] = {}
+    repeats: set[tuple[str, str]] = set()
+    for key, member in (
+        (key, _member(one, file)) for one in files for file in one.accepted for key in [(one.name, file)]
+    ):
+        clips = trial.clips.get(member, [])
+        if clips and all(name in collected.clips for name, _ in clips):
+            others = [name for name, content in clips if collected.clips[name] != content]
+            if others:
+                conflicts[key] = RejectedFile("", "duplicate", _CONFLICT.format(others[0]))
+            else:
+                repeats.add(key)
+    return conflicts, repeats
+
+
 def _over_limit(
     files: Iterable[InspectedFile], trial: _Trial, collected: Collected, data: DataConfig
 ) -> dict[tuple[str, str], RejectedFile]:
@@ -203,7 +229,7 @@ def _losses(trial: _Trial, member: str, collected: Collected) -> list[RejectedFi
     return [
         *trial.rejected.get(member, ()),
         *(
-            RejectedFile("", "duplicate", f"data/ has a clip {name} with other content: rename one of the two")
+            RejectedFile("", "duplicate", _CONFLICT.format(name))
             for name, content in trial.clips.get(member, ())
             if collected.clips.get(name, content) != content
         ),

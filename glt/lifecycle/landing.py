@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from glt import settings
-from glt.data import delivery, segments
+from glt.data import archives, delivery, segments
 from glt.data.account import Account
 from glt.data.delivery import InspectedFile
 from glt.data.listing import visible
@@ -93,8 +94,12 @@ class Landing:
             GltError: the store is unreachable or rejects the keys, or this machine cannot store the files.
         """
         wanted = {**self.sidecars, **self.new}
-        fetched = bucket.download(self.address, wanted.values(), settings.home() / "landing")
-        failed = {path: fetched.failed[one.key] for path, one in wanted.items() if one.key in fetched.failed}
+        cache = settings.home() / "landing"
+        cache.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(cache).free
+        failed = {path: reason for path, one in wanted.items() if (reason := _too_large(path, one.size, free))}
+        fetched = bucket.download(self.address, [one for path, one in wanted.items() if path not in failed], cache)
+        failed |= {path: fetched.failed[one.key] for path, one in wanted.items() if one.key in fetched.failed}
         for sidecar in [path for path in self.sidecars if path in failed]:
             for path in self.new:
                 if PurePosixPath(sidecar).parent in PurePosixPath(path).parents:
@@ -186,13 +191,21 @@ class Landing:
             if (self._address(one), one.etag) not in seen
         ]
         repeats = [
-            (self.new[name], "repeat", "the same recordings as in another object of the delivery")
+            (self.new[name], "repeat", "the same recordings as in another object or in data/")
             for name in _repeated(acceptance)
         ]
         return [*hidden, *described, *repeats]
 
     def _address(self, one: Object) -> str:
         return quarantine.object_address(self.address, one)
+
+
+def _too_large(path: str, size: int, free: int) -> str:
+    """The reason not to fetch an object of `size` bytes; empty if there is none."""
+    rejection = None if archives.is_archive(path) else archives.too_large(path, size)
+    if rejection is not None:
+        return rejection.reason
+    return f"{size:,} bytes, and {free:,} are free on the disk of GLT_HOME; free more" if size > free else ""
 
 
 def _repeated(acceptance: Acceptance) -> list[str]:

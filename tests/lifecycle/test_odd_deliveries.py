@@ -5,11 +5,14 @@ from __future__ import annotations
 import datetime as dt
 import io
 import json
+import pickle
+import shutil
 import tarfile
 import unicodedata
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -228,6 +231,33 @@ def test_another_layout_is_rejected(store: OddStore, project: Path, tmp_path: Pa
     assert entry["object"] == f"{ADDRESS}/week2/two.parquet"
 
 
+@pytest.mark.fault("an object that was replaced by other content, or delivered once more", "rejected, or left out")
+def test_what_data_has_already_is_not_taken_again(store: OddStore, project: Path, tmp_path: Path) -> None:
+    store.deliver({skeleton(1): recorded.one_person(1, 4), skeleton(2): recorded.one_person(2, 4)})
+    assert take(project, tmp_path)[0].clips == 2
+    store.deliver({skeleton(1): recorded.one_person(1, 5), f"again/{skeleton(2)}": recorded.one_person(2, 4)})
+    store.deliver({skeleton(3): recorded.one_person(3, 4)})
+    done, _ = take(project, tmp_path)
+    assert done.account == {"seen": 3, "taken": 1, "rejected": 1, "left_out": 1}
+    (row,) = reasons(store)[f"{ADDRESS}/{skeleton(1)}"]["rejected"]
+    assert row["check"] == "duplicate"
+    assert "with other content" in row["reason"]
+    assert list(collection.ledgers(project)[done.batch]["objects"]) == [f"{ADDRESS}/{skeleton(3)}"]
+    assert take(project, tmp_path)[0].objects == 0
+
+
+@pytest.mark.fault("an object that is larger than the disk", PROMISE)
+def test_an_object_larger_than_the_disk_is_not_fetched(
+    store: OddStore, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.deliver({skeleton(1): recorded.one_person(1, 4), "week.zip": bytes(200_000)})
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=100_000))
+    done, _ = take(project, tmp_path)
+    assert (done.clips, [row.check for row in done.rejected]) == (1, ["unfetched"])
+    assert "200,000 bytes, and 100,000 are free" in done.rejected[0].reason
+    assert not any("week.zip" in path for path in store.requests if "list-type" not in path)
+
+
 @pytest.mark.fault("recordings with the names of older ones in data/, but other content", PROMISE)
 def test_data_never_holds_more_rejected_recordings_than_ingest_allows(
     store: OddStore, project: Path, tmp_path: Path
@@ -236,12 +266,33 @@ def test_data_never_holds_more_rejected_recordings_than_ingest_allows(
     assert take(project, tmp_path)[0].clips == 8
     store.deliver({f"again/{skeleton(i)}": recorded.one_person(i, 5) for i in range(1, 9)})
     done, _ = take(project, tmp_path)
-    assert 0 < done.clips < 5
-    assert {row.check for row in done.rejected} == {"max-rejects"}
+    assert done.clips == 0
+    assert {row.check for row in done.rejected} == {"duplicate"}
     assert "rename one of the two" in done.rejected[0].reason
     for file in ("a.skeleton", "deep/b.skeleton"):
         (project / "data" / file).unlink()
     ingest(project / "data", RECIPE, tmp_path / "all", {}, Silent(), tmp_path / "segments")
+
+
+def annotations(names: str, length: int) -> bytes:
+    walks = {name: recorded.walk(ord(name), length, 25)[None] for name in names}
+    return pickle.dumps([{"frame_dir": name, "label": 0, "keypoint": walk} for name, walk in walks.items()])
+
+
+@pytest.mark.fault(
+    "a set of which most recordings conflict with those in data/", "rejected before ingest would stop at it"
+)
+def test_a_set_that_is_mostly_rejected_is_not_taken(store: OddStore, project: Path, tmp_path: Path) -> None:
+    recipe = recorded.recipe("pyskl", "given", given="xsub")
+    store.deliver({"one.pkl": annotations("abcdefgh", 4)})
+    assert take(project, tmp_path, recipe)[0].clips == 8
+    store.deliver({"two.pkl": annotations("abcdefz", 5), "three.pkl": annotations("yx", 4)})
+    done, _ = take(project, tmp_path, recipe)
+    assert (done.clips, [row.check for row in done.rejected]) == (2, ["max-rejects"])
+    assert (
+        "6 of its 7 recordings are rejected (duplicate: data/ has a clip a with other content"
+        in done.rejected[0].reason
+    )
 
 
 @pytest.mark.fault("a file that makes ingest itself fail", PROMISE)
