@@ -208,6 +208,7 @@ def _rejects(store: ClipStore) -> dict[str, Any]:
     chosen = [*first, *(example for example in drawable if all(example is not one for one in first))][:REJECTS]
     return {
         "rejects": len(rejected),
+        "files_rejected": store.files_rejected,
         "checks": checks,
         "listed": rejected.head(LISTED).to_dict("records"),
         "rejected": [

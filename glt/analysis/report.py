@@ -199,6 +199,7 @@ def _data(clips: ClipStore, motions: Motions) -> dict[str, Any]:
         "checks": checks,
         "rejected": rejected.head(LISTED).to_dict("records"),
         "rejects": len(rejected),
+        "files_rejected": clips.files_rejected,
         "warned": clip_warnings.describe(clips.index),
         "warnings": clip_warnings.by_check(clips.index),
         "skeleton": clips.skeleton,

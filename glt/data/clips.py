@@ -78,6 +78,11 @@ class ClipStore:
         self._spans = list(zip(index["segment"], index["offset"], index["length"], strict=True))
         self._segment = functools.lru_cache(maxsize=2)(self._map)  # pages that were read stay in memory with their map
 
+    @property
+    def files_rejected(self) -> int:
+        """Number of rejected files; in a folder that an older version wrote, repeats count too."""
+        return len(self.rejected) if self.account is None else self.account.rejected
+
     def clip(self, row: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Read the clip in a row of the index: frames [T, P, K, 3], zeros where a person is absent; present [T, P]."""
         segment, offset, length = self._spans[row]

@@ -94,7 +94,7 @@ def ingest(
             "data/clips": float(len(clips.index)),
             "data/frames": float(clips.index["length"].sum()),
             "data/labelled": float(clips.index["label"].notna().sum()),
-            "data/rejected": float(len(clips.rejected)),
+            "data/rejected": float(clips.files_rejected),
             "data/clips_with_warning": float(warned),
             "data/near_duplicates": float(len(analysis.pairs)),
             **_severity_counts(analysis.findings),

@@ -65,7 +65,7 @@ def report(
 def _scores(clips: ClipStore, encoder: Path, classifier: Path, tuned: FewLabels) -> dict[str, float]:
     history = artifact.read_json(Path(encoder) / "history.json", list)
     last = {name: value for name, value in history[-1].items() if name != "epoch"}
-    rejected = {"data/clips": float(len(clips.index)), "data/rejected": float(len(clips.rejected))}
+    rejected = {"data/clips": float(len(clips.index)), "data/rejected": float(clips.files_rejected)}
     return {**rejected, **last, **scores.summary(_metrics(classifier), tuned.results)}
 
 

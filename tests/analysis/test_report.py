@@ -72,7 +72,7 @@ def test_the_page_says_what_the_run_was(run: Run, tmp_path: Path) -> None:
         "55.0 % ± 7.1",  # two draws at 5 %
         "0.035",
         "3 decisions were made on this validation split before",
-        "2 files were rejected",
+        "clips, 2 files rejected",
         "3 epochs",
     ):
         assert said in text, said
