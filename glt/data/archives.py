@@ -154,7 +154,7 @@ def too_large(name: str, size: int) -> Rejection | None:
 def _zip_members(path: Path) -> Members:
     with _open_zip(path) as archive:
         infos = archive.infolist()
-        begin = min((info.header_offset for info in infos), default=archive.start_dir)
+        begin = max(0, min((info.header_offset for info in infos), default=archive.start_dir))
     if infos and all(info.flag_bits & _ENCRYPTED for info in infos):
         raise GltError("the archive is encrypted; make it again without a password")
     total = sum(info.file_size for info in infos)

@@ -609,6 +609,10 @@ def test_a_zip_beside_another_in_one_file_is_said(tmp_path: Path) -> None:
         assert sorted(found) == [*(f"{x}.skeleton" for x in names), "z.skeleton"]
         assert rejected == [("in.zip", "unreadable")]
         assert left_out == []
+    shifted = bytearray(one)
+    place = one.index(b"PK\5\6") + 16
+    shifted[place : place + 4] = (int.from_bytes(one[place : place + 4], "little") + 9).to_bytes(4, "little")
+    assert checks(recorded.write_folder(tmp_path / "shifted", {"in.zip": bytes(shifted), "z.skeleton": b"1"}))
     extracting = recorded.write_folder(tmp_path / "exe", {"in.zip": b"MZ" + one})
     assert checks(extracting) == (["a.skeleton"], [], [])
 
