@@ -29,7 +29,8 @@ from glt.lifecycle.tracking import Versions
 from infra.local.stack import Stack
 from tests.conftest import made_once
 from tests.data import recorded
-from tests.lifecycle import projects
+from tests.lifecycle import odd_store, projects
+from tests.lifecycle.odd_store import OddStore
 
 VERSIONS = Versions(data="0123456789abcdef0123456789abcdef.dir", code="c0dec0dec0de")
 INJECTED = ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "GLT_IMAGE")
@@ -214,6 +215,16 @@ def project(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
     monkeypatch.setenv("GLT_HOME", str(tmp_path / "home"))
     return Path(shutil.copytree(template / "project", tmp_path / "project"))
+
+
+@pytest.fixture
+def store(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OddStore]:
+    """A server that misbehaves as told, and that the project collects from."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "x")
+    with odd_store.running() as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.address)
+        yield server
 
 
 @pytest.fixture

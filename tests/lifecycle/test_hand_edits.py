@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +12,9 @@ from glt.errors import GltError
 from glt.lifecycle import collection, ledger, recordings, repository
 from glt.reporter import Silent
 from tests.data import recorded
-from tests.lifecycle import odd_store
 from tests.lifecycle.odd_store import OddStore
 
 RECIPE = recorded.recipe()
-
-
-@pytest.fixture
-def store(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OddStore]:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "x")
-    with odd_store.running() as server:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", server.address)
-        server.deliver({f"S001C001P{person:03}R001A001.skeleton": recorded.one_person(person, 4) for person in (1, 2)})
-        yield server
 
 
 def collect(root: Path) -> collection.CollectionResult:
@@ -38,6 +26,7 @@ def collect(root: Path) -> collection.CollectionResult:
 @pytest.mark.fault("a ledger in data/ that was deleted, and data/ pinned without it", "written again")
 @pytest.mark.fault("a damaged cache of verified files, or a data.dvc that is not UTF-8", "ignored, or one line")
 def test_files_in_data_that_were_changed_by_hand(store: OddStore, project: Path) -> None:
+    store.deliver({f"S001C001P{person:03}R001A001.skeleton": recorded.one_person(person, 4) for person in (1, 2)})
     done, data = collect(project), project / "data"
     entry = data / f".{done.batch.removesuffix('.zip')}.json"
     written = entry.read_bytes()

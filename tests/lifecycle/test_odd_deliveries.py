@@ -10,7 +10,6 @@ import shutil
 import tarfile
 import unicodedata
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,21 +30,11 @@ from glt.lifecycle.sources.bucket import list_objects
 from glt.reporter import Silent
 from tests.data import recorded
 from tests.data.test_table import parquet
-from tests.lifecycle import odd_store
 from tests.lifecycle.odd_store import OddStore
 
 ADDRESS = "s3://landing/lab"
 RECIPE = recorded.recipe()
 PROMISE = "the object is quarantined with its reason; the rest is taken"
-
-
-@pytest.fixture
-def store(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OddStore]:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "x")
-    with odd_store.running() as server:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", server.address)
-        yield server
 
 
 @pytest.fixture(autouse=True)
