@@ -5,11 +5,14 @@ import re
 import shutil
 import tomllib
 from collections.abc import Iterator
+from importlib.metadata import distributions
+from pathlib import Path
 
 import kubernetes_validate
 import pytest
 
 from infra.local.manifests import WORKLOADS, pod
+from infra.local.stack import Stack
 from pipelines.profiles import GPU_NODE_LABEL, GPU_RESOURCE
 
 from .conftest import ROOT, Document, assemble, render
@@ -300,7 +303,7 @@ def accounts_file(base: list[Document]) -> str:
 
 
 def test_nobody_uses_mlflow_without_an_account(base: list[Document], secrets: list[Document]) -> None:
-    assert mlflow_flags(base)["app-name"] == "basic-auth"
+    assert mlflow_flags(base)["app-name"] == "glt"
     assert "default_permission = READ" in accounts_file(base)
     _, _, accounts = pod(by_name(base, "Deployment")["mlflow"])["initContainers"]
     keys = {name: document["stringData"] for name, document in by_name(secrets, "Secret").items()}
@@ -325,3 +328,46 @@ def test_mlflow_server_knows_every_flag_it_is_given(base: list[Document]) -> Non
     server = pytest.importorskip("mlflow.cli").server
     known = {option for parameter in server.params for option in parameter.opts}
     assert {f"--{flag}" for flag in mlflow_flags(base)} <= known
+
+
+def test_the_server_finds_its_app_where_the_image_has_it(base: list[Document], tmp_path: Path) -> None:
+    """As in the image, so on this machine, where a stack puts infra/image in the place of /opt."""
+    settings = by_name(base, "ConfigMap")["mlflow-server"]["data"]
+    (ours,) = distributions(path=[str(ROOT / "infra" / "image")])
+    (found,) = ours.entry_points
+    assert (found.group, found.name) == ("mlflow.app", mlflow_flags(base)["app-name"])
+    module, _, function = found.value.partition(":")
+    assert f"def {function}()" in (ROOT / "infra" / "image" / f"{module}.py").read_text()
+    text = (ROOT / "infra" / "image" / "Containerfile").read_text()
+    copied = [line.split()[1:] for line in text.splitlines() if line.startswith("COPY ") and "/opt" in line.split()[-1]]
+    names = {Path(source).name for *sources, _ in copied for source in sources}
+    assert {f"{module}.py", "answers.py", "glt_mlflow.dist-info"} <= names
+    assert (ROOT / "infra/image/answers.py").resolve() == ROOT / "glt/lifecycle/answers.py"
+    stack = Stack(tmp_path, images={})
+    (container,) = stack.pod("mlflow")["containers"]
+    assert settings["PYTHONPATH"] == "/opt"
+    assert stack.command("mlflow", container)[1]["PYTHONPATH"] == str(ROOT / "infra" / "image")
+
+
+@pytest.mark.parametrize(
+    ("source", "taken"),
+    [
+        ("mlflow-artifacts:/1/models/m-1/artifacts", True),
+        ("models:/m-1", True),
+        ("models:/glt-sbu/1", True),
+        ("runs:/1/model", True),
+        ("dummy-source", True),
+        ("prompt-template", True),
+        ("mlflow-artifacts://elsewhere/1", False),
+        ("s3://landing/x", False),
+        ("S3://landing/x", False),
+        (" s3://landing/x", False),
+        ("/etc", False),
+        ("file:///etc", False),
+        ("dummy-source/../etc", False),
+        ("http://elsewhere/api/2.0/mlflow-artifacts/artifacts/1", False),
+    ],
+)
+def test_a_version_is_made_of_what_the_server_stores(base: list[Document], source: str, taken: bool) -> None:
+    rule = by_name(base, "ConfigMap")["mlflow-server"]["data"]["MLFLOW_CREATE_MODEL_VERSION_SOURCE_VALIDATION_REGEX"]
+    assert bool(re.search(rule, source)) is taken  # as MLflow applies it

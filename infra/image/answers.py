@@ -1,0 +1,1 @@
+../../glt/lifecycle/answers.py
