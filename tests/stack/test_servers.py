@@ -115,6 +115,9 @@ HARM: dict[str, tuple[str, dict[str, object]]] = {
     "make public": ("put_object_acl", {"Key": "delivered", "ACL": "public-read"}),
     "write a verdict": ("put_object", {"Key": "quarantine/lab/rejected.json", "Body": b"{}"}),
     "upload a verdict": ("create_multipart_upload", {"Key": "quarantine/lab/rejected.json"}),
+    "copy a verdict": ("copy_object", {"Key": "quarantine/lab/rejected.json", "CopySource": "landing/delivered"}),
+    "read by copying": ("copy_object", {"Key": "copied", "CopySource": "landing/delivered"}),
+    "copy from elsewhere": ("copy_object", {"Key": "copied", "CopySource": "mlflow/probe"}),
     "let objects expire": (
         "put_bucket_lifecycle_configuration",
         {
@@ -155,8 +158,18 @@ def test_what_recorders_write_again_or_delete_in_bulk_stays(stack: Stack) -> Non
         assert not answer.get("Deleted")
     with pytest.raises(ClientError, match="AccessDenied"):
         recorders.delete_object(**LANDING, Key="again", VersionId=first)
+    for key in (f"again.versions/v_{first}", "again.versions", "again/below"):  # where SeaweedFS keeps versions
+        recorders.put_object(**LANDING, Key=key, Body=b"in their place")
     assert admin.get_object(**LANDING, Key="again", VersionId=first)["Body"].read() == b"the recording"
     assert admin.get_object(**LANDING, Key="again")["Body"].read() == b"another"
+
+
+def test_a_delivery_named_like_the_folder_of_verdicts_is_not_in_their_way(stack: Stack) -> None:
+    recorders, pipelines = client(stack, "landing-recorders"), client(stack, "glt-object-store")
+    for key in ("quarantine", "quarantine.versions/x"):
+        recorders.put_object(**LANDING, Key=key, Body=b"a recording")
+    pipelines.put_object(**LANDING, Key="quarantine/lab/verdict.json", Body=b"rejected")
+    assert pipelines.get_object(**LANDING, Key="quarantine/lab/verdict.json")["Body"].read() == b"rejected"
 
 
 def test_a_pods_keys_are_enough_for_the_lock_of_the_registry(stack: Stack) -> None:
