@@ -1,7 +1,7 @@
 """The app `glt` of `mlflow server --app-name=glt`: MLflow's own with log-in, and what MLflow has no setting for.
 
 Artifacts stay in the store of `--artifacts-destination`: no account makes an experiment elsewhere, and the server opens
-no other place, whatever its tables say. Error answers name neither paths nor tracebacks.
+no other place, whatever its tables say. Error answers name neither paths nor tracebacks. There is no assistant.
 """
 
 import os
@@ -14,6 +14,7 @@ from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 from mlflow.protos.service_pb2 import CreateExperiment
 from mlflow.server import app as flask_app
 from mlflow.server import auth, handlers
+from mlflow.server.assistant.api import assistant_router
 from mlflow.server.constants import ARTIFACTS_DESTINATION_ENV_VAR
 from mlflow.store.artifact import artifact_repository_registry as repositories
 
@@ -58,6 +59,8 @@ def create_app() -> Answers:
     if CREATE_EXPERIMENT not in flask_app.view_functions:
         raise RuntimeError(f"this MLflow has no endpoint {CREATE_EXPERIMENT}")
     keep_to(os.environ[ARTIFACTS_DESTINATION_ENV_VAR])
+    # The assistant runs commands for any account whose request comes from loopback, as through a port-forward.
+    assistant_router.routes.clear()
     app: Any = auth.create_app(flask_app)
     flask_app.before_request(refuse_locations)  # after the log-in's
     got_request_exception.connect(lambda sender, exception: note(exception), flask_app, weak=False)

@@ -102,6 +102,16 @@ def test_the_server_opens_no_other_place_whatever_its_tables_say(account: Accoun
         assert one_line(answer) == "These artifacts are not in the store of this server."
 
 
+def test_no_account_has_the_server_run_commands_or_call_addresses(account: Account) -> None:
+    assistant = "ajax-api/3.0/mlflow/assistant"
+    for method, path in (("GET", "config"), ("PUT", "config"), ("POST", "message"), ("GET", "providers")):
+        assert account.ask(method, f"{assistant}/{path}", json={"message": "x"}).status_code in (403, 404), path
+    secret = {"secret_name": "x", "secret_value": [{"key": "api_key", "value": "x"}]}
+    assert account.ask("POST", "api/3.0/mlflow/gateway/secrets/create", json=secret).status_code == 501
+    hook = {"name": "x", "url": "https://elsewhere", "events": [{"entity": "REGISTERED_MODEL", "action": "CREATED"}]}
+    assert account.ask("POST", f"{API}/webhooks", json=hook).status_code == 403
+
+
 def test_ordinary_work_is_not_hindered(
     stack: Stack, account: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
