@@ -11,6 +11,7 @@ from unittest.mock import patch
 import mlflow
 import pytest
 import requests
+from mlflow.exceptions import MlflowException
 
 from infra.local.servers import Container, StackError
 from infra.local.stack import Stack
@@ -77,6 +78,8 @@ def test_mlflow_server_takes_a_run_with_an_artifact(stack: Stack, tmp_path: Path
     assert client.get_run(run.run_id).data.metrics == {"probe/top1": 0.5}
     assert Path(client.download_artifacts(run.run_id, "page.html", str(tmp_path))).read_text() == "a page"
     assert run.artifact_uri.startswith("mlflow-artifacts:")  # through the server; clients need no key of the store
+    with pytest.raises(MlflowException, match="artifact_location: this server chooses"):
+        client.create_experiment("elsewhere", artifact_location="/tmp/elsewhere")
 
 
 @pytest.mark.fault("a server's container is lost or hangs", "it comes back with what it stored")
