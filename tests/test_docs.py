@@ -14,8 +14,8 @@ import yaml
 from docs.make import faults
 from glt.data.clips import ClipStore
 from glt.data.ingest import ingest
-from glt.data.layouts import parse_skeleton
 from glt.data.recording import Rejection
+from glt.data.skeleton_yaml import parse_skeleton
 from glt.reporter import Silent
 from tests.data.recorded import recipe
 

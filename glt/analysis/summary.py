@@ -10,7 +10,8 @@ from rich.tree import Tree
 from torch import nn
 
 from glt.data.formats import FORMATS
-from glt.data.layouts import Skeleton, parse_skeleton
+from glt.data.layouts import Skeleton
+from glt.data.skeleton_yaml import parse_skeleton
 from glt.errors import GltError
 from glt.model import DisplacementHeads, GLTransformer, SpatialAttention, TemporalAttention
 from glt.recipe import Recipe

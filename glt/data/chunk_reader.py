@@ -12,10 +12,10 @@ from dataclasses import replace
 from glt.data.checks import accept
 from glt.data.formats import FORMATS, ntu
 from glt.data.layout_mapping import to_layout
-from glt.data.layouts import parse_skeleton
 from glt.data.machine import raise_machine_failure
 from glt.data.recording import Recording, Rejection
 from glt.data.resampling import to_rate
+from glt.data.skeleton_yaml import parse_skeleton
 from glt.data.sources import Chunk
 from glt.errors import GltError, first_line
 from glt.recipe import DataConfig

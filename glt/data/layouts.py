@@ -1,21 +1,15 @@
 """Skeleton layouts: which joints a frame holds, in which order. y is up, lengths are metres.
 
 A planar layout (a pose estimator's, from images) has three coordinates as well, and z is 0: x to the right, y up, in
-heights of the image. `parse_skeleton` reads a user's own layout from YAML.
+heights of the image. `glt.data.skeleton_yaml` reads a user's own layout.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Annotated, Any
-
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
-
-from glt import yaml_text
-from glt.data import limits
-from glt.errors import GltError
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -191,121 +185,3 @@ COMMON14 = Skeleton(
 )
 
 LAYOUTS = {layout.name: layout for layout in (NTU25, KINECT20, SBU15, COCO17, COMMON14)}
-
-
-def _joint(name: str) -> str:
-    """The stored form of a joint's name."""
-    stored, fault = limits.stored_text(name, "a joint's name")
-    if fault or not stored:
-        raise ValueError(fault or "a joint's name is empty")
-    return stored
-
-
-Joint = Annotated[str, AfterValidator(_joint)]
-
-
-class _Declaration(BaseModel):
-    """A layout as people write it: joints by name."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=limits.TEXT)
-    joints: list[Joint] = Field(min_length=3, max_length=limits.JOINTS)
-    bones: list[tuple[Joint, Joint]] = Field(max_length=limits.JOINTS)
-    centre: Joint
-    shoulders: tuple[Joint, Joint]
-    pairs: list[tuple[Joint, Joint]] = Field([], max_length=limits.JOINTS)
-    up: str = Field("y", pattern="^[xyz]$")
-    unit: str = Field("m", pattern="^(m|image height)$")
-    rate: float = Field(ge=limits.RATES[0], le=limits.RATES[1], allow_inf_nan=False)
-
-
-@functools.lru_cache(maxsize=64)
-def parse_skeleton(text: str) -> Skeleton:
-    """The layout of this name, or the one that a YAML text declares.
-
-    Raises:
-        GltError: an unknown name, or a declaration that is no layout; names the field.
-    """
-    try:
-        values = yaml_text.load(text, "skeleton layout")
-    except GltError as error:
-        raise GltError(f"{error}; see docs/formats.md") from error
-    if isinstance(values, Mapping) and set(values) == {"layout"}:
-        values = values["layout"]
-    if isinstance(values, str):
-        if values not in LAYOUTS:
-            raise GltError(
-                f"skeleton layout {values!r:.60}: unknown; choose {', '.join(LAYOUTS)}, or declare it in YAML"
-            )
-        return LAYOUTS[values]
-    if not isinstance(values, dict):
-        raise GltError("skeleton layout: neither a name nor a declaration; see docs/formats.md")
-    for field in ("bones", "pairs", "shoulders"):  # YAML has lists where we want pairs
-        if isinstance(values.get(field), list):
-            values[field] = [tuple(v) if isinstance(v, list) else v for v in values[field]]
-    if isinstance(values.get("shoulders"), list):
-        values["shoulders"] = tuple(values["shoulders"])
-    if type(values.get("rate")) is int:
-        values["rate"] = float(min(values["rate"], 2**63))
-    try:
-        given = _Declaration.model_validate(values)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        field = ".".join(f"{part:.40}" if isinstance(part, str) else str(part) for part in first["loc"])
-        raise GltError(f"skeleton layout: {field}: {first['msg']}; see docs/formats.md") from error
-    return _skeleton(given)
-
-
-def _skeleton(given: _Declaration) -> Skeleton:
-    def fail(field: str, why: str) -> GltError:
-        return GltError(f"skeleton layout {given.name:.60}: {field}: {why}; see docs/formats.md")
-
-    index = {joint: position for position, joint in enumerate(given.joints)}
-    if len(index) < len(given.joints):
-        doubled = next(joint for position, joint in enumerate(given.joints) if index[joint] != position)
-        raise fail("joints", f"{doubled!r:.40} is given twice")
-    paired = [joint for pair in given.pairs for joint in pair]
-    for field, names in (
-        ("bones", [joint for bone in given.bones for joint in bone]),
-        ("pairs", paired),
-        ("shoulders", list(given.shoulders)),
-        ("centre", [given.centre]),
-    ):
-        for joint in names:
-            if joint not in index:
-                raise fail(field, f"{joint!r:.40} is not among the joints")
-    if given.centre in paired:
-        raise fail("pairs", f"{given.centre!r:.40} is the centre, which mirrors itself; remove the pair")
-    if len(set(paired)) < len(paired):
-        doubled = next(joint for joint in paired if paired.count(joint) > 1)
-        raise fail("pairs", f"{doubled!r:.40} is given twice")
-    bones = tuple((index[a], index[b]) for a, b in given.bones)
-    if not _is_tree(bones, len(index)):
-        raise fail(
-            "bones", f"not a tree: {len(index)} joints are joined by {len(index) - 1} bones without a cycle or a gap"
-        )
-    left, right = given.shoulders
-    if left == right:
-        raise fail("shoulders", "give the left and the right one")
-    return Skeleton(
-        name=given.name,
-        joints=tuple(given.joints),
-        bones=bones,
-        centre=index[given.centre],
-        pairs=tuple((index[a], index[b]) for a, b in given.pairs),
-        shoulders=(index[left], index[right]),
-        up="xyz".index(given.up),
-        unit=given.unit,
-        rate=given.rate,
-    )
-
-
-def _is_tree(bones: Sequence[tuple[int, int]], joints: int) -> bool:
-    """True if the bones join all joints without a cycle."""
-    group = list(range(joints))
-    for a, b in bones:
-        if group[a] == group[b]:
-            return False
-        group = [group[a] if one == group[b] else one for one in group]
-    return len(bones) == joints - 1

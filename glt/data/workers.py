@@ -22,9 +22,9 @@ from glt import settings
 from glt.data import worker_process
 from glt.data.archives import Members
 from glt.data.fork_server import fork_server
-from glt.data.layouts import parse_skeleton
 from glt.data.machine import MachineFailure
 from glt.data.recording import Recording, Rejection
+from glt.data.skeleton_yaml import parse_skeleton
 from glt.data.sources import Batch, Chunk
 from glt.errors import GltError, first_line
 from glt.recipe import DataConfig

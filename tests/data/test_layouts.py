@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glt.data.layout_mapping import between, to_layout
-from glt.data.layouts import COCO17, COMMON14, KINECT20, LAYOUTS, NTU25, SBU15, Skeleton, parse_skeleton
+from glt.data.layouts import COCO17, COMMON14, KINECT20, LAYOUTS, NTU25, SBU15, Skeleton
 from glt.data.recording import Recording
+from glt.data.skeleton_yaml import parse_skeleton
 from glt.errors import GltError
 
 ARM: dict[str, Any] = {
@@ -68,8 +69,13 @@ def test_a_layout_is_declared_by_the_names_of_its_joints() -> None:
         ({"shoulders": ["hand", "hand"]}, "shoulders: give the left and the right one"),
         ({"rate": 0.0}, "rate"),
         ({"rate": float("nan")}, "rate"),
-        ({"unit": "mm"}, "unit"),
+        ({"unit": "feet"}, "unit"),
+        ({"unit": "pixel"}, "image_height: missing"),
+        ({"image_height": 480.0}, "image_height: only with `unit: pixel`"),
+        ({"unit": "pixel", "image_height": 0}, "image_height"),
         ({"up": "w"}, "up"),
+        ({"up": "--y"}, "up"),
+        ({"mirror": "-x"}, "mirror"),
         ({"colour": "red"}, "colour"),
         ({"name": "An Arm"}, "name"),
     ],

@@ -124,7 +124,7 @@ def test_wrong_labels_are_reported(labels: bytes, why: str) -> None:
     ("arrays", "check"),
     [
         ({"frames": FRAMES[0, 0]}, "joints"),
-        ({"frames": FRAMES[..., :2]}, "joints"),
+        ({"frames": FRAMES[..., :1]}, "joints"),
         ({"frames": FRAMES[:, :, :14]}, "joints"),
         ({"frames": FRAMES.astype(str)}, "format"),
         ({"frames": np.array([{}], object)}, "format"),
@@ -159,10 +159,18 @@ def test_wrong_rows_are_reported(column: str, value: Any, why: str) -> None:
         read("x.parquet", parquet(table))
 
 
+def test_positions_of_two_coordinates_lie_in_a_plane() -> None:
+    table = tidy(FRAMES, np.ones((4, 2), bool)).drop(columns="z")
+    flat = FRAMES * [1, 1, 0]
+    for one in (read("x.npz", npz(frames=FRAMES[..., :2])), read("x.parquet", parquet(table))):
+        np.testing.assert_array_equal(one.frames, flat)
+    np.testing.assert_array_equal(read("x.npz", npz(frames=FRAMES[:, 0, :, :2])).frames, flat[:, :1])
+
+
 def test_columns_that_are_missing_or_not_numbers_are_reported() -> None:
     table = tidy(FRAMES, np.ones((4, 2), bool))
-    with pytest.raises(Rejection, match="no column z"):
-        read("x.parquet", parquet(table.drop(columns="z")))
+    with pytest.raises(Rejection, match="no column y"):
+        read("x.parquet", parquet(table.drop(columns="y")))
     with pytest.raises(Rejection, match=r"column x is of type .*; expected numbers"):
         read("x.parquet", parquet(table.assign(x="1")))
 

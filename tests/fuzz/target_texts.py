@@ -12,7 +12,7 @@ import yaml
 from hypothesis import strategies as st
 
 from glt import recipe, text
-from glt.data.layouts import parse_skeleton
+from glt.data.skeleton_yaml import parse_skeleton
 from glt.recipe import study
 from tests.fuzz import promises, recordings, texts
 from tests.fuzz.mutations import mutated

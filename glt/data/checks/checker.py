@@ -76,8 +76,10 @@ class _Checker:
             self._interpolate("finite", where, "NaN or infinite")
         where = faults.out_of_range(self.frames, self.present, self.limits.farthest)
         if where.any():
-            worst = np.abs(self.frames).max()
-            self._report("range", self.limits.range, f"a coordinate of {worst:.4g}: damaged, or not in metres", where)
+            worst = f"a coordinate of {np.abs(self.frames).max():.4g}"
+            expected = "metres" if self.skeleton.unit == "m" else f"{self.skeleton.unit}s"
+            reason = f"{worst}: damaged, or not in {expected} (`unit` in skeleton.yaml)"
+            self._report("range", self.limits.range, reason, where)
         if self.confidence is not None:
             where = (self.confidence < self.limits.least_confidence) & self.present[:, :, None]
             if where.any() and self.limits.confidence == "repair":

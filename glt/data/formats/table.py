@@ -20,12 +20,13 @@ from glt.data.formats.columns import Columns
 from glt.data.formats.format import Format
 from glt.data.formats.labels import NUMBERS, parse_labels
 from glt.data.formats.text_file import plain
-from glt.data.layouts import Skeleton, parse_skeleton
+from glt.data.layouts import Skeleton
 from glt.data.recording import Recording, Rejection
+from glt.data.skeleton_yaml import SkeletonFile, parse_skeleton_file
 from glt.errors import GltError
 
 SKELETON, LABELS = "skeleton.yaml", "labels.csv"
-_TIDY = ("frame", "person", "joint", "x", "y", "z")
+_TIDY = ("frame", "person", "joint", "x", "y")
 
 
 def read_all(name: str, content: bytes, sidecars: Mapping[str, bytes]) -> Iterable[Recording]:
@@ -36,19 +37,19 @@ def read_all(name: str, content: bytes, sidecars: Mapping[str, bytes]) -> Iterab
     """
     if SKELETON not in sidecars:
         raise Rejection("layout", f"no {SKELETON} in its folder or one above: it says which joints these are")
-    skeleton, file = _skeleton(sidecars[SKELETON]), PurePosixPath(name)
+    layout, file = _layout(sidecars[SKELETON]), PurePosixPath(name)
     stem, fault = limits.stored_text(file.stem, "a name")
     if fault or not stem:
         raise Rejection("name", fault or "the name has only spaces")
     labels = parse_labels(sidecars[LABELS]) if LABELS in sidecars else None
     row = labels.row(name) if labels else {}
     read = _parquet if file.suffix.lower() == ".parquet" else _npz
-    frames, present, confidence = read(content, skeleton)
+    frames, present, confidence = read(content, layout.skeleton)
     yield Recording(
         name=stem,
-        frames=frames,
+        frames=layout.coordinates(frames),
         present=present,
-        skeleton=skeleton,
+        skeleton=layout.skeleton,
         label=row.get("label"),
         splits=(row["split"],) if "split" in row else (),
         confidence=confidence,
@@ -61,19 +62,25 @@ _Arrays = tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32] | No
 
 
 def _npz(content: bytes, skeleton: Skeleton) -> _Arrays:
-    """Arrays `frames` [T, P, K, 3] or [T, K, 3], optionally `present` [T, P] and `confidence` [T, P, K]."""
+    """Arrays `frames` [T, P, K, 3 or 2] (P may be missing), optionally `present` [T, P], `confidence` [T, P, K]."""
     arrays = npz(content, ("frames", "present", "confidence"))
     frames, single = _numbers(arrays.pop("frames", None), "frames"), False
     if frames.ndim == 3:
         frames, single = frames[:, None], True
     if frames.ndim != 4:
-        raise Rejection("joints", f"frames has shape {list(frames.shape)}, expected [T, P, K, 3] or [T, K, 3]")
+        raise Rejection(
+            "joints", f"frames has shape {list(frames.shape)}, expected [T, P, K, 3 or 2] or [T, K, 3 or 2]"
+        )
     shape = frames.shape[:3]
     if reason := limits.too_large(shape):
         raise Rejection("too-large", reason)
-    if shape[2:] != (len(skeleton.joints),) or frames.shape[3] != 3:
+    if shape[2:] != (len(skeleton.joints),) or frames.shape[3] not in (2, 3):
         found = f"{frames.shape[2]} joints of {frames.shape[3]} coordinates"
-        raise Rejection("joints", f"{found}, layout {skeleton.name} has {len(skeleton.joints)} of 3")
+        raise Rejection(
+            "joints", f"{found}, layout {skeleton.name} has {len(skeleton.joints)} of 3, or of 2 in a plane"
+        )
+    if frames.shape[3] == 2:
+        frames = np.pad(frames, ((0, 0), (0, 0), (0, 0), (0, 1)))
     present = np.asarray(arrays.get("present", (frames != 0).any(axis=(2, 3))))
     if single and present.ndim == 1:
         present = present[:, None]
@@ -90,8 +97,8 @@ def _npz(content: bytes, skeleton: Skeleton) -> _Arrays:
 
 
 def _parquet(content: bytes, skeleton: Skeleton) -> _Arrays:
-    """One row per joint, person and frame: frame and person (from 0), joint (name), x, y, z, optionally confidence."""
-    with Columns(content, (*_TIDY, "confidence")) as columns:
+    """One row per joint, person and frame: frame and person (from 0), joint (name), x, y, optionally z, confidence."""
+    with Columns(content, (*_TIDY, "z", "confidence")) as columns:
         if missing := [column for column in _TIDY if column not in columns.names]:
             raise Rejection("format", f"no column {missing[0]}; expected {', '.join(_TIDY)}")
         joints = len(skeleton.joints)
@@ -105,7 +112,7 @@ def _parquet(content: bytes, skeleton: Skeleton) -> _Arrays:
         point = (frame.astype(np.int64) * shape[1] + person) * joints + joint  # row -> index of its point
         _check_points(point, shape, skeleton)
         frames = np.zeros((math.prod(shape), 3), np.float32)
-        for axis, column in enumerate("xyz"):
+        for axis, column in enumerate("xyz" if "z" in columns.names else "xy"):
             frames[point, axis] = _numbers(columns.numbers(column), column)
         confidence = None
         if "confidence" in columns.names:
@@ -136,15 +143,15 @@ def _numbers(values: Any, what: str) -> NDArray[np.float32]:
 
 
 @functools.lru_cache(maxsize=64)
-def _skeleton(content: bytes) -> Skeleton:
+def _layout(content: bytes) -> SkeletonFile:
     if len(content) > limits.LAYOUT:
         raise Rejection("layout", f"{SKELETON}: {len(content)} bytes, more than {limits.LAYOUT}")
     try:
-        return parse_skeleton(plain(content).decode("utf-8"))
+        return parse_skeleton_file(plain(content).decode("utf-8"))
     except Rejection as rejection:
         raise Rejection("layout", f"{SKELETON}: {rejection.reason}") from None
     except (UnicodeDecodeError, GltError) as error:
         raise Rejection("layout", f"{SKELETON}: {error}") from None
 
 
-FORMAT = Format(version=3, suffixes=(".npz", ".parquet"), read=read_all, sidecars=(SKELETON, LABELS))
+FORMAT = Format(version=4, suffixes=(".npz", ".parquet"), read=read_all, sidecars=(SKELETON, LABELS))
