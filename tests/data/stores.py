@@ -25,6 +25,8 @@ def person(seed: int, layout: Skeleton = NTU25) -> np.ndarray:
             for known, new in ((a, b), (b, a)):
                 if known in order and new not in order:
                     way = random.normal(0, 1, 3)
+                    if (side := layout.joints[new].split()[0]) in ("left", "right"):
+                        way[0] = abs(way[0]) if side == "left" else -abs(way[0])
                     rest[new] = rest[known] + random.uniform(0.12, 0.35) * way / np.linalg.norm(way)
                     order.append(new)
     return rest

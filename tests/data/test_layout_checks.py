@@ -1,0 +1,166 @@
+"""Mistakes in a layout that all clips share are alarms that name the field of skeleton.yaml to correct."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from glt import artifact
+from glt.data import layout_checks
+from glt.data.clips import ClipStore
+from glt.data.findings import Finding
+from glt.data.layout_mapping import to_layout
+from glt.data.layouts import COMMON14, KINECT20, NTU25, Skeleton
+from glt.data.recording import Recording
+from glt.data.sample.recordings import record, takes
+from tests.data import stores
+
+Change = Callable[[np.ndarray], np.ndarray]
+LAYOUTS = (NTU25, KINECT20, COMMON14)
+
+
+def people(layout: Skeleton, count: int = 12) -> list[Recording]:
+    """Clips of the sample's people: every take shows another action or another person."""
+    found = []
+    for take in takes()[:: len(takes()) // count][:count]:
+        capture = record(take)
+        frames = (capture.joints * capture.tracked[:, :, None, None]).astype(np.float32)
+        one = Recording(take.name, frames, capture.tracked, NTU25)
+        found.append(to_layout(one, layout))
+    return found
+
+
+PEOPLE = {layout.name: people(layout) for layout in LAYOUTS}
+
+
+def findings(
+    folder: Path, change: Change = lambda frames: frames, layout: Skeleton = NTU25, **fields: object
+) -> list[Finding]:
+    clips = []
+    for clip in PEOPLE[layout.name]:
+        frames = change(clip.frames) * clip.present[:, :, None, None]
+        clips.append(
+            replace(clip, frames=frames.astype(np.float32), skeleton=replace(clip.skeleton, **fields))  # type: ignore[arg-type]
+        )
+    return layout_checks.findings(stores.store(folder / "clips", clips))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
+def test_right_axes_raise_nothing(layout: Skeleton, tmp_path: Path) -> None:
+    assert findings(tmp_path, layout=layout) == []
+
+
+def test_other_axes_that_the_layout_declares_raise_nothing(tmp_path: Path) -> None:
+    assert findings(tmp_path, lambda frames: frames[..., [2, 0, 1]], up=2) == []
+
+
+FAULTS: dict[str, tuple[Change, str, str]] = {
+    "z is up": (lambda f: f[..., [2, 0, 1]], "upright", "`up: z`"),
+    "x is up": (lambda f: f[..., [1, 2, 0]], "upright", "`up: x`"),
+    "y points down": (lambda f: f * [1, -1, -1], "upright", "`up: -y`"),
+    "z points down": (lambda f: f[..., [2, 0, 1]] * [-1, 1, -1], "upright", "`up: -z`"),
+    "left-handed": (lambda f: f * [-1, 1, 1], "mirror", "`mirror: x`"),
+    "left-handed in depth": (lambda f: f * [1, 1, -1], "mirror", "`mirror: x`"),
+    "centimetres": (lambda f: 100 * f, "unit", "`unit: cm`"),
+    "millimetres": (lambda f: 1000 * f, "unit", "`unit: mm`"),
+    "pixels": (lambda f: 20 * f + 40, "unit", "`unit: pixel`"),
+    "kilometres": (lambda f: f / 1000, "unit", "scale the recordings"),
+    "reverse order": (lambda f: f[:, :, ::-1], "joints", "another order than `joints`"),
+    "two joints exchanged": (lambda f: swapped(f, 5, 9), "joints", "were exchanged"),
+}
+
+
+def swapped(frames: np.ndarray, one: int, other: int) -> np.ndarray:
+    order = np.arange(frames.shape[2])
+    order[[one, other]] = other, one
+    return frames[:, :, order]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
+@pytest.mark.fault("axes, unit or joint order that are not the layout's", "an alarm that names the field to correct")
+def test_a_mistake_of_the_whole_set_is_one_alarm(fault: str, layout: Skeleton, tmp_path: Path) -> None:
+    change, check, remedy = FAULTS[fault]
+    (finding,) = findings(tmp_path, change, layout)
+    assert (finding.severity, finding.check) == ("alarm", check)
+    assert remedy in finding.text
+    assert finding.names
+
+
+def test_two_mistakes_are_two_alarms(tmp_path: Path) -> None:
+    checks = [finding.check for finding in findings(tmp_path, lambda frames: 1000 * frames * [1, -1, 1])]
+    assert checks == ["upright", "mirror", "unit"]
+
+
+def test_a_left_arm_named_right_is_an_alarm(tmp_path: Path) -> None:
+    order = np.arange(25)
+    for left, right in NTU25.pairs:
+        if not any(part in NTU25.joints[left] for part in ("hip", "knee", "ankle", "foot")):
+            order[[left, right]] = right, left
+    (finding,) = findings(tmp_path, lambda frames: frames[:, :, order])
+    assert finding.check == "joints"
+    assert finding.text.startswith("the left hip is below the right shoulder in 12 of 12 clips")
+
+
+def test_people_who_lie_down_in_a_third_of_the_clips_raise_nothing(tmp_path: Path) -> None:
+    number = itertools.count()
+    assert findings(tmp_path, lambda f: f[..., [1, 0, 2]] * [1, 1, -1] if next(number) % 3 == 0 else f) == []
+
+
+def test_joints_that_no_clip_shows_are_not_judged(tmp_path: Path) -> None:
+    def without_feet(frames: np.ndarray) -> np.ndarray:
+        frames = frames.copy()
+        frames[:, :, [14, 15, 18, 19]] = frames[:, :, [NTU25.centre]]  # as ingest places absent joints
+        return frames
+
+    assert findings(tmp_path, without_feet) == []
+    (finding,) = findings(tmp_path / "mirrored", lambda frames: without_feet(frames) * [-1, 1, 1])
+    assert finding.check == "mirror"
+    assert finding.text.startswith("elbows point backwards")
+
+
+def test_a_set_of_two_clips_or_of_a_hand_is_not_judged(tmp_path: Path) -> None:
+    upside_down = [replace(clip, frames=clip.frames * np.float32([1, -1, -1])) for clip in PEOPLE["ntu25"][:2]]
+    assert layout_checks.findings(stores.store(tmp_path / "two", upside_down)) == []
+    hand = Skeleton("hand", ("wrist", "thumb", "tip"), ((0, 1), (1, 2)), 0, (), (1, 2))
+    points = np.array([[0, 0, 0], [0, -0.1, 0], [0, -0.2, 0]], np.float32)
+    clips = [Recording(f"{n}", points[None, None] + 0 * n, np.ones((1, 1), bool), hand) for n in range(5)]
+    assert layout_checks.findings(stores.store(tmp_path / "hands", clips)) == []
+
+
+def test_a_plane_is_not_judged_for_handedness(tmp_path: Path) -> None:
+    assert findings(tmp_path, lambda frames: frames * [-1, 1, 0]) == []
+
+
+def test_only_tables_are_told_to_change_skeleton_yaml(tmp_path: Path) -> None:
+    (finding,) = findings(tmp_path, lambda frames: frames * [-1, 1, 1])
+    assert "corrects it if they are given as tables" in finding.text
+    manifest = tmp_path / "clips" / artifact.MANIFEST
+    store = ClipStore(tmp_path / "clips")
+    store.info["format"] = "table"
+    assert manifest.exists()
+    (finding,) = layout_checks.findings(store)
+    assert "(set `mirror: x` in skeleton.yaml)" in finding.text
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_savings_are_those_of_exchanging_the_joints(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    points = random.normal(size=(20, 3))
+    distances = np.linalg.norm(points[:, None] - points[None], axis=-1)
+    adjacent = np.zeros((20, 20))
+    for one, other in KINECT20.bones:
+        adjacent[one, other] = adjacent[other, one] = 1
+    total = sum(distances[bone] for bone in KINECT20.bones)
+    expected = np.zeros((20, 20))
+    for one in range(20):
+        for other in range(20):
+            order = np.arange(20)
+            order[[one, other]] = other, one
+            expected[one, other] = 1 - sum(distances[order[a], order[b]] for a, b in KINECT20.bones) / total
+    np.testing.assert_allclose(layout_checks.savings(distances, adjacent), expected, atol=1e-12)
