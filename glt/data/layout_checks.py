@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from glt.data.absent import absent_joints
 from glt.data.clips import ClipStore
 from glt.data.findings import Finding
 from glt.data.layouts import Skeleton
@@ -91,12 +92,10 @@ def _sample(store: ClipStore) -> _Sample:
     poses = []
     for row in rows.tolist():
         frames, present = store.clip(row)
-        persons = []
+        absent, persons = absent_joints(frames, present, store.skeleton), []
         for person in np.flatnonzero(present.any(axis=0)):
             points = frames[present[:, person], person].astype(np.float64)
-            absent = (points == points[:, [store.skeleton.centre]]).all(axis=(0, 2))  # see repairs.place_absent
-            absent[store.skeleton.centre] = False
-            points[:, absent] = np.nan
+            points[:, absent[person]] = np.nan
             persons.append(points[np.unique(np.linspace(0, len(points) - 1, POSES).round().astype(int))])
         poses.append(np.concatenate(persons))
     names = list(map(str, store.index["name"].to_numpy()[rows]))

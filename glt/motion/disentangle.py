@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from glt import artifact
 from glt.data import labelled_fractions, splits
+from glt.data.absent import absent_joints, shown_parents
 from glt.data.clips import ClipStore
 from glt.data.layouts import Skeleton
 from glt.data.npy_reader import NpyRowReader
@@ -32,14 +33,18 @@ def motion_tokens(frames: Floats, present: Bools, skeleton: Skeleton, config: Mo
 
     Where the global translation is `mixed` in, a token is a joint's position from where the person's centre joint
     started (Table 1, experiment 1). Of the stream `bone`, a local token is a joint's position from the next joint on
-    the way to the centre; of `motion`, a token is its change since the frame before, zero where there is none.
+    the way to the centre; of `motion`, a token is its change since the frame before, zero where there is none. Tokens
+    of absent joints are zero, and no bone begins at one.
     """
+    absent = absent_joints(frames, present, skeleton)
     if config.global_translation == "mixed":
         tokens = (frames - _start(frames, present, skeleton.centre)) * present[:, :, None, None]
+        tokens = np.where(absent[:, :, None], np.float32(0), tokens)
     else:
         tokens = disentangle(frames, present, skeleton.centre)
         if config.stream == "bone":
-            bones = frames - frames[:, :, list(skeleton.parents)]
+            starts = np.take_along_axis(frames, shown_parents(absent, skeleton)[None, :, :, None], axis=2)
+            bones = np.where(absent[:, :, None], np.float32(0), frames - starts)
             tokens[:, :, 1:] = np.delete(bones, skeleton.centre, axis=2) * present[:, :, None, None]
     if config.global_translation == "none":
         tokens = tokens[:, :, 1:]

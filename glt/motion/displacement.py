@@ -72,14 +72,29 @@ class Targets:
 
     Attributes:
         direction, magnitude: int64 [S, intervals, P, K].
-        valid: which targets carry loss, bool [S, intervals, P].
+        valid: where both frames of the interval show the person, bool [S, intervals, P].
+        shown: tokens of joints that are not absent, bool [S, P, K]; other targets carry no loss.
         global_tokens: tokens per person that are global translations, 1 or 0.
     """
 
     direction: Tensor
     magnitude: Tensor
     valid: Tensor
+    shown: Tensor
     global_tokens: int = 1
+
+
+def shown(batch: Packed) -> Tensor:
+    """Tokens that are a global translation or not zero in some frame of the clip, bool [S, P, K].
+
+    The others belong to absent joints or persons.
+    """
+    clip, _ = batch.frame_indices()
+    moving = (batch.tokens != 0).any(dim=-1)  # S, P, K
+    frames = torch.zeros(len(batch.lengths), *moving.shape[1:], dtype=torch.int32, device=moving.device)
+    seen = frames.index_add_(0, clip, moving.to(torch.int32)) > 0  # B, P, K
+    seen[:, :, : batch.global_tokens] = True
+    return seen[clip]
 
 
 def displacement(batch: Packed, interval: int, edge: str = "zero") -> tuple[Tensor, Tensor]:
@@ -129,8 +144,9 @@ def targets(batch: Packed, bins: Bins) -> Targets:
     if bins.absent == "own-class":
         direction.masked_fill_(~valid[..., None], 13)
         magnitude.masked_fill_(~valid[..., None], bins.classes - 1)
-        valid = torch.ones_like(valid)
-    return Targets(direction, magnitude, valid, global_tokens)
+        everything = torch.ones(batch.tokens.shape[:3], dtype=torch.bool, device=device)
+        return Targets(direction, magnitude, torch.ones_like(valid), everything, global_tokens)
+    return Targets(direction, magnitude, valid, shown(batch), global_tokens)
 
 
 def _by_frame(classes: Tensor) -> Tensor:
@@ -178,7 +194,7 @@ def _sample(parts: Callable[[], Iterable[Packed]], interval: int, edge: str) -> 
     """
     totals = np.zeros(2, np.int64)
     for batch in parts():
-        totals += int(_counted(batch, interval, edge).sum()) * np.array(_kinds(batch))
+        totals += [int(counted.sum()) for counted in torch.split(_counted(batch, interval, edge), _kinds(batch), dim=2)]
     drawn = [
         np.arange(total)
         if total <= _SAMPLE
@@ -188,9 +204,10 @@ def _sample(parts: Callable[[], Iterable[Packed]], interval: int, edge: str) -> 
     samples: list[list[NDArray[np.float32]]] = [[], []]
     first = np.zeros(2, np.int64)
     for batch in parts():
-        moved = displacement(batch, interval, edge)[0][_counted(batch, interval, edge)]  # n, K, 3
-        for kind, tokens in enumerate(torch.split(moved, _kinds(batch), dim=1)):
-            rows = tokens.reshape(-1, 3)
+        pairs = (displacement(batch, interval, edge)[0], _counted(batch, interval, edge))
+        kinds = (torch.split(tokens, _kinds(batch), dim=2) for tokens in pairs)
+        for kind, (moved, counted) in enumerate(zip(*kinds, strict=True)):
+            rows = moved[counted]  # n, 3
             low, high = np.searchsorted(drawn[kind], [first[kind], first[kind] + len(rows)])
             samples[kind].append(rows[torch.from_numpy(drawn[kind][low:high] - first[kind])].numpy())
             first[kind] += len(rows)
@@ -198,9 +215,10 @@ def _sample(parts: Callable[[], Iterable[Packed]], interval: int, edge: str) -> 
 
 
 def _counted(batch: Packed, interval: int, edge: str) -> Tensor:
-    """Mask of the displacements to fit to, bool [S, P]: both frames exist and show the person."""
+    """Mask of the displacements to fit to, bool [S, P, K]: both frames exist and show the joint."""
     _, time = batch.frame_indices()
-    return batch.present & batch.present[_earlier(time, interval, edge)] & (time >= interval)[:, None]
+    persons = batch.present & batch.present[_earlier(time, interval, edge)] & (time >= interval)[:, None]
+    return persons[:, :, None] & shown(batch)
 
 
 def _kinds(batch: Packed) -> list[int]:

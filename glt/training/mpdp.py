@@ -67,7 +67,7 @@ class Tally:
 
 def weights(goal: Targets, config: PretrainConfig) -> tuple[Tensor, Tensor]:
     """Masks of the targets that count as local joints and as global translation, bool [S, I, P, K] each."""
-    valid = goal.valid[..., None].expand_as(goal.direction)
+    valid = goal.valid[..., None] & goal.shown[:, None]
     translation = torch.zeros_like(valid)
     intervals = slice(None) if config.global_intervals == "all" else slice(0, 1)
     translation[:, intervals, :, : goal.global_tokens] = valid[:, intervals, :, : goal.global_tokens]

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from glt.data.absent import place_absent
 from glt.data.checks import bodies, faults, repairs
 from glt.data.recording import Recording, Rejection
 from glt.recipe import DataConfig
@@ -201,7 +202,7 @@ class _Checker:
                 self.warnings.append(f"{check}: {int(nobody.sum())} bodies without a good point left out")
             if not self.present.any():
                 raise self._rejection(check, f"all points {what}", where)
-            self.frames = repairs.place_absent(self.frames, absent, self.skeleton)
+            self.frames = place_absent(self.frames, absent, self.skeleton)
             self.frames[~self.present] = 0
 
     def _absent(self) -> NDArray[np.bool_]:
@@ -222,7 +223,7 @@ class _Checker:
         if absent.any():
             names = self._joint_names(self.unseen & absent)
             self.warnings.append(f"absent: {names} without a good point, placed at the centre joint")
-            self.frames = repairs.place_absent(self.frames, absent, self.skeleton)
+            self.frames = place_absent(self.frames, absent, self.skeleton)
             self.frames[~self.present] = 0
 
     def _report(self, check: str, policy: str, reason: str, where: NDArray[np.bool_]) -> None:

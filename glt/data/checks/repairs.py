@@ -7,8 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from glt.data.layouts import Skeleton
-
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
@@ -28,24 +26,6 @@ def interpolate(frames: Floats, present: Bools, where: Bools) -> Floats:
                     np.flatnonzero(bad), good, frames[good, person, joint, axis]
                 )
     return repaired
-
-
-def place_absent(frames: Floats, absent: Bools, skeleton: Skeleton) -> Floats:
-    """Place joints without a good point, `absent` [P, K], at their person's centre joint: their local motion is zero.
-
-    An absent centre joint is placed at the mean of its neighbours or, if these are absent too, of all present joints.
-    """
-    placed, centre = frames.copy(), skeleton.centre
-    for person in np.flatnonzero(absent.any(axis=1)):
-        lost = absent[person]
-        if lost[centre]:
-            near = [joint for bone in skeleton.bones if centre in bone for joint in bone if not lost[joint]]
-            around = near or np.flatnonzero(~lost).tolist()
-            if not around:
-                continue
-            placed[:, person, centre] = placed[:, person, around].mean(axis=1)
-        placed[:, person, lost] = placed[:, person, centre : centre + 1]
-    return placed
 
 
 def unswap(frames: Floats, present: Bools, swaps: Sequence[tuple[int, int, int]]) -> tuple[Floats, Bools]:
