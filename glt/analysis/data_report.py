@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from glt.analysis import data_figures, figures
 from glt.analysis.page import PAGE, environment
-from glt.data import balance, clip_warnings, drift, duplicates, label_account, layout_checks, splits
+from glt.data import balance, clip_warnings, completeness, drift, duplicates, label_account, layout_checks, splits
 from glt.data.clips import ClipStore
 from glt.data.drift import Summary
 from glt.data.findings import Finding
@@ -73,6 +73,7 @@ def analyse_clips(
     findings = [
         *([Finding("layout", "note", unmapped, lost)] if lost else ()),
         *layout_checks.findings(store),
+        *completeness.findings(store),
         *label_account.findings(store.info.get("labels")),
         *duplicates.findings(pairs, store.index, assigned),
         *balance.findings(store.index, assigned, protocol(recipe.data).column),

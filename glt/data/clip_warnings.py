@@ -12,6 +12,10 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 SEPARATOR = "; "
+REPAIRS = {  # check -> a word in its warning if it changed positions
+    **dict.fromkeys(("finite", "confidence", "speed"), "interpolated"),
+    **{"absent": "placed", "repeated": "dropped", "swapped": "taken back", "lost": "joined"},
+}
 READER = "reader"  # the check of a warning that names none
 _CHECK = re.compile(r"([a-z][a-z_-]*): ")
 _FIRST_WORD = re.compile(r"[a-z][a-z_-]*")  # of older warnings, such as `body 7 twice in a frame: the first is kept`
@@ -40,6 +44,19 @@ def split(warnings: str) -> Iterator[tuple[str, str]]:
         else:
             word = _FIRST_WORD.match(warning)
             yield word[0] if word else READER, warning
+
+
+def repairs(index: pd.DataFrame) -> pd.DataFrame:
+    """The clips with those of their warnings that report a change of recorded positions.
+
+    Args:
+        index: one row per clip with name and warnings.
+    """
+    changes = [
+        join(f"{check}: {text}" for check, text in split(warnings) if REPAIRS.get(check, SEPARATOR) in text)
+        for warnings in index["warnings"]
+    ]
+    return index[["name"]].assign(warnings=changes)
 
 
 def by_check(index: pd.DataFrame) -> list[CheckWarnings]:

@@ -89,6 +89,11 @@ class ClipStore:
         frames, present = self._segment(segment)
         return np.array(frames[offset : offset + length]), present[offset : offset + length].copy()
 
+    def present(self, row: int) -> NDArray[np.bool_]:
+        """The persons that the clip in a row of the index shows in each frame, [T, P]."""
+        segment, offset, length = self._spans[row]
+        return self._segment(segment)[1][offset : offset + length].copy()
+
     def _map(self, segment: str) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         folder = self.path / "segments" / segment
         with artifact.reading(folder):

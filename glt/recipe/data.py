@@ -47,6 +47,8 @@ class ChecksConfig(Section):
         "warn", description="frames that are the one before once more; repair drops them"
     )
     repeated_share: float = Field(0.1, ge=0, lt=1, description="of a clip's frames, above which it counts")
+    gaps: Literal["reject", "warn", "ignore"] = Field("warn", description="frames without anybody inside a clip")
+    gap_share: float = Field(0.1, ge=0, lt=1, description="of a clip's frames, above which it counts")
     swapped: Literal["reject", "warn", "repair", "ignore"] = Field(
         "warn", description="two persons that change places; repair changes them back"
     )

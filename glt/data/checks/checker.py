@@ -12,7 +12,7 @@ from glt.data.checks import bodies, faults, repairs
 from glt.data.recording import Recording, Rejection
 from glt.recipe import DataConfig
 
-VERSION = 3  # raise it when the same recording gives another clip: stored clips are then built again
+VERSION = 4  # raise it when the same recording gives another clip: stored clips are then built again
 
 
 def accept(recording: Recording, data: DataConfig) -> Recording:
@@ -131,6 +131,11 @@ class _Checker:
         if cut:
             self.warnings.append(f"ends: {cut} frames without anybody cut off")
         limits = self.limits
+        length = len(self.present)
+        empty = length - int(self.present.any(axis=1).sum())
+        if empty > limits.gap_share * length:
+            reason = f"nobody in {empty} of {length} frames between the first and the last person"
+            self._report("gaps", limits.gaps, reason, np.zeros(self.frames.shape[:3], bool))
         where, reason = faults.bones(
             self.frames, self.present, self._hidden, self.skeleton, limits.longest_bone, limits.bone_spread
         )
