@@ -29,23 +29,39 @@ def predict(recordings: str, model: str = "") -> tuple[pd.DataFrame, pd.DataFram
     Returns:
         One row per clip (clip, label, confidence), and one row per rejected recording (source, check, reason).
 
+    Recordings of another frame rate are resampled to the model's.
+
     Raises:
-        GltError: there is no such model or no such recordings, or the recordings have another layout.
+        GltError: there is no such model or no such recordings, or the recordings have another layout, axis or unit.
     """
     version = registry.find(model or registry.only_model())
     predictor = Predictor(version.folder())
     trained = parse(predictor.recipe, f"of {version.name}/{version.version}")
-    reading = with_changes(trained, {"data": {"max_rejects": 1, "missing_list": False}}, trained.name)
+    skeleton = predictor.skeleton
+    changes = {"max_rejects": 1, "missing_list": False, "rate": skeleton.rate}
+    reading = with_changes(trained, {"data": changes}, trained.name)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         with sources.local_folder(sources.resolve(recordings)) as fetched:
             ingest(fetched, reading, folder / "clips", {}, Silent(), folder / "segments", any_name=True)
         store = ClipStore(folder / "clips")
-        if store.skeleton.joints != predictor.skeleton.joints:
+        if store.skeleton.joints != skeleton.joints:
             raise GltError(
                 f"recordings {recordings}: layout {store.skeleton.name}, but {version.name}/{version.version} knows "
-                f"{predictor.skeleton.name}; give recordings of that layout"
+                f"{skeleton.name}; give recordings of that layout"
             )
+        for field in ("up", "unit"):
+            given, known = getattr(store.skeleton, field), getattr(skeleton, field)
+            if given != known:
+                raise GltError(
+                    f"recordings {recordings}: `{field}` is {_shown(given)}, but {version.name}/{version.version} was "
+                    f"trained on {_shown(known)}; correct `{field}` in skeleton.yaml, or convert the recordings"
+                )
         answers = predictor.predict([store.clip(number)[0] for number in range(len(store.index))])
         answers.insert(0, "clip", store.index["name"].to_numpy())
         return answers[["clip", "label", "confidence"]], store.rejected[["source", "check", "reason"]]
+
+
+def _shown(value: int | str) -> str:
+    """An axis or a unit as skeleton.yaml has it."""
+    return "xyz"[value] if isinstance(value, int) else value
