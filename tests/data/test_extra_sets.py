@@ -37,11 +37,11 @@ class Known:
 
 
 KNOWN = {
-    # Windows that do not overlap. Twelve pairs, of somebody who repeats a gesture, resemble each other to 1 cm: they are no
-    # duplicates.
+    # Windows that do not overlap. Twelve pairs, of somebody who repeats a gesture, resemble each other to 1 cm: they
+    # are no duplicates.
     "msrc12": Known(4114, {"bone-length": 97, "speed": 9}),
-    # A bend holds three forward kicks bit for bit; one action is another less a frame; 15 recordings show nobody in 12 to
-    # 62 % of the frames between the first and the last person; 4 have empty ends.
+    # A bend holds three forward kicks bit for bit; one action is another less a frame; 15 recordings show nobody in 12
+    # to 62 % of the frames between the first and the last person; 4 have empty ends.
     "msr-action3d": Known(
         566,
         {"gaps": 15, "ends": 4},
@@ -59,6 +59,7 @@ KNOWN = {
     "kimore-sample": Known(10, {"bone-length": 2}),
 }
 _SIZES = {"classes", "balance"}
+Found = tuple[Known, ClipStore, ClipAnalysis]
 
 
 def archives(name: str) -> list[Path]:
@@ -69,9 +70,7 @@ def archives(name: str) -> list[Path]:
 
 
 @pytest.fixture(scope="module", params=list(KNOWN))
-def found(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Known, ClipStore, ClipAnalysis]:
+def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Found:
     folder = tmp_path_factory.mktemp(request.param)
     (folder / "in").mkdir()
     for archive in archives(request.param):
@@ -81,20 +80,20 @@ def found(
     return KNOWN[request.param], store, analyse_clips(store, RECIPE, Silent())
 
 
-def test_every_recording_is_taken_and_warned_of_as_known(found: tuple[Known, ClipStore, ClipAnalysis]) -> None:
+def test_every_recording_is_taken_and_warned_of_as_known(found: Found) -> None:
     known, store, _ = found
     assert (len(store.index), store.files_rejected) == (known.clips, 0)
     assert {one.check: one.count for one in clip_warnings.by_check(store.index)} == known.warned
 
 
-def test_duplicates_and_findings_are_the_known_ones(found: tuple[Known, ClipStore, ClipAnalysis]) -> None:
+def test_duplicates_and_findings_are_the_known_ones(found: Found) -> None:
     known, _, analysis = found
     assert set(zip(analysis.pairs["first"], analysis.pairs["second"], strict=True)) == known.pairs
     findings = {(one.severity, one.check) for one in analysis.findings if one.check not in _SIZES}
     assert findings == known.findings
 
 
-def test_a_gap_is_counted_exactly(found: tuple[Known, ClipStore, ClipAnalysis]) -> None:
+def test_a_gap_is_counted_exactly(found: Found) -> None:
     known, store, _ = found
     row = {name: number for number, name in enumerate(store.index["name"])}.get("msr_a20_s02_e03")
     if row is None:
