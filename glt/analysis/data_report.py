@@ -63,11 +63,12 @@ def analyse_clips(
     With a `cache` (a file) only clips that are new since the last call are compared with the others.
     """
     assigned, unsplit = None, ""
+    pairs, summary = duplicates.near_duplicates(store, reporter, cache), drift.summarise(store, reporter)
+    index = store.index.assign(original=duplicates.originals(pairs, store.index))
     try:
-        assigned = splits.split(store.index, recipe.data)["split"].to_numpy(object)
+        assigned = splits.split(index, recipe.data)["split"].to_numpy(object)
     except GltError as error:
         unsplit = str(error)
-    pairs, summary = duplicates.near_duplicates(store, reporter, cache), drift.summarise(store, reporter)
     lost = tuple(store.info.get("lost", ()))
     unmapped = f"{len(lost)} joints of the recordings are not in layout {store.skeleton.name}"
     findings = [

@@ -63,6 +63,23 @@ def cache_file(folder: Path, dataset: str) -> Path:
     return file
 
 
+def originals(pairs: pd.DataFrame, index: pd.DataFrame) -> pd.Series:
+    """SHA-256 of the first clip that each clip of an index is a duplicate of, directly or through others, or its own.
+
+    Clips with equal values hold the same recording, or parts of it.
+    """
+    from scipy.cluster.hierarchy import DisjointSet
+
+    sha256 = index.set_index("name")["sha256"]
+    groups = DisjointSet(sha256.unique())
+    for first, second in zip(pairs["first"], pairs["second"], strict=True):
+        groups.merge(sha256[first], sha256[second])
+    first_of: dict[str, str] = {}
+    for one in sha256.unique():
+        first_of.setdefault(groups[one], one)
+    return pd.Series([first_of[groups[one]] for one in index["sha256"]], index.index, dtype=object)
+
+
 def leaks(pairs: pd.DataFrame, splits: pd.Series) -> pd.DataFrame:
     """The pairs of one training and one test clip; `splits` gives the split of each clip by its name.
 

@@ -2,6 +2,9 @@
 
 The split of a clip follows from its own columns alone, so it never changes as data grow. The exception is
 `deduplicate`, which looks at the content of other clips and is therefore a function of its own.
+
+Clips that hold the same recording, or parts of it, have the same value in the column `original`
+(`glt.data.duplicates.originals`); without that column, clips of equal content do.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ def split(index: pd.DataFrame, data: DataConfig) -> pd.DataFrame:
         assigned = deduplicate(index, assigned)
         if TRAIN not in assigned:
             raise GltError(
-                "data.deduplicate: every training clip has the same content as a test clip; "
+                "data.deduplicate: every training clip is a duplicate of a test clip; "
                 "add other recordings, or set it to false"
             )
     columns = {"split": assigned, "group": group, "clean": clean_mask(index, assigned)}
@@ -67,8 +70,8 @@ def groups(index: pd.DataFrame, data: DataConfig) -> NDArray[np.int64]:
     The group is the number that the protocol splits by: the clip's subject, camera, setup, pair or replication. For
     `given` splits it is what the name of the split stands for (``xsub`` the subject, ``xview`` the camera, ``xset``
     the setup), else the subject, provided that every clip in use has that number. Where none is known, clips are
-    grouped into `CONTENT_GROUPS` by content, so that equal clips stay together. An unused clip without a number has
-    group -1.
+    grouped into `CONTENT_GROUPS` by their original, so that duplicates stay together. An unused clip without a number
+    has group -1.
 
     Raises:
         GltError: see `assign`.
@@ -80,22 +83,29 @@ def groups(index: pd.DataFrame, data: DataConfig) -> NDArray[np.int64]:
     for candidate in (_GROUP_COLUMN.get(data.given, "subject"), "subject"):
         if candidate in index and index[candidate][in_use].notna().all():
             return index[candidate].fillna(-1).to_numpy(np.int64)
-    return np.array([int(sha256[:8], 16) % CONTENT_GROUPS for sha256 in index["sha256"]], np.int64)
+    return np.array([int(sha256[:8], 16) % CONTENT_GROUPS for sha256 in originals(index)], np.int64)
+
+
+def originals(index: pd.DataFrame) -> pd.Series:
+    """The column `original` of an index; of one without it, the content hashes."""
+    return index["original"] if "original" in index else index["sha256"]
 
 
 def deduplicate(index: pd.DataFrame, assigned: Splits) -> Splits:
-    """The splits with every training clip ``unused`` whose content (sha256) is also that of a test clip.
+    """The splits with every training clip ``unused`` that has a duplicate in the test split.
 
     Unlike `assign` this depends on other clips: adding a copy to the test split removes a training clip. The test
     split itself never changes.
     """
-    leaks = index["sha256"].isin(index["sha256"][assigned == TEST]).to_numpy(bool)
+    original = originals(index)
+    leaks = original.isin(original[assigned == TEST]).to_numpy(bool)
     return np.where((assigned == TRAIN) & leaks, UNUSED, assigned)
 
 
 def clean_mask(index: pd.DataFrame, assigned: Splits) -> NDArray[np.bool_]:
-    """False for a test clip whose content (sha256) is also that of a training clip, True for all others; [n]."""
-    in_training = index["sha256"].isin(index["sha256"][assigned == TRAIN]).to_numpy(bool)
+    """False for a test clip that has a duplicate in the training split, True for all others; [n]."""
+    original = originals(index)
+    in_training = original.isin(original[assigned == TRAIN]).to_numpy(bool)
     mask: NDArray[np.bool_] = ~((assigned == TEST) & in_training)
     return mask
 

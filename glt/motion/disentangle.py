@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from glt import artifact
-from glt.data import labelled_fractions, splits
+from glt.data import duplicates, labelled_fractions, splits
 from glt.data.absent import absent_joints, shown_parents
 from glt.data.clips import ClipStore
 from glt.data.layouts import Skeleton
@@ -120,13 +120,30 @@ def _turned(points: Floats, cos: Floats, sin: Floats, up: int) -> Floats:
     return turned
 
 
-def write_motions(clips: ClipStore, recipe: Recipe, out: Path, info: Mapping[str, Any], reporter: Reporter) -> None:
+def write_motions(
+    clips: ClipStore,
+    recipe: Recipe,
+    out: Path,
+    info: Mapping[str, Any],
+    reporter: Reporter,
+    duplicates_cache: Path | None = None,
+) -> None:
     """Disentangle every clip, split them, fit the displacement bins on the training split, seal the folder at `out`.
+
+    Args:
+        clips: the store.
+        recipe: its sections data and motion.
+        out: path of the folder.
+        info: stored in the manifest.
+        reporter: receives the progress.
+        duplicates_cache: see `glt.data.duplicates.near_duplicates`.
 
     Raises:
         GltError: the protocol leaves a split empty.
     """
-    index = clips.index.assign(**splits.split(clips.index, recipe.data))
+    pairs = duplicates.near_duplicates(clips, reporter, duplicates_cache)
+    index = clips.index.assign(original=duplicates.originals(pairs, clips.index))
+    index = index.assign(**splits.split(index, recipe.data))
     index["offset"] = index["length"].cumsum() - index["length"]
     with artifact.create(out, "motions", {**info, "recipe": recipe.model_dump(mode="json")}) as folder:
         present = _write_tokens(folder / "tokens.npy", clips, index, recipe, reporter)

@@ -96,7 +96,7 @@ class DataConfig(Section):
         max_length=64,
         description="given: which of the data set's own splits, as `xsub`; or its only",
     )
-    deduplicate: bool = Field(False, description="leave out training clips whose content is in the test split too")
+    deduplicate: bool = Field(False, description="leave out training clips that have a duplicate in the test split")
     persons: int = Field(1, ge=1, le=4, description="P: persons kept of a recording")
     bodies: Literal["active", "first"] = Field(
         "active", description="which ones: those that move most, or those that the file names first (authors)"

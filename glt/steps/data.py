@@ -193,7 +193,8 @@ def disentangle(
     version = versions_of(store.info, data_version, code_version)
     with artifact.reserve(out), tracking.step(settings, version, "disentangle") as run:
         run.dataset(settings.data.dataset, version.data, str(store.info.get("source", clips)), "training")
-        write_motions(store, settings, out, provenance(version, settings, run.run_id), run)
+        cache = duplicates.cache_file(home() / "segments", settings.data.dataset)
+        write_motions(store, settings, out, provenance(version, settings, run.run_id), run, cache)
         motions = Motions(out, verify=False)
         index = motions.index
         for row in examples.choose(motions):

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from glt.data.splits import originals
 from glt.errors import GltError
 from glt.model import GLTransformer
 from glt.motion.disentangle import Motions
@@ -118,7 +119,7 @@ def validation_folds(motions: Motions, train: ClipIds) -> list[tuple[NDArray[np.
     """Validation folds: positions in `train` to fit on and to predict, at most FOLDS pairs.
 
     Each fold holds out whole groups (single clips if there is one group only), and does not predict clips of which a
-    copy is fitted on.
+    duplicate is fitted on.
 
     Raises:
         GltError: there is only one labelled training clip.
@@ -126,7 +127,7 @@ def validation_folds(motions: Motions, train: ClipIds) -> list[tuple[NDArray[np.
     from sklearn.model_selection import GroupKFold, KFold
 
     index = motions.index.iloc[train]
-    groups, content = index["group"].to_numpy().astype(str), index["sha256"].to_numpy().astype(str)
+    groups, content = index["group"].to_numpy().astype(str), originals(index).to_numpy().astype(str)
     count = len(np.unique(groups))
     if len(train) < 2:
         raise GltError(f"{motions.path}: one labelled training clip; validation needs at least two")

@@ -13,8 +13,9 @@ from glt.data.duplicates import leaks, near_duplicates
 from glt.data.layouts import NTU25
 from glt.data.recording import Recording
 from glt.data.similarity import compare_whole
+from glt.motion.disentangle import Motions, write_motions
 from glt.reporter import Silent
-from tests.data import stores
+from tests.data import recorded, stores
 
 Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 CHANGES: dict[str, Change] = {
@@ -186,3 +187,34 @@ def test_a_damaged_cache_is_written_again(tmp_path: Path, content: bytes | None)
     assert near_duplicates(store, Silent(), cache)["second"].tolist() == ["again"]
     with np.load(cache) as kept:
         assert len(kept["sha256"]) == 21
+
+
+def test_clips_have_the_same_original_through_a_third(tmp_path: Path) -> None:
+    index = pd.DataFrame({"name": list("abcde"), "sha256": ["1", "2", "3", "2", "5"]})
+    pairs = pd.DataFrame(
+        [("b", "d", "exact", 0.0), ("a", "c", "near", 0.001), ("b", "c", "near", 0.002)],
+        columns=["first", "second", "kind", "distance"],
+    )
+    assert duplicates.originals(pairs, index).tolist() == ["1", "1", "1", "1", "5"]
+    assert duplicates.originals(pairs.iloc[:1], index).tolist() == ["1", "2", "3", "2", "5"]
+    assert duplicates.originals(pairs.iloc[:0], index).tolist() == ["1", "2", "3", "2", "5"]
+
+
+@pytest.mark.fault("a part of a test clip, nearly the same, in the training split", "data.deduplicate leaves it out")
+def test_deduplication_leaves_out_a_part_of_a_test_clip(tmp_path: Path) -> None:
+    clips = stores.recordings(12)
+    long = next(clip for clip in clips if clip.subject == 3 and len(clip.frames) > 40)
+    noise = np.random.default_rng(0).normal(0, 0.001, (20, *long.frames.shape[1:]))
+    part = (long.frames[10:30] + noise).astype(np.float32)
+    cut = replace(long, name="S001C001P001R001A099", subject=1, frames=part, present=long.present[10:30])
+    store = stores.store(tmp_path / "clips", [*clips, cut])
+    for deduplicate, split, clean in ((False, "train", False), (True, "unused", True)):
+        recipe = recorded.recipe(
+            protocol="column", column="subject", test_values=[3, 4], persons=2, deduplicate=deduplicate
+        )
+        write_motions(store, recipe, tmp_path / f"motions-{deduplicate}", {}, Silent())
+        index = Motions(tmp_path / f"motions-{deduplicate}").index.set_index("name")
+        assert index["split"][cut.name] == split
+        assert bool(index["clean"][long.name]) == clean
+        assert index["original"][cut.name] == index["original"][long.name]
+        assert index["clean"].sum() == len(index) - (not clean)

@@ -274,8 +274,16 @@ def test_deduplication_gives_training_clips_up_and_no_test_clip() -> None:
     kept = splits.split(index, recipe().data)
     assert kept["split"].tolist() == ["train", "train", "test", "train", "test", "train"]
     assert kept["clean"].tolist() == [True, True, False, True, False, True]
-    with pytest.raises(GltError, match=r"data\.deduplicate: every training clip has the same content"):
+    with pytest.raises(GltError, match=r"data\.deduplicate: every training clip is a duplicate"):
         splits.split(index.iloc[[0, 2, 4, 5]], data)
+
+
+def test_duplicates_that_differ_count_as_copies() -> None:
+    index = pairs(4, subject=[1, 3, 1, 3], sha256=list("abcd")).assign(original=list("aacd"))
+    assert splits.split(index, recipe().data)["clean"].tolist() == [True, False, True, True]
+    found = splits.split(index, recipe(deduplicate=True).data)
+    assert found["split"].tolist() == ["unused", "test", "train", "test"]
+    assert found["clean"].all()
 
 
 @pytest.mark.parametrize(
