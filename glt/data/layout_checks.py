@@ -152,17 +152,16 @@ def _is_flat(poses: Floats) -> bool:
 
 def _forward_parts(sample: _Sample) -> tuple[str, int, Callable[[Floats], Floats]] | None:
     """Parts of the body that point forward: their name, the least number of clips, and poses -> vectors [n, 3]."""
-    toes, heels = sample.joints(*_TOES), sample.joints(*_HEELS)
-    if toes and heels:
-        return "toes", _LEAST, lambda poses: _mean(poses, toes) - _mean(poses, heels)
+    sides = ("left", "right")
+    feet = [(sample.joints(*_TOES, side=side), sample.joints(*_HEELS, side=side)) for side in sides]
+    feet = [(toes, heels) for toes, heels in feet if toes and heels]
+    if feet:
+        return "toes", _LEAST, lambda poses: _shown_mean([_mean(poses, t) - _mean(poses, h) for t, h in feet])
     nose = sample.joints("nose")
     ears = [joint for joint in sample.joints("ear") if joint not in sample.joints("forearm")]
     if nose and ears:
         return "noses", _LEAST, lambda poses: _mean(poses, nose) - _mean(poses, ears)
-    legs, arms = (
-        [[sample.joints(*names, side=side)[:1] for names in limb] for side in ("left", "right")]
-        for limb in (_LEG, _ARM)
-    )
+    legs, arms = ([[sample.joints(*names, side=side)[:1] for names in limb] for side in sides] for limb in (_LEG, _ARM))
     if not all(part for parts in arms for part in parts):
         return None
     knees = [np.concatenate(parts) for parts in legs if all(parts)]
@@ -214,7 +213,7 @@ def _unit(sample: _Sample) -> Finding | None:
     if fits:
         advice = sample.remedy(f"unit: {fits[0]}")
     elif size > largest:
-        advice = f"are they pixels? Then {sample.remedy('unit: pixel')}, with `image_height`"
+        advice = f"correct `unit`; if they are pixels, {sample.remedy('unit: pixel')}, with `image_height`"
     else:
         advice = "scale the recordings, or correct `unit`"
     unit = skeleton.unit if skeleton.unit == "m" else f"{skeleton.unit}s"
@@ -291,14 +290,15 @@ def _distances(poses: Floats) -> Floats:
 
 def _mean(poses: Floats, joints: Sequence[int]) -> Floats:
     """Mean position [n, 3] of those joints that are shown."""
-    shown = poses[:, joints]
-    known = ~np.isnan(shown)
-    return np.asarray(np.where(known, shown, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1) + _none(known))
+    return _shown_mean(list(np.moveaxis(poses[:, joints], 1, 0)))
 
 
-def _none(known: Bools) -> Floats:
-    """NaN where no joint is known, else 0, [n, 3]."""
-    return np.where(known.any(axis=1), 0.0, np.nan)
+def _shown_mean(vectors: Sequence[Floats]) -> Floats:
+    """Mean of vectors [n, 3], without those that are NaN; NaN where all are."""
+    stacked = np.stack(vectors)
+    known = ~np.isnan(stacked)
+    count = known.sum(axis=0)
+    return np.asarray(np.where(count > 0, np.where(known, stacked, 0).sum(axis=0) / np.maximum(count, 1), np.nan))
 
 
 def _median(values: Floats) -> Floats:

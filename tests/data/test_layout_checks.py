@@ -124,6 +124,17 @@ def test_joints_that_no_clip_shows_are_not_judged(tmp_path: Path) -> None:
     assert finding.text.startswith("elbows point backwards")
 
 
+def test_one_foot_is_enough(tmp_path: Path) -> None:
+    def without_a_foot(frames: np.ndarray) -> np.ndarray:
+        frames = frames.copy()
+        frames[:, :, 15] = frames[:, :, NTU25.centre]
+        return frames
+
+    assert findings(tmp_path, without_a_foot) == []
+    (finding,) = findings(tmp_path / "mirrored", lambda frames: without_a_foot(frames) * [-1, 1, 1])
+    assert finding.text.startswith("toes point backwards in 12 of 12 clips")
+
+
 def test_a_set_of_two_clips_or_of_a_hand_is_not_judged(tmp_path: Path) -> None:
     upside_down = [replace(clip, frames=clip.frames * np.float32([1, -1, -1])) for clip in PEOPLE["ntu25"][:2]]
     assert layout_checks.findings(stores.store(tmp_path / "two", upside_down)) == []
