@@ -1,9 +1,12 @@
 """Recall and false alarms of the search for near duplicates, on copies planted into real clips.
 
     python -m benchmarks.near_duplicates CLIPS [CLIPS ...] [--per-kind 100] [--seed 0]
+    python -m benchmarks.near_duplicates --generate 113945
 
 CLIPS are folders that `glt ingest` has made. Each kind of copy is made of clips drawn at random and added under another
 name. A false alarm is a pair of clips that was not planted; `known` of them share frames bit for bit, so they are real.
+
+With `--generate`, so many clips are made of the sample's, each changed in its own way, and the search is timed.
 """
 
 from __future__ import annotations
@@ -21,7 +24,9 @@ from numpy.typing import NDArray
 from glt import artifact
 from glt.data.clips import ClipStore, SegmentWriter, write_rejected
 from glt.data.duplicates import near_duplicates
+from glt.data.layouts import NTU25
 from glt.data.recording import Recording
+from glt.data.sample.recordings import record, takes
 from glt.data.windows import windows
 from glt.reporter import Silent
 
@@ -73,12 +78,15 @@ KINDS: dict[str, Callable[[Floats, int, Random], Floats]] = {
 
 
 def main() -> None:
-    """Print a table for each folder of clips."""
+    """Print a table for each folder of clips, or the time for generated ones."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("clips", nargs="+", type=Path)
+    parser.add_argument("clips", nargs="*", type=Path)
+    parser.add_argument("--generate", type=int, default=0)
     parser.add_argument("--per-kind", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    if arguments.generate:
+        print(search_time(arguments.generate))
     for folder in arguments.clips:
         print(
             f"\n{folder.name}\n{measure(ClipStore(folder), arguments.per_kind, arguments.seed).to_string(index=False)}"
@@ -120,6 +128,41 @@ def measure(store: ClipStore, per_kind: int, seed: int) -> pd.DataFrame:
     rows.append((f"pairs that were not planted (known: {known})", len(clips), str(len(own))))
     rows.append(("seconds", len(clips) + len(copies), f"{seconds:.1f}"))
     return pd.DataFrame(rows, columns=["copies", "clips", "found"])
+
+
+def search_time(count: int) -> str:
+    """Generate so many different clips and search them: the time, on the wall and of the processor."""
+    captures = [record(take) for take in takes()]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "clips"
+        with artifact.create(path, "clips", {"segments": ["all"]}) as draft:
+            (draft / "segments" / "all").mkdir(parents=True)
+            with SegmentWriter(draft / "segments" / "all", 1) as segment:
+                for number in range(count):
+                    capture = captures[number % len(captures)]
+                    frames = _changed(capture.joints[capture.tracked[:, 0], :1], np.random.default_rng(number))
+                    segment.add(Recording(f"clip{number}", frames, np.ones(frames.shape[:2], bool), NTU25), "generated")
+            write_rejected(draft, [])
+            artifact.write_json(draft / "skeleton.json", NTU25.to_dict())
+        store = ClipStore(path, verify=False)
+        wall, processor = time.monotonic(), time.process_time()
+        pairs = near_duplicates(store, Silent())
+        wall, processor = time.monotonic() - wall, time.process_time() - processor
+    total = int(store.index["length"].sum())
+    return f"{count} clips, {total} frames: {wall:.0f} s, {processor:.0f} s of the processor, {len(pairs)} pairs"
+
+
+def _changed(frames: NDArray[np.float64], random: Random) -> Floats:
+    """The clip of another body that swings its joints in its own way, at another speed; 40 to 119 frames."""
+    at = np.linspace(0, len(frames) - 1, random.integers(40, 120))
+    low = np.minimum(at.astype(int), len(frames) - 2)
+    weight = (at - low)[:, None, None, None]
+    joints = frames.shape[2]
+    rate, phase = random.uniform(0.2, 1.5, (1, 1, joints, 1)), random.random((1, 1, joints, 1))
+    swing = np.sin(2 * np.pi * (rate * np.arange(len(at))[:, None, None, None] / 30 + phase))
+    moved = random.normal(0, 0.06, (1, 1, joints, 3)) + random.normal(0, 0.06, (1, 1, joints, 3)) * swing
+    changed: Floats = (frames[low] * (1 - weight) + frames[low + 1] * weight + moved).astype(np.float32)
+    return changed
 
 
 def _moves(frames: Floats, store: ClipStore) -> bool:
