@@ -37,12 +37,14 @@ def findings(index: pd.DataFrame, splits: Splits | None, held_out: str | None) -
     for split, other in (("train", "test"), ("test", "train")):
         only = table.index[(table[split] > 0) & (table[other] == 0)]
         if len(only):
-            severity, what = ("alarm", "cannot be learned") if split == "test" else ("warning", "are never tested")
-            text = f"{len(only)} classes are in the {split} split only and {what}"
+            severity, what = ("alarm", "cannot be learned") if split == "test" else ("warning", "never tested")
+            are = "class is" if len(only) == 1 else "classes are"
+            text = f"{len(only)} {are} in the {split} split only and {what}"
             found.append(Finding("classes", severity, text, tuple(map(str, only))))  # type: ignore[arg-type]
     few = table.index[(table["train"] > 0) & (table["train"] < FEW)]
     if len(few):
-        text = f"{len(few)} classes have fewer than {FEW} labelled training recordings"
+        have = "class has" if len(few) == 1 else "classes have"
+        text = f"{len(few)} {have} fewer than {FEW} labelled training recordings"
         found.append(Finding("classes", "warning", text, tuple(map(str, few))))
     for column in ("subject", "camera", "setup"):
         values = index[column]
