@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from model_signing.hashing import Config
 
 _LONGEST = 1 << 20  # bytes of a signature; one of ten files has 3 KB
-_NAMES = re.compile(r"(?:Hash mismatch for '|(?:Extra files found|Missing files) in model '[^']*': )([^',\"]+)")
+_NAMES = re.compile(r"(?:Hash mismatch for \\?'|(?:Extra files found|Missing files) in model \\?'[^']*': )([^',\"\\]+)")
 _AGAIN = f"register it again with GLT_SIGNING_KEY set, or, if you trust it unsigned: {VERIFYING_KEYS}= glt sign"
 
 
