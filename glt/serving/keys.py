@@ -30,12 +30,12 @@ class Key:
     Attributes:
         id: hex SHA-256 of the public key's PEM, which model-signing writes into a signature as its hint.
         pem: the private or the public key.
-        place: the file or variable it was read from.
+        file: that it was read from; None if a variable holds it.
     """
 
     id: str
     pem: bytes
-    place: str
+    file: Path | None
 
     @property
     def short_id(self) -> str:
@@ -50,8 +50,10 @@ def new_keys(folder: Path) -> tuple[Path, Path, Key]:
         The files of the private and the public key, and the public key.
 
     Raises:
-        GltError: the folder holds one of the files already; nothing is overwritten.
+        GltError: the folder holds one of the files already, which are never overwritten, or is the working directory.
     """
+    if folder.resolve() == Path.cwd():
+        raise GltError(f"{folder}: the working directory, whose files may be shared; give a folder of their own")
     private, public = folder / PRIVATE, folder / PUBLIC
     for file in (private, public):
         if os.path.lexists(file):
@@ -63,7 +65,7 @@ def new_keys(folder: Path) -> tuple[Path, Path, Key]:
         _write(public, _public_pem(key.public_key()), 0o644)
     except FileExistsError as error:
         raise GltError(f"{error.filename or folder}: exists already; give another folder") from error
-    return private, public, _key(key.public_key(), _public_pem(key.public_key()), str(public))
+    return private, public, _key(key.public_key(), _public_pem(key.public_key()), public)
 
 
 def signing_key() -> Key | None:
@@ -75,14 +77,14 @@ def signing_key() -> Key | None:
     value = settings.signing_key()
     if not value:
         return None
-    ((place, content),) = _contents(value, settings.SIGNING_KEY)
+    ((place, file, content),) = _contents(value, settings.SIGNING_KEY)
     try:
         key = serialization.load_pem_private_key(content, None)
     except Exception as error:  # cryptography raises ValueError, TypeError and its own
         raise GltError(f"{place}: no private key in PEM without a password ({first_line(error)}); {_NEW}") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name not in CURVES:
         raise GltError(f"{place}: no elliptic-curve key on P-256, P-384 or P-521; {_NEW}")
-    return _key(key.public_key(), _private_pem(key), place)
+    return _key(key.public_key(), _private_pem(key), file)
 
 
 def verifying_keys() -> list[Key]:
@@ -91,11 +93,11 @@ def verifying_keys() -> list[Key]:
     Raises:
         GltError: there is no such file, it has no key, or something other than public elliptic-curve keys.
     """
-    value = settings.verifying_keys()
-    return [key for place, content in _contents(value, settings.VERIFYING_KEYS) for key in _public(place, content)]
+    contents = _contents(settings.verifying_keys(), settings.VERIFYING_KEYS)
+    return [key for place, file, content in contents for key in _public(place, file, content)]
 
 
-def _public(place: str, content: bytes) -> Iterator[Key]:
+def _public(place: str, file: Path | None, content: bytes) -> Iterator[Key]:
     blocks = list(_PEM.finditer(content))
     if not blocks:
         raise GltError(f"{place}: holds no key in PEM; {settings.VERIFYING_KEYS} names public keys ({PUBLIC})")
@@ -108,28 +110,28 @@ def _public(place: str, content: bytes) -> Iterator[Key]:
             raise GltError(f"{place}: no public key in PEM ({first_line(error)}); {_NEW}") from error
         if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in CURVES:
             raise GltError(f"{place}: no elliptic-curve key on P-256, P-384 or P-521; {_NEW}")
-        yield _key(key, _public_pem(key), place)
+        yield _key(key, _public_pem(key), file)
 
 
-def _contents(value: str, variable: str) -> list[tuple[str, bytes]]:
-    """Place and content of each file that a variable names, or of the text that it holds."""
+def _contents(value: str, variable: str) -> list[tuple[str, Path | None, bytes]]:
+    """Place for messages, file, and content of each file that a variable names, or of the text that it holds."""
     if not value:
         return []
     if value.startswith("-----BEGIN"):
-        return [(variable, value.encode())]
+        return [(variable, None, value.encode())]
     path = Path(value)
     files = sorted(path.glob("*.pem")) if path.is_dir() and variable == settings.VERIFYING_KEYS else [path]
     if not files:
         raise GltError(f"{variable}: {path} holds no *.pem file; {_NEW}, or unset the variable")
     try:
-        return [(f"{variable} ({file})", read_bytes(file, _LONGEST)) for file in files]
+        return [(f"{variable} ({file})", file, read_bytes(file, _LONGEST)) for file in files]
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise GltError(f"{variable}: {path} cannot be read ({reason}); {_NEW}, or correct the variable") from error
 
 
-def _key(public: ec.EllipticCurvePublicKey, pem: bytes, place: str) -> Key:
-    return Key(hashlib.sha256(_public_pem(public)).hexdigest(), pem, place)
+def _key(public: ec.EllipticCurvePublicKey, pem: bytes, file: Path | None) -> Key:
+    return Key(hashlib.sha256(_public_pem(public)).hexdigest(), pem, file)
 
 
 def _private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
