@@ -140,7 +140,7 @@ def _verify_whole(version: Version, root: Path, folder: Path, model: LoggedModel
     model_folder.compare(found, registered, version.title)
     model_folder.check_names(found, version.title)
     classifier = model_folder.check_mlmodel(folder, version.title, model.model_id, version.name)
-    signature.verify(folder, version.title)
+    signature.verify(folder, version.title, f"{version.name}/{version.version}")
     _open_classifier(version, classifier)
     return Fetched(root, classifier, model, version.name, is_whole=True)
 

@@ -19,14 +19,14 @@ from glt.artifact import read_bytes
 from glt.errors import GltError, first_line
 from glt.serving.keys import Key, signing_key, verifying_keys
 from glt.serving.model_folder import DO_NOT_USE, SIGNATURE, UNSIGNED
-from glt.settings import VERIFYING_KEYS
+from glt.settings import SIGNING_KEY, VERIFYING_KEYS
 
 if TYPE_CHECKING:
     from model_signing.hashing import Config
 
 _LONGEST = 1 << 20  # bytes of a signature; one of ten files has 3 KB
 _NAMES = re.compile(r"(?:Hash mismatch for \\?'|(?:Extra files found|Missing files) in model \\?'[^']*': )([^',\"\\]+)")
-_AGAIN = f"register it again with GLT_SIGNING_KEY set, or, if you trust it unsigned: {VERIFYING_KEYS}= glt sign"
+_AGAIN = f"register it again with {SIGNING_KEY} set, or, if you trust it unsigned: {VERIFYING_KEYS}= glt sign"
 
 
 def sign(folder: Path) -> Key | None:
@@ -50,12 +50,13 @@ def sign(folder: Path) -> Key | None:
     return key
 
 
-def verify(folder: Path, model: str) -> None:
+def verify(folder: Path, model: str, version: str = "NAME/VERSION") -> None:
     """Verify that one of the keys in GLT_VERIFYING_KEYS signed every file of a model's folder; nothing without keys.
 
     Args:
         folder: the model's folder.
-        model: name of the model as ``name v3``, for messages.
+        model: name of the model, for messages.
+        version: the argument of `glt sign` for it, for messages.
 
     Raises:
         GltError: there is no signature, it is by another key, or of other files.
@@ -63,17 +64,18 @@ def verify(folder: Path, model: str) -> None:
     keys = verifying_keys()
     if not keys:
         return
-    name = model.replace(" v", "/")
     file = folder / SIGNATURE
     try:
         read_bytes(file, _LONGEST)
     except FileNotFoundError:
-        raise GltError(f"{model}: {SIGNATURE}: missing, so it is not signed; {_AGAIN} {name}") from None
+        raise GltError(f"{model}: {SIGNATURE}: missing, so it is not signed; {_AGAIN} {version}") from None
     except (OSError, ValueError) as error:
-        raise GltError(f"{model}: {SIGNATURE}: cannot be read ({first_line(error)}); {_AGAIN} {name}") from error
+        raise GltError(f"{model}: {SIGNATURE}: cannot be read ({first_line(error)}); {_AGAIN} {version}") from error
     if not any(_is_signed_by(key, folder, file, model) for key in keys):
         known = ", ".join(key.short_id for key in keys)
-        remedy = f"if you trust that key, add its public key there and sign anew (glt sign {name}), else {DO_NOT_USE}"
+        remedy = (
+            f"if you trust that key, add its public key there and sign anew (glt sign {version}), else {DO_NOT_USE}"
+        )
         raise GltError(f"{model}: {SIGNATURE}: by a key that is not in {VERIFYING_KEYS} ({known}); {remedy}")
 
 
