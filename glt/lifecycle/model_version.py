@@ -19,15 +19,16 @@ from typing import TYPE_CHECKING
 from glt import artifact, settings
 from glt.errors import GltError, first_line, machine_failure
 from glt.lifecycle import model_files, private_folders
-from glt.lifecycle.connection import condition, connect, shown
+from glt.lifecycle.connection import condition, connect, shown, wrap_mlflow_errors
 from glt.serving import model_folder, signature
-from glt.serving.model_folder import DO_NOT_USE
+from glt.serving.model_folder import DO_NOT_USE, META
 from glt.text import clean
 from glt.training.classifier_files import FILES
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel
+    from mlflow.entities.model_registry import ModelVersion
 
 PREFIX = "glt-"  # of the names of our models (`Recipe.model_name`); the name of their experiment follows
 NO_DIGEST = "digest missing: not promotable; register again (glt register)"
@@ -113,6 +114,7 @@ class Fetched:
         return folder
 
 
+@wrap_mlflow_errors
 def fetch(version: Version) -> Fetched:
     """Copy a version's files into a private folder and verify the copy; every file that is loaded comes from there.
 
@@ -126,6 +128,8 @@ def fetch(version: Version) -> Fetched:
     try:
         folder = root / "model"
         _copy(version, folder)
+        if (folder / META).is_file():
+            (folder / META).unlink()
         if model_files.DIGESTS in version.tags:
             return _verify_whole(version, root, folder, model)
         return _verify_classifier(version, root, folder, model)
@@ -192,19 +196,21 @@ def _logged_model(client: MlflowClient, version: Version) -> LoggedModel:
     if PREFIX + experiment.name != version.name:
         wanted = version.name.removeprefix(PREFIX)
         raise GltError(f"{place} is of the experiment {clean(experiment.name)!r:.80}, not {wanted!r:.80}; {DO_NOT_USE}")
-    first = min(_versions_with(client, version), default=int(version.version))
+    versions = search_versions(client, condition("name", version.name))
+    same = [int(one.version) for one in versions if one.name == version.name and one.source == version.source]
+    first = min(same, default=int(version.version))
     if first < int(version.version):
         raise GltError(f"{version.title}: its files are those of v{first}, so it was made by hand; use v{first}")
     return model
 
 
-def _versions_with(client: MlflowClient, version: Version) -> list[int]:
-    """The versions of the same registered model with the same source."""
-    found, token = [], None
+def search_versions(client: MlflowClient, which: str) -> list[ModelVersion]:
+    """The versions of all registered models that meet a filter of MLflow's."""
+    found: list[ModelVersion] = []
+    token = None
     while token != "":
-        page = client.search_model_versions(condition("name", version.name), max_results=1000, page_token=token)
-        found += [int(one.version) for one in page if one.name == version.name and one.source == version.source]
-        token = page.token or ""
+        page = client.search_model_versions(which, max_results=1000, page_token=token)
+        found, token = [*found, *page], page.token or ""
     return found
 
 

@@ -14,7 +14,7 @@ from glt.lifecycle import promotions
 from glt.lifecycle.connection import condition, connect, wrap_mlflow_errors
 from glt.lifecycle.gate import Verdict
 from glt.lifecycle.model_files import DIGESTS, SIGNED_BY, create_version, log_model
-from glt.lifecycle.model_version import PREFIX
+from glt.lifecycle.model_version import PREFIX, search_versions
 from glt.lifecycle.model_version import Version as Version
 from glt.lifecycle.promotions import CHAMPION, PREVIOUS, InService
 from glt.lifecycle.promotions import Event as Event
@@ -114,7 +114,7 @@ def _names() -> list[str]:
 @wrap_mlflow_errors
 def versions_trained_on(data_version: str) -> list[Version]:
     """The versions of all models that were trained on a data version, the oldest first."""
-    found = _search(connect(), condition("tags.`data.version`", data_version))
+    found = search_versions(connect(), condition("tags.`data.version`", data_version))
     versions = [_version(model) for model in found if model.tags.get("data.version") == data_version]
     return sorted(versions, key=lambda one: (one.name, int(one.version)))
 
@@ -332,16 +332,7 @@ def _by_number(client: MlflowClient, name: str) -> dict[str, Version]:
 def _versions(client: MlflowClient, name: str) -> list[ModelVersion]:
     if name != clean(name):
         return []
-    return [model for model in _search(client, condition("name", name)) if model.name == name]
-
-
-def _search(client: MlflowClient, which: str) -> list[ModelVersion]:
-    found: list[ModelVersion] = []
-    token = None
-    while token != "":
-        page = client.search_model_versions(which, max_results=1000, page_token=token)
-        found, token = [*found, *page], page.token or ""
-    return found
+    return [model for model in search_versions(client, condition("name", name)) if model.name == name]
 
 
 def _version(model: ModelVersion) -> Version:
