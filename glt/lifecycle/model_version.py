@@ -167,7 +167,11 @@ def _verify_classifier(version: Version, root: Path, folder: Path, model: Logged
 
 
 def _open_classifier(version: Version, classifier: Path) -> None:
-    artifact.open_artifact(classifier, "classifier", only=FILES)
+    try:
+        artifact.open_artifact(classifier, "classifier", only=FILES)
+    except GltError as error:
+        problem = str(error).partition("; ")[0].replace(f"{classifier}/", "")
+        raise GltError(f"{version.title}: {problem}; {DO_NOT_USE}") from error
     if artifact.digest(classifier) != version.digest:
         raise GltError(f"{version.title}: its files are not those that were registered; {DO_NOT_USE}")
 

@@ -6,14 +6,19 @@ import atexit
 import fcntl
 import functools
 import os
+import re
 import shutil
 import tempfile
+import time
 from contextlib import suppress
 from pathlib import Path
 
 from glt import settings
+from glt.artifact.drafts import machine
 
 _MODELS = "models"  # in GLT_HOME: /tmp is cleaned while a server runs for weeks
+_NAME = re.compile(r"copy-(?P<machine>[0-9a-f]{4})-[a-z0-9_]{8}")
+_DAY = 24 * 3600.0
 _open: dict[Path, tuple[int, int]] = {}  # folder -> descriptor of its lock, process that made it
 
 
@@ -25,7 +30,7 @@ def create() -> Path:
         _sweep(entry)
     _delete_at_exit()
     while True:
-        folder = Path(tempfile.mkdtemp(dir=root))
+        folder = Path(tempfile.mkdtemp(dir=root, prefix=f"copy-{machine()}-"))
         try:
             handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:  # another process swept it before it was locked
@@ -61,8 +66,13 @@ def _delete_all() -> None:
 
 
 def _sweep(folder: Path) -> None:
-    """Delete a folder unless a process has locked it."""
+    """Delete a folder of `create` unless a process has locked it, or may have on another machine."""
+    match = _NAME.fullmatch(folder.name)
+    if match is None:
+        return
     with suppress(OSError):
+        if match["machine"] != machine() and time.time() - folder.stat().st_mtime < _DAY:
+            return  # some network volumes lock on one machine only
         handle = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -18,6 +18,7 @@ import torch
 from mlflow.tracking._tracking_service import utils
 
 from glt import artifact
+from glt.artifact import drafts
 from glt.cli import serve
 from glt.errors import GltError
 from glt.lifecycle import model_version, registry, tracking
@@ -151,10 +152,15 @@ def test_a_copy_belongs_to_this_user_and_to_the_process(scene: Scene) -> None:
         folder = Path(done.stdout.strip())
         assert folder.is_relative_to(home), done.stderr
         assert len(list(home.iterdir())) == left
-    root = next(home.iterdir())
+    (home / "notes").mkdir()
+    elsewhere = home / f"copy-{int(drafts.machine(), 16) ^ 1:04x}-00000000"  # of another machine
+    elsewhere.mkdir()
+    root = next(path for path in home.iterdir() if path.name.startswith(f"copy-{drafts.machine()}"))
     assert stat.S_IMODE(root.stat().st_mode) == 0o700
     found = registry.find(f"{scene.name}/1").folder()
     assert not root.exists()  # the killed process's
+    assert (home / "notes").exists()
+    assert elsewhere.exists()
     other = registry.find(f"{scene.name}/2").folder()
     assert found.exists()  # this one's own is locked
     assert other.exists()
@@ -238,7 +244,7 @@ def test_a_former_version_is_refused_with_public_keys_until_it_is_signed(
 def test_weights_of_a_former_version_that_changed_are_refused(scene: Scene) -> None:
     version = former(scene)
     attacks.empty_manifest(scene)
-    with pytest.raises(GltError, match=r"not listed in manifest\.json"):
+    with pytest.raises(GltError, match=r"v1: .*: not listed in manifest\.json; do not use it"):
         version.verify()
     artifact.seal(scene.stored() / "data" / "classifier", "classifier", {})
     with pytest.raises(GltError, match="not those that were registered; do not use it"):
