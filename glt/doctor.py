@@ -22,6 +22,7 @@ from glt import settings
 from glt.errors import GltError, first_line
 from glt.lifecycle import dvc_hash, local_store, recordings
 from glt.lifecycle.data_pin import DATA, PIN
+from glt.serving import keys
 
 SECONDS = 2.0  # that a service may take to answer
 PACKAGES = ("torch", "kfp", "mlflow", "dvc")
@@ -49,7 +50,8 @@ class Result:
 def examine(root: Path) -> list[Result]:
     """Check everything; `root` is the project's folder. An error within a check is a problem, not an end."""
     results: list[Result] = []
-    services, machine = (_mlflow, _object_store, _data, _git, _kfp), (_ports, _disk, _memory, _threads, _gpu, _engine)
+    services = (_mlflow, _object_store, _data, _git, _kfp, _keys)
+    machine = (_ports, _disk, _memory, _threads, _gpu, _engine)
     for check in (_versions, *services, *machine):
         try:
             results += check(root)
@@ -164,6 +166,30 @@ def _git(root: Path) -> Iterator[Result]:
         yield Result("git", "warning", f"{root} has no commit", "clone the project, or: git init, git add, git commit")
     else:
         yield Result("git", "ok", f"commit {done.stdout.strip()}")
+
+
+def _keys(root: Path) -> Iterator[Result]:
+    try:
+        private, public = keys.signing_key(), keys.verifying_keys()
+    except GltError as error:
+        problem, _, remedy = str(error).rpartition("; ")
+        yield Result("model keys", "problem", problem, remedy)
+        return
+    known = ", ".join(key.short_id for key in public)
+    if private is None and not public:
+        message = "none: the registry's digests alone verify models, so who can write to it can replace them"
+        remedy = f"make keys (glt new-key FOLDER), sign the models in use (glt sign), set {settings.VERIFYING_KEYS}"
+        yield Result("model keys", *(("ok", message) if settings.is_local() else ("warning", message, remedy)))
+    elif private is None:
+        yield Result("model keys", "ok", f"models must be signed by {known}; those registered here are not signed")
+    elif private.id not in {key.id for key in public}:
+        message = f"models registered here are signed by {private.short_id}, but {known or 'no key'} verifies them"
+        yield Result("model keys", "warning", message, f"add its public key to {settings.VERIFYING_KEYS}")
+    elif private.file is not None and private.file.stat().st_mode & 0o077:
+        remedy = f"chmod 600 {private.file}; if others may have read it, make a new pair: glt new-key FOLDER"
+        yield Result("model keys", "warning", f"{private.file} can be read by others", remedy)
+    else:
+        yield Result("model keys", "ok", f"models are signed by {private.short_id}, and must be by {known}")
 
 
 def _ports(root: Path) -> Iterator[Result]:

@@ -15,6 +15,8 @@
 | GLT_GIT_TOKEN | password or token for a git repository over HTTP | the address as it is |
 | GLT_GIT_HOST | hosts (or host:port), separated by commas, that GLT_GIT_TOKEN is sent to | this machine only |
 | GLT_GIT_USER | the user that goes with it | ``git`` |
+| GLT_SIGNING_KEY | private key that signs models when they are registered: a PEM file, or its text | not signed |
+| GLT_VERIFYING_KEYS | public keys; one must have signed a model: a PEM file, a folder, or text | digests only |
 | MLFLOW_TRACKING_URI | MLflow server or SQLite file | ``mlflow.db`` in GLT_HOME |
 | MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD | account at the MLflow server; read by MLflow | no account |
 | MLFLOW_RUN_ID | MLflow run to record in, from Kubeflow's own MLflow plugin | found by its tags, or created |
@@ -38,6 +40,7 @@ from urllib.parse import unquote
 HOME, RUN_ID, CODE_VERSION, IMAGE = "GLT_HOME", "GLT_RUN_ID", "GLT_CODE_VERSION", "GLT_IMAGE"
 LOCKS, JOBS = "GLT_LOCKS", "GLT_JOBS"
 GIT_USER, GIT_TOKEN, GIT_HOST = "GLT_GIT_USER", "GLT_GIT_TOKEN", "GLT_GIT_HOST"
+SIGNING_KEY, VERIFYING_KEYS = "GLT_SIGNING_KEY", "GLT_VERIFYING_KEYS"
 TRACKING_URI, TRACKING_RUN_ID = "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"
 OBJECT_STORE, REGION = "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION"
 THREADS, PIPELINES_ENDPOINT = "OMP_NUM_THREADS", "KF_PIPELINES_ENDPOINT"
@@ -117,6 +120,16 @@ def git_user() -> str:
 def git_token() -> str:
     """The password or token of a git repository over HTTP, or an empty string."""
     return os.environ.get(GIT_TOKEN, "")
+
+
+def signing_key() -> str:
+    """The private key that signs models: a path or PEM text; an empty string if models are not signed."""
+    return os.environ.get(SIGNING_KEY, "").strip()
+
+
+def verifying_keys() -> str:
+    """The public keys that models are verified by: a path or PEM text; an empty string if there are none."""
+    return os.environ.get(VERIFYING_KEYS, "").strip()
 
 
 def file_seconds() -> float:

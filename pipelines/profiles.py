@@ -61,6 +61,15 @@ def set_heavy(task: PipelineTask, profile: Profile, *, hours: float, cached: boo
     return _common(task, profile, profile.heavy, cached, hours)
 
 
+def set_registering(task: PipelineTask, profile: Profile) -> PipelineTask:
+    """Set the resources of the step that registers; no other step holds the key that signs models."""
+    set_light(task, profile, cached=False)
+    if profile.on_cluster:
+        private = {settings.SIGNING_KEY: settings.SIGNING_KEY}
+        kubernetes.use_secret_as_env(task, "glt-signing-key", private, optional=True)
+    return task
+
+
 def set_training(task: PipelineTask, profile: Profile, *, hours: float, nodes: int = 1) -> PipelineTask:
     """Set the resources of a step that trains: a GPU if the profile has one, and checkpoints that outlive its pod.
 
@@ -101,6 +110,8 @@ def _common(task: PipelineTask, profile: Profile, size: tuple[str, str], cached:
     kubernetes.use_secret_as_env(task, "glt-mlflow", {key: key for key in account}, optional=True)
     repository = (settings.GIT_USER, settings.GIT_TOKEN, settings.GIT_HOST)
     kubernetes.use_secret_as_env(task, "glt-git", {key: key for key in repository}, optional=True)
+    public = {settings.VERIFYING_KEYS: settings.VERIFYING_KEYS}
+    kubernetes.use_config_map_as_env(task, "glt-verifying-keys", public, optional=True)
     return task
 
 

@@ -31,7 +31,7 @@ from components.promote import promote
 from components.register import register
 from components.report import report
 from pipelines.parameters import Count, Items, Records, Text
-from pipelines.profiles import PROFILES, Profile, set_heavy, set_light, set_training
+from pipelines.profiles import PROFILES, Profile, set_heavy, set_light, set_registering, set_training
 
 TRIALS: Records = [{"fraction": 0.05, "seed": 0}, {"fraction": 0.10, "seed": 0}]
 
@@ -141,7 +141,7 @@ def train(
         recipe=recipe,
         **versions,
     )
-    set_light(register_task, profile, cached=False)
+    set_registering(register_task, profile)
 
     with dsl.If(gate_task.outputs["Output"] == True, name="better"):  # noqa: E712 - a graph condition
         promote_task = promote(

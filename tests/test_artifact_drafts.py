@@ -251,7 +251,7 @@ def test_what_is_not_ours_is_not_swept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("age", "stays"), [(3600.0, True), (48 * 3600.0, False)])
 def test_a_draft_of_another_machine_is_swept_a_day_later(tmp_path: Path, age: float, stays: bool) -> None:
     """Some network volumes lock for one machine only."""
-    other = f"{int(drafts._machine(), 16) ^ 1:04x}"
+    other = f"{int(drafts.machine(), 16) ^ 1:04x}"
     for entry in (tmp_path / f".thing.glt-{other}abcdefgh", tmp_path / f".file.glt-{other}abcdefgh"):
         if "thing" in entry.name:
             (entry / "content").mkdir(parents=True)

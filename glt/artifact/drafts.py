@@ -116,7 +116,7 @@ def delete(path: Path) -> None:
 def draft_file(path: Path) -> Iterator[tuple[int, Path]]:
     """A locked temporary file beside `path`: its descriptor and its name; it is deleted unless it was renamed."""
     for _ in range(_ATTEMPTS):
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.glt-{_machine()}")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.glt-{machine()}")
         temporary = Path(name)
         if _try_lock(handle, temporary):
             break
@@ -215,7 +215,7 @@ def _renameat2() -> ctypes._NamedFuncPointer | None:
 
 
 @functools.cache
-def _machine() -> str:
+def machine() -> str:
     """Four hex digits for the running system, the same in all its containers."""
     try:
         running = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
@@ -227,7 +227,7 @@ def _machine() -> str:
 def _new(path: Path) -> tuple[Path, int]:
     """A new, locked draft of the folder `path`, and the descriptor of its lock."""
     for attempt in range(_ATTEMPTS):
-        root = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.glt-{_machine()}"))
+        root = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.glt-{machine()}"))
         try:
             handle = os.open(root / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             if _try_lock(handle, root / _LOCK):
@@ -278,7 +278,7 @@ def _sweep_draft(entry: Path) -> None:
         elif not stat.S_ISREG(state.st_mode):
             return
         match = _NAME.fullmatch(entry.name)
-        if match and match["machine"] not in (None, _machine()) and time.time() - _last_change(entry) < _DAY:
+        if match and match["machine"] not in (None, machine()) and time.time() - _last_change(entry) < _DAY:
             return
         lock = entry / _LOCK if stat.S_ISDIR(state.st_mode) else entry
         handle = os.open(lock, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

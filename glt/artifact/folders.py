@@ -158,7 +158,7 @@ def open_artifact(
         kind: the kind it must be.
         verify: compare every file with its SHA-256 (names are always compared).
         sha256: computes a file's hash; a caching function avoids reading unchanged files.
-        only: names of the files that it may hold besides the manifest; any if not given.
+        only: names of the files that it may hold besides the manifest, each of them listed there; any if not given.
 
     Raises:
         GltError: no manifest (the folder was never finished), another kind, a file that is missing or changed, or one
@@ -174,6 +174,8 @@ def open_artifact(
         there = {file.relative_to(path).as_posix() for file in path.rglob("*") if not file.is_dir()} - {MANIFEST}
         if strange := sorted((there | manifest.files.keys()) - set(only)):
             raise GltError(f"{path / strange[0]}: does not belong to a {kind}; nothing of the folder was loaded")
+        if unlisted := sorted(there - manifest.files.keys()):
+            raise GltError(f"{path / unlisted[0]}: not listed in {MANIFEST}; delete {path} and run its step again")
     for name, digest in manifest.files.items():
         file = artifact_file(path, name)
         if verify and sha256(file) != digest:

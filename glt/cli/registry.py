@@ -70,14 +70,14 @@ def promote(
     model: Model,
     because: Annotated[str, typer.Option(help="The reason, kept in the history.")],
     force: Annotated[
-        bool, typer.Option("--force", help="Promote even if the gate failed or the champion changed.")
+        bool,
+        typer.Option("--force", help="Promote even if the gate failed or the champion changed; files are verified."),
     ] = False,
 ) -> None:
     """Make a version the champion by hand; the pipeline does so when the gate passes."""
     from glt.lifecycle import registry
 
     version = registry.find(model)
-    version.check_promotable()
     if not force and version.tags.get("gate.passed") != "True":
         raise GltError(f"{model}: the gate did not pass it (`make ui` says why); --force promotes it nevertheless")
     expected = None if force else version.compared_champion
@@ -118,6 +118,29 @@ def history(name: ModelName, as_json: Json = False) -> None:
         line = Text.assemble(f"{cell(at)} UTC  ", (cell(change), "bold"), f" by {cell(event.by)}")
         screen.print(line, soft_wrap=True)
         screen.print(Padding(cell(event.reason), (0, 0, 0, 4)))
+
+
+@app.command("new-key", rich_help_panel=PANEL)
+def new_key(
+    folder: Annotated[Path, typer.Argument(help="Folder to write signing.pem and verifying.pem to.")],
+) -> None:
+    """Make a pair of keys: one signs models that are registered, the other verifies them before they are loaded."""
+    from glt import settings
+    from glt.serving import keys
+
+    private, public, key = keys.new_keys(folder)
+    print(f"key {key.short_id}")
+    print(f"export {settings.SIGNING_KEY}={private.absolute()}     # secret: only where models are registered")
+    print(f"export {settings.VERIFYING_KEYS}={public.absolute()} # wherever models are loaded")
+
+
+@app.command(rich_help_panel=PANEL)
+def sign(model: Model) -> None:
+    """Sign a version anew with the key in GLT_SIGNING_KEY, after its files have been verified."""
+    from glt.lifecycle import signing
+
+    version = signing.sign(model)
+    print(f"{version.name} v{version.version} is signed by key {version.tags['model.signed_by']}")
 
 
 @app.command("lineage", rich_help_panel=PANEL)

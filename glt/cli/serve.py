@@ -52,11 +52,12 @@ def serve(
 ) -> None:
     """Answer over HTTP with MLflow's model server: POST clips to /invocations."""
     from glt import settings
-    from glt.lifecycle import registry
+    from glt.lifecycle import model_version, private_folders, registry
 
     version = registry.find(model or registry.only_model())
-    version.folder()  # verified: a version whose files changed is not served
-    address, port = f"models:/{version.name}/{version.version}", next_free(port)
+    files = model_version.fetch(version)  # verified, and nobody else can change it
+    address, port = str(files.mlflow_folder()), next_free(port)
+    private_folders.keep_across_exec(files.root)
     print(f"{version.name} v{version.version} on http://127.0.0.1:{port}/invocations, Ctrl-C ends it", flush=True)
     os.environ[settings.TRACKING_URI] = settings.store_uri()
     become_mlflow("models", "serve", "-m", address, "--env-manager", "local", "-p", str(port))

@@ -23,6 +23,7 @@ QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_UV_AUTO_DETECT": "false",  # else a model gets the uv.lock of the working directory
 }
 _NOT_IN_QUOTES = re.compile(r"['\"\\\x00-\x1f\x7f]")  # MLflow's filter strings have no escapes
 

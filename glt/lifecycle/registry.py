@@ -5,21 +5,24 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glt import artifact, settings
-from glt.errors import GltError, first_line
+from glt.errors import GltError
 from glt.lifecycle import promotions
 from glt.lifecycle.connection import condition, connect, wrap_mlflow_errors
 from glt.lifecycle.gate import Verdict
-from glt.lifecycle.model_files import create_version, log_model
+from glt.lifecycle.model_files import DIGESTS, SIGNED_BY, create_version, log_model
+from glt.lifecycle.model_version import PREFIX, search_versions
+from glt.lifecycle.model_version import Version as Version
 from glt.lifecycle.promotions import CHAMPION, PREVIOUS, InService
 from glt.lifecycle.promotions import Event as Event
 from glt.lifecycle.tracking import PARENT, Versions
 from glt.recipe import Recipe
+from glt.serving.keys import signing_key
 from glt.text import clean
+from glt.training.classifier_files import FILES
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -29,61 +32,7 @@ _LOG = logging.getLogger(__name__)
 
 CHALLENGER = "challenger"
 _MODEL = re.compile(r"(?P<name>.+?)(?:/v?(?P<version>\d{1,9})|@(?P<alias>[^/@\s]+))?")
-_PREFIX = "glt-"  # of the names of our models (`Recipe.model_name`)
-_NO_DIGEST = "digest missing: not promotable; register again (glt register)"
 _LONGEST = 5000  # characters of a tag or a description
-
-
-@dataclass(frozen=True)
-class Version:
-    """A version of a registered model."""
-
-    name: str
-    version: str
-    tags: dict[str, str]
-    run_id: str
-
-    @property
-    def compared_champion(self) -> str:
-        """Version of the champion that the gate compared this one with; empty if there was none."""
-        return self.tags.get("gate.champion_version", self.tags.get("gate.over", "none")).removeprefix("none")
-
-    @property
-    def digest(self) -> str:
-        """Digest of the classifier that was registered; empty if it is missing."""
-        return self.tags.get("content.digest", "")
-
-    def check_promotable(self) -> None:
-        """Raise a GltError if the version has no digest to verify its files against."""
-        if not self.digest:
-            raise GltError(f"{self.name} v{self.version}: {_NO_DIGEST}")
-
-    def folder(self) -> Path:
-        """Download its classifier artifact; every file is verified to be what was registered.
-
-        Raises:
-            GltError: it cannot be downloaded, is damaged, or is not what was registered.
-        """
-        import mlflow
-
-        self.check_promotable()
-        try:
-            model = Path(mlflow.artifacts.download_artifacts(f"models:/{self.name}/{self.version}"))
-        except Exception as error:
-            problem = f"{self.name} v{self.version}: its files cannot be fetched ({first_line(error)})"
-            remedy = (
-                "check that this machine may read the artifact store, or roll back to a version whose files are there"
-            )
-            raise GltError(f"{problem}; {remedy}") from error
-        data = model / "data"
-        classifier = next((path.parent for path in sorted(data.rglob(artifact.MANIFEST))), data)
-        artifact.open_artifact(classifier, "classifier")
-        if artifact.digest(classifier) != self.digest:
-            raise GltError(
-                f"{self.name} v{self.version}: its files are not those that were registered; do not use it: roll back "
-                "to a version whose files are, and find out who wrote to the artifact store"
-            )
-        return classifier
 
 
 @wrap_mlflow_errors
@@ -143,7 +92,7 @@ def only_model() -> str:
         GltError: there is none, or there are several.
     """
     known = _names()
-    known = [name for name in known if name.startswith(_PREFIX)] or known
+    known = [name for name in known if name.startswith(PREFIX)] or known
     if len(known) == 1:
         return known[0]
     raise GltError(f"model: {'name one; ' * bool(known)}{_choice(known)}")
@@ -165,7 +114,7 @@ def _names() -> list[str]:
 @wrap_mlflow_errors
 def versions_trained_on(data_version: str) -> list[Version]:
     """The versions of all models that were trained on a data version, the oldest first."""
-    found = _search(connect(), condition("tags.`data.version`", data_version))
+    found = search_versions(connect(), condition("tags.`data.version`", data_version))
     versions = [_version(model) for model in found if model.tags.get("data.version") == data_version]
     return sorted(versions, key=lambda one: (one.name, int(one.version)))
 
@@ -193,7 +142,8 @@ def comparisons(name: str, data_version: str) -> int:
 def register(classifier: Path, recipe: Recipe, versions: Versions, verdict: Verdict, run_id: str) -> Version:
     """Register the classifier as a version of `recipe.model_name` with the alias `challenger` and the gate's reason.
 
-    The same content is registered once: a second call returns the existing version.
+    The same content is registered once: a second call returns the existing version, unless GLT_SIGNING_KEY is set and
+    another key, or none, signed it.
 
     Args:
         classifier: the artifact folder.
@@ -201,12 +151,18 @@ def register(classifier: Path, recipe: Recipe, versions: Versions, verdict: Verd
         versions: what it was made from.
         verdict: the gate's.
         run_id: MLflow run that the model belongs to.
+
+    Raises:
+        GltError: the folder is no classifier, or the signing key cannot be used.
     """
-    client, name, digest = connect(), recipe.model_name, artifact.digest(classifier)
+    artifact.open_artifact(classifier, "classifier", only=FILES)
+    client, name, digest, key = connect(), recipe.model_name, artifact.digest(classifier), signing_key()
     current = champion(name)
-    known = [version for version in _versions(client, name) if version.tags.get("content.digest") == digest]
+    same = [version.tags | {"number": version.version} for version in _versions(client, name)]
+    same = [tags for tags in same if tags.get("content.digest") == digest and DIGESTS in tags]
+    known = [str(tags["number"]) for tags in same if key is None or tags.get(SIGNED_BY) == key.short_id]
     if known:
-        version = str(known[0].version)
+        version = known[0]
     else:
         tags = {
             "content.digest": digest,
@@ -226,8 +182,8 @@ def register(classifier: Path, recipe: Recipe, versions: Versions, verdict: Verd
             **{f"gate.{one.name}": f"{'passed' if one.passed else 'failed'}: {one.message}" for one in verdict.checks},
         }
         tags = {name: clean(value)[:_LONGEST] for name, value in tags.items()}
-        model = log_model(client, classifier, run_id)
-        version = create_version(client, name, model, tags, clean(verdict.reason)[:_LONGEST])
+        logged = log_model(client, classifier, name, run_id)
+        version = create_version(client, name, logged.model, tags | logged.tags, clean(verdict.reason)[:_LONGEST])
     if current is None or current.version != version:
         client.set_registered_model_alias(name, CHALLENGER, version)
     return _version(client.get_model_version(name, version))
@@ -245,14 +201,14 @@ def promote(name: str, version: str, reason: str, expected_champion: str | None 
             None.
 
     Raises:
-        GltError: there is no such version, it cannot be verified, the champion has changed, or another process
-            promotes.
+        GltError: there is no such version, its files are not what was registered, the champion has changed, or
+            another process promotes.
     """
     client = connect()
     versions = _by_number(client, name)
     if str(version) not in versions:
         raise GltError(f"{_shown(name)}: no version {version}; `make ui` lists the versions")
-    versions[str(version)].check_promotable()
+    versions[str(version)].verify()
     with promotions.aliases_lock(name) as ensure_held:
         state = _state(client, name)
         if expected_champion is not None and state.champion not in (expected_champion, str(version)):
@@ -272,10 +228,10 @@ def promote(name: str, version: str, reason: str, expected_champion: str | None 
 def rollback(name: str, reason: str = "") -> Version:
     """Make the previous champion the champion again, and the champion the previous one.
 
-    A previous champion without a digest is skipped in favour of the one before it.
+    A previous champion whose files are not what was registered is skipped in favour of the one before it.
 
     Raises:
-        GltError: there is no previous champion, or another process promotes.
+        GltError: there is no previous champion that can be verified, or another process promotes.
     """
     client = connect()
     _known_model(client, name)
@@ -283,9 +239,11 @@ def rollback(name: str, reason: str = "") -> Version:
         model, versions, state = _model(client, name), _by_number(client, name), _state(client, name)
         earlier = [event.version for event in reversed(promotions.read_history(model.tags))] if model else []
         candidates = [version for version in dict.fromkeys([state.previous, *earlier]) if version in versions]
-        previous = next((version for version in candidates if _may_return_to(versions[version], state)), "")
+        skipped: list[str] = []
+        previous = next((number for number in candidates if _may_return_to(versions[number], state, skipped)), "")
         if not previous:
-            raise GltError(f"{name}: no version has the alias `{PREVIOUS}`, so there is nothing to roll back to")
+            reason = f": {skipped[0]}" if skipped else f"; no version has the alias `{PREVIOUS}`"
+            raise GltError(f"{name}: there is nothing to roll back to{reason}")
         full_reason = f"rolled back from v{state.champion or state.deleted} by hand" + (f": {reason}" if reason else "")
         tags = _tags_by_number(versions)
         promotions.put_in_service(client, name, previous, "rolled back", full_reason, tags, ensure_held)
@@ -293,12 +251,17 @@ def rollback(name: str, reason: str = "") -> Version:
     return _version(client.get_model_version(name, previous))
 
 
-def _may_return_to(version: Version, state: InService) -> bool:
+def _may_return_to(version: Version, state: InService, skipped: list[str]) -> bool:
+    """True if the version is not in service and its files are what was registered; else `skipped` gets the reason."""
     if version.version == state.champion:
         return False
-    if not version.digest:
-        _LOG.warning("%s v%s is skipped: %s", version.name, version.version, _NO_DIGEST)
-    return bool(version.digest)
+    try:
+        version.verify()
+    except GltError as error:
+        _LOG.warning("v%s is skipped: %s", version.version, error)
+        skipped.append(str(error))
+        return False
+    return True
 
 
 @wrap_mlflow_errors
@@ -369,16 +332,7 @@ def _by_number(client: MlflowClient, name: str) -> dict[str, Version]:
 def _versions(client: MlflowClient, name: str) -> list[ModelVersion]:
     if name != clean(name):
         return []
-    return [model for model in _search(client, condition("name", name)) if model.name == name]
-
-
-def _search(client: MlflowClient, which: str) -> list[ModelVersion]:
-    found: list[ModelVersion] = []
-    token = None
-    while token != "":
-        page = client.search_model_versions(which, max_results=1000, page_token=token)
-        found, token = [*found, *page], page.token or ""
-    return found
+    return [model for model in search_versions(client, condition("name", name)) if model.name == name]
 
 
 def _version(model: ModelVersion) -> Version:
@@ -388,4 +342,4 @@ def _version(model: ModelVersion) -> Version:
         for key, value in model.tags.items()
         if value is not None
     }
-    return Version(model.name, str(model.version), tags, str(model.run_id or ""))
+    return Version(model.name, str(model.version), tags, str(model.run_id or ""), str(model.source or ""))

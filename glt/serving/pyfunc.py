@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,10 @@ import numpy as np
 import pandas as pd
 
 from glt.errors import GltError
+from glt.serving.keys import verifying_keys
 from glt.serving.model import Predictor
+from glt.serving.model_folder import MLMODEL, check_mlmodel, check_names, file_digests
+from glt.serving.signature import verify
 
 
 class PyfuncPredictor:
@@ -45,4 +50,21 @@ class PyfuncPredictor:
 
 
 def _load_pyfunc(path: str) -> PyfuncPredictor:
-    return PyfuncPredictor(Path(path))
+    """Load the classifier at `path`, in a model's folder, after it was verified.
+
+    Its own manifest is always verified. Where GLT_VERIFYING_KEYS is set, the folder is copied, one of the keys must
+    have signed the copy, and that is loaded.
+
+    Raises:
+        GltError: the folder is damaged, holds anything that is not part of a model, or is not signed.
+    """
+    if not verifying_keys():
+        return PyfuncPredictor(Path(path))
+    stored = Path(path).parent.parent
+    with tempfile.TemporaryDirectory() as temporary:
+        if not (stored / MLMODEL).is_file():
+            raise GltError(f"{path}: not in the folder of a model, so not signed; load the folder that holds {MLMODEL}")
+        folder = Path(shutil.copytree(stored, Path(temporary) / "model", symlinks=True))
+        check_names(file_digests(folder, str(stored)), str(stored))
+        verify(folder, str(stored))
+        return PyfuncPredictor(check_mlmodel(folder, str(stored)))

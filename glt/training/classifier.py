@@ -19,6 +19,7 @@ from glt.motion.disentangle import Motions
 from glt.motion.packed import Packed, frame_indices
 from glt.recipe import Pool, Recipe
 from glt.training.batches import ClipIds, evaluation_batches
+from glt.training.classifier_files import FILES
 from glt.training.encoder import encoder_config, encoder_from
 from glt.training.weights import read_weights, write_weights
 
@@ -154,12 +155,6 @@ def accuracy(table: pd.DataFrame, key: str = "top1") -> dict[str, float]:
     if table["persons"].nunique() > 1:
         shares |= {f"{key}_persons_{n}": right[table["persons"] == n] for n in sorted(table["persons"].unique())}
     return {name: float(share.mean()) for name, share in shares.items() if len(share)}
-
-
-FILES = frozenset(
-    {"model.safetensors", "config.json", "metrics.json"}
-    | {f"{name}.parquet" for name in ("predictions", "validation", "labelled")}
-)
 
 
 def save_classifier(

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from glt import cli, doctor
+from glt.serving import keys
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,6 +20,8 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(autouse=True)
 def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL", "KF_PIPELINES_ENDPOINT", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("GLT_SIGNING_KEY", "GLT_VERIFYING_KEYS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("GLT_HOME", str(tmp_path / "home"))
 
@@ -99,6 +102,28 @@ def test_a_store_of_another_mlflow(tmp_path: Path) -> None:
     found = result("mlflow store", ROOT)
     assert found.status == "warning"
     assert "the next command migrates it" in found.remedy
+
+
+def test_keys_of_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def said() -> tuple[str, str]:
+        found = result("model keys", ROOT)
+        return found.status, found.message
+
+    (one, public, _), (_, other, _) = keys.new_keys(tmp_path / "one"), keys.new_keys(tmp_path / "other")
+    assert said() == ("ok", "none: the registry's digests alone verify models, so who can write to it can replace them")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    assert said()[0] == "warning"
+    monkeypatch.setenv("GLT_VERIFYING_KEYS", str(other))
+    assert said()[0] == "ok"
+    monkeypatch.setenv("GLT_SIGNING_KEY", str(one))
+    assert said()[0] == "warning"
+    assert "verifies them" in said()[1]
+    monkeypatch.setenv("GLT_VERIFYING_KEYS", str(public))
+    assert said()[0] == "ok"
+    one.chmod(0o644)
+    assert said() == ("warning", f"{one} can be read by others")
+    one.write_text("no key")
+    assert said()[0] == "problem"
 
 
 def test_a_folder_that_is_no_project(tmp_path: Path) -> None:

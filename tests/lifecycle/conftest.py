@@ -84,6 +84,7 @@ class Server:
             self.port = free.getsockname()[1]
         self.uri = f"http://127.0.0.1:{self.port}"
         self._folder, self._process = folder, None
+        self.files = folder / "files"
         shutil.copyfile(database, folder / "server.db")
 
     def start(self) -> None:

@@ -247,7 +247,10 @@ NAMES = ("it's", 'a "b"', "100% %_x", "back\\slash\\", "a'b\"c\\'", "with space@
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.fault("quotes, % or backslashes in a model's name", "every command finds exactly that model")
-def test_names_with_characters_of_mlflow_s_filters(three: MlflowClient, name: str, tmp_path: Path) -> None:
+def test_names_with_characters_of_mlflow_s_filters(
+    three: MlflowClient, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry.Version, "verify", lambda self: None)  # recipes give no such names
     for one in {name, name.replace("'", "X").replace('"', "X").replace("\\", "X")}:
         three.create_registered_model(one)
         for digest in ("1", "2"):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from mlflow import MlflowClient
@@ -60,7 +61,7 @@ def test_a_version_carries_where_it_comes_from(
     version, run_id = register(folder)
     client = tracking.connect()
     found = client.get_model_version(NAME, version.version)
-    assert version == registry.Version(NAME, "1", found.tags, run_id)
+    assert version == registry.Version(NAME, "1", found.tags, run_id, found.source)
     assert found.run_id == run_id
     assert found.description == VERDICT.reason
     assert found.tags == {
@@ -79,6 +80,7 @@ def test_a_version_carries_where_it_comes_from(
         "gate.champion_version": "none",
         "gate.answers_uri": "runs:/r/gate",
         "gate.better": "passed: right on 31 clips",
+        "model.digests": found.tags["model.digests"],
     }
     assert aliases_of(client) == {"challenger": "1"}
     assert registry.champion(NAME) is None
@@ -88,6 +90,7 @@ def test_a_version_carries_where_it_comes_from(
     assert logged.status == "READY"
     assert logged.experiment_id == client.get_run(run_id).info.experiment_id
     assert logged.artifact_location.startswith((home / "mlartifacts" / "sample-xsub").as_uri())
+    assert logged.artifact_location == found.source
     version.folder()
     said = capfd.readouterr()
     assert said.out + said.err == ""
@@ -257,19 +260,17 @@ def test_what_cannot_be_promoted_or_rolled_back_is_reported(home: Path, tmp_path
 
 def test_files_that_were_changed_or_lost_are_reported(home: Path, tmp_path: Path) -> None:
     version, _ = register(make_classifier(tmp_path / "one", seed=1))
-    stored = version.folder()
-    (stored / "config.json").write_text("{}")
-    with pytest.raises(GltError, match=r"config\.json: changed since it was written"):
+    stored = Path(urlsplit(version.source).path)
+    (stored / "data" / "classifier" / "config.json").write_text("{}")
+    with pytest.raises(GltError, match=r"v1: data/classifier/config\.json: not as it was registered; do not use it"):
         version.folder()
-    artifact.seal(stored, "classifier", {})  # whole in itself, but not what was registered
-    with pytest.raises(GltError, match="not those that were registered; do not use it"):
+    (stored / "data" / "classifier" / "config.json").unlink()
+    with pytest.raises(GltError, match=r"v1: data/classifier/config\.json: missing; do not use it"):
         version.folder()
-    (stored / artifact.MANIFEST).unlink()
-    with pytest.raises(GltError, match="not a finished classifier folder"):
-        version.folder()
-    shutil.rmtree(stored.parent.parent)
+    shutil.rmtree(stored)
     with pytest.raises(GltError, match="v1: its files cannot be fetched"):
         version.folder()
+    assert list((home / "models").iterdir()) == []
 
 
 def test_an_error_of_the_store_does_not_pass_for_no_champion(

@@ -146,6 +146,7 @@ def test_a_store_that_cannot_grow_is_one_line(home: Path, tmp_path: Path) -> Non
 import resource
 from glt.lifecycle import registry
 from glt.logs import run_entry
+registry.Version.verify = lambda self: None  # it has no files
 resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 run_entry(registry.promote, "m", "1", "x")
 """

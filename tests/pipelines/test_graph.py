@@ -311,13 +311,14 @@ def test_every_pod_reaches_the_servers_and_knows_its_run(graph: str, profile: st
         parameter = {"runtimeValue": {"constant": name}}
         return {"secretName": name, "secretNameParameter": parameter, "keyToEnv": pairs, "optional": optional}
 
-    def config_map(*keys: str, optional: bool) -> dict[str, Any]:
+    def config_map(*keys: str, optional: bool, name: str = "glt-tracking") -> dict[str, Any]:
         pairs = [{"configMapKey": key, "envVar": key} for key in keys]
-        parameter = {"runtimeValue": {"constant": "glt-tracking"}}
+        parameter = {"runtimeValue": {"constant": name}}
         return {
-            "configMapName": "glt-tracking", "configMapNameParameter": parameter, "keyToEnv": pairs,
-            "optional": optional,
+            "configMapName": name, "configMapNameParameter": parameter, "keyToEnv": pairs, "optional": optional,
         }  # fmt: skip
+
+    signing = secret("glt-signing-key", "GLT_SIGNING_KEY", optional=True)
 
     for name, platform in compiled(graph, profile).platform.items():
         assert platform["fieldPathAsEnv"] == [{"name": "GLT_RUN_ID", "fieldPath": "metadata.labels['pipeline/runid']"}]
@@ -325,10 +326,12 @@ def test_every_pod_reaches_the_servers_and_knows_its_run(graph: str, profile: st
             secret("glt-object-store", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", optional=False),
             secret("glt-mlflow", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", optional=True),
             secret("glt-git", "GLT_GIT_USER", "GLT_GIT_TOKEN", "GLT_GIT_HOST", optional=True),
+            *([signing] if name == "register" else []),  # no other step can sign a model
         ], name
         assert platform["configMapAsEnv"] == [
             config_map("MLFLOW_TRACKING_URI", optional=False),
             config_map("AWS_ENDPOINT_URL", "GLT_LOCKS", optional=True),
+            config_map("GLT_VERIFYING_KEYS", optional=True, name="glt-verifying-keys"),
         ], name
         mounts = [(mount["constant"], mount["mountPath"]) for mount in platform.get("pvcMount", ())]
         assert mounts == ([("glt-checkpoints", "/tmp/glt/checkpoints")] if name in TRAIN else []), name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +102,16 @@ def test_a_clip_it_cannot_read_is_named(folder: Path, what: str, words: str) -> 
 def test_no_clip_is_an_error(folder: Path) -> None:
     with pytest.raises(GltError, match="no clip"):
         Predictor(folder).predict([])
+
+
+def test_a_file_that_the_manifest_does_not_list_is_not_loaded(folder: Path, tmp_path: Path) -> None:
+    """Else a manifest without files would verify any weights."""
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    content = json.loads((copy / "manifest.json").read_text())
+    for files in ({}, {name: digest for name, digest in content["files"].items() if name != "model.safetensors"}):
+        (copy / "manifest.json").write_text(json.dumps(content | {"files": files}))
+        with pytest.raises(GltError, match=r"not listed in manifest\.json"):
+            Predictor(copy)
 
 
 def test_a_folder_that_is_not_whole_is_rejected(tmp_path: Path) -> None:
