@@ -15,7 +15,7 @@ from docs.make import faults
 from glt.data.clips import ClipStore
 from glt.data.ingest import ingest
 from glt.data.recording import Rejection
-from glt.data.skeleton_yaml import parse_skeleton
+from glt.data.skeleton_yaml import parse_skeleton, parse_skeleton_file
 from glt.reporter import Silent
 from tests.data.recorded import recipe
 
@@ -39,7 +39,8 @@ def test_the_example_of_our_own_format_is_a_data_set(tmp_path: Path) -> None:
 
 
 def test_the_declared_layout_is_one() -> None:
-    (text,) = blocks("formats.md", "yaml")
+    converted, text = blocks("formats.md", "yaml")
+    assert parse_skeleton_file(converted).coordinates.factors == (0.001, -0.001, -0.001)
     layout = parse_skeleton(text)
     assert (layout.name, len(layout.joints), layout.rate) == ("upper-body", 8, 30.0)
     assert yaml.safe_load(text)["shoulders"] == [layout.joints[joint] for joint in layout.shoulders]

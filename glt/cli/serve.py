@@ -52,7 +52,7 @@ def serve(
 ) -> None:
     """Answer over HTTP with MLflow's model server: POST clips to /invocations."""
     from glt import settings
-    from glt.lifecycle import model_version, private_folders, registry
+    from glt.lifecycle import answers, model_version, private_folders, registry
 
     version = registry.find(model or registry.only_model())
     files = model_version.fetch(version)  # verified, and nobody else can change it
@@ -60,7 +60,7 @@ def serve(
     private_folders.keep_across_exec(files.root)
     print(f"{version.name} v{version.version} on http://127.0.0.1:{port}/invocations, Ctrl-C ends it", flush=True)
     os.environ[settings.TRACKING_URI] = settings.store_uri()
-    become_mlflow("models", "serve", "-m", address, "--env-manager", "local", "-p", str(port))
+    answers.become_model_server(address, port)
 
 
 def become_mlflow(*arguments: str) -> None:

@@ -10,7 +10,8 @@ import pytest
 import typer
 
 from glt import cli, logs
-from glt.cli import reports, serve
+from glt.cli import reports
+from glt.lifecycle import answers
 
 COMMANDS: dict[str, Any] = {
     name: command for name, command in typer.main.get_group(cli.app).commands.items() if command.params
@@ -50,8 +51,8 @@ def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GLT_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("HOME", str(tmp_path))
-    for module in (reports, serve):
-        monkeypatch.setattr(module, "become_mlflow", lambda *_: None)
+    monkeypatch.setattr(reports, "become_mlflow", lambda *_: None)
+    monkeypatch.setattr(answers, "become_model_server", lambda *_: None)
     return tmp_path
 
 

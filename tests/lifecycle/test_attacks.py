@@ -19,9 +19,8 @@ from mlflow.tracking._tracking_service import utils
 
 from glt import artifact
 from glt.artifact import drafts
-from glt.cli import serve
 from glt.errors import GltError
-from glt.lifecycle import model_version, registry, tracking
+from glt.lifecycle import answers, model_version, registry, tracking
 from glt.lifecycle.tracking import Versions
 from glt.motion.disentangle import Motions
 from glt.reporter import Silent
@@ -83,10 +82,10 @@ def scene(prepared: Path, motions: Motions, tmp_path: Path, monkeypatch: pytest.
     shutil.copytree(prepared / "runs", tmp_path / "runs")
     (tmp_path / "runs" / "mlflow.db.lock").unlink(missing_ok=True)
 
-    def stop(*arguments: str) -> None:
-        raise Served(arguments)
+    def stop(folder: str, port: int) -> None:
+        raise Served(folder)
 
-    monkeypatch.setattr(serve, "become_mlflow", stop)
+    monkeypatch.setattr(answers, "become_model_server", stop)
     utils._artifact_repos_cache.clear()  # by the ids of models, which the copies share
     classifiers = [prepared / "classifier-1", prepared / "classifier-2"]
     return Scene(tmp_path, RECIPE, tracking.connect(), classifiers, prepared / "candidate", motions)

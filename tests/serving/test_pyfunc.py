@@ -110,6 +110,8 @@ def test_mlflow_s_model_server_answers_and_ends_when_it_is_told_to(
     refused = requests.post(f"{address}/invocations", json={"inputs": [[[[0.0, 1.0]]]]}, timeout=60)
     assert refused.status_code == 400
     assert "give [frames, 1 to 2 persons, 6 joints of stick, 3]" in refused.text
+    assert "stack_trace" not in refused.text
+    assert "Traceback" not in refused.text
     process.terminate()
     process.wait(60)
     until(lambda: not answers(address), 30)  # and no child of it has the port
