@@ -65,6 +65,7 @@ def gate(
             both = candidate.merge(
                 reference[["name", "predicted"]].rename(columns={"predicted": "reference"}), on="name"
             )
+            subjects = _subjects(both, clips)
             evidence = Evidence(
                 labels=both["label"].tolist(),
                 candidate=both["predicted"].tolist(),
@@ -75,9 +76,10 @@ def gate(
                 findings=findings.load_findings(settings, version.data),
                 comparisons=registry.comparisons(settings.model_name, version.data),
                 answers_uri=f"runs:/{run.run_id}/{EVIDENCE}",
+                subjects=subjects,
             )
             verdict = decide(evidence, settings.gate)
-            _keep(both, verdict, run)
+            _keep(both.assign(subject=subjects), verdict, run)
         verdict.write(out)
         run.metrics(
             {
@@ -85,9 +87,10 @@ def gate(
                 "gate/p_value": verdict.p_value,
                 "gate/candidate_top1": verdict.candidate_top1,
                 "gate/reference_top1": verdict.reference_top1,
+                "gate/subjects": float(verdict.subjects),
             }
         )
-        run.tags({"gate.reason": verdict.reason})
+        run.tags({"gate.reason": verdict.reason, "gate.test": verdict.test})
         tracking.log_on_parent(settings, version, {}, {"gate.reason": verdict.reason})
     return verdict.passed
 
@@ -95,11 +98,20 @@ def gate(
 def _keep(both: pd.DataFrame, verdict: Verdict, run: tracking.StepRun) -> None:
     """Log the evidence: both predictions for every clip, and the verdict."""
     with tempfile.TemporaryDirectory() as folder:
-        columns = ["name", "label", "predicted", "reference"]
+        columns = ["name", "label", "predicted", "reference", "subject"]
         (Path(folder) / "answers.csv").write_bytes(csv_bytes(both[columns]))
         artifact.write_json(Path(folder) / "verdict.json", verdict.to_dict())
         for name in ("answers.csv", "verdict.json"):
             run.file(Path(folder) / name, EVIDENCE)
+
+
+def _subjects(validation: pd.DataFrame, clips: Path) -> list[int | None]:
+    """The subject of each clip; of a classifier that stores none, as an earlier version wrote it, from the clips."""
+    if "subject" in validation:
+        column = validation["subject"]
+    else:
+        column = validation["name"].map(ClipStore(clips).index.set_index("name")["subject"])
+    return [None if pd.isna(subject) else int(subject) for subject in column]
 
 
 def _champion_validation(

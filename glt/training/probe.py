@@ -37,8 +37,8 @@ class Probe:
     Attributes:
         model: the frozen encoder with the fitted classifier.
         predictions: one row per labelled test clip, see `glt.training.classifier.predict`.
-        validation: one row per labelled training clip with a validation prediction: name, sha256, label, predicted,
-            untrained (by the same probe on the untrained encoder), group.
+        validation: one row per labelled training clip with a validation prediction: name, sha256, label, group,
+            subject, predicted, untrained (by the same probe on the untrained encoder).
         metrics: under their fixed keys.
     """
 
@@ -94,7 +94,8 @@ def fit_probe(
 
     table = predictions(motions, test, _softmax(linear["pretrained"].logits(tested["pretrained"])), classes)
     seen = held_out["pretrained"] >= 0
-    validation = motions.index.iloc[train[seen]][["name", "sha256", "label", "group"]].reset_index(drop=True)
+    columns = ["name", "sha256", "label", "group", "subject"]
+    validation = motions.index.iloc[train[seen]][columns].reset_index(drop=True)
     validation["predicted"] = names[held_out["pretrained"][seen]]
     validation["untrained"] = names[held_out["untrained"][seen]]
     answers = {
@@ -117,8 +118,8 @@ def fit_probe(
 def validation_folds(motions: Motions, train: ClipIds) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Validation folds: positions in `train` to fit on and to predict, at most FOLDS pairs.
 
-    Each fold holds out whole groups (single clips if there is one group only), and does not predict clips of which a
-    copy is fitted on.
+    Each fold holds out whole groups; of one group only, whole subjects if all clips name theirs, else single clips. It
+    does not predict clips of which a copy is fitted on.
 
     Raises:
         GltError: there is only one labelled training clip.
@@ -127,6 +128,8 @@ def validation_folds(motions: Motions, train: ClipIds) -> list[tuple[NDArray[np.
 
     index = motions.index.iloc[train]
     groups, content = index["group"].to_numpy().astype(str), index["sha256"].to_numpy().astype(str)
+    if len(np.unique(groups)) == 1 and index["subject"].notna().all():
+        groups = index["subject"].to_numpy().astype(str)
     count = len(np.unique(groups))
     if len(train) < 2:
         raise GltError(f"{motions.path}: one labelled training clip; validation needs at least two")

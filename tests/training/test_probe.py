@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -100,6 +101,18 @@ def test_a_single_group_is_split_by_clips(tmp_path: Path) -> None:
         validation_folds(motions, train[:1])
 
 
+def test_a_single_group_is_split_by_subjects_if_they_are_known(motions: Motions) -> None:
+    index = motions.index.assign(group=3)
+    train = motions.clip_ids("train", labelled=True)
+    subject = index["subject"].to_numpy()[train]
+    one_camera = SimpleNamespace(index=index, path=motions.path)
+    folds = validation_folds(one_camera, train)  # type: ignore[arg-type]
+    assert sorted(tuple(set(subject[held])) for _, held in folds) == [(1,), (2,), (4,)]
+    assert not any(set(subject[fitted]) & set(subject[held]) for fitted, held in folds)
+    index.loc[train[0], "subject"] = pd.NA
+    assert len(validation_folds(one_camera, train)) == 5  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("recipe", [ADAM, LBFGS], ids=["adam", "lbfgs"])
 def test_validation_predictions_do_not_know_their_own_groups_labels(
     motions: Motions, tmp_path: Path, recipe: Recipe
@@ -180,7 +193,8 @@ def test_a_class_that_one_subject_alone_performs_is_never_guessed_for_that_subje
 def test_metrics_are_those_of_the_tables(motions: Motions) -> None:
     result = run(motions, ADAM)
     table, validation = result.predictions, result.validation
-    assert list(validation) == ["name", "sha256", "label", "group", "predicted", "untrained"]
+    assert list(validation) == ["name", "sha256", "label", "group", "subject", "predicted", "untrained"]
+    assert validation["subject"].tolist() == motions.index.set_index("name")["subject"][validation["name"]].tolist()
     right = table["label"] == table["predicted"]
     assert result.metrics["probe/top1"] == pytest.approx(right.mean())
     assert result.metrics["probe/top1_clean"] == pytest.approx(right[table["clean"]].mean())
