@@ -9,9 +9,9 @@ set, clip, subject, label, and a column `predictions` with one letter per repeat
 within a repeat: the class, of the sorted classes of the set.
 
 FOLDER/refits-<set>.csv is the gate as it happens: `DRAWS` times `SUBJECTS` subjects are drawn to train, and the others
-test; the models `REFITTED` are validated by folds of these subjects alone, and tested when fitted on all of them. One row per
-draw and subject: the models that are right as the bits of a number of three hexadecimal digits for each of the clips;
-and one row per draw with subject -1, whose `right` lists the models' test accuracies. No file holds coordinates.
+test; the models `REFITTED` are validated by folds of these subjects alone, and tested when fitted on all of them. One
+row per draw and subject: the models that are right as the bits of a number of three hexadecimal digits for each of the
+clips; and one row per draw with subject -1, whose `right` lists the test accuracies. No file holds coordinates.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from experiments import by_hand
 from glt.data.clips import ClipStore
 from glt.data.ingest import ingest
 from glt.motion.disentangle import Motions, write_motions
-from glt.recipe import Recipe, load, with_changes
+from glt.recipe import Pool, Recipe, load, with_changes
 from glt.reporter import Silent
 from glt.training.batches import evaluation_batches
 from glt.training.checkpoint import Checkpoint
@@ -196,7 +196,7 @@ def _features(motions: Motions, chosen: NDArray[np.int64], recipe: Recipe) -> It
         yield from _pooled(f"pretrained {seed}", ActionClassifier(encoder, "ab", "blocks", _POOL), motions, chosen)
 
 
-_POOL = ("mean", "max", "std")
+_POOL: tuple[Pool, ...] = ("mean", "max", "std")
 
 
 @torch.no_grad()
@@ -214,10 +214,10 @@ def _pooled(
 
 def _reduced(x: Floats) -> Floats:
     """The features standardised, their first `WIDTH` principal components: no labels are used, and fits are fast."""
-    centred = StandardScaler().fit_transform(x)
-    if x.shape[1] <= WIDTH:
-        return centred
-    return PCA(min(WIDTH, len(x)), svd_solver="randomized", random_state=0).fit_transform(centred).astype(np.float32)
+    reduced: Floats = StandardScaler().fit_transform(x)
+    if x.shape[1] > WIDTH:
+        reduced = PCA(min(WIDTH, len(x)), svd_solver="randomized", random_state=0).fit_transform(reduced)
+    return reduced.astype(np.float32)
 
 
 def _fit(x: Floats, y: NDArray[np.int64], strength: float) -> KNeighborsClassifier | LogisticRegression:

@@ -15,7 +15,7 @@ from glt import artifact
 from glt.artifact.files import parse_json, read_bytes
 from glt.data.findings import Finding
 from glt.errors import GltError, first_line
-from glt.lifecycle.paired import Comparison, count_by_subject, over_clips, over_subjects
+from glt.lifecycle.paired import Comparison, over_clips, over_subjects
 from glt.outputs import FileKind
 from glt.recipe import GateConfig
 
@@ -65,6 +65,9 @@ class Evidence:
         comparisons: number of earlier decisions on these clips.
         answers_uri: where both models' predictions are stored.
         subjects: number of each clip's subject, None where the recordings name none; empty if they name no subject.
+        candidate_right: share of the repetitions of the validation folds in which the candidate is right, one per clip;
+            if empty, its predictions are the only ones.
+        reference_right: the same of the baseline.
     """
 
     labels: Sequence[str]
@@ -77,6 +80,8 @@ class Evidence:
     comparisons: int = 0
     answers_uri: str = ""
     subjects: Sequence[int | None] = ()
+    candidate_right: Sequence[float] = ()
+    reference_right: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
@@ -261,7 +266,9 @@ def _compare(
         return over_clips(gained, lost, len(right)), clips
     if all(subject is None for subject in evidence.subjects):
         return over_clips(gained, lost, len(right)), f"{clips} of unnamed subjects"
-    comparison = over_subjects(*count_by_subject(right, before, evidence.subjects))
+    ours, theirs = evidence.candidate_right or right, evidence.reference_right or before
+    changes = [float(share) - float(former) for share, former in zip(ours, theirs, strict=True)]
+    comparison = over_subjects(changes, evidence.subjects)
     if comparison.subjects == 1:
         return comparison, f"{clips} of one subject; a test needs two, or gate.test: clips"
     return comparison, f"{comparison.subjects} subjects, {clips}"

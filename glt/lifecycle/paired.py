@@ -1,7 +1,7 @@
 """Paired comparisons of two models that answered the same clips: p-value and interval of the gain in top-1.
 
-Two units of chance: subjects, whose clips are not independent of each other, and clips. `benchmarks.gate_power` measures
-how often each promotes a model that is no better, and misses one that is (docs/gate.md).
+Two units of chance: subjects, whose clips are not independent of each other, and clips. `benchmarks.gate_power`
+measures how often each promotes a model that is no better, and misses one that is (docs/gate.md).
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Counts = NDArray[np.int64]
 _RESAMPLES = 10_000  # of the bootstrap
 LEAST_VARIANCE = 0.5  # of the gains, as a share of that of independent clips
 
@@ -47,43 +46,38 @@ def over_clips(gained: int, lost: int, clips: int) -> Comparison:
     return Comparison(p_value, _quantiles((counts[:, 0] - counts[:, 1]) / clips))
 
 
-def over_subjects(gained: Counts, lost: Counts, clips: Counts) -> Comparison:
-    """One-sided t-test on the gains of subjects, (gained - lost) / clips of each; the arguments are counts [K].
+def over_subjects(changes: Sequence[float], subjects: Sequence[int | None]) -> Comparison:
+    """One-sided t-test on the gains of subjects.
 
-    A gain is the change of a subject's share of right clips. Subjects count alike, however many clips they have. The
-    variance of the gains is taken to be at least `LEAST_VARIANCE` times what it is on average if clips are independent,
-    (gained + lost) / clips**2 by McNemar: few subjects have nearly equal gains by chance at times, and a variance near
-    zero would make any gain significant.
+    A subject's gain is the mean change of its clips. Subjects count alike, however many clips they have. The variance
+    of the gains is taken to be at least `LEAST_VARIANCE` times what it is on average if clips are independent (as
+    McNemar has it: of n clips the sum of squared changes, divided by n**2). Few subjects have nearly equal gains by
+    chance at times, and a variance near zero would make any gain significant. The interval is that of the t-test: a
+    bootstrap over five subjects holds the true gain in about 80 % of all cases, not 95.
 
     The p-value of a single subject is 1, and its interval is -1 to 1: nothing is known of other people.
+
+    Args:
+        changes: of each clip, how much more often the candidate is right: 1, 0 or -1, or between them over several
+            repetitions.
+        subjects: of each clip. Clips without one count as those of one more subject, since nothing says that they are
+            of different people.
     """
     from scipy.special import stdtr, stdtrit
 
+    change = np.asarray(changes, np.float64)
+    _, of = np.unique([-1 if subject is None else subject for subject in subjects], return_inverse=True)
+    clips = np.bincount(of)
     count = len(clips)
     if count < 2:
         return Comparison(1.0, (-1.0, 1.0), count)
-    gains = (gained - lost) / clips
-    mean, independent = gains.mean(), ((gained + lost) / clips**2).mean()
-    error = np.sqrt(max(gains.var(ddof=1), LEAST_VARIANCE * independent) / count)
+    gains, independent = np.bincount(of, change) / clips, np.bincount(of, change**2) / clips**2
+    mean = float(gains.mean())
+    error = float(np.sqrt(max(gains.var(ddof=1), LEAST_VARIANCE * independent.mean()) / count))
     if not error:  # the models differ in no clip
         return Comparison(1.0, (0.0, 0.0), count)
-    p_value = float(stdtr(count - 1, -mean / error))
-    reach = float(stdtrit(count - 1, 0.975) * error)
-    return Comparison(p_value, (max(float(mean) - reach, -1.0), min(float(mean) + reach, 1.0)), count)
-
-
-def count_by_subject(
-    right: Sequence[bool], right_before: Sequence[bool], subjects: Sequence[int | None]
-) -> tuple[Counts, Counts, Counts]:
-    """Clips that only the first model got right, that only the second did, and all, of each subject: three times [K].
-
-    Clips without a subject count as those of one more subject, since nothing says that they are of different people.
-    """
-    names = np.array([-1 if subject is None else subject for subject in subjects])
-    _, of = np.unique(names, return_inverse=True)
-    ours, theirs = np.array(right, bool), np.array(right_before, bool)
-    gained, lost, clips = (np.bincount(of, weights) for weights in (ours & ~theirs, theirs & ~ours, np.ones(len(of))))
-    return gained.astype(np.int64), lost.astype(np.int64), clips.astype(np.int64)
+    p_value, reach = float(stdtr(count - 1, -mean / error)), float(stdtrit(count - 1, 0.975) * error)
+    return Comparison(p_value, (max(mean - reach, -1.0), min(mean + reach, 1.0)), count)
 
 
 def _quantiles(gains: NDArray[np.float64]) -> tuple[float, float]:

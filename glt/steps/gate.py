@@ -56,15 +56,18 @@ def gate(
             verdict = already_in_service(labels, answers, version=champion.version, rules=settings.gate)
         else:
             reference = candidate.assign(predicted=candidate["untrained"])
+            if "right" in candidate:
+                reference["right"] = candidate["untrained_right"]
             folders = [Path(classifier)]
             if champion is not None:
                 folders.append(champion.folder())
                 reference = _champion_validation(
                     champion, folders[-1], candidate, clips, settings, version, accelerator, run
                 )
-            both = candidate.merge(
-                reference[["name", "predicted"]].rename(columns={"predicted": "reference"}), on="name"
+            both = _with_shares(candidate).merge(
+                _with_shares(reference)[["name", "predicted", "right"]], on="name", suffixes=("", "_reference")
             )
+            both = both.rename(columns={"predicted_reference": "reference", "right_reference": "reference_right"})
             subjects = _subjects(both, clips)
             evidence = Evidence(
                 labels=both["label"].tolist(),
@@ -77,9 +80,11 @@ def gate(
                 comparisons=registry.comparisons(settings.model_name, version.data),
                 answers_uri=f"runs:/{run.run_id}/{EVIDENCE}",
                 subjects=subjects,
+                candidate_right=both["right"].tolist(),
+                reference_right=both["reference_right"].tolist(),
             )
             verdict = decide(evidence, settings.gate)
-            _keep(both.assign(subject=subjects), verdict, run)
+            _keep(both.assign(subject=pd.array(subjects, dtype="Int64")), verdict, run)
         verdict.write(out)
         run.metrics(
             {
@@ -98,11 +103,18 @@ def gate(
 def _keep(both: pd.DataFrame, verdict: Verdict, run: tracking.StepRun) -> None:
     """Log the evidence: both predictions for every clip, and the verdict."""
     with tempfile.TemporaryDirectory() as folder:
-        columns = ["name", "label", "predicted", "reference", "subject"]
+        columns = ["name", "label", "predicted", "reference", "subject", "right", "reference_right"]
         (Path(folder) / "answers.csv").write_bytes(csv_bytes(both[columns]))
         artifact.write_json(Path(folder) / "verdict.json", verdict.to_dict())
         for name in ("answers.csv", "verdict.json"):
             run.file(Path(folder) / name, EVIDENCE)
+
+
+def _with_shares(validation: pd.DataFrame) -> pd.DataFrame:
+    """Validation predictions with the column `right`, which earlier versions did not store."""
+    if "right" in validation:
+        return validation
+    return validation.assign(right=(validation["predicted"] == validation["label"]).astype(float))
 
 
 def _subjects(validation: pd.DataFrame, clips: Path) -> list[int | None]:

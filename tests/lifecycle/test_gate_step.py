@@ -56,7 +56,9 @@ def as_before_subjects(classifier: Path, place: Path) -> Path:
     with artifact.create(place, "classifier", artifact.open_artifact(classifier, "classifier")) as draft:
         for file in classifier.iterdir():
             if file.name == "validation.parquet":
-                pd.read_parquet(file).drop(columns="subject").to_parquet(draft / file.name, index=False)
+                pd.read_parquet(file).drop(columns=["subject", "right", "untrained_right"]).to_parquet(
+                    draft / file.name, index=False
+                )
             elif file.name != "manifest.json":
                 shutil.copyfile(file, draft / file.name)
     return place
@@ -76,7 +78,7 @@ def test_subjects_come_from_the_classifier_or_else_from_the_clips(
 
     answers = Path(mlflow.artifacts.download_artifacts(verdict.answers_uri, dst_path=str(tmp_path / "gate")))
     table = pd.read_csv(answers / "answers.csv")
-    assert list(table) == ["name", "label", "predicted", "reference", "subject"]
+    assert list(table) == ["name", "label", "predicted", "reference", "subject", "right", "reference_right"]
     assert table["subject"].tolist() == [int(clip[9:12]) for clip in table["name"]]
     assert json.loads((answers / "verdict.json").read_text())["subjects"] == verdict.subjects
     run = tracking.connect().get_run(verdict.answers_uri.split("/")[1])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +16,7 @@ from scipy import stats
 from glt.errors import GltError
 from glt.lifecycle import gate
 from glt.lifecycle.gate import Evidence, Verdict
-from glt.lifecycle.paired import LEAST_VARIANCE, count_by_subject, over_clips, over_subjects
+from glt.lifecycle.paired import LEAST_VARIANCE, Comparison, over_clips, over_subjects
 from glt.recipe import GateConfig
 
 SUBJECT = st.tuples(st.integers(0, 12), st.integers(0, 12), st.integers(0, 12)).filter(any)
@@ -24,6 +26,12 @@ PEOPLE = st.lists(SUBJECT, min_size=2, max_size=9)
 def arrays(people: list[tuple[int, int, int]]) -> tuple[Any, Any, Any]:
     gained, lost, rest = (np.array(column) for column in zip(*people, strict=True))
     return gained, lost, gained + lost + rest
+
+
+def compare(people: list[tuple[int, int, int]]) -> Comparison:
+    """The test over these subjects, from the change of each clip."""
+    changes = np.concatenate([np.repeat((1.0, -1.0, 0.0), row) for row in people])
+    return over_subjects(changes.tolist(), np.repeat(range(len(people)), [sum(row) for row in people]).tolist())
 
 
 def evidence(people: list[tuple[int, int, int]], subjects: list[int | None] | None = None) -> Evidence:
@@ -41,7 +49,7 @@ def evidence(people: list[tuple[int, int, int]], subjects: list[int | None] | No
 @given(PEOPLE)
 def test_it_is_the_t_test_where_gains_vary_more_than_clips_would(people: list[tuple[int, int, int]]) -> None:
     gained, lost, clips = arrays(people)
-    found, gains = over_subjects(gained, lost, clips), (gained - lost) / clips
+    found, gains = compare(people), (gained - lost) / clips
     least = LEAST_VARIANCE * np.mean([(b + c) / n**2 for b, c, n in zip(gained, lost, clips, strict=True)])
     if gains.var(ddof=1) > least:
         slow = stats.ttest_1samp(gains, 0, alternative="greater")
@@ -56,9 +64,8 @@ def test_it_is_the_t_test_where_gains_vary_more_than_clips_would(people: list[tu
 
 @given(PEOPLE)
 def test_models_that_change_places_have_the_other_tail(people: list[tuple[int, int, int]]) -> None:
-    gained, lost, clips = arrays(people)
-    ours, theirs = over_subjects(gained, lost, clips), over_subjects(lost, gained, clips)
-    if (gained + lost).any():
+    ours, theirs = compare(people), compare([(lost, gained, rest) for gained, lost, rest in people])
+    if any(gained + lost for gained, lost, _ in people):
         assert ours.p_value + theirs.p_value == pytest.approx(1)
     assert ours.interval == pytest.approx((-theirs.interval[1], -theirs.interval[0]))
 
@@ -84,8 +91,7 @@ def test_the_order_of_clips_and_the_numbers_of_subjects_do_not_matter(
 
 def test_equal_gains_of_few_subjects_are_no_certainty() -> None:
     """One clip of twenty in each of three subjects: a plain t-test would be certain."""
-    one, twenty = np.ones(3, int), np.full(3, 20)
-    found = over_subjects(one, 0 * one, twenty)
+    found = compare([(1, 0, 19)] * 3)
     assert found.p_value == pytest.approx(stats.t.sf(np.sqrt(3 / LEAST_VARIANCE), 2))
     assert found.p_value > 0.05
 
@@ -97,7 +103,8 @@ def test_a_gain_of_one_person_is_not_one_of_people() -> None:
     assert over["clips"].passed
     assert over["clips"].p_value < 1e-9
     assert not over["subjects"].passed
-    assert over["subjects"].p_value == pytest.approx(stats.ttest_1samp([1, 0, 0, 0, 0], 0, alternative="greater").pvalue)
+    slow = stats.ttest_1samp([1, 0, 0, 0, 0], 0, alternative="greater")
+    assert over["subjects"].p_value == pytest.approx(slow.pvalue)
 
 
 def test_the_same_gain_in_every_person_passes_where_clips_alone_do_not() -> None:
@@ -144,8 +151,24 @@ def test_two_subjects_may_be_enough() -> None:
 
 
 def test_clips_without_a_subject_are_those_of_one_more() -> None:
-    gained, lost, clips = count_by_subject([True, True, False, True], [False, True, True, False], [4, None, 4, None])
-    assert sorted(zip(gained, lost, clips, strict=True)) == [(1, 0, 2), (1, 1, 2)]
+    changes = [1, 0, 1, 0, 1, -1]
+    assert over_subjects(changes, [4, 4, 5, 5, None, None]) == over_subjects(changes, [4, 4, 5, 5, 6, 6])
+
+
+def test_repetitions_of_the_folds_count_by_their_mean() -> None:
+    """Two repetitions of which one is right: half a clip."""
+    one = evidence([(9, 0, 11), (2, 2, 16), (4, 1, 15)])
+    right = [answer == "walk" for answer in one.candidate]
+    before = [answer == "walk" for answer in one.reference]
+    shares = [0.5 if row % 7 == 0 else float(known) for row, known in enumerate(right)]
+    found = gate.decide(replace(one, candidate_right=shares, reference_right=before), GateConfig())
+    frame = pd.DataFrame({"of": one.subjects, "change": np.array(shares) - np.array(before)})
+    gains = frame.groupby("of")["change"].mean()
+    assert found.p_value == pytest.approx(stats.ttest_1samp(gains, 0, alternative="greater").pvalue)
+    same = replace(one, candidate_right=right, reference_right=before)
+    assert gate.decide(same, GateConfig()).p_value == gate.decide(one, GateConfig()).p_value
+    clips = gate.decide(replace(one, candidate_right=shares, reference_right=before), GateConfig(test="clips"))
+    assert clips.p_value == gate.decide(one, GateConfig(test="clips")).p_value
 
 
 def test_models_that_agree_everywhere_are_not_apart() -> None:
