@@ -63,9 +63,9 @@ SETS: dict[str, tuple[str, tuple[str, ...], dict[str, object]]] = {  # recipe, a
     "msrc12": ("nw-ucla", ("extra/msrc12-odd.zip", "extra/msrc12-even.zip"), {**_TABLE, "test_values": _EVEN}),
 }
 CAMERAS = {"nw-ucla": "nw-ucla-cameras"}  # sets that are recorded by folds of cameras, too, and the name of that
-LARGEST = 840  # clips of a set: of larger ones as many are drawn of every subject as fit
-EPOCHS = {"nw-ucla": 4, "msrc12": 1}  # of a pretraining; 8 of the smaller sets
-WIDTH = 256
+LARGEST, DRAWN = 1500, 840  # clips: of a larger set this many are drawn, equally many of every subject
+EPOCHS = {"nw-ucla": 2, "msrc12": 1}  # of a pretraining; 8 of the smaller sets
+WIDTH = 256  # of the features that classifiers are fitted on
 DRAWS, SUBJECTS = 40, 5  # of the refits
 # Name: kind of features, seed or number of frames, strength of the classifier.
 MODELS: dict[str, tuple[str, int, float]] = {
@@ -171,12 +171,12 @@ def refits(name: str, features: dict[str, Floats], y: NDArray[np.int64], subject
 
 
 def _subset(index: pd.DataFrame) -> NDArray[np.int64]:
-    """Positions of the labelled clips, or of equally many of every subject if there are more than LARGEST."""
+    """Positions of the labelled clips, or of DRAWN of them if there are more than LARGEST."""
     labelled = np.flatnonzero(index["label"].notna())
-    if len(labelled) <= 2 * LARGEST:
+    if len(labelled) <= LARGEST:
         return labelled
     subjects = index["subject"].to_numpy()[labelled]
-    each, random = LARGEST // len(set(subjects)), np.random.default_rng(0)
+    each, random = DRAWN // len(set(subjects)), np.random.default_rng(0)
     parts = [labelled[subjects == subject] for subject in sorted(set(subjects))]
     return np.sort(np.concatenate([random.choice(part, min(each, len(part)), replace=False) for part in parts]))
 
