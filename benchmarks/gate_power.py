@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from benchmarks.gate_predictions import CAMERAS, DIGITS, MODELS, REFITTED, REPEATS, SETS
-from benchmarks.gate_rules import RULES, Draws, independent
+from benchmarks.gate_rules import RULES, Draws
 from benchmarks.hardware import ROOT, commit, hardware
 from glt import artifact
 from glt.lifecycle.paired import LEAST_VARIANCE
@@ -154,12 +154,14 @@ def coverage(pairs: list[Pair], many: int, seed: int) -> dict[str, dict[str, flo
         held: dict[str, list[float]] = {"bootstrap": [], "t": []}
         for pair in chosen:
             draws, truth = pair.draw(random, many, count, exchanged=False, thinned=False), pair.gain / 100
-            means = draws.gains[:, random.integers(0, count, (1000, count))].mean(2)
+            gains = ((draws.gained - draws.lost) / draws.clips).mean(0)
+            means = gains[:, random.integers(0, count, (1000, count))].mean(2)
             low, high = np.quantile(means, [0.025, 0.975], axis=1)
             held["bootstrap"].append(float(((low <= truth + 1e-9) & (truth <= high + 1e-9)).mean()))
-            error = np.sqrt(np.maximum(draws.gains.var(1, ddof=1), LEAST_VARIANCE * independent(draws)) / count)
+            least = LEAST_VARIANCE * (draws.squares / draws.clips**2).mean(1)
+            error = np.sqrt(np.maximum(gains.var(1, ddof=1), least) / count)
             reach = stats.t.ppf(0.975, count - 1) * error
-            held["t"].append(float((np.abs(draws.gains.mean(1) - truth) <= reach + 1e-9).mean()))
+            held["t"].append(float((np.abs(gains.mean(1) - truth) <= reach + 1e-9).mean()))
         found[str(count)] = {name: round(float(np.mean(values)), 3) for name, values in held.items()}
     return found
 
@@ -211,7 +213,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("folder", type=Path, nargs="?", default=ROOT / "results" / "gate-power")
     arguments.add_argument("--out", type=Path, default=ROOT / "results" / "gate-power.json")
-    arguments.add_argument("--draws", type=int, default=2000)
+    arguments.add_argument("--draws", type=int, default=1000)
     arguments.add_argument("--seed", type=int, default=0)
     given = arguments.parse_args()
     result: dict[str, Any] = {"rates": [], "coverage": {}, "refits": {}}
