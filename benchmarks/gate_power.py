@@ -233,6 +233,7 @@ def main() -> None:
     artifact.write_json(given.out, result)
     for count in (5, 10):
         print(f"\n{markdown(result, count)}")
+    print(f"\n{refits_markdown(result)}")
 
 
 def markdown(result: dict[str, Any], count: int) -> str:
@@ -250,6 +251,26 @@ def markdown(result: dict[str, Any], count: int) -> str:
     for rule in RULES:
         cells = [f"{rates[name, rule, 'exchanged']:.1f} / {100 - rates[name, rule, '+7']:.0f}" for name in sets]
         lines.append(f"| {rule} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def refits_markdown(result: dict[str, Any]) -> str:
+    """Table of promotions in per cent with five subjects that trained: by McNemar over clips / by the gate.
+
+    One row per set, one column per range of the true gain.
+    """
+    ranges = [tuple(row["gain"]) for row in max(result["refits"].values(), key=len)]
+    head = [f"{low:+d} to {high:+d}".replace("+0", "0") for low, high in ranges]
+    lines = [f"| true gain, points | {' | '.join(head)} |", "| --- |" + " --- |" * len(ranges)]
+    for name, rows in result["refits"].items():
+        found = {tuple(row["gain"]): row["rates"] for row in rows}
+        cells = [
+            f"{100 * found[part]['McNemar over clips']:.0f} / {100 * found[part]['t, floored']:.0f}"
+            if part in found
+            else "-"
+            for part in ranges
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
