@@ -32,10 +32,12 @@ from benchmarks.gate_rules import RULES, Draws
 from benchmarks.hardware import ROOT, commit, hardware
 from glt import artifact
 from glt.lifecycle.paired import LEAST_VARIANCE
+from glt.outputs import csv_bytes
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 ALPHA = 0.05
+RATES = "rates.csv"
 SUBJECTS = (4, 5, 8, 10, 15)
 PAIRS = 12  # of models in a world, drawn if there are more
 # World: range of the true gain in points.
@@ -142,7 +144,7 @@ def _summary(rates: list[float], many: int) -> dict[str, Any]:
     mean = float(np.mean(rates))
     error = np.sqrt((np.var(rates, ddof=1) if len(rates) > 1 else mean * (1 - mean) / many) / len(rates))
     low, high = max(mean - 1.96 * error, 0.0), min(mean + 1.96 * error, 1.0)
-    return {"rate": round(mean, 4), "interval": [round(low, 4), round(high, 4)], "highest": round(max(rates), 4)}
+    return {"rate": round(mean, 4), "low": round(low, 4), "high": round(high, 4), "highest": round(max(rates), 4)}
 
 
 def coverage(pairs: list[Pair], many: int, seed: int) -> dict[str, dict[str, float]]:
@@ -230,10 +232,24 @@ def main() -> None:
         print(f"{name}: done", flush=True)
     command = f"python -m benchmarks.gate_power --draws {given.draws} --seed {given.seed}"
     result |= {"command": command, "seed": given.seed, "alpha": ALPHA, "commit": commit(), "hardware": hardware(1)}
-    artifact.write_json(given.out, result)
+    write(result, given.out)
     for count in (5, 10):
         print(f"\n{markdown(result, count)}")
     print(f"\n{refits_markdown(result)}")
+
+
+def write(result: dict[str, Any], out: Path) -> None:
+    """Write `out`, and beside it in a folder of its name the rates as a table."""
+    artifact.write_json(out, {key: value for key, value in result.items() if key != "rates"})
+    folder = out.with_suffix("")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / RATES).write_bytes(csv_bytes(pd.DataFrame(result["rates"])))
+
+
+def read(out: Path) -> dict[str, Any]:
+    """What `write` wrote."""
+    result: dict[str, Any] = artifact.read_json(out, dict)
+    return result | {"rates": pd.read_csv(out.with_suffix("") / RATES).to_dict("records")}
 
 
 def markdown(result: dict[str, Any], count: int) -> str:
