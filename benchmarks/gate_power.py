@@ -32,7 +32,6 @@ from benchmarks.gate_rules import RULES, Draws
 from benchmarks.hardware import ROOT, commit, hardware
 from glt import artifact
 from glt.lifecycle.paired import LEAST_VARIANCE
-from glt.outputs import csv_bytes
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -243,7 +242,7 @@ def write(result: dict[str, Any], out: Path) -> None:
     artifact.write_json(out, {key: value for key, value in result.items() if key != "rates"})
     folder = out.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / RATES).write_bytes(csv_bytes(pd.DataFrame(result["rates"])))
+    pd.DataFrame(result["rates"]).to_csv(folder / RATES, index=False)
 
 
 def read(out: Path) -> dict[str, Any]:
