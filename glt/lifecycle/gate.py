@@ -9,17 +9,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import TypeAdapter
 
 from glt import artifact
 from glt.artifact.files import parse_json, read_bytes
 from glt.data.findings import Finding
 from glt.errors import GltError, first_line
+from glt.lifecycle.paired import Comparison, over_clips, over_subjects
 from glt.outputs import FileKind
 from glt.recipe import GateConfig
-
-_RESAMPLES = 10_000  # of the bootstrap
 
 
 def _is_verdict(content: bytes) -> bool:
@@ -66,6 +64,10 @@ class Evidence:
         findings: findings of the checks across recordings; None if they have not been run.
         comparisons: number of earlier decisions on these clips.
         answers_uri: where both models' predictions are stored.
+        subjects: number of each clip's subject, None where the recordings name none; empty if they name no subject.
+        candidate_right: share of the repetitions of the validation folds in which the candidate is right, one per clip;
+            if empty, its predictions are the only ones.
+        reference_right: the same of the baseline.
     """
 
     labels: Sequence[str]
@@ -77,6 +79,9 @@ class Evidence:
     findings: Sequence[Finding] | None = ()
     comparisons: int = 0
     answers_uri: str = ""
+    subjects: Sequence[int | None] = ()
+    candidate_right: Sequence[float] = ()
+    reference_right: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
@@ -93,13 +98,15 @@ class Verdict:
         reference_top1: accuracy of the baseline.
         only_candidate: clips that only the candidate got right (b of McNemar's test).
         only_reference: clips that only the baseline got right (c).
-        p_value: probability of at least b of b + c if neither model were better.
+        p_value: probability of a gain at least as clear if neither model were better, see `glt.lifecycle.paired`.
         alpha: the level that the p-value must stay below.
-        interval: 95 % interval of the gain in top-1, by bootstrap over clips.
+        interval: 95 % interval of the gain in top-1.
         checks: all checks, the paired test first.
         comparisons: number of earlier decisions on these validation clips.
         champion_version: version of the champion that is the baseline; empty if there was none.
         answers_uri: where both models' predictions are stored.
+        test: the units of the paired test, ``subjects`` or ``clips``; clips in verdicts of earlier versions.
+        subjects: number of subjects in these clips, if they are the units of the test; else 0.
     """
 
     passed: bool
@@ -118,6 +125,8 @@ class Verdict:
     checks: tuple[Check, ...] = ()
     champion_version: str = ""
     answers_uri: str = ""
+    test: str = "clips"
+    subjects: int = 0
 
     def summary(self) -> str:
         """The decision as text: passed or rejected, each failed check, and the address of the answers."""
@@ -170,7 +179,7 @@ def decide(evidence: Evidence, rules: GateConfig) -> Verdict:
         GltError: there are no clips, or the numbers of predictions differ.
     """
     labels, ours, theirs = evidence.labels, evidence.candidate, evidence.reference
-    if not labels or not len(labels) == len(ours) == len(theirs):
+    if not labels or not len(labels) == len(ours) == len(theirs) == len(evidence.subjects or labels):
         raise GltError(
             f"gate: {len(labels)} labels, {len(ours)} and {len(theirs)} answers; "
             "both models must have answered the same clips, at least one"
@@ -179,13 +188,13 @@ def decide(evidence: Evidence, rules: GateConfig) -> Verdict:
     right_before = [answer == label for answer, label in zip(theirs, labels, strict=True)]
     gained = sum(a and not b for a, b in zip(right, right_before, strict=True))
     lost = sum(b and not a for a, b in zip(right, right_before, strict=True))
-    p_value = _mcnemar(gained, lost)
-    interval = _interval(gained, lost, len(labels))
+    comparison, note = _compare(evidence, right, right_before, rules)
+    p_value = comparison.p_value
     better = p_value < rules.alpha
+    gain = f"gain {_points(comparison.interval)}, " if comparison.subjects != 1 else ""
     message = (
         f"right on {gained} clips that the {evidence.baseline} got wrong, wrong on {lost} that it got right "
-        f"(p = {p_value:.3g} {'<' if better else '>='} {rules.alpha:g}, gain {_points(interval)}, "
-        f"{len(labels):,} validation clips)"
+        f"(p = {p_value:.3g} {'<' if better else '>='} {rules.alpha:g}, {gain}{note})"
     )
     checks = (
         Check("better", better, message),
@@ -215,10 +224,12 @@ def decide(evidence: Evidence, rules: GateConfig) -> Verdict:
         p_value=p_value,
         alpha=rules.alpha,
         comparisons=evidence.comparisons,
-        interval=interval,
+        interval=comparison.interval,
         checks=checks,
         champion_version=evidence.champion_version,
         answers_uri=evidence.answers_uri,
+        test="subjects" if comparison.subjects else "clips",
+        subjects=comparison.subjects,
     )
 
 
@@ -240,22 +251,27 @@ def already_in_service(labels: Sequence[str], candidate: Sequence[str], *, versi
         alpha=rules.alpha,
         comparisons=0,
         champion_version=version,
+        test=rules.test,
     )
 
 
-def _mcnemar(gained: int, lost: int) -> float:
-    """One-sided exact McNemar test: chance of at least `gained` of both if neither model were better."""
-    from scipy.stats import binomtest  # a second to import, and most steps only read a verdict
-
-    return float(binomtest(gained, gained + lost, alternative="greater").pvalue) if gained + lost else 1.0
-
-
-def _interval(gained: int, lost: int, clips: int) -> tuple[float, float]:
-    """95 % interval of the gain, by bootstrap over clips, which is a multinomial draw of the three counts."""
-    shares = np.array([gained, lost, clips - gained - lost]) / clips
-    counts = np.random.default_rng(0).multinomial(clips, shares, _RESAMPLES)
-    low, high = np.quantile((counts[:, 0] - counts[:, 1]) / clips, [0.025, 0.975])
-    return float(low), float(high)
+def _compare(
+    evidence: Evidence, right: Sequence[bool], before: Sequence[bool], rules: GateConfig
+) -> tuple[Comparison, str]:
+    """The paired test that the rules and the recordings allow, and what it rests on, in words."""
+    gained = sum(a and not b for a, b in zip(right, before, strict=True))
+    lost = sum(b and not a for a, b in zip(right, before, strict=True))
+    clips = f"{len(right):,} validation clips"
+    if rules.test == "clips":
+        return over_clips(gained, lost, len(right)), clips
+    if all(subject is None for subject in evidence.subjects):
+        return over_clips(gained, lost, len(right)), f"{clips} of unnamed subjects"
+    ours, theirs = evidence.candidate_right or right, evidence.reference_right or before
+    changes = [float(share) - float(former) for share, former in zip(ours, theirs, strict=True)]
+    comparison = over_subjects(changes, evidence.subjects)
+    if comparison.subjects == 1:
+        return comparison, f"{clips} of one subject; a test needs two, or gate.test: clips"
+    return comparison, f"{comparison.subjects} subjects, {clips}"
 
 
 def _points(interval: tuple[float, float]) -> str:

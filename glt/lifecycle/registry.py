@@ -174,6 +174,7 @@ def register(classifier: Path, recipe: Recipe, versions: Versions, verdict: Verd
             "parent.run": client.get_run(run_id).data.tags.get(PARENT, run_id),
             "gate.passed": str(verdict.passed),
             "gate.p_value": f"{verdict.p_value:.4g}",
+            "gate.test": f"{verdict.test} ({verdict.subjects})" if verdict.subjects else verdict.test,
             "gate.baseline": verdict.baseline,
             "gate.clips": str(verdict.clips),
             "gate.comparisons": str(verdict.comparisons),

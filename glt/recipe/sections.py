@@ -215,6 +215,14 @@ class GateConfig(Section):
     The gate's split is the probe's validation, never the test split.
     """
 
+    test: Literal["subjects", "clips"] = Field(
+        "subjects",
+        description="units of the paired test: subjects, whose clips are not independent (t-test on their gains), or "
+        "clips, as before (exact McNemar test), where all of them are of one person",
+    )
+    repeats: int = Field(
+        3, ge=1, le=100, description="draws of the probe's validation folds, if there are more groups than folds"
+    )
     alpha: float = Field(0.05, gt=0, lt=1, description="significance level of the one-sided paired test")
     class_drop: float = Field(0.15, ge=0, le=1, description="by which a class may be recalled worse than before")
     least_class: int = Field(

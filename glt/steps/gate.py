@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from glt import artifact
+from glt.data import duplicates
 from glt.data.clips import ClipStore
 from glt.lifecycle import registry, tracking
 from glt.lifecycle.gate import VERDICT, Evidence, Verdict, already_in_service, decide
@@ -16,6 +17,7 @@ from glt.outputs import csv_bytes
 from glt.recipe import Recipe, load, parse
 from glt.reporter import Reporter
 from glt.serving.model import Predictor, latency
+from glt.settings import home
 from glt.steps import findings
 from glt.steps.provenance import versions_of
 from glt.training.batches import device
@@ -56,15 +58,19 @@ def gate(
             verdict = already_in_service(labels, answers, version=champion.version, rules=settings.gate)
         else:
             reference = candidate.assign(predicted=candidate["untrained"])
+            if "right" in candidate:
+                reference["right"] = candidate["untrained_right"]
             folders = [Path(classifier)]
             if champion is not None:
                 folders.append(champion.folder())
                 reference = _champion_validation(
                     champion, folders[-1], candidate, clips, settings, version, accelerator, run
                 )
-            both = candidate.merge(
-                reference[["name", "predicted"]].rename(columns={"predicted": "reference"}), on="name"
+            both = _with_shares(candidate).merge(
+                _with_shares(reference)[["name", "predicted", "right"]], on="name", suffixes=("", "_reference")
             )
+            both = both.rename(columns={"predicted_reference": "reference", "right_reference": "reference_right"})
+            subjects = _subjects(both, clips)
             evidence = Evidence(
                 labels=both["label"].tolist(),
                 candidate=both["predicted"].tolist(),
@@ -75,9 +81,12 @@ def gate(
                 findings=findings.load_findings(settings, version.data),
                 comparisons=registry.comparisons(settings.model_name, version.data),
                 answers_uri=f"runs:/{run.run_id}/{EVIDENCE}",
+                subjects=subjects,
+                candidate_right=both["right"].tolist(),
+                reference_right=both["reference_right"].tolist(),
             )
             verdict = decide(evidence, settings.gate)
-            _keep(both, verdict, run)
+            _keep(both.assign(subject=pd.array(subjects, dtype="Int64")), verdict, run)
         verdict.write(out)
         run.metrics(
             {
@@ -85,9 +94,10 @@ def gate(
                 "gate/p_value": verdict.p_value,
                 "gate/candidate_top1": verdict.candidate_top1,
                 "gate/reference_top1": verdict.reference_top1,
+                "gate/subjects": float(verdict.subjects),
             }
         )
-        run.tags({"gate.reason": verdict.reason})
+        run.tags({"gate.reason": verdict.reason, "gate.test": verdict.test})
         tracking.log_on_parent(settings, version, {}, {"gate.reason": verdict.reason})
     return verdict.passed
 
@@ -95,11 +105,27 @@ def gate(
 def _keep(both: pd.DataFrame, verdict: Verdict, run: tracking.StepRun) -> None:
     """Log the evidence: both predictions for every clip, and the verdict."""
     with tempfile.TemporaryDirectory() as folder:
-        columns = ["name", "label", "predicted", "reference"]
+        columns = ["name", "label", "predicted", "reference", "subject", "right", "reference_right"]
         (Path(folder) / "answers.csv").write_bytes(csv_bytes(both[columns]))
         artifact.write_json(Path(folder) / "verdict.json", verdict.to_dict())
         for name in ("answers.csv", "verdict.json"):
             run.file(Path(folder) / name, EVIDENCE)
+
+
+def _with_shares(validation: pd.DataFrame) -> pd.DataFrame:
+    """Validation predictions with the column `right`, which earlier versions did not store."""
+    if "right" in validation:
+        return validation
+    return validation.assign(right=(validation["predicted"] == validation["label"]).astype(float))
+
+
+def _subjects(validation: pd.DataFrame, clips: Path) -> list[int | None]:
+    """The subject of each clip; of a classifier that stores none, as an earlier version wrote it, from the clips."""
+    if "subject" in validation:
+        column = validation["subject"]
+    else:
+        column = validation["name"].map(ClipStore(clips).index.set_index("name")["subject"])
+    return [None if pd.isna(subject) else int(subject) for subject in column]
 
 
 def _champion_validation(
@@ -124,5 +150,6 @@ def _champion_validation(
     theirs = parse({**config["recipe"], "data": recipe.data.model_dump()}, f"of champion v{champion.version}")
     with tempfile.TemporaryDirectory() as temporary:
         motions = Path(temporary) / "motions"
-        write_motions(ClipStore(clips), theirs, motions, {"data_version": version.data}, reporter)
+        cache = duplicates.cache_file(home() / "segments", recipe.data.dataset)
+        write_motions(ClipStore(clips), theirs, motions, {"data_version": version.data}, reporter, cache)
         return fit_probe(model.encoder, Motions(motions), theirs, device(accelerator), reporter).validation

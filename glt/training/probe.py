@@ -28,6 +28,7 @@ from glt.training.classifier import ActionClassifier, accuracy, predictions, tra
 from glt.training.encoder import build_encoder
 
 Floats = NDArray[np.float32]
+Folds = list[tuple[NDArray[np.int64], NDArray[np.int64]]]
 FOLDS = 5
 
 
@@ -38,8 +39,9 @@ class Probe:
     Attributes:
         model: the frozen encoder with the fitted classifier.
         predictions: one row per labelled test clip, see `glt.training.classifier.predict`.
-        validation: one row per labelled training clip with a validation prediction: name, sha256, label, predicted,
-            untrained (by the same probe on the untrained encoder), group.
+        validation: one row per labelled training clip with a validation prediction: name, sha256, label, group,
+            subject, predicted, untrained (by the same probe on the untrained encoder), right and untrained_right (the
+            shares of the repetitions of the folds, `GateConfig.repeats`, in which these are right).
         metrics: under their fixed keys.
     """
 
@@ -79,10 +81,11 @@ def fit_probe(
     train, test = motions.clip_ids("train", labelled=True), motions.clip_ids("test", labelled=True)
     labels, classes = motions.labels(train), training_classes(motions)
     names, y = np.array(classes), np.searchsorted(classes, labels)
-    folds = validation_folds(motions, train)
+    folds = [validation_folds(motions, train, repeat) for repeat in range(recipe.gate.repeats)]
+    folds = [parts for parts in folds if parts]
     torch.manual_seed(recipe.seed)
     encoders = {"pretrained": encoder, "untrained": build_encoder(recipe.model, motions)}
-    models, seen_in, tested, linear, held_out = {}, {}, {}, {}, {}
+    models, seen_in, tested, linear, held_out, right = {}, {}, {}, {}, {}, {}
     config = recipe.probe
     for key, candidate in encoders.items():
         model = models[key] = ActionClassifier(candidate, classes, config.features, config.pool, config.parts).to(
@@ -91,13 +94,21 @@ def fit_probe(
         advance = _progress_callback(reporter, f"features, {key}", recipe, len(train), len(test))
         seen_in[key] = _training_features(model, motions, train, recipe, device, advance)
         tested[key] = _pooled(model, evaluation_batches(motions, test, recipe.model, device), advance)
-        linear[key], held_out[key] = _fit_with_validation(seen_in[key], y, folds, config, recipe.seed, len(classes))
+        linear[key], held_out[key], best = _fit_with_validation(
+            seen_in[key], y, folds[0], config, recipe.seed, len(classes)
+        )
+        again = [
+            _validate(seen_in[key], y, parts, config, recipe.seed, len(classes), (best,))[best] for parts in folds[1:]
+        ]
+        right[key] = _share_right(np.stack([held_out[key], *again]), y)
 
     table = predictions(motions, test, _softmax(linear["pretrained"].logits(tested["pretrained"])), classes)
     seen = held_out["pretrained"] >= 0
-    validation = motions.index.iloc[train[seen]][["name", "sha256", "label", "group"]].reset_index(drop=True)
+    columns = ["name", "sha256", "label", "group", "subject"]
+    validation = motions.index.iloc[train[seen]][columns].reset_index(drop=True)
     validation["predicted"] = names[held_out["pretrained"][seen]]
     validation["untrained"] = names[held_out["untrained"][seen]]
+    validation["right"], validation["untrained_right"] = right["pretrained"][seen], right["untrained"][seen]
     answers = {
         "probe/top1": table["predicted"].to_numpy(),
         "probe/untrained_top1": names[linear["untrained"].logits(tested["untrained"]).argmax(1)],
@@ -115,11 +126,13 @@ def fit_probe(
     return Probe(model, table, validation, metrics)
 
 
-def validation_folds(motions: Motions, train: ClipIds) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def validation_folds(motions: Motions, train: ClipIds, repeat: int = 0) -> Folds:
     """Validation folds: positions in `train` to fit on and to predict, at most FOLDS pairs.
 
-    Each fold holds out whole groups (single clips if there is one group only), and does not predict clips of which a
-    duplicate is fitted on.
+    Each `repeat` shares groups out among the folds in another way; none if there are no more groups than folds.
+
+    Each fold holds out whole groups; of one group only, whole subjects if all clips name theirs, else single clips. It
+    does not predict clips of which a duplicate is fitted on.
 
     Raises:
         GltError: there is only one labelled training clip.
@@ -128,11 +141,16 @@ def validation_folds(motions: Motions, train: ClipIds) -> list[tuple[NDArray[np.
 
     index = motions.index.iloc[train]
     groups, content = index["group"].to_numpy().astype(str), originals(index).to_numpy().astype(str)
+    if len(np.unique(groups)) == 1 and index["subject"].notna().all():
+        groups = index["subject"].to_numpy().astype(str)
     count = len(np.unique(groups))
     if len(train) < 2:
         raise GltError(f"{motions.path}: one labelled training clip; validation needs at least two")
+    if repeat and count <= FOLDS:
+        return []
     if count > 1:
-        parts = GroupKFold(min(FOLDS, count)).split(train, groups=groups)
+        drawn = {"shuffle": True, "random_state": repeat} if repeat else {}
+        parts = GroupKFold(min(FOLDS, count), **drawn).split(train, groups=groups)
     else:
         parts = KFold(min(FOLDS, len(train)), shuffle=True, random_state=0).split(train)
     return [(fitted, held[~np.isin(content[held], content[fitted])]) for fitted, held in parts]
@@ -156,7 +174,9 @@ def initialise_linear_layer(
     x = _training_features(
         model, motions, labelled, recipe, device, _progress_callback(reporter, task, recipe, len(labelled))
     )
-    linear, _ = _fit_with_validation(x, y, validation_folds(motions, labelled), recipe.probe, recipe.seed, len(classes))
+    linear, _, _ = _fit_with_validation(
+        x, y, validation_folds(motions, labelled), recipe.probe, recipe.seed, len(classes)
+    )
     model.load_state_dict(linear.state(), strict=False)
 
 
@@ -204,26 +224,42 @@ def _pooled(model: ActionClassifier, batches: Iterable[Packed], advance: Progres
 
 
 def _fit_with_validation(
+    x: Floats, y: NDArray[np.int64], folds: Folds, config: ProbeConfig, seed: int, classes: int
+) -> tuple[Linear, NDArray[np.int64], float | None]:
+    """The classifier fitted on all clips, and the class predicted for each clip without its group, -1 if there is none.
+
+    Chooses the regularisation with the most correct validation predictions; of equals, the strongest. It is returned,
+    too.
+    """
+    choices = config.regularisation if config.solver == "lbfgs" else (None,)
+    held_out = _validate(x, y, folds, config, seed, classes, choices)
+    best = max(choices, key=lambda c: (int((held_out[c] == y).sum()), -(c or 0.0)))
+    return _fit(x, y, classes, (best,), config, seed)[0], held_out[best], best
+
+
+def _validate(
     x: Floats,
     y: NDArray[np.int64],
-    folds: list[tuple[NDArray[np.int64], NDArray[np.int64]]],
+    folds: Folds,
     config: ProbeConfig,
     seed: int,
     classes: int,
-) -> tuple[Linear, NDArray[np.int64]]:
-    """The classifier fitted on all clips, and the class predicted for each clip without its group, -1 if there is none.
-
-    Chooses the regularisation with the most correct validation predictions; of equals, the strongest.
-    """
-    choices = config.regularisation if config.solver == "lbfgs" else (None,)
+    choices: tuple[float | None, ...],
+) -> dict[float | None, NDArray[np.int64]]:
+    """For each regularisation, the class predicted for each clip without its group, -1 if there is none."""
     held_out = {c: np.full(len(y), -1, np.int64) for c in choices}
     for fitted, held in folds:
         if not len(held) or len(np.unique(y[fitted])) < 2:
             continue
         for c, linear in zip(choices, _fit(x[:, fitted], y[fitted], classes, choices, config, seed), strict=True):
             held_out[c][held] = linear.logits(x[0, held]).argmax(1)
-    best = max(choices, key=lambda c: (int((held_out[c] == y).sum()), -(c or 0.0)))
-    return _fit(x, y, classes, (best,), config, seed)[0], held_out[best]
+    return held_out
+
+
+def _share_right(held_out: NDArray[np.int64], y: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Share of right predictions [R, n] of each clip, of those that there are; 0 if there are none."""
+    share: NDArray[np.float64] = (held_out == y).sum(axis=0) / np.maximum((held_out >= 0).sum(axis=0), 1)
+    return share
 
 
 def _fit(

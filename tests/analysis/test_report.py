@@ -124,6 +124,15 @@ def test_the_verdict_of_a_model_that_stays(run: Run, tmp_path: Path, changed: di
     assert headline in page(tmp_path / "report.html", run, verdict={**VERDICT, **changed}).text
 
 
+@pytest.mark.parametrize(
+    ("changed", "test"),
+    [({}, "McNemar test over clips"), ({"test": "subjects", "subjects": 5}, "t-test on the gains of 5 subjects")],
+    ids=["clips", "subjects"],
+)
+def test_the_test_is_named(run: Run, tmp_path: Path, changed: dict[str, Any], test: str) -> None:
+    assert f"{test}: had both models" in page(tmp_path / "report.html", run, verdict={**VERDICT, **changed}).text
+
+
 def test_without_leak_and_without_fine_tuning(tmp_path: Path) -> None:
     data = {"dataset": "tiny", "format": "nw-ucla", "protocol": "cross-view", "max_rejects": 1}
     run = make_run(tmp_path, parse({"name": "tiny", "data": data}, "test"), recordings(tmp_path / "r.zip", leak=False))

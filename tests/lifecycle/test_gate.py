@@ -32,7 +32,7 @@ def answers(both: int, gained: int, lost: int, neither: int) -> tuple[list[str],
 def decide(
     labels: list[str], candidate: list[str], reference: list[str], *, baseline: str, alpha: float, **more: Any
 ) -> Verdict:
-    return gate.decide(Evidence(labels, candidate, reference, baseline, **more), GateConfig(alpha=alpha))
+    return gate.decide(Evidence(labels, candidate, reference, baseline, **more), GateConfig(alpha=alpha, test="clips"))
 
 
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 30), st.integers(0, 30))

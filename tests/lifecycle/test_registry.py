@@ -40,6 +40,8 @@ VERDICT = Verdict(
     comparisons=0,
     checks=(Check("better", True, "right on 31 clips"),),
     answers_uri="runs:/r/gate",
+    test="subjects",
+    subjects=6,
 )
 
 
@@ -74,6 +76,7 @@ def test_a_version_carries_where_it_comes_from(
         "parent.run": tracking.parent(RECIPE, VERSIONS),
         "gate.passed": "True",
         "gate.p_value": "0.0001",
+        "gate.test": "subjects (6)",
         "gate.baseline": "untrained encoder",
         "gate.clips": "120",
         "gate.comparisons": "0",

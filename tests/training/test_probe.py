@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -78,11 +79,46 @@ def test_validation_folds_hold_out_whole_groups_and_equal_clips(motions: Motions
 
 
 def test_more_groups_than_folds_are_shared_out(tmp_path: Path) -> None:
+    motions = many_groups(tmp_path / "m")
+    assert len(validation_folds(motions, motions.clip_ids("train", labelled=True))) == 5
+
+
+def many_groups(folder: Path) -> Motions:
     clips = store()
     train = clips.index["subject"].isin([1, 2, 4])
     clips.index.loc[train, "subject"] = np.resize([1, 2, 4, 5, 8, 9, 13, 14], train.sum())
-    motions = write_motions_of(tmp_path / "m", clips)
-    assert len(validation_folds(motions, motions.clip_ids("train", labelled=True))) == 5
+    return write_motions_of(folder, clips)
+
+
+def test_repeats_share_groups_out_in_other_ways(tmp_path: Path) -> None:
+    motions = many_groups(tmp_path / "m")
+    train = motions.clip_ids("train", labelled=True)
+    group = motions.index["group"].to_numpy()[train]
+    ways = [[set(group[held]) for _, held in validation_folds(motions, train, repeat)] for repeat in range(3)]
+    for way in ways:
+        assert len(way) == 5
+        assert sorted(number for part in way for number in part) == [1, 2, 4, 5, 8, 9, 13, 14]
+    assert len({str(sorted(map(sorted, way))) for way in ways}) == 3
+
+
+def test_few_groups_are_held_out_once_each(motions: Motions) -> None:
+    assert validation_folds(motions, motions.clip_ids("train", labelled=True), 1) == []
+
+
+@pytest.mark.parametrize("recipe", [ADAM, small_recipe(probe=SEVERAL)], ids=["adam", "lbfgs"])
+def test_repeats_do_not_change_what_the_first_folds_say(tmp_path: Path, recipe: Recipe) -> None:
+    motions = many_groups(tmp_path / "m")
+    once = recipe.model_copy(update={"gate": recipe.gate.model_copy(update={"repeats": 1})})
+    many, one = run(motions, recipe), run(motions, once)
+    shares = ["right", "untrained_right"]
+    pd.testing.assert_frame_equal(many.validation.drop(columns=shares), one.validation.drop(columns=shares))
+    assert many.metrics == one.metrics
+    for share, answer in zip(shares, ("predicted", "untrained"), strict=True):
+        right = (one.validation[answer] == one.validation["label"]).astype(float)
+        assert one.validation[share].tolist() == right.tolist()
+        assert ((6 * many.validation[share]).round(6) % 1 == 0).all()  # thirds, or halves of clips with copies
+        assert (many.validation[share] > 0)[right == 1].all()
+    assert many.validation["right"].between(0.1, 0.9).any()
 
 
 def test_a_single_group_is_split_by_clips(tmp_path: Path) -> None:
@@ -98,6 +134,18 @@ def test_a_single_group_is_split_by_clips(tmp_path: Path) -> None:
         assert not set(fitted) & set(held)
     with pytest.raises(GltError, match="needs at least two"):
         validation_folds(motions, train[:1])
+
+
+def test_a_single_group_is_split_by_subjects_if_they_are_known(motions: Motions) -> None:
+    index = motions.index.assign(group=3)
+    train = motions.clip_ids("train", labelled=True)
+    subject = index["subject"].to_numpy()[train]
+    one_camera = SimpleNamespace(index=index, path=motions.path)
+    folds = validation_folds(one_camera, train)  # type: ignore[arg-type]
+    assert sorted(tuple(set(subject[held])) for _, held in folds) == [(1,), (2,), (4,)]
+    assert not any(set(subject[fitted]) & set(subject[held]) for fitted, held in folds)
+    index.loc[train[0], "subject"] = pd.NA
+    assert len(validation_folds(one_camera, train)) == 5  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("recipe", [ADAM, LBFGS], ids=["adam", "lbfgs"])
@@ -180,7 +228,18 @@ def test_a_class_that_one_subject_alone_performs_is_never_guessed_for_that_subje
 def test_metrics_are_those_of_the_tables(motions: Motions) -> None:
     result = run(motions, ADAM)
     table, validation = result.predictions, result.validation
-    assert list(validation) == ["name", "sha256", "label", "group", "predicted", "untrained"]
+    assert list(validation) == [
+        "name",
+        "sha256",
+        "label",
+        "group",
+        "subject",
+        "predicted",
+        "untrained",
+        "right",
+        "untrained_right",
+    ]
+    assert validation["subject"].tolist() == motions.index.set_index("name")["subject"][validation["name"]].tolist()
     right = table["label"] == table["predicted"]
     assert result.metrics["probe/top1"] == pytest.approx(right.mean())
     assert result.metrics["probe/top1_clean"] == pytest.approx(right[table["clean"]].mean())
