@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,12 +24,13 @@ def name(subject: int, *, action: int | None = 1, take: int = 1) -> str:
 
 
 def text(frames: int = 20) -> str:
-    """One body of 25 joints that walks."""
+    """One body of 25 joints that walks, in another way for every number of frames."""
     lines = [str(frames)]
     for time in range(frames):
         lines += ["1", "72057594037944738 0 1 1 1 1 0 0.1 0.2 2", "25"]
         for joint in range(25):
             x, y, z = 0.1 + 0.01 * time * (1 + joint % 3), 0.05 * joint - 0.4, 2.5 + 0.003 * time * joint
+            x += 0.05 * math.sin(0.3 * time + joint * frames)
             lines.append(f"{x:.4f} {y:.4f} {z:.4f} 0 0 0 0 0 0 0 0 2")
     return "\n".join(lines) + "\n"
 
