@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from glt import settings
-from glt.artifact import read_bytes
+from glt.artifact import check_parents, read_bytes
 from glt.errors import GltError, first_line
 
 PRIVATE, PUBLIC = "signing.pem", "verifying.pem"
@@ -50,8 +50,10 @@ def new_keys(folder: Path) -> tuple[Path, Path, Key]:
         The files of the private and the public key, and the public key.
 
     Raises:
-        GltError: the folder holds one of the files already, which are never overwritten, or is the working directory.
+        GltError: the folder holds one of the files already, which are never overwritten, is the working directory, or
+            cannot be written.
     """
+    check_parents(folder / PRIVATE)
     if folder.resolve() == Path.cwd():
         raise GltError(f"{folder}: the working directory, whose files may be shared; give a folder of their own")
     private, public = folder / PRIVATE, folder / PUBLIC
@@ -63,8 +65,8 @@ def new_keys(folder: Path) -> tuple[Path, Path, Key]:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _write(private, _private_pem(key), 0o600)
         _write(public, _public_pem(key.public_key()), 0o644)
-    except FileExistsError as error:
-        raise GltError(f"{error.filename or folder}: exists already; give another folder") from error
+    except OSError as error:
+        raise GltError(f"{folder}: cannot be written ({error.strerror}); give another folder") from error
     return private, public, _key(key.public_key(), _public_pem(key.public_key()), public)
 
 

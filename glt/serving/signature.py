@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 _LONGEST = 1 << 20  # bytes of a signature; one of ten files has 3 KB
 _NAMES = re.compile(r"(?:Hash mismatch for \\?'|(?:Extra files found|Missing files) in model \\?'[^']*': )([^',\"\\]+)")
-_AGAIN = f"register it again with {SIGNING_KEY} set, or, if you trust it unsigned: {VERIFYING_KEYS}= glt sign"
+_AGAIN = (
+    f"do not use it unless you know why; then register it again with {SIGNING_KEY} set, or sign it as it is: "
+    f"{VERIFYING_KEYS}= glt sign"
+)
 
 
 def sign(folder: Path) -> Key | None:

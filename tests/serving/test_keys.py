@@ -45,6 +45,15 @@ def test_the_command_makes_a_pair_that_only_its_owner_can_read(tmp_path: Path, m
     assert private.read_bytes() == before
 
 
+@pytest.mark.parametrize("folder", ["file/x", "x" * 300, "/proc/x", "a\0b"])
+def test_a_folder_that_cannot_be_made_is_one_line(folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(GltError, match=r"give another (path|folder)"):
+        keys.new_keys(Path(folder))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_a_key_may_be_the_variable_s_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a Secret gives it to a pod; several public keys are one text."""
     pairs = [keys.new_keys(tmp_path / name) for name in ("one", "two")]
