@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from glt import artifact
 from glt.data import clip_table, clip_warnings
 from glt.data.account import Account
+from glt.data.coordinates import Coordinates
 from glt.data.layouts import Skeleton, difference
 from glt.data.recording import Recording, Rejection
 from glt.data.rejects import write_example
@@ -43,6 +44,7 @@ class ClipStore:
         account: counts of the files that were seen; None if an older version wrote the folder.
         skeleton: layout of the joints.
         info: the manifest's information on what the folder was made from.
+        coordinates: of the files; none if an older version wrote the folder.
         digest: equal for two stores with the same clips under the same names, however they were delivered.
     """
 
@@ -73,6 +75,8 @@ class ClipStore:
             clips = [read_clips(self.path / "segments" / segment).assign(segment=segment) for segment in segments]
             index = in_order(pd.concat(clips, ignore_index=True)).drop_duplicates("name", ignore_index=True)
             self.index = index[["name", "segment", *(column for column in clip_table.NAMES if column != "name")]]
+        with artifact.reading(self.path / artifact.MANIFEST):
+            self.coordinates = [Coordinates.from_dict(one) for one in self.info.get("coordinates", ())]
         pairs = zip(index["name"], index["sha256"], strict=True)
         self.digest = hashlib.sha256(json.dumps(list(pairs)).encode()).hexdigest()
         self._spans = list(zip(index["segment"], index["offset"], index["length"], strict=True))
@@ -108,6 +112,7 @@ class SegmentWriter:
         skeleton: layout of the clips, that of the first clip if none was given; None before the first clip.
         layouts: number of clips of each layout, including clips that were rejected for it.
         lost: joints of the recordings that are not in this layout.
+        coordinates: number of clips from files with these coordinates.
         checks: names of the checks that rejected anything.
     """
 
@@ -115,6 +120,7 @@ class SegmentWriter:
         """Start a segment in an existing folder; clips have `persons` slots and, if it is given, this layout."""
         self.skeleton = skeleton
         self.layouts: Counter[Skeleton] = Counter()
+        self.coordinates: Counter[Coordinates] = Counter()
         self.lost: set[str] = set()
         self.checks: set[str] = set()
         self._folder = folder
@@ -157,6 +163,7 @@ class SegmentWriter:
             self.skeleton = clip.skeleton
             self._write_header()
         self.lost.update(clip.lost)
+        self.coordinates[clip.coordinates] += 1
         self._stream.write(frames.tobytes())
         self._present.append(clip.present)
         self._clips.append(row)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +121,7 @@ def _ingest(
         "reader": FORMATS[data.format].version,
         "persons": data.persons,
         "lost": sorted({joint for digest in folders for joint in manifests[digest]["lost"]}),
+        "coordinates": _coordinates(manifests[digest] for digest in folders),
         "segments": list(folders),
         "account": account.to_dict(),
         "warned": clip_warnings.to_dict(clips.drop_duplicates("name")),
@@ -184,6 +185,7 @@ def _write_segment(part: Part, readers: Readers, shaping: str, cache: SegmentCac
             segment = _fill_segment(part, readers, draft, advance, most[0][0])
         info["skeleton"] = segment.skeleton.to_dict() if segment.skeleton else None
         info["lost"] = sorted(segment.lost)
+        info["coordinates"] = [one.to_dict() for one, _ in segment.coordinates.most_common()]
         if segment.checks & LIMITED or not cache.is_current(part):
             # Not reused: the machine may have been slow, its limits may be raised, or a file changed meanwhile.
             info["limited"] = True
@@ -237,6 +239,12 @@ def _common_skeleton(
     skeleton = Skeleton.from_dict(common)
     odd = {digest: layout for digest, layout in layouts.items() if layout != common}
     return common, {digest: difference(Skeleton.from_dict(layout), skeleton) for digest, layout in odd.items()}
+
+
+def _coordinates(segments: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The coordinates of the files of all segments, each once."""
+    found = [one for segment in segments for one in segment.get("coordinates", ())]
+    return [one for position, one in enumerate(found) if one not in found[:position]]
 
 
 def _row(source: str, check: str, reason: str) -> dict[str, str]:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glt import text
+from glt.data.coordinates import AS_READ, Coordinates
 from glt.data.layouts import Skeleton
 
 
@@ -25,6 +26,7 @@ class Recording:
         splits: names of the data set's own splits that list it, such as ("xsub_train", "xview_val").
         confidence: float32 [T, P', K] in 0 to 1, of a pose estimator; None if there is none.
         lost: joints of the file that are not in the layout to which it was mapped.
+        coordinates: of the file, before it was read.
         warnings: of the reader and the checks, for a person; the recording is accepted all the same.
     """
 
@@ -40,6 +42,7 @@ class Recording:
     splits: tuple[str, ...] = ()
     confidence: NDArray[np.float32] | None = None
     lost: tuple[str, ...] = ()
+    coordinates: Coordinates = AS_READ
     warnings: tuple[str, ...] = ()
 
 

@@ -7,36 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from glt import yaml_text
 from glt.data import limits
+from glt.data.coordinates import AXES, METRES, Coordinates
 from glt.data.layouts import LAYOUTS, Skeleton
 from glt.errors import GltError
 
-_METRES = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 _IMAGE = "image height"  # the unit that pixels are converted to
 _PAIRS = ("bones", "pairs")  # lists of two joints each
-
-
-@dataclass(frozen=True)
-class Coordinates:
-    """The conversion of a file's coordinates to those of its layout.
-
-    Attributes:
-        factors: of x, y and z; negative for an axis that points the other way.
-    """
-
-    factors: tuple[float, float, float] = (1.0, 1.0, 1.0)
-
-    def __call__(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Convert positions [..., 3] of a file; NaN and infinite values stay what they are."""
-        if self == Coordinates():
-            return frames
-        with np.errstate(over="ignore", invalid="ignore"):
-            return frames * np.asarray(self.factors, np.float32) + np.float32(0)  # no negative zeros
 
 
 @dataclass(frozen=True)
@@ -104,7 +84,7 @@ def parse_skeleton(text: str) -> Skeleton:
         GltError: an unknown name, a declaration that is no layout, or one that converts coordinates; names the field.
     """
     file = parse_skeleton_file(text)
-    if file.coordinates != Coordinates():
+    if file.coordinates.factors != (1.0, 1.0, 1.0):
         raise GltError(
             "skeleton layout: `mirror`, a negative `up`, and the units cm, mm and pixel describe files; they belong in "
             "skeleton.yaml, beside the recordings"
@@ -167,19 +147,11 @@ def _file(skeleton: Skeleton, given: _Files) -> SkeletonFile:
     if (given.unit == "pixel") != (given.image_height is not None):
         problem = "missing: give the image's height in pixels" if given.unit == "pixel" else "only with `unit: pixel`"
         raise GltError(f"skeleton layout {skeleton.name:.60}: image_height: {problem}; see docs/formats.md")
-    unit = given.unit or skeleton.unit
-    scale = _METRES.get(unit, 1.0) if given.image_height is None else 1 / given.image_height
-    factors, up = [scale] * 3, skeleton.up
-    if given.up is not None:
-        up = "xyz".index(given.up[-1])
-        if given.up.startswith("-"):  # a half turn about a horizontal axis, so left and right stay as they are
-            factors[up] *= -1
-            factors[(up + 1) % 3] *= -1
-    if given.mirror is not None:
-        factors["xyz".index(given.mirror)] *= -1
-    unit = "m" if unit in _METRES else _IMAGE
-    skeleton = replace(skeleton, up=up, unit=unit, rate=skeleton.rate if given.rate is None else given.rate)
-    return SkeletonFile(skeleton, Coordinates((factors[0], factors[1], factors[2])))
+    unit = _IMAGE if (given.unit or skeleton.unit) not in METRES else "m"
+    up = skeleton.up if given.up is None else AXES.index(given.up[-1])
+    rate = skeleton.rate if given.rate is None else given.rate
+    coordinates = Coordinates(given.up, given.mirror, given.unit, given.image_height)
+    return SkeletonFile(replace(skeleton, up=up, unit=unit, rate=rate), coordinates)
 
 
 def _skeleton(given: _Declaration) -> Skeleton:

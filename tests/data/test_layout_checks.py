@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import re
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from glt import artifact
 from glt.data import layout_checks
 from glt.data.clips import ClipStore
+from glt.data.coordinates import Coordinates
 from glt.data.findings import Finding
 from glt.data.layout_mapping import to_layout
 from glt.data.layouts import COMMON14, KINECT20, NTU25, Skeleton
@@ -104,7 +109,7 @@ def test_a_left_arm_named_right_is_an_alarm(tmp_path: Path) -> None:
             order[[left, right]] = right, left
     (finding,) = findings(tmp_path, lambda frames: frames[:, :, order])
     assert finding.check == "joints"
-    assert finding.text.startswith("the left hip is below the right shoulder in 12 of 12 clips")
+    assert finding.text.startswith("on the side of the right shoulder in nearly all clips: left hip, left knee,")
 
 
 def test_people_who_lie_down_in_a_third_of_the_clips_raise_nothing(tmp_path: Path) -> None:
@@ -146,6 +151,116 @@ def test_a_set_of_two_clips_or_of_a_hand_is_not_judged(tmp_path: Path) -> None:
 
 def test_a_plane_is_not_judged_for_handedness(tmp_path: Path) -> None:
     assert findings(tmp_path, lambda frames: frames * [-1, 1, 0]) == []
+
+
+SIGNED = [
+    [signs[0] * np.eye(3)[order[0]], signs[1] * np.eye(3)[order[1]], signs[2] * np.eye(3)[order[2]]]
+    for order in itertools.permutations(range(3))
+    for signs in itertools.product((1, -1), repeat=3)
+]
+WRITTEN = {"m": 1, "cm": 100, "mm": 1000}
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    axes=st.sampled_from(SIGNED),
+    unit=st.sampled_from(list(WRITTEN)),
+    up=st.sampled_from([None, "x", "y", "z", "-x", "-y", "-z"]),
+    mirror=st.sampled_from([None, "x", "y", "z"]),
+    said=st.sampled_from([None, *WRITTEN]),
+)
+@pytest.mark.fault("a wrong field of skeleton.yaml", "the alarm names the value that corrects it, whatever is declared")
+def test_the_remedies_lead_to_right_coordinates(
+    axes: list[np.ndarray], unit: str, up: str | None, mirror: str | None, said: str | None
+) -> None:
+    """Files with any axes and unit, any wrong declaration: alarm by alarm, followed to the letter."""
+    files = [WRITTEN[unit] * (clip.frames @ np.array(axes).T) for clip in PEOPLE["kinect20"]]
+    declared = Coordinates(up, mirror, said)
+    for _ in range(4):
+        alarms = [finding for finding in declared_as(declared, files) if finding.severity == "alarm"]
+        if not alarms:
+            break
+        for alarm in alarms:
+            field, value = re.findall(r"(?:set|remove) `(\w+)(?:: (-?\w+))?`", alarm.text)[0]
+            declared = replace(declared, **{field: value or None})
+    assert not alarms
+    truth = np.linalg.det(np.array(axes)) * np.prod(np.sign(declared.factors))
+    assert truth > 0
+    assert declared.scale * WRITTEN[unit] == pytest.approx(1)
+
+
+def declared_as(coordinates: Coordinates, files: list[np.ndarray]) -> list[Finding]:
+    skeleton = replace(KINECT20, up="xyz".index((coordinates.up or "y")[-1]))
+    clips = [
+        replace(clip, frames=coordinates(frames.astype(np.float32)) * clip.present[:, :, None, None], skeleton=skeleton)
+        for clip, frames in zip(PEOPLE["kinect20"], files, strict=True)
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        store = stores.store(Path(folder) / "clips", clips)
+        store.coordinates, store.info["format"] = [coordinates], "table"
+        return layout_checks.findings(store)
+
+
+def of_some(share: float, change: Change) -> Change:
+    """The change, made to a share of the clips."""
+    number = itertools.count()
+    return lambda frames: change(frames) if next(number) % 10 < 10 * share else frames
+
+
+@pytest.mark.parametrize(
+    ("share", "change", "check"),
+    [
+        (0.4, lambda f: f * [-1, 1, 1], "mirror"),
+        (0.6, lambda f: f * [1, -1, -1], "upright"),
+        (0.3, lambda f: f * [1, -1, -1], "upright"),
+        (0.3, lambda f: 1000 * f, "unit"),
+        (0.3, lambda f: f * [1, 1, 0], "plane"),
+    ],
+)
+@pytest.mark.fault("a mistake of a part of the recordings", "a warning that names the clips")
+def test_a_mistake_of_a_part_is_a_warning(share: float, change: Change, check: str, tmp_path: Path) -> None:
+    (finding,) = findings(tmp_path, of_some(share, change))
+    assert (finding.check, finding.severity) == (check, "warning")
+    assert finding.names
+
+
+def test_clips_without_feet_do_not_count(tmp_path: Path) -> None:
+    def without_legs(frames: np.ndarray) -> np.ndarray:
+        frames = frames.copy()
+        frames[:, :, 12:20] = frames[:, :, [NTU25.centre]]
+        return frames
+
+    upside_down = of_some(0.4, without_legs)
+    (finding,) = findings(tmp_path, lambda frames: upside_down(frames) * [1, -1, -1])
+    assert (finding.check, finding.severity) == ("upright", "alarm")
+    assert "in 6 of 6 clips" in finding.text
+
+
+def test_joints_that_are_never_shown_together_are_not_exchanged(tmp_path: Path) -> None:
+    number = itertools.count()
+
+    def from_the_side(frames: np.ndarray) -> np.ndarray:
+        frames = frames.copy()
+        side = range(4, 8) if next(number) % 2 else range(8, 12)
+        frames[:, :, side] = frames[:, :, [NTU25.centre]]
+        return frames
+
+    assert findings(tmp_path, from_the_side) == []
+
+
+@pytest.mark.parametrize("joints", [(13, 14, 15), (14, 15), (5, 6, 7, 21, 22)])
+def test_a_limb_with_exchanged_sides_is_an_alarm(joints: tuple[int, ...], tmp_path: Path) -> None:
+    order = np.arange(25)
+    for left, right in NTU25.pairs:
+        if left in joints:
+            order[[left, right]] = right, left
+    (finding,) = findings(tmp_path, lambda frames: frames[:, :, order])
+    assert (finding.check, finding.severity) == ("joints", "alarm")
+
+
+def test_positions_in_a_plane_under_a_metre_are_a_warning(tmp_path: Path) -> None:
+    (finding,) = findings(tmp_path, lambda frames: frames * [0.5, 0.5, 0])
+    assert (finding.check, finding.severity) == ("plane", "warning")
 
 
 def test_only_tables_are_told_to_change_skeleton_yaml(tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from glt.data.coordinates import Coordinates
 from glt.data.layouts import COCO17, KINECT20
-from glt.data.skeleton_yaml import Coordinates, parse_skeleton, parse_skeleton_file
+from glt.data.skeleton_yaml import parse_skeleton, parse_skeleton_file
 from glt.errors import GltError
 
 POINTS = np.random.default_rng(0).normal(0, 1, (6, 2, 20, 3)).astype(np.float32)

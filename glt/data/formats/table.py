@@ -53,6 +53,7 @@ def read_all(name: str, content: bytes, sidecars: Mapping[str, bytes]) -> Iterab
         label=row.get("label"),
         splits=(row["split"],) if "split" in row else (),
         confidence=confidence,
+        coordinates=layout.coordinates,
         warnings=labels.warnings if labels else (),
         **{column: int(row[column]) for column in NUMBERS if column in row},  # type: ignore[arg-type]
     )

@@ -1,0 +1,168 @@
+"""Poses of clips drawn at random, and what can be measured on them: parts of the body by name, sizes, directions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glt.data.absent import absent_joints
+from glt.data.clips import ClipStore
+from glt.data.layouts import Skeleton
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Measure = Callable[[Floats], Floats]  # poses [n, K, 3] -> vectors [n, 3]
+
+CLIPS, POSES = 200, 20  # clips, poses of each
+HEADS = ("head", "nose", "neck")
+FEET = ("foot", "ankle", "toe", "knee", "hip")
+_TOES, _HEELS = ("toe", "foot"), ("heel", "ankle")
+_LEG = (("hip",), ("knee",), ("ankle", "foot"))
+_ARM = (("shoulder",), ("elbow",), ("wrist", "hand"))
+_SIDES = ("left", "right")
+
+
+@dataclass(frozen=True)
+class PoseSample:
+    """Poses of some clips.
+
+    Attributes:
+        skeleton: their layout.
+        names: of the clips.
+        poses: [n, K, 3] of each clip; NaN where it does not show the joint.
+        shown: bool [K], joints that some clip shows.
+    """
+
+    skeleton: Skeleton
+    names: Sequence[str]
+    poses: Sequence[Floats]
+    shown: Bools
+
+    def joints(self, *names: str, side: str = "") -> list[int]:
+        """Shown joints whose name contains the first of `names` that any joint's name of that side contains."""
+        named = enumerate(map(str.lower, self.skeleton.joints))
+        sided = [(joint, name) for joint, name in named if side in name and self.shown[joint]]
+        for name in names:
+            if found := [joint for joint, given in sided if name in given]:
+                return found
+        return []
+
+    def medians(self, measure: Measure) -> Floats:
+        """The median of a measure over each clip, [clips, 3]; NaN for a clip that does not show what is measured."""
+        return np.array([shown_median(measure(poses)) for poses in self.poses]).reshape(len(self.poses), -1)
+
+    def agreement(self, pair: tuple[int, int], other: tuple[int, int]) -> Floats:
+        """Positive for clips in which the vectors between two pairs of joints point to the same side, [clips]."""
+        ways = [[poses[:, one] - poses[:, two] for one, two in (pair, other)] for poses in self.poses]
+        return np.array([shown_median((one * two).sum(axis=1)) for one, two in ways])
+
+    def heads_over_feet(self) -> Floats | None:
+        """Vectors [clips, 3] from feet to head; None if the layout lacks one of the two."""
+        heads, feet = self.joints(*HEADS), self.joints(*FEET)
+        if not heads or not feet:
+            return None
+        return self.medians(lambda poses: mean_of(poses, heads) - mean_of(poses, feet))
+
+    def forward_part(self) -> tuple[str, bool, Measure] | None:
+        """A part of the body that points forward: name, certainty in single clips, and its direction."""
+        feet = [(self.joints(*_TOES, side=side), self.joints(*_HEELS, side=side)) for side in _SIDES]
+        feet = [(toes, heels) for toes, heels in feet if toes and heels]
+        if feet:
+            return "toes", True, lambda poses: shown_mean([mean_of(poses, t) - mean_of(poses, h) for t, h in feet])
+        nose = self.joints("nose")
+        ears = [joint for joint in self.joints("ear") if joint not in self.joints("forearm")]
+        if nose and ears:
+            return "noses", True, lambda poses: mean_of(poses, nose) - mean_of(poses, ears)
+        legs, arms = ([[self.joints(*one, side=side)[:1] for one in limb] for side in _SIDES] for limb in (_LEG, _ARM))
+        if not all(part for parts in arms for part in parts):
+            return None
+        knees = [np.concatenate(parts) for parts in legs if all(parts)]
+        elbows = [np.concatenate(parts) for parts in arms]
+
+        def bends(poses: Floats) -> Floats:
+            """Knees bend forward, elbows backward."""
+            forward = [_bend(poses, limb) for limb in knees] + [-_bend(poses, limb) for limb in elbows]
+            return shown_mean(forward)
+
+        return "knees and elbows" if knees else "elbows", False, bends
+
+    def ahead(self, poses: Floats) -> Floats:
+        """Direction that each person faces if the axes are right-handed, [n, 3]: left x up."""
+        left, right = self.skeleton.shoulders
+        hips = self.joints("hip", *FEET)
+        up = np.tile(np.eye(3)[self.skeleton.up], (len(poses), 1))
+        if hips:
+            body = poses[:, [left, right]].mean(axis=1) - mean_of(poses, hips)
+            up = np.where(np.isnan(body), up, body)
+        return np.asarray(np.cross(poses[:, left] - poses[:, right], up))
+
+    def sizes(self) -> Floats:
+        """Extent of the body in each clip, [clips], in the layout's unit."""
+        extents = (np.nanmax(poses, axis=1) - np.nanmin(poses, axis=1) for poses in self.poses)
+        return np.array([np.median(np.linalg.norm(extent, axis=1)) for extent in extents])
+
+    def flat(self) -> Bools:
+        """Clips, bool [clips], whose joints all lie in a plane z = c."""
+        return np.array([bool(np.nanmin(poses[..., 2]) == np.nanmax(poses[..., 2])) for poses in self.poses])
+
+    def distances(self) -> Floats:
+        """Distances between joints in shares of the body, [K, K]: medians over clips, NaN if none shows the two."""
+        of_clips = np.stack([_distances(poses) for poses in self.poses])
+        known = ~np.isnan(of_clips).all(axis=0)
+        found = np.full(known.shape, np.nan)
+        found[known] = np.nanmedian(of_clips[:, known], axis=0)
+        return found
+
+
+def draw(store: ClipStore) -> PoseSample:
+    """Poses of `CLIPS` clips of a store, always the same."""
+    rows = np.sort(np.random.default_rng(0).permutation(len(store.index))[:CLIPS])
+    poses = []
+    for row in rows.tolist():
+        frames, present = store.clip(row)
+        absent, persons = absent_joints(frames, present, store.skeleton), []
+        for person in np.flatnonzero(present.any(axis=0)):
+            points = frames[present[:, person], person].astype(np.float64)
+            points[:, absent[person]] = np.nan
+            persons.append(points[np.unique(np.linspace(0, len(points) - 1, POSES).round().astype(int))])
+        poses.append(np.concatenate(persons))
+    names = list(map(str, store.index["name"].to_numpy()[rows]))
+    shown = np.any([~np.isnan(one).all(axis=(0, 2)) for one in poses], axis=0)
+    return PoseSample(store.skeleton, names, poses, shown)
+
+
+def mean_of(poses: Floats, joints: Sequence[int]) -> Floats:
+    """Mean position [n, 3] of those of the joints that are shown."""
+    return shown_mean(list(np.moveaxis(poses[:, joints], 1, 0)))
+
+
+def shown_mean(vectors: Sequence[Floats]) -> Floats:
+    """Mean of vectors [n, 3], without those that are NaN; NaN where all are."""
+    stacked = np.stack(vectors)
+    known = ~np.isnan(stacked)
+    count = known.sum(axis=0)
+    return np.asarray(np.where(count > 0, np.where(known, stacked, 0).sum(axis=0) / np.maximum(count, 1), np.nan))
+
+
+def shown_median(values: Floats) -> Floats:
+    """Median over the rows [n, ...] without NaN; NaN if there are none."""
+    known = values[~np.isnan(values).reshape(len(values), -1).any(axis=1)]
+    return np.asarray(np.median(known, axis=0)) if len(known) else np.full(values.shape[1:], np.nan)
+
+
+def _bend(poses: Floats, limb: NDArray[np.int64]) -> Floats:
+    """Vector [n, 3] from the line between the ends of a limb to its middle joint."""
+    start, middle, end = (poses[:, joint] for joint in limb)
+    along, across = end - start, middle - start
+    length = (along**2).sum(axis=1, keepdims=True)
+    share = (along * across).sum(axis=1, keepdims=True) / np.where(length > 0, length, 1)
+    return np.asarray(across - share * along)
+
+
+def _distances(poses: Floats) -> Floats:
+    """Mean distances between the joints of a clip, [K, K], as shares of the largest."""
+    total = np.linalg.norm(poses[:, :, None] - poses[:, None], axis=-1).mean(axis=0)
+    return np.asarray(total / max(float(np.nanmax(total)), 1e-9))
