@@ -12,10 +12,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 SEPARATOR = "; "
-REPAIRS = {  # check -> a word in its warning if it changed positions
-    **dict.fromkeys(("finite", "confidence", "speed"), "interpolated"),
-    **{"absent": "placed", "repeated": "dropped", "swapped": "taken back", "lost": "joined"},
-}
+_CHANGED = re.compile(r"(\d+) points .*interpolated$|.*(?:dropped|taken back)$")  # the texts of repairs
 READER = "reader"  # the check of a warning that names none
 _CHECK = re.compile(r"([a-z][a-z_-]*): ")
 _FIRST_WORD = re.compile(r"[a-z][a-z_-]*")  # of older warnings, such as `body 7 twice in a frame: the first is kept`
@@ -46,16 +43,22 @@ def split(warnings: str) -> Iterator[tuple[str, str]]:
             yield word[0] if word else READER, warning
 
 
-def repairs(index: pd.DataFrame) -> pd.DataFrame:
+def repairs(index: pd.DataFrame, joints: int, least: float) -> pd.DataFrame:
     """The clips with those of their warnings that report a change of recorded positions.
 
     Args:
-        index: one row per clip with name and warnings.
+        index: one row per clip with name, length, persons and warnings.
+        joints: K.
+        least: share of a clip's points; fewer interpolated points are left out.
     """
-    changes = [
-        join(f"{check}: {text}" for check, text in split(warnings) if REPAIRS.get(check, SEPARATOR) in text)
-        for warnings in index["warnings"]
-    ]
+    rows = zip(index["warnings"], index["length"], index["persons"], strict=True)
+    changes = []
+    for warnings, length, persons in rows:
+        found = [(check, text, _CHANGED.match(text)) for check, text in split(warnings)]
+        changed = [(check, text, match) for check, text, match in found if match]
+        points = sum(int(match[1] or 0) for _, _, match in changed)
+        enough = points > least * length * persons * joints
+        changes.append(join(f"{check}: {text}" for check, text, match in changed if enough or match[1] is None))
     return index[["name"]].assign(warnings=changes)
 
 

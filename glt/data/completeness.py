@@ -7,6 +7,7 @@ from glt.data.clips import ClipStore
 from glt.data.findings import Finding, Severity
 
 _MOST = 0.5  # share of the clips, above which their repairs are a warning
+_LEAST = 0.01  # share of a clip's points, above which it counts as repaired
 _GAPS = 0.1  # share of the frames without anybody, above which they are a warning
 
 
@@ -16,7 +17,7 @@ def findings(store: ClipStore) -> list[Finding]:
 
 
 def _repairs(store: ClipStore) -> Finding | None:
-    repaired = clip_warnings.repairs(store.index)
+    repaired = clip_warnings.repairs(store.index, len(store.skeleton.joints), _LEAST)
     count, total = int((repaired["warnings"] != "").sum()), len(repaired)
     if count <= _MOST * total:
         return None

@@ -16,14 +16,15 @@ from glt.data.findings import Finding
 from glt.data.pose_sample import FEET, HEADS, Bools, Floats, PoseSample, draw
 
 _LEAST = 3  # clips
-_LEAST_BENT = 10  # clips in which elbows and knees are judged; they may bend either way in a few
+_LEAST_BENT = 10  # clips in which knees and elbows are judged; they may bend either way in a few
 _MANY, _NEARLY_ALL = 0.5, 0.75  # shares of the clips
 _SOME = 0.1  # share of the clips, above which other clips than the rest are a warning
 _TILT = 0.5  # least upward share of the vector from feet to head of a person who stands or sits
 _BACKWARDS = -0.5  # of the net forward share, from -1 to 1
 _SIZES = {"m": (0.5, 3.0), "image height": (0.0, 1.5)}  # of a whole person
-_TALL = 1.7  # metres
+_ADULT, _SMALL = 0.85, 0.3  # metres: least extent of an adult, of an upper body
 _SHORTER = 0.01  # of the length of all bones, by which exchanging two joints shortens them at most
+_LOOSER = -0.05  # of the variation of all bones, by which the same exchange may add to it
 _FEW, _SHORTER_IN_FEW = 20, 0.05  # the same in fewer clips, which may show unusual poses only
 _JOINTS = 100  # of a layout; larger ones are meshes, whose points have no order to judge
 _DIRECTIONS = ("x", "y", "z", "-x", "-y", "-z")
@@ -110,30 +111,39 @@ def _declared_up(side: str, coordinates: Coordinates | None) -> str:
 
 
 def _mirror(sample: PoseSample, files: _Files) -> Finding | None:
-    """An alarm if toes, noses, or elbows and knees point backwards, a warning if they do in some clips."""
-    part = sample.forward_part()
-    if part is None:
+    """An alarm if toes, noses, or both knees and elbows point backwards, a warning if toes or noses do in some clips.
+
+    Knees and elbows are judged in three classes of actions at least: in a single one they may bend backwards.
+    """
+    part, bends = sample.forward_part(), sample.bends()
+    if part is not None:
+        what, least, scores = part[0], _LEAST, [sample.forward_scores(part[1])]
+    elif bends is not None and sample.classes not in (1, 2):
+        what, least, scores = "knees and elbows", _LEAST_BENT, [sample.forward_scores(bend) for bend in bends]
+    else:
         return None
-    what, certain, direction = part
-    scores = sample.medians(lambda poses: (direction(poses) * sample.ahead(poses)).sum(axis=1, keepdims=True))[:, 0]
-    scores[sample.flat()] = np.nan  # a plane looks the same from behind
-    judged = ~np.isnan(scores)
-    total = np.abs(scores[judged]).sum()
-    if judged.sum() < (_LEAST if certain else _LEAST_BENT) or total == 0:
+    judged = ~np.isnan(scores).any(axis=0)
+    if judged.sum() < least:
         return None
-    wrong = judged & (scores < 0)
+    wrong = judged & (np.sum(scores, axis=0) < 0)
     count = f"{what} point backwards in {int(wrong.sum())} of {int(judged.sum())} clips"
     names = "joints of the left side are named right (`joints`)"
-    if scores[judged].sum() / total <= _BACKWARDS:
+    if all(_net(one[judged]) <= _BACKWARDS for one in scores):
         reverse = files.coordinates is not None and files.coordinates.mirror is not None
         axis = "z" if sample.skeleton.up == 0 else "x"  # never the vertical one, whose direction `up` has
         remedy = files.remedy("mirror", "" if reverse else axis)
         text = f"{count}: the axes are {'right' if reverse else 'left'}-handed ({remedy}), or {names}"
         return Finding("mirror", "alarm", text, _named(sample, wrong))
-    if certain and wrong.sum() > max(_LEAST, _SOME * judged.sum()):
+    if part is not None and wrong.sum() > max(_LEAST, _SOME * judged.sum()):
         text = f"{count}: the axes of some recordings are left-handed (`mirror`), or {names}"
         return Finding("mirror", "warning", text, _named(sample, wrong))
     return None
+
+
+def _net(scores: Floats) -> float:
+    """Sum of scores as a share of the sum of their sizes, from -1 to 1."""
+    total = np.abs(scores).sum()
+    return float(scores.sum() / total) if total else 0.0
 
 
 def _unit(sample: PoseSample, files: _Files) -> Finding | None:
@@ -152,8 +162,11 @@ def _unit(sample: PoseSample, files: _Files) -> Finding | None:
         )
         return Finding("unit", "warning", text, _named(sample, odd))
     in_files = size / (1.0 if files.coordinates is None else files.coordinates.scale)
-    fits = [unit for unit, metres in METRES.items() if whole and 0.5 < in_files * metres / _TALL < 2]
-    if fits:
+    low = _ADULT if whole else _SMALL
+    fits = [unit for unit, metres in METRES.items() if low < in_files * metres < _SIZES["m"][1]]
+    if sample.flat().all() and in_files < _SIZES["image height"][1]:
+        advice = files.remedy("unit", "image height")
+    elif fits:
         advice = files.remedy("unit", fits[0])
     elif size > largest:
         advice = f"scale them to metres, or, if they are pixels, {files.remedy('unit', 'pixel')}, and `image_height`"
@@ -190,7 +203,8 @@ def _joints(sample: PoseSample) -> Finding | None:
         adjacent[start, end] = adjacent[end, start] = 1
     if adjacent.sum(axis=0).max() > 2 + len(names) / 4:
         return None  # bones that all meet in one joint follow no body
-    shorter = savings(sample.distances(), adjacent)
+    # Hands may hang beside hips, whose bones are longer; but only bones keep their length.
+    shorter = np.where(savings(sample.variations(), adjacent) > _LOOSER, savings(sample.distances(), adjacent), 0)
     one, other = divmod(int(shorter.argmax()), len(names))
     if shorter[one, other] <= (_SHORTER if len(sample.poses) >= _FEW else _SHORTER_IN_FEW):
         return _crossed(sample)

@@ -18,8 +18,8 @@ Measure = Callable[[Floats], Floats]  # poses [n, K, 3] -> vectors [n, 3]
 
 CLIPS, POSES = 200, 20  # clips, poses of each
 HEADS = ("head", "nose", "neck")
-FEET = ("foot", "ankle", "toe", "knee", "hip")
-_TOES, _HEELS = ("toe", "foot"), ("heel", "ankle")
+FEET = ("foot", "ankle", "toe", "knee", "hip", "shoulder")  # the lowest there are: of an upper body, the shoulders
+_BELOW = ("hip", "upleg", "thigh", "knee", "ankle", "foot")  # of the shoulders
 _LEG = (("hip",), ("knee",), ("ankle", "foot"))
 _ARM = (("shoulder",), ("elbow",), ("wrist", "hand"))
 _SIDES = ("left", "right")
@@ -34,12 +34,14 @@ class PoseSample:
         names: of the clips.
         poses: [n, K, 3] of each clip; NaN where it does not show the joint.
         shown: bool [K], joints that some clip shows.
+        classes: number of classes of all clips; 0 if none is labelled.
     """
 
     skeleton: Skeleton
     names: Sequence[str]
     poses: Sequence[Floats]
     shown: Bools
+    classes: int
 
     def joints(self, *names: str, side: str = "") -> list[int]:
         """Shown joints whose name contains the first of `names` that any joint's name of that side contains."""
@@ -66,37 +68,52 @@ class PoseSample:
             return None
         return self.medians(lambda poses: mean_of(poses, heads) - mean_of(poses, feet))
 
-    def forward_part(self) -> tuple[str, bool, Measure] | None:
-        """A part of the body that points forward: name, certainty in single clips, and its direction."""
-        feet = [(self.joints(*_TOES, side=side), self.joints(*_HEELS, side=side)) for side in _SIDES]
+    def forward_part(self) -> tuple[str, Measure] | None:
+        """A part of the body that points forward in nearly every pose: toes or noses, and its direction."""
+        feet = [self._foot(side) for side in _SIDES]
         feet = [(toes, heels) for toes, heels in feet if toes and heels]
         if feet:
-            return "toes", True, lambda poses: shown_mean([mean_of(poses, t) - mean_of(poses, h) for t, h in feet])
+            return "toes", lambda poses: shown_mean([mean_of(poses, t) - mean_of(poses, h) for t, h in feet])
         nose = self.joints("nose")
         ears = [joint for joint in self.joints("ear") if joint not in self.joints("forearm")]
-        if nose and ears:
-            return "noses", True, lambda poses: mean_of(poses, nose) - mean_of(poses, ears)
-        legs, arms = ([[self.joints(*one, side=side)[:1] for one in limb] for side in _SIDES] for limb in (_LEG, _ARM))
-        if not all(part for parts in arms for part in parts):
+        return ("noses", lambda poses: mean_of(poses, nose) - mean_of(poses, ears)) if nose and ears else None
+
+    def _foot(self, side: str) -> tuple[list[int], list[int]]:
+        """Toes and heels, or ankles, of a side."""
+        toes = self.joints("toe", side=side)
+        if toes:
+            return toes, [joint for joint in self.joints("heel", "ankle", "foot", side=side) if joint not in toes]
+        return self.joints("foot", side=side), self.joints("heel", "ankle", side=side)
+
+    def bends(self) -> tuple[Measure, Measure] | None:
+        """Directions of bent knees, and against those of bent elbows: forward in most poses, not in all."""
+        limbs = [[[self.joints(*one, side=side)[:1] for one in limb] for side in _SIDES] for limb in (_LEG, _ARM)]
+        if not all(part for sides in limbs for parts in sides for part in parts):
             return None
-        knees = [np.concatenate(parts) for parts in legs if all(parts)]
-        elbows = [np.concatenate(parts) for parts in arms]
+        legs, arms = ([np.concatenate(parts) for parts in sides] for sides in limbs)
+        return (
+            lambda poses: shown_mean([_bend(poses, limb) for limb in legs]),
+            lambda poses: shown_mean([-_bend(poses, limb) for limb in arms]),
+        )
 
-        def bends(poses: Floats) -> Floats:
-            """Knees bend forward, elbows backward."""
-            forward = [_bend(poses, limb) for limb in knees] + [-_bend(poses, limb) for limb in elbows]
-            return shown_mean(forward)
+    def forward_scores(self, direction: Measure) -> Floats:
+        """How far a direction points forward in each clip, [clips]; NaN in a plane, which has no handedness."""
+        scores = self.medians(lambda poses: (direction(poses) * self._ahead(poses)).sum(axis=1, keepdims=True))[:, 0]
+        scores[self.flat()] = np.nan
+        return scores
 
-        return "knees and elbows" if knees else "elbows", False, bends
-
-    def ahead(self, poses: Floats) -> Floats:
+    def _ahead(self, poses: Floats) -> Floats:
         """Direction that each person faces if the axes are right-handed, [n, 3]: left x up."""
         left, right = self.skeleton.shoulders
-        hips = self.joints("hip", *FEET)
+        below = [self.joints(name) for name in _BELOW]
+        lower = next((joints for joints in below if joints and not {left, right} & set(joints)), [])
+        heads = self.joints(*HEADS)
+        shoulders = poses[:, [left, right]].mean(axis=1)
         up = np.tile(np.eye(3)[self.skeleton.up], (len(poses), 1))
-        if hips:
-            body = poses[:, [left, right]].mean(axis=1) - mean_of(poses, hips)
-            up = np.where(np.isnan(body), up, body)
+        if lower:
+            up = shoulders - mean_of(poses, lower)
+        elif heads:
+            up = mean_of(poses, heads) - shoulders
         return np.asarray(np.cross(poses[:, left] - poses[:, right], up))
 
     def sizes(self) -> Floats:
@@ -110,7 +127,14 @@ class PoseSample:
 
     def distances(self) -> Floats:
         """Distances between joints in shares of the body, [K, K]: medians over clips, NaN if none shows the two."""
-        of_clips = np.stack([_distances(poses) for poses in self.poses])
+        return self._over_clips([_distances(poses)[0] for poses in self.poses])
+
+    def variations(self) -> Floats:
+        """Standard deviations of these distances within a clip, [K, K], likewise; a bone's is small."""
+        return self._over_clips([_distances(poses)[1] for poses in self.poses])
+
+    def _over_clips(self, values: Sequence[Floats]) -> Floats:
+        of_clips = np.stack(values)
         known = ~np.isnan(of_clips).all(axis=0)
         found = np.full(known.shape, np.nan)
         found[known] = np.nanmedian(of_clips[:, known], axis=0)
@@ -131,7 +155,7 @@ def draw(store: ClipStore) -> PoseSample:
         poses.append(np.concatenate(persons))
     names = list(map(str, store.index["name"].to_numpy()[rows]))
     shown = np.any([~np.isnan(one).all(axis=(0, 2)) for one in poses], axis=0)
-    return PoseSample(store.skeleton, names, poses, shown)
+    return PoseSample(store.skeleton, names, poses, shown, int(store.index["label"].nunique()))
 
 
 def mean_of(poses: Floats, joints: Sequence[int]) -> Floats:
@@ -162,7 +186,9 @@ def _bend(poses: Floats, limb: NDArray[np.int64]) -> Floats:
     return np.asarray(across - share * along)
 
 
-def _distances(poses: Floats) -> Floats:
-    """Mean distances between the joints of a clip, [K, K], as shares of the largest."""
-    total = np.linalg.norm(poses[:, :, None] - poses[:, None], axis=-1).mean(axis=0)
-    return np.asarray(total / max(float(np.nanmax(total)), 1e-9))
+def _distances(poses: Floats) -> tuple[Floats, Floats]:
+    """Means and standard deviations of the distances between the joints of a clip, [K, K], as shares of the largest."""
+    distances = np.linalg.norm(poses[:, :, None] - poses[:, None], axis=-1)
+    mean = distances.mean(axis=0)
+    largest = max(float(np.nanmax(mean)), 1e-9)
+    return np.asarray(mean / largest), np.asarray(distances.std(axis=0) / largest)

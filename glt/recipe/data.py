@@ -32,6 +32,9 @@ class ChecksConfig(Section):
     finite: Literal["reject", "repair"] = Field("reject", description="NaN or infinite; repair interpolates in time")
     range: Literal["reject", "warn", "ignore"] = Field("reject", description="farther from the sensor than `farthest`")
     farthest: float = Field(100.0, gt=0, le=1e9, description="metres on an axis")
+    missing: Literal["reject", "warn", "repair", "ignore"] = Field(
+        "repair", description="points at the origin, away from the body; repair interpolates"
+    )
     bone_length: Literal["reject", "warn", "ignore"] = Field("warn", description="bones that no person has")
     longest_bone: float = Field(1.0, gt=0, le=1e9, description="metres, median of a clip")
     bone_spread: float = Field(

@@ -28,7 +28,9 @@ def test_repairs_of_most_clips_are_a_warning(tmp_path: Path) -> None:
     clips = repaired(6, INTERPOLATED, "absent: left foot without a good point, placed at the centre joint")
     (finding,) = completeness.findings(stores.store(tmp_path / "most", clips))
     assert (finding.check, finding.severity, len(finding.names)) == ("repairs", "warning", 6)
-    assert finding.text.startswith("repairs changed 6 of 10 clips (6 absent, 6 confidence)")
+    assert finding.text.startswith("repairs changed 6 of 10 clips (6 confidence)")
+    few = repaired(10, "confidence: 3 points below 0.1 in confidence interpolated")
+    assert completeness.findings(stores.store(tmp_path / "few", few)) == []
 
 
 @pytest.mark.parametrize(
@@ -38,7 +40,8 @@ def test_repairs_of_most_clips_are_a_warning(tmp_path: Path) -> None:
         ("finite: 3 points NaN or infinite interpolated", True),
         ("speed: 2 points faster than 20 m/s there and back interpolated", True),
         ("repeated: 5 of 9 frames repeat the one before, dropped", True),
-        ("lost: 1 times a body ends and another begins close by, joined to one person", True),
+        ("lost: 1 times a body ends and another begins close by, joined to one person", False),
+        ("missing: 9 points at the origin, far from the body, interpolated", True),
         ("swapped: 2 changes of places taken back", True),
         ("confidence: 80 points below the least confidence", False),
         ("speed: faster than 20 m/s there and back: head", False),
@@ -47,7 +50,8 @@ def test_repairs_of_most_clips_are_a_warning(tmp_path: Path) -> None:
     ],
 )
 def test_only_changes_of_positions_are_repairs(warning: str, changed: bool) -> None:
-    table = clip_warnings.repairs(pd.DataFrame({"name": ["x"], "warnings": [f"ends: 1 frame; {warning}"]}))
+    clip = {"name": ["x"], "length": [9], "persons": [1], "warnings": [f"ends: 1 frame; {warning}"]}
+    table = clip_warnings.repairs(pd.DataFrame(clip), joints=20, least=0.01)
     assert table["warnings"].tolist() == [warning if changed else ""]
 
 

@@ -124,9 +124,20 @@ def test_joints_that_no_clip_shows_are_not_judged(tmp_path: Path) -> None:
         return frames
 
     assert findings(tmp_path, without_feet) == []
-    (finding,) = findings(tmp_path / "mirrored", lambda frames: without_feet(frames) * [-1, 1, 1])
-    assert finding.check == "mirror"
-    assert finding.text.startswith("elbows point backwards")
+
+
+def test_bent_limbs_are_judged_in_several_classes_only(tmp_path: Path) -> None:
+    def mirrored(classes: int) -> list[Finding]:
+        clips = [
+            replace(clip, frames=clip.frames * np.float32([-1, 1, 1]), label=f"{number % classes}")
+            for number, clip in enumerate(PEOPLE["common14"])
+        ]
+        return layout_checks.findings(stores.store(tmp_path / f"{classes}", clips))
+
+    (finding,) = mirrored(3)
+    assert (finding.check, finding.severity) == ("mirror", "alarm")
+    assert finding.text.startswith("knees and elbows point backwards in 12 of 12 clips")
+    assert mirrored(2) == []
 
 
 def test_one_foot_is_enough(tmp_path: Path) -> None:

@@ -59,35 +59,45 @@ class _Checker:
         if (joints, dimensions) != (len(self.skeleton.joints), self.skeleton.dimensions):
             expected = f"layout {self.skeleton.name} has {len(self.skeleton.joints)} of {self.skeleton.dimensions}"
             raise Rejection("joints", f"{joints} joints of {dimensions} coordinates, {expected}")
-        self.present = self.present & (self.frames != 0).any(axis=(2, 3))
+        self.present = self.present & ((self.frames != 0) & np.isfinite(self.frames)).any(axis=(2, 3))
         if not self.present.any():
             raise self._rejection("empty", "no body in any frame")
         self.frames = np.where(self.present[:, :, None, None], self.frames, np.float32(0))
 
     def check_values(self) -> None:
-        """Coordinates are finite, within range, and trusted by the pose estimator."""
-        where = faults.not_finite(self.frames, self.present)
+        """Coordinates are trusted by the pose estimator, finite, not at the origin for want of others, within range.
+
+        A joint without a finite coordinate in the whole clip was not tracked: it is absent.
+        """
+        unsure = np.zeros(self.frames.shape[:3], bool)
+        if self.confidence is not None:
+            where = (self.confidence < self.limits.least_confidence) & self.present[:, :, None]
+            if self.limits.confidence == "repair":
+                unsure = where
+            elif where.any():
+                count = int(where.sum())
+                self._report("confidence", self.limits.confidence, f"{count} points below the least confidence", where)
+        where = faults.not_finite(self.frames, self.present) & ~unsure
         if where.any():
-            good = self.present[:, :, None] & ~where
-            hopeless = (where.any(axis=0) & ~good.any(axis=0)).any()
-            frames = int(where.any(axis=(1, 2)).sum())
-            if hopeless or self.limits.finite == "reject":
+            tracked = (self.present[:, :, None] & np.isfinite(self.frames).all(axis=3)).any(axis=0)
+            frames = int((where & tracked).any(axis=(1, 2)).sum())
+            if frames and self.limits.finite == "reject":
                 reason = f"NaN or infinite coordinates in {frames} of {len(where)} frames"
-                raise self._rejection("finite", reason + (", of a joint in all of them" if hopeless else ""), where)
-            self._interpolate("finite", where, "NaN or infinite")
+                raise self._rejection("finite", reason, where & tracked)
+            self._interpolate("finite", where, "NaN or infinite", unsure)
+        if unsure.any():
+            self._interpolate("confidence", unsure, f"below {self.limits.least_confidence:g} in confidence")
+        where = faults.at_origin(self.frames, self.present, self._hidden, self.skeleton, self.limits.longest_bone)
+        if where.any() and self.limits.missing == "repair":
+            self._interpolate("missing", where, "at the origin, far from the body,")
+        elif where.any():
+            self._report("missing", self.limits.missing, f"{int(where.sum())} points at the origin", where)
         where = faults.out_of_range(self.frames, self.present, self.limits.farthest)
         if where.any():
             worst = f"a coordinate of {np.abs(self.frames).max():.4g}"
             expected = "metres" if self.skeleton.unit == "m" else f"{self.skeleton.unit}s"
             reason = f"{worst}: damaged, or not in {expected} (`unit` in skeleton.yaml)"
             self._report("range", self.limits.range, reason, where)
-        if self.confidence is not None:
-            where = (self.confidence < self.limits.least_confidence) & self.present[:, :, None]
-            if where.any() and self.limits.confidence == "repair":
-                self._interpolate("confidence", where, f"below {self.limits.least_confidence:g} in confidence")
-            elif where.any():
-                count = int(where.sum())
-                self._report("confidence", self.limits.confidence, f"{count} points below the least confidence", where)
 
     def check_tracks(self) -> None:
         """Join the tracks of lost persons, drop ghosts and surplus persons, and undo swaps of two persons."""
@@ -188,11 +198,18 @@ class _Checker:
         self.frames, self.present = self.frames[which], self.present[which]
         self.made, self.unseen = self.made[which], self.unseen[which]
 
-    def _interpolate(self, check: str, where: NDArray[np.bool_], what: str) -> None:
-        """Interpolate the points at `where`; those of a joint without a good point become `unseen`."""
-        good = self.present[:, :, None] & ~where & ~self.unseen
+    def _interpolate(
+        self, check: str, where: NDArray[np.bool_], what: str, other: NDArray[np.bool_] | None = None
+    ) -> None:
+        """Interpolate the points at `where`; those of a joint without a good point become `unseen`.
+
+        Points at `other` are no good points either.
+        """
+        bad = where if other is None else where | other
+        good = self.present[:, :, None] & ~bad & ~self.unseen
         recoverable = where & good.any(axis=0)
-        self.frames = repairs.interpolate(self.frames, self.present, where)
+        repaired = repairs.interpolate(self.frames, self.present, bad)
+        self.frames = np.where(recoverable[..., None], repaired, self.frames)
         self.made |= recoverable
         if count := int(recoverable.sum()):
             self.warnings.append(f"{check}: {count} points {what} interpolated")

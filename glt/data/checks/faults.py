@@ -32,6 +32,18 @@ def not_finite(frames: Floats, present: Bools) -> Bools:
     return ~_all(np.isfinite(frames)) & present[:, :, None]
 
 
+def at_origin(frames: Floats, present: Bools, hidden: Bools, skeleton: Skeleton, longest: float) -> Bools:
+    """Points at the origin, exactly, of a body that is farther from it than `longest` metres: tools that find no point
+    write zeros. Of positions relative to a joint, the origin is within the body.
+    """
+    zero = _all(frames == 0) & present[:, :, None] & ~hidden
+    if not zero.any():
+        return zero
+    distance = np.where(zero | hidden, np.inf, np.linalg.norm(frames, axis=-1))
+    far = distance.min(axis=2, keepdims=True) > longest * scale(frames, present, skeleton)
+    return np.asarray(zero & far)
+
+
 def out_of_range(frames: Floats, present: Bools, farthest: float) -> Bools:
     """Points with a coordinate beyond `farthest`: the unit is wrong, or the data are damaged."""
     return ~_all(~(np.abs(frames) > farthest)) & present[:, :, None]
@@ -94,8 +106,8 @@ def jumps(frames: Floats, present: Bools, hidden: Bools, skeleton: Skeleton, fas
 
 
 def frozen(frames: Floats, present: Bools, hidden: Bools, skeleton: Skeleton, seconds: float) -> Bools:
-    """Points of joints that do not move at all, bit for bit, for `seconds`."""
-    still = _all(frames[1:] == frames[:-1]) & _both(present, hidden)
+    """Points of joints that do not move at all, bit for bit, for `seconds`; the origin of the positions is none."""
+    still = _all(frames[1:] == frames[:-1]) & _both(present, hidden) & ~_all(frames[1:] == 0)
     return _runs(still, max(2, round(seconds * skeleton.rate)))
 
 
