@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from docs.make import faults
+from glt.analysis.data_report import analyse_clips
 from glt.data.clips import ClipStore
 from glt.data.ingest import ingest
 from glt.data.recording import Rejection
@@ -36,6 +37,9 @@ def test_the_example_of_our_own_format_is_a_data_set(tmp_path: Path) -> None:
     assert set(clips.index["label"]) == {"wave", "nod"}
     assert clips.rejected.empty
     assert clips.skeleton.name == "kinect20"
+    found = analyse_clips(clips, settings, Silent())
+    assert [finding for finding in found.findings if finding.severity == "alarm"] == []
+    assert set(clips.index["warnings"]) == {""}
 
 
 def test_the_declared_layout_is_one() -> None:

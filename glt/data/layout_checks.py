@@ -69,7 +69,18 @@ def findings(store: ClipStore) -> list[Finding]:
     others = (_unit(sample, files), _plane(sample))
     # Joints in another order show no axes.
     axes = (_upright(sample, files), _mirror(sample, files)) if order is None else ()
-    return [finding for finding in (order, *axes, *others) if finding is not None]
+    return [finding for finding in (order, *axes, *others, _names(sample)) if finding is not None]
+
+
+def _names(sample: PoseSample) -> Finding | None:
+    """A note if joints' names do not tell heads and feet apart, so that the axes are not judged."""
+    if sample.heads_over_feet() is not None:
+        return None
+    text = (
+        f"axes and unit are hardly judged: among the joints that are shown none is named {', '.join(HEADS)}, or none "
+        f"{', '.join(FEET)}"
+    )
+    return Finding("names", "note", text)
 
 
 def _upright(sample: PoseSample, files: _Files) -> Finding | None:

@@ -16,6 +16,12 @@ from glt.data.layouts import LAYOUTS, Skeleton
 from glt.errors import GltError
 
 _IMAGE = "image height"  # the unit that pixels are converted to
+_EXPECTED = {
+    "up": "expected x, y, z, -x, -y or -z",
+    "mirror": "expected x, y or z",
+    "unit": "expected m, cm, mm, image height or pixel",
+    "name": "expected lower-case letters, digits and hyphens",
+}
 _PAIRS = ("bones", "pairs")  # lists of two joints each
 
 
@@ -139,7 +145,10 @@ def _validated(kind: type[_Given], values: Mapping[Any, Any]) -> _Given:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         field = ".".join(f"{part:.40}" if isinstance(part, str) else str(part) for part in first["loc"])
-        raise GltError(f"skeleton layout: {field}: {first['msg']}; see docs/formats.md") from error
+        message = _EXPECTED.get(field, first["msg"]) if first["type"] == "string_pattern_mismatch" else first["msg"]
+        if kind is _Named and field in _Declaration.model_fields:
+            message = "give either `layout:` and a name, or a declaration of your own, not both"
+        raise GltError(f"skeleton layout: {field}: {message}; see docs/formats.md") from error
 
 
 def _file(skeleton: Skeleton, given: _Files) -> SkeletonFile:

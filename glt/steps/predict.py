@@ -8,13 +8,14 @@ from pathlib import Path
 import pandas as pd
 
 from glt.data.clips import ClipStore
-from glt.data.ingest import ingest
+from glt.data.ingest import REJECT_LIST, ingest, reject_list
 from glt.errors import GltError
 from glt.lifecycle import registry, sources
 from glt.outputs import FileKind
-from glt.recipe import parse, with_changes
+from glt.recipe import Recipe, parse, with_changes
 from glt.reporter import Silent
 from glt.serving.model import Predictor
+from glt.settings import home
 
 PREDICTIONS = FileKind("table of predictions", lambda content: content.startswith(b"clip,label,confidence\n"))
 
@@ -43,7 +44,7 @@ def predict(recordings: str, model: str = "") -> tuple[pd.DataFrame, pd.DataFram
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         with sources.local_folder(sources.resolve(recordings)) as fetched:
-            ingest(fetched, reading, folder / "clips", {}, Silent(), folder / "segments", any_name=True)
+            _read(fetched, reading, folder)
         store = ClipStore(folder / "clips")
         if store.skeleton.joints != skeleton.joints:
             raise GltError(
@@ -60,6 +61,19 @@ def predict(recordings: str, model: str = "") -> tuple[pd.DataFrame, pd.DataFram
         answers = predictor.predict([store.clip(number)[0] for number in range(len(store.index))])
         answers.insert(0, "clip", store.index["name"].to_numpy())
         return answers[["clip", "label", "confidence"]], store.rejected[["source", "check", "reason"]]
+
+
+def _read(recordings: Path, recipe: Recipe, folder: Path) -> None:
+    """Ingest recordings into a temporary folder; a list of rejects that an error names is kept where it can be read."""
+    try:
+        ingest(recordings, recipe, folder / "clips", {}, Silent(), folder / "segments", any_name=True)
+    except GltError as error:
+        listed, kept = reject_list(folder / "clips"), home() / "reports" / "predict.rejected.csv"
+        if not listed.exists():
+            raise
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        REJECT_LIST.write(kept, listed.read_bytes())
+        raise GltError(str(error).replace(str(listed), str(kept))) from error
 
 
 def _shown(value: int | str) -> str:

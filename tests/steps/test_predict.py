@@ -80,6 +80,15 @@ def test_another_axis_or_unit_is_an_error(layout: str, reason: str, tmp_path: Pa
         predict(recordings(tmp_path / "odd", FRAMES, layout), "glt-other")
 
 
+@pytest.mark.fault("predict of recordings that are all rejected", "the list that the error names is there to read")
+def test_the_list_of_rejects_outlives_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLT_HOME", str(tmp_path / "home"))
+    with pytest.raises(GltError, match=r"All are in .*home/reports/predict\.rejected\.csv") as caught:
+        predict(recordings(tmp_path / "mm", 1000 * FRAMES, "layout: kinect20\n"), "glt-other")
+    assert "`unit` in skeleton.yaml" in str(caught.value)
+    assert "take.npz,range," in (tmp_path / "home" / "reports" / "predict.rejected.csv").read_text()
+
+
 def test_files_in_other_coordinates_are_converted(tmp_path: Path) -> None:
     expected, _ = predict(recordings(tmp_path / "metres", FRAMES, "layout: kinect20\n"), "glt-other")
     layout = "layout: kinect20\nunit: mm\nup: -y\n"
