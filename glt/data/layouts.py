@@ -54,6 +54,11 @@ class Skeleton:
             left = [bone for bone in left if bone not in known]
         return tuple(parents[joint] for joint in range(len(self.joints)))
 
+    @property
+    def metre(self) -> float:
+        """A metre in the layout's unit; in image heights, as if a person took up half of the image."""
+        return 1.0 if self.unit == "m" else 0.3
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
         return asdict(self)

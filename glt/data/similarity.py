@@ -12,14 +12,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from glt.data.checks.faults import scale
 from glt.data.layouts import Skeleton
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-VERSION = 2  # raise it when signatures, windows or distances change: stored ones are then computed again
+VERSION = 3  # raise it when signatures, windows or distances change: stored ones are then computed again
 NEAR = 0.005  # metres, mean distance of the joints averaged over SMOOTH frames
 OF_MOVEMENT = 0.15  # the same as a share of the movement; repeated performances begin at 0.25
 SMOOTH = 5  # frames
@@ -59,7 +58,7 @@ def signature(frames: Floats, present: Bools, skeleton: Skeleton) -> Floats:
 
     It holds quantiles over time of `pose`. Signatures of several persons are summed, so their order has no effect.
     """
-    unit = scale(frames, present, skeleton)
+    unit = skeleton.metre
     total = np.zeros(signature_size(skeleton))
     for person in np.flatnonzero(present.any(axis=0)):
         points = frames[present[:, person], person]  # t, K, 3
@@ -102,7 +101,7 @@ def _best_order(a: Floats, a_present: Bools, b: Floats, b_present: Bools, skelet
     persons, others = (np.flatnonzero(present.any(axis=0)) for present in (a_present, b_present))
     if len(persons) != len(others) or not len(persons):
         return NO_MATCH
-    unit = scale(a, a_present, skeleton)
+    unit = skeleton.metre
     orders = [others] if len(others) == 1 else [others, others[::-1]]
     matches = [
         _align(a[:, persons], a_present[:, persons], b[:, order], b_present[:, order], skeleton.up) for order in orders

@@ -15,7 +15,6 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from glt.data.checks.faults import scale
 from glt.data.layouts import Skeleton
 
 DIMENSIONS = 16
@@ -94,7 +93,7 @@ def windows(frames: NDArray[np.float32], present: NDArray[np.bool_], skeleton: S
         return Windows(np.zeros((0, DIMENSIONS), np.float32), np.zeros(0, np.int64), np.zeros(0, np.float32))
     local = frames - frames[:, :, skeleton.centre : skeleton.centre + 1]
     pose = np.concatenate([np.linalg.norm(local, axis=3), local[..., skeleton.up]], axis=2)  # T, P, 2 K
-    pose /= np.float32(scale(frames, present, skeleton))
+    pose /= np.float32(skeleton.metre)
     first, middle, last = (slice(start, start + count) for start in (0, _REACH, 2 * _REACH))
     seen = present[first] & present[middle] & present[last]
     descriptors = np.concatenate([pose[first], pose[middle], pose[last]], axis=2) @ _projection(pose.shape[2] * 3)

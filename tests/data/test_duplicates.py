@@ -218,3 +218,17 @@ def test_deduplication_leaves_out_a_part_of_a_test_clip(tmp_path: Path) -> None:
         assert bool(index["clean"][long.name]) == clean
         assert index["original"][cut.name] == index["original"][long.name]
         assert index["clean"].sum() == len(index) - (not clean)
+
+
+def test_parts_of_planar_clips_are_found(tmp_path: Path) -> None:
+    """The size of a body in an image differs from part to part of a clip."""
+    layout = replace(NTU25, unit="image height")
+    clips = []
+    for number in range(12):
+        frames = stores.take(number, number, 60) * np.float32([0.3, 0.3, 0])
+        frames *= np.linspace(1, 2, 60, dtype=np.float32)[:, None, None, None]  # somebody comes nearer
+        clips.append(Recording(f"clip{number}", frames, np.ones((60, 1), bool), layout))
+        if number % 2:
+            clips.append(Recording(f"part{number}", frames[10:45], np.ones((35, 1), bool), layout))
+    pairs = near_duplicates(stores.store(tmp_path / "clips", clips), Silent())
+    assert set(zip(pairs["first"], pairs["second"], strict=True)) == {(f"clip{n}", f"part{n}") for n in range(1, 12, 2)}
