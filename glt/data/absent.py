@@ -1,4 +1,4 @@
-"""Absent joints: joints without one good point in a clip. Clips have no gaps, so they are placed, and recognised."""
+"""Absent joints: joints without a good point in a clip. They are placed at the centre joint, and recognised there."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def _repairs(store: ClipStore) -> Finding | None:
     if count <= _MOST * total:
         return None
     checks = ", ".join(f"{one.count} {one.check}" for one in clip_warnings.by_check(repaired))
-    text = f"repairs changed {count} of {total} clips ({checks}): many of their positions were not recorded"
+    text = f"repairs changed {count} of {total} clips ({checks}): look at the recordings before training on them"
     return Finding("repairs", "warning", text, tuple(map(str, repaired["name"][repaired["warnings"] != ""][:20])))
 
 

@@ -18,14 +18,14 @@ from glt.data.pose_sample import FEET, HEADS, Bools, Floats, PoseSample, draw
 _LEAST = 3  # clips
 _LEAST_BENT = 10  # clips in which knees and elbows are judged; they may bend either way in a few
 _MANY, _NEARLY_ALL = 0.5, 0.75  # shares of the clips
-_SOME = 0.1  # share of the clips, above which other clips than the rest are a warning
+_SOME = 0.1  # share of the clips that deviate, above which there is a warning
 _TILT = 0.5  # least upward share of the vector from feet to head of a person who stands or sits
 _BACKWARDS = -0.5  # of the net forward share, from -1 to 1
 _SIZES = {"m": (0.5, 3.0), "image height": (0.0, 1.5)}  # of a whole person
 _ADULT, _SMALL = 0.85, 0.3  # metres: least extent of an adult, of an upper body
-_SHORTER = 0.01  # of the length of all bones, by which exchanging two joints shortens them at most
-_LOOSER = -0.05  # of the variation of all bones, by which the same exchange may add to it
-_FEW, _SHORTER_IN_FEW = 20, 0.05  # the same in fewer clips, which may show unusual poses only
+_SHORTER = 0.01  # share of the length of all bones that an exchange of two joints may save without an alarm
+_LOOSER = -0.05  # share of the variation of all bones that the same exchange must save; below zero it may add some
+_FEW, _SHORTER_IN_FEW = 20, 0.05  # fewer clips may show unusual poses only; their `_SHORTER`
 _JOINTS = 100  # of a layout; larger ones are meshes, whose points have no order to judge
 _DIRECTIONS = ("x", "y", "z", "-x", "-y", "-z")
 
@@ -53,7 +53,7 @@ class _Files:
         if self.coordinates is None:
             return f"correct `{field}` in the skeleton.yaml of these clips"
         if not self.are_tables:
-            return f"`{field}: {value}` in skeleton.yaml corrects it if they are given as tables, see docs/formats.md"
+            return f"give the recordings as tables with `{field}: {value}` in skeleton.yaml (docs/formats.md)"
         return f"set `{field}: {value}` in skeleton.yaml" if value else f"remove `{field}` from skeleton.yaml"
 
 
@@ -67,7 +67,7 @@ def findings(store: ClipStore) -> list[Finding]:
     sample, files = draw(store), _Files.of(store)
     order = _joints(sample)
     others = (_unit(sample, files), _plane(sample))
-    # Joints in another order show no axes.
+    # Axes cannot be judged while joints are in another order.
     axes = (_upright(sample, files), _mirror(sample, files)) if order is None else ()
     return [finding for finding in (order, *axes, *others, _names(sample)) if finding is not None]
 
@@ -107,7 +107,7 @@ def _upright(sample: PoseSample, files: _Files) -> Finding | None:
         return Finding("upright", "alarm", text, _named(sample, fallen))
     below = along[:, up + 3]
     if shares[up] < _MANY or below[judged].mean() > _SOME:
-        text = f"heads are not above feet in {count}: do people lie there, or is `up` of some recordings another axis?"
+        text = f"heads are not above feet in {count}: unless people lie there, correct `up` of these recordings"
         return Finding("upright", "warning", text, _named(sample, fallen))
     return None
 
@@ -169,7 +169,7 @@ def _unit(sample: PoseSample, files: _Files) -> Finding | None:
             return None
         text = (
             f"people extend over less than {smallest:g} or more than {largest:g} {unit} in {odd.mean():.0%} of the "
-            "clips: is `unit` of some recordings another?"
+            "clips: correct `unit` of these recordings"
         )
         return Finding("unit", "warning", text, _named(sample, odd))
     in_files = size / (1.0 if files.coordinates is None else files.coordinates.scale)
@@ -199,7 +199,9 @@ def _plane(sample: PoseSample) -> Finding | None:
         text = f"{int(flat.sum())} of {len(flat)} clips lie in a plane, the others do not: make two sets of them"
         return Finding("plane", "warning", text, _named(sample, flat))
     if flat.all() and sample.skeleton.unit == "m" and _is_whole(sample) and float(np.median(sample.sizes())) < 1:
-        text = "positions lie in a plane, and people extend over less than a metre: is `unit` `image height`?"
+        text = (
+            "positions lie in a plane, and people are under a metre: if they come from images, set `unit: image height`"
+        )
         return Finding("plane", "warning", text)
     return None
 
@@ -213,8 +215,8 @@ def _joints(sample: PoseSample) -> Finding | None:
     for start, end in sample.skeleton.bones:
         adjacent[start, end] = adjacent[end, start] = 1
     if adjacent.sum(axis=0).max() > 2 + len(names) / 4:
-        return None  # bones that all meet in one joint follow no body
-    # Hands may hang beside hips, whose bones are longer; but only bones keep their length.
+        return None  # such bones all start at one joint, and are not those of a body
+    # A hand may be nearer to the neighbours of a hip than the hip is; but only bones keep their length.
     shorter = np.where(savings(sample.variations(), adjacent) > _LOOSER, savings(sample.distances(), adjacent), 0)
     one, other = divmod(int(shorter.argmax()), len(names))
     if shorter[one, other] <= (_SHORTER if len(sample.poses) >= _FEW else _SHORTER_IN_FEW):
@@ -232,7 +234,7 @@ def savings(distances: Floats, adjacent: Floats) -> Floats:
 
     Args:
         distances: between joints, [K, K]; NaN if no clip shows the two together. Bones between them do not count, and
-            no joint is moved to where its bones would have such a length.
+            no exchange is considered that needs such a length.
         adjacent: 1 where a bone joins two joints, [K, K].
     """
     unknown = np.isnan(distances)

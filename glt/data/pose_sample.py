@@ -86,7 +86,7 @@ class PoseSample:
         return self.joints("foot", side=side), self.joints("heel", "ankle", side=side)
 
     def bends(self) -> tuple[Measure, Measure] | None:
-        """Directions of bent knees, and against those of bent elbows: forward in most poses, not in all."""
+        """Directions of bent knees, and the opposite directions of bent elbows; both point forward in most poses."""
         limbs = [[[self.joints(*one, side=side)[:1] for one in limb] for side in _SIDES] for limb in (_LEG, _ARM)]
         if not all(part for sides in limbs for parts in sides for part in parts):
             return None
@@ -97,7 +97,7 @@ class PoseSample:
         )
 
     def forward_scores(self, direction: Measure) -> Floats:
-        """How far a direction points forward in each clip, [clips]; NaN in a plane, which has no handedness."""
+        """Forward component of a direction, median of each clip, [clips]; NaN in a plane, which has no handedness."""
         scores = self.medians(lambda poses: (direction(poses) * self._ahead(poses)).sum(axis=1, keepdims=True))[:, 0]
         scores[self.flat()] = np.nan
         return scores

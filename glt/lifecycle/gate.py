@@ -100,7 +100,7 @@ class Verdict:
         only_reference: clips that only the baseline got right (c).
         p_value: probability of a gain at least as clear if neither model were better, see `glt.lifecycle.paired`.
         alpha: the level that the p-value must stay below.
-        interval: 95 % interval of the gain in top-1.
+        interval: 95 % interval of the mean gain, see `glt.lifecycle.paired`.
         checks: all checks, the paired test first.
         comparisons: number of earlier decisions on these validation clips.
         champion_version: version of the champion that is the baseline; empty if there was none.

@@ -42,7 +42,7 @@ class LoggedFiles(NamedTuple):
 def log_model(client: MlflowClient, classifier: Path, name: str, run_id: str) -> LoggedFiles:
     """Build the files of a model, digest them, sign them if GLT_SIGNING_KEY is set, and upload them.
 
-    What `mlflow.pyfunc.log_model` does, but that one uploads files that nobody has seen, and ends the step's run.
+    Replaces `mlflow.pyfunc.log_model`, which uploads its files before they can be digested, and ends the step's run.
 
     Args:
         client: of `connection.connect`.

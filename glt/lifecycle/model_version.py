@@ -1,9 +1,9 @@
 """A version of a registered model, and its files: fetched into a private folder, verified there, loaded from there.
 
-A version is what it was registered as if its source is the logged model that was registered, in the experiment of its
-recipe; if every file has the digest that its tag holds; and, where GLT_VERIFYING_KEYS is set, if one of these keys
-signed them. Versions that were registered before there were digests of the whole folder are loaded without keys only:
-their classifier is verified, and nothing else of the store is used.
+A version is accepted if three conditions hold: its source is the logged model that was registered, in the experiment of
+its recipe; every file has the digest in the version's tag; and, where GLT_VERIFYING_KEYS is set, one of these keys
+signed the files. Versions that were registered before there were digests of the whole folder are loaded without keys
+only: their classifier is verified, and nothing else of the store is used.
 """
 
 from __future__ import annotations
@@ -235,7 +235,8 @@ def _copy(version: Version, target: Path) -> None:
         raise
     except Exception as error:
         if failure := machine_failure(error):
-            raise GltError(f"{version.title}: its files cannot be fetched ({failure})") from error
+            problem = f"{version.title}: its files cannot be fetched ({failure}); correct that and try again"
+            raise GltError(problem) from error
         problem = f"{version.title}: its files cannot be fetched ({first_line(error)})"
         remedy = "check that this machine may read the artifact store, or roll back to a version whose files are there"
         raise GltError(f"{problem}; {remedy}") from error

@@ -22,7 +22,8 @@ class Comparison:
 
     Attributes:
         p_value: probability of a gain at least as clear if neither model were better.
-        interval: 95 % interval of the gain, as a share of the clips.
+        interval: 95 % interval of the mean gain: of the subjects' shares of right clips or, if clips are the units, of
+            the share of right clips.
         subjects: number of subjects that were the units of the test; 0 if clips were.
     """
 
@@ -51,9 +52,9 @@ def over_subjects(changes: Sequence[float], subjects: Sequence[int | None]) -> C
 
     A subject's gain is the mean change of its clips. Subjects count alike, however many clips they have. The variance
     of the gains is taken to be at least `LEAST_VARIANCE` times what it is on average if clips are independent (as
-    McNemar has it: of n clips the sum of squared changes, divided by n**2). Few subjects have nearly equal gains by
-    chance at times, and a variance near zero would make any gain significant. The interval is that of the t-test: a
-    bootstrap over five subjects holds the true gain in about 80 % of all cases, not 95.
+    McNemar has it: of n clips the sum of squared changes, divided by n**2). With few subjects the gains are sometimes
+    nearly equal by chance, and a variance near zero would make any gain significant. The interval is that of the
+    t-test: a bootstrap over five subjects covers the true gain in about 80 % of all cases, not 95.
 
     The p-value of a single subject is 1, and its interval is -1 to 1: nothing is known of other people.
 

@@ -243,8 +243,8 @@ def rollback(name: str, reason: str = "") -> Version:
         skipped: list[str] = []
         previous = next((number for number in candidates if _may_return_to(versions[number], state, skipped)), "")
         if not previous:
-            reason = f": {skipped[0]}" if skipped else f"; no version has the alias `{PREVIOUS}`"
-            raise GltError(f"{name}: there is nothing to roll back to{reason}")
+            reason = f": {skipped[0].partition('; ')[0]}" if skipped else f"; no version has the alias `{PREVIOUS}`"
+            raise GltError(f"{name}: there is nothing to roll back to{reason}; register a new version (glt register)")
         full_reason = f"rolled back from v{state.champion or state.deleted} by hand" + (f": {reason}" if reason else "")
         tags = _tags_by_number(versions)
         promotions.put_in_service(client, name, previous, "rolled back", full_reason, tags, ensure_held)

@@ -217,8 +217,8 @@ class GateConfig(Section):
 
     test: Literal["subjects", "clips"] = Field(
         "subjects",
-        description="units of the paired test: subjects, whose clips are not independent (t-test on their gains), or "
-        "clips, as before (exact McNemar test), where all of them are of one person",
+        description="unit of the paired test: subjects (t-test on their gains), or clips (exact McNemar test), for a "
+        "model that is meant for one person",
     )
     repeats: int = Field(
         3, ge=1, le=100, description="draws of the probe's validation folds, if there are more groups than folds"

@@ -27,7 +27,7 @@ from glt.training.classifier_files import FILES
 LOADER = "glt.serving.pyfunc"
 MLMODEL, SIGNATURE, META = "MLmodel", "model.sig", "registered_model_meta"
 UNSIGNED = frozenset({SIGNATURE, META})  # files at the top that no digest covers
-DO_NOT_USE = "do not use it: roll back to a version whose files are, and find out who wrote to the artifact store"
+DO_NOT_USE = "do not use it: run glt rollback, and find out who changed the artifact store or the registry"
 _BY_MLFLOW = frozenset({MLMODEL, "conda.yaml", "python_env.yaml", "requirements.txt"})
 _FLAVOUR = {"code", "data", "env", "loader_module", "python_version", "streamable"}
 _LONGEST = 1 << 20  # bytes of MLmodel

@@ -76,10 +76,8 @@ def verify(folder: Path, model: str, version: str = "NAME/VERSION") -> None:
         raise GltError(f"{model}: {SIGNATURE}: cannot be read ({first_line(error)}); {_AGAIN} {version}") from error
     if not any(_is_signed_by(key, folder, file, model) for key in keys):
         known = ", ".join(key.short_id for key in keys)
-        remedy = (
-            f"if you trust that key, add its public key there and sign anew (glt sign {version}), else {DO_NOT_USE}"
-        )
-        raise GltError(f"{model}: {SIGNATURE}: by a key that is not in {VERIFYING_KEYS} ({known}); {remedy}")
+        remedy = f"if you trust its signer, add the signer's public key there, else {DO_NOT_USE}"
+        raise GltError(f"{model}: {SIGNATURE}: by none of the keys in {VERIFYING_KEYS} ({known}); {remedy}")
 
 
 def _is_signed_by(key: Key, folder: Path, file: Path, model: str) -> bool:

@@ -1,4 +1,4 @@
-"""The files of a ``classifier`` artifact, by name; apart from `glt.training.classifier`, which imports torch."""
+"""The files of a ``classifier`` artifact, in a module that does not import torch."""
 
 FILES = frozenset(
     {"model.safetensors", "config.json", "metrics.json"}

@@ -129,7 +129,8 @@ def fit_probe(
 def validation_folds(motions: Motions, train: ClipIds, repeat: int = 0) -> Folds:
     """Validation folds: positions in `train` to fit on and to predict, at most FOLDS pairs.
 
-    Each `repeat` shares groups out among the folds in another way; none if there are no more groups than folds.
+    Each `repeat` assigns the groups to the folds in another way. With at most FOLDS groups there is one way only, and
+    repeats above 0 have no folds.
 
     Each fold holds out whole groups; of one group only, whole subjects if all clips name theirs, else single clips. It
     does not predict clips of which a duplicate is fitted on.

@@ -277,7 +277,7 @@ def test_positions_in_a_plane_under_a_metre_are_a_warning(tmp_path: Path) -> Non
 
 def test_only_tables_are_told_to_change_skeleton_yaml(tmp_path: Path) -> None:
     (finding,) = findings(tmp_path, lambda frames: frames * [-1, 1, 1])
-    assert "corrects it if they are given as tables" in finding.text
+    assert "give the recordings as tables with `mirror: x`" in finding.text
     manifest = tmp_path / "clips" / artifact.MANIFEST
     store = ClipStore(tmp_path / "clips")
     store.info["format"] = "table"

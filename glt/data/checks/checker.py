@@ -18,8 +18,8 @@ VERSION = 4  # raise it when the same recording gives another clip: stored clips
 def accept(recording: Recording, data: DataConfig) -> Recording:
     """The recording as a clip: frames [T, persons, K, 3], the most active person first.
 
-    A body whose joints are all at the origin counts as absent. Frames without anybody are cut off at both ends; in
-    between they stay. Absent persons are zeros.
+    A body without a finite coordinate other than zero counts as absent. Frames without anybody are cut off at both ends;
+    in between they stay. Absent persons are zeros.
 
     Raises:
         Rejection: wrong joints, no body at all, or a check whose policy is ``reject``.
@@ -65,7 +65,7 @@ class _Checker:
         self.frames = np.where(self.present[:, :, None, None], self.frames, np.float32(0))
 
     def check_values(self) -> None:
-        """Coordinates are trusted by the pose estimator, finite, not at the origin for want of others, within range.
+        """Coordinates are trusted by the pose estimator, finite, not missing (zeros), and within range.
 
         A joint without a finite coordinate in the whole clip was not tracked: it is absent.
         """
@@ -96,7 +96,7 @@ class _Checker:
         if where.any():
             worst = f"a coordinate of {np.abs(self.frames).max():.4g}"
             expected = "metres" if self.skeleton.unit == "m" else f"{self.skeleton.unit}s"
-            reason = f"{worst}: damaged, or not in {expected} (`unit` in skeleton.yaml)"
+            reason = f"{worst}: damaged, or not in {expected}; tables name another `unit` in skeleton.yaml"
             self._report("range", self.limits.range, reason, where)
 
     def check_tracks(self) -> None:

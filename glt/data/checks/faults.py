@@ -106,7 +106,7 @@ def jumps(frames: Floats, present: Bools, hidden: Bools, skeleton: Skeleton, fas
 
 
 def frozen(frames: Floats, present: Bools, hidden: Bools, skeleton: Skeleton, seconds: float) -> Bools:
-    """Points of joints that do not move at all, bit for bit, for `seconds`; the origin of the positions is none."""
+    """Points of joints that do not move at all, bit for bit, for `seconds`; joints at 0, 0, 0 do not count."""
     still = _all(frames[1:] == frames[:-1]) & _both(present, hidden) & ~_all(frames[1:] == 0)
     return _runs(still, max(2, round(seconds * skeleton.rate)))
 
