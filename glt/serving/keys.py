@@ -16,6 +16,7 @@ from glt import settings
 from glt.artifact import check_parents, read_bytes
 from glt.errors import GltError, first_line
 
+_BEGIN = "-----BEGIN"
 PRIVATE, PUBLIC = "signing.pem", "verifying.pem"
 CURVES = ("secp256r1", "secp384r1", "secp521r1")  # of model-signing
 _LONGEST = 1 << 20  # bytes of a file of keys
@@ -119,8 +120,12 @@ def _contents(value: str, variable: str) -> list[tuple[str, Path | None, bytes]]
     """Place for messages, file, and content of each file that a variable names, or of the text that it holds."""
     if not value:
         return []
-    if value.startswith("-----BEGIN"):
-        return [(variable, None, value.encode())]
+    if _BEGIN in value:
+        return [(variable, None, value[value.index(_BEGIN) :].encode())]
+    # It may be the key, in some other form. `Path.is_file` raises if a name is too long.
+    if variable == settings.SIGNING_KEY and not os.path.isfile(value):  # noqa: PTH113
+        problem = "neither a file that exists nor a private key in PEM; its value is not shown here"
+        raise GltError(f"{variable}: {problem}; {_NEW}, or correct the variable")
     path = Path(value)
     files = sorted(path.glob("*.pem")) if path.is_dir() and variable == settings.VERIFYING_KEYS else [path]
     if not files:

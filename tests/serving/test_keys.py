@@ -97,7 +97,7 @@ K1 = ec.generate_private_key(ec.SECP256K1())
         (public_pem(P256), "no private key in PEM without a password"),
         (pem(RSA), "no elliptic-curve key on P-256"),
         (pem(K1), "no elliptic-curve key on P-256"),
-        (None, "cannot be read"),
+        (None, "neither a file that exists nor a private key in PEM"),
     ],
     ids=["empty", "password", "public", "RSA", "another curve", "missing"],
 )
@@ -112,6 +112,33 @@ def test_an_unusable_signing_key_is_one_line(
     assert str(said.value).startswith("GLT_SIGNING_KEY")
     assert "glt new-key FOLDER" in str(said.value)
     assert "secret" not in str(said.value)
+
+
+BODY = "".join(pem(P256).splitlines()[1:-1])
+
+
+@pytest.mark.parametrize(
+    ("value", "works"),
+    [
+        (f'"{pem(P256)}"', True),
+        (f"\ufeff{pem(P256)}", True),
+        (f"# the key of 2026\n{pem(P256)}", True),
+        (f"Bag Attributes: none\n{pem(P256)}", True),
+        (BODY, False),
+        (f"/{BODY}", False),
+        (BODY + "=" * 5000, False),
+    ],
+    ids=["quoted", "BOM", "comment", "bag", "base64", "base64 as a path", "long"],
+)
+@pytest.mark.fault("the private key in another form than expected", "read, or an error that does not show it")
+def test_no_message_shows_a_private_key(value: str, works: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLT_SIGNING_KEY", value)
+    if works:
+        assert keys.signing_key() is not None
+        return
+    with pytest.raises(GltError) as said:
+        keys.signing_key()
+    assert BODY[:20] not in str(said.value)
 
 
 @pytest.mark.parametrize(

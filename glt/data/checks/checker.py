@@ -18,8 +18,8 @@ VERSION = 4  # raise it when the same recording gives another clip: stored clips
 def accept(recording: Recording, data: DataConfig) -> Recording:
     """The recording as a clip: frames [T, persons, K, 3], the most active person first.
 
-    A body without a finite coordinate other than zero counts as absent. Frames without anybody are cut off at both ends;
-    in between they stay. Absent persons are zeros.
+    A body without a finite coordinate other than zero is absent, and all zeros. Frames without anybody are cut off at
+    both ends; in between they stay.
 
     Raises:
         Rejection: wrong joints, no body at all, or a check whose policy is ``reject``.
