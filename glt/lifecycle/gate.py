@@ -96,8 +96,8 @@ class Verdict:
         clips: number of validation clips that both models predicted.
         candidate_top1: accuracy of the candidate.
         reference_top1: accuracy of the baseline.
-        only_candidate: clips that only the candidate got right (b of McNemar's test).
-        only_reference: clips that only the baseline got right (c).
+        only_candidate: clips that only the candidate got right (b of McNemar's test), the mean over repeated folds.
+        only_reference: clips that only the baseline got right (c), likewise.
         p_value: probability of a gain at least as clear if neither model were better, see `glt.lifecycle.paired`.
         alpha: the level that the p-value must stay below.
         interval: 95 % interval of the mean gain, see `glt.lifecycle.paired`.
@@ -107,6 +107,7 @@ class Verdict:
         answers_uri: where both models' predictions are stored.
         test: the units of the paired test, ``subjects`` or ``clips``; clips in verdicts of earlier versions.
         subjects: number of subjects in these clips, if they are the units of the test; else 0.
+        candidate_digest: digest of the candidate's artifact; empty in verdicts of earlier versions.
     """
 
     passed: bool
@@ -127,6 +128,7 @@ class Verdict:
     answers_uri: str = ""
     test: str = "clips"
     subjects: int = 0
+    candidate_digest: str = ""
 
     def summary(self) -> str:
         """The decision as text: passed or rejected, each failed check, and the address of the answers."""
@@ -180,14 +182,19 @@ def decide(evidence: Evidence, rules: GateConfig) -> Verdict:
     """
     labels, ours, theirs = evidence.labels, evidence.candidate, evidence.reference
     if not labels or not len(labels) == len(ours) == len(theirs) == len(evidence.subjects or labels):
+        if not labels:
+            raise GltError(
+                "gate: no validation clip that both models predicted: each labelled training clip has a duplicate in "
+                "another group, or its class is in one group only; add recordings of other subjects"
+            )
         raise GltError(
             f"gate: {len(labels)} labels, {len(ours)} and {len(theirs)} answers; "
             "both models must have answered the same clips, at least one"
         )
     right = [answer == label for answer, label in zip(ours, labels, strict=True)]
     right_before = [answer == label for answer, label in zip(theirs, labels, strict=True)]
-    gained = sum(a and not b for a, b in zip(right, right_before, strict=True))
-    lost = sum(b and not a for a, b in zip(right, right_before, strict=True))
+    changes = _changes(evidence, right, right_before, rules)
+    gained, lost = round(sum(c for c in changes if c > 0)), round(-sum(c for c in changes if c < 0))
     comparison, note = _compare(evidence, right, right_before, rules)
     p_value = comparison.p_value
     better = p_value < rules.alpha
@@ -255,6 +262,15 @@ def already_in_service(labels: Sequence[str], candidate: Sequence[str], *, versi
     )
 
 
+def _changes(evidence: Evidence, right: Sequence[bool], before: Sequence[bool], rules: GateConfig) -> list[float]:
+    """How much more often the candidate is right, per clip: over the repeated folds if subjects are compared."""
+    ours: Sequence[float] = right
+    theirs: Sequence[float] = before
+    if rules.test == "subjects" and any(subject is not None for subject in evidence.subjects):
+        ours, theirs = evidence.candidate_right or right, evidence.reference_right or before
+    return [float(share) - float(former) for share, former in zip(ours, theirs, strict=True)]
+
+
 def _compare(
     evidence: Evidence, right: Sequence[bool], before: Sequence[bool], rules: GateConfig
 ) -> tuple[Comparison, str]:
@@ -266,9 +282,7 @@ def _compare(
         return over_clips(gained, lost, len(right)), clips
     if all(subject is None for subject in evidence.subjects):
         return over_clips(gained, lost, len(right)), f"{clips} of unnamed subjects"
-    ours, theirs = evidence.candidate_right or right, evidence.reference_right or before
-    changes = [float(share) - float(former) for share, former in zip(ours, theirs, strict=True)]
-    comparison = over_subjects(changes, evidence.subjects)
+    comparison = over_subjects(_changes(evidence, right, before, rules), evidence.subjects)
     if comparison.subjects == 1:
         return comparison, f"{clips} of one subject; a test needs two, or gate.test: clips"
     return comparison, f"{comparison.subjects} subjects, {clips}"

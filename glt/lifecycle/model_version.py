@@ -35,6 +35,10 @@ NO_DIGEST = "digest missing: not promotable; register again (glt register)"
 _SOURCE = re.compile(r"(?P<experiment>.+)/models/(?P<model>m-[0-9a-f]{32})/artifacts")
 
 
+class NotFetched(GltError):
+    """The files of a version cannot be fetched: nothing is known about them."""
+
+
 @dataclass(frozen=True)
 class Version:
     """A version of a registered model."""
@@ -143,8 +147,8 @@ def _verify_whole(version: Version, root: Path, folder: Path, model: LoggedModel
     found = model_folder.file_digests(folder, version.title)
     model_folder.compare(found, registered, version.title)
     model_folder.check_names(found, version.title)
-    classifier = model_folder.check_mlmodel(folder, version.title, model.model_id, version.name)
     signature.verify(folder, version.title, f"{version.name}/{version.version}")
+    classifier = model_folder.check_mlmodel(folder, version.title, model.model_id, version.name)
     _open_classifier(version, classifier)
     return Fetched(root, classifier, model, version.name, is_whole=True)
 
@@ -226,8 +230,15 @@ def _copy(version: Version, target: Path) -> None:
     try:
         if version.source.startswith(("file:", "/")):
             stored = Path(local_file_uri_to_path(version.source))  # type: ignore[no-untyped-call]
-            model_folder.walk(stored, version.title)
+            names = {file.relative_to(stored).as_posix() for file in model_folder.walk(stored, version.title)}
+            if model_files.DIGESTS in version.tags:  # before a file that was not registered fills the disk
+                registered = model_files.read_digests(version.tags[model_files.DIGESTS], version.title)
+                if extra := sorted(names - registered.keys() - model_folder.UNSIGNED):
+                    raise GltError(f"{version.title}: {extra[0]}: was not registered; {DO_NOT_USE}")
             shutil.copytree(stored, target, symlinks=True)
+            for path in (target, *target.rglob("*")):  # the store may be read-only
+                if not path.is_symlink():
+                    path.chmod(0o700 if path.is_dir() else 0o600)
         else:
             fetched = target.with_name("download")
             Path(download_artifacts(artifact_uri=version.source, dst_path=str(fetched))).rename(target)
@@ -236,7 +247,7 @@ def _copy(version: Version, target: Path) -> None:
     except Exception as error:
         if failure := machine_failure(error):
             problem = f"{version.title}: its files cannot be fetched ({failure}); correct that and try again"
-            raise GltError(problem) from error
+            raise NotFetched(problem) from error
         problem = f"{version.title}: its files cannot be fetched ({first_line(error)})"
         remedy = "check that this machine may read the artifact store, or roll back to a version whose files are there"
-        raise GltError(f"{problem}; {remedy}") from error
+        raise NotFetched(f"{problem}; {remedy}") from error

@@ -14,7 +14,7 @@ from glt.lifecycle import promotions
 from glt.lifecycle.connection import condition, connect, wrap_mlflow_errors
 from glt.lifecycle.gate import Verdict
 from glt.lifecycle.model_files import DIGESTS, SIGNED_BY, create_version, log_model
-from glt.lifecycle.model_version import PREFIX, search_versions
+from glt.lifecycle.model_version import PREFIX, NotFetched, search_versions
 from glt.lifecycle.model_version import Version as Version
 from glt.lifecycle.promotions import CHAMPION, PREVIOUS, InService
 from glt.lifecycle.promotions import Event as Event
@@ -161,8 +161,13 @@ def register(classifier: Path, recipe: Recipe, versions: Versions, verdict: Verd
     same = [version.tags | {"number": version.version} for version in _versions(client, name)]
     same = [tags for tags in same if tags.get("content.digest") == digest and DIGESTS in tags]
     known = [str(tags["number"]) for tags in same if key is None or tags.get(SIGNED_BY) == key.short_id]
+    evidence = {name: clean(value)[:_LONGEST] for name, value in _evidence(verdict).items()}
     if known:
         version = known[0]
+        if not verdict.already and (current is None or current.version != version):
+            for tag, value in evidence.items():
+                client.set_model_version_tag(name, version, tag, value)
+            client.update_model_version(name, version, clean(verdict.reason)[:_LONGEST])
     else:
         tags = {
             "content.digest": digest,
@@ -172,22 +177,28 @@ def register(classifier: Path, recipe: Recipe, versions: Versions, verdict: Verd
             "image": settings.image() or "none",
             "parent.model": f"v{current.version}" if current else "none",
             "parent.run": client.get_run(run_id).data.tags.get(PARENT, run_id),
-            "gate.passed": str(verdict.passed),
-            "gate.p_value": f"{verdict.p_value:.4g}",
-            "gate.test": f"{verdict.test} ({verdict.subjects})" if verdict.subjects else verdict.test,
-            "gate.baseline": verdict.baseline,
-            "gate.clips": str(verdict.clips),
-            "gate.comparisons": str(verdict.comparisons),
-            "gate.champion_version": verdict.champion_version or "none",
-            "gate.answers_uri": verdict.answers_uri or "none",
-            **{f"gate.{one.name}": f"{'passed' if one.passed else 'failed'}: {one.message}" for one in verdict.checks},
         }
-        tags = {name: clean(value)[:_LONGEST] for name, value in tags.items()}
+        tags = {name: clean(value)[:_LONGEST] for name, value in tags.items()} | evidence
         logged = log_model(client, classifier, name, run_id)
         version = create_version(client, name, logged.model, tags | logged.tags, clean(verdict.reason)[:_LONGEST])
     if current is None or current.version != version:
         client.set_registered_model_alias(name, CHALLENGER, version)
     return _version(client.get_model_version(name, version))
+
+
+def _evidence(verdict: Verdict) -> dict[str, str]:
+    """The tags of a version that hold the gate's verdict on it."""
+    return {
+        "gate.passed": str(verdict.passed),
+        "gate.p_value": f"{verdict.p_value:.4g}",
+        "gate.test": f"{verdict.test} ({verdict.subjects})" if verdict.subjects else verdict.test,
+        "gate.baseline": verdict.baseline,
+        "gate.clips": str(verdict.clips),
+        "gate.comparisons": str(verdict.comparisons),
+        "gate.champion_version": verdict.champion_version or "none",
+        "gate.answers_uri": verdict.answers_uri or "none",
+        **{f"gate.{one.name}": f"{'passed' if one.passed else 'failed'}: {one.message}" for one in verdict.checks},
+    }
 
 
 @wrap_mlflow_errors
@@ -258,6 +269,8 @@ def _may_return_to(version: Version, state: InService, skipped: list[str]) -> bo
         return False
     try:
         version.verify()
+    except NotFetched:
+        raise
     except GltError as error:
         _LOG.warning("v%s is skipped: %s", version.version, error)
         skipped.append(str(error))

@@ -127,7 +127,8 @@ def _contents(value: str, variable: str) -> list[tuple[str, Path | None, bytes]]
         problem = "neither a file that exists nor a private key in PEM; its value is not shown here"
         raise GltError(f"{variable}: {problem}; {_NEW}, or correct the variable")
     path = Path(value)
-    files = sorted(path.glob("*.pem")) if path.is_dir() and variable == settings.VERIFYING_KEYS else [path]
+    visible = (file for file in path.glob("*.pem") if not file.name.startswith("."))
+    files = sorted(visible) if path.is_dir() and variable == settings.VERIFYING_KEYS else [path]
     if not files:
         raise GltError(f"{variable}: {path} holds no *.pem file; {_NEW}, or unset the variable")
     try:

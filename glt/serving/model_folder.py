@@ -123,9 +123,9 @@ def check_mlmodel(folder: Path, model: str, model_id: str = "", registered_model
     except Exception as error:  # yaml raises its own; a value of another type AttributeError, TypeError or KeyError
         raise refuse(f"cannot be read as a model's ({first_line(error)})") from error
     if loader != LOADER:
-        raise refuse(f"its loader module is {loader!r:.80}, not {LOADER}")
+        raise refuse(f"its loader module is {_shown(loader)}, not {LOADER}")
     if flavour.get("code"):
-        raise refuse(f"it adds {flavour['code']!r:.80} to the path of Python")
+        raise refuse(f"it adds {_shown(flavour['code'])} to the path of Python")
     if not known or len(data.parts) != 2 or data.parts[0] != "data" or data.parts[1] == "..":
         raise refuse("it asks MLflow for more than our loader needs")
     if model_id and content.get("model_id") != model_id:
@@ -133,3 +133,8 @@ def check_mlmodel(folder: Path, model: str, model_id: str = "", registered_model
     if registered_model and metadata.get("registered_model") != registered_model:
         raise refuse(f"it was registered as {metadata.get('registered_model')!r:.80}, not as {registered_model}")
     return folder / data
+
+
+def _shown(value: object) -> str:
+    """A value of MLmodel for a message; nested ones may be endless, because of aliases."""
+    return repr(value[:80]) if isinstance(value, str) else f"a {type(value).__name__}"

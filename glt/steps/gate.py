@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -87,6 +88,7 @@ def gate(
             )
             verdict = decide(evidence, settings.gate)
             _keep(both.assign(subject=pd.array(subjects, dtype="Int64")), verdict, run)
+        verdict = replace(verdict, candidate_digest=artifact.digest(classifier))
         verdict.write(out)
         run.metrics(
             {
@@ -140,11 +142,13 @@ def _champion_validation(
 ) -> pd.DataFrame:
     """The champion's validation predictions of the candidate's clips, from its files in `folder`.
 
-    Its stored ones, if it was validated on these clips; else its encoder is probed on them, disentangled its way.
+    Its stored ones, if it was validated on these clips with these labels; else its encoder is probed on them,
+    disentangled its way.
     """
     if (folder / "validation.parquet").exists():  # a fine-tuned champion has none
         stored = read_validation(folder)
-        if set(stored["sha256"]) == set(candidate["sha256"]) and set(stored["name"]) == set(candidate["name"]):
+        columns = ["name", "sha256", "label"]
+        if set(stored[columns].itertuples(index=False)) == set(candidate[columns].itertuples(index=False)):
             return stored
     model, config = load_classifier(folder)
     theirs = parse({**config["recipe"], "data": recipe.data.model_dump()}, f"of champion v{champion.version}")

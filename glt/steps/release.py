@@ -15,12 +15,17 @@ from glt.steps.provenance import versions_of
 def register(classifier: Path, verdict: Path, recipe: str, data_version: str = "", code_version: str = "") -> str:
     """Register the classifier with the alias `challenger` and the gate's reason; return the version's number.
 
-    Registering the same content again returns the existing version.
+    Registering the same content again returns the existing version, with the evidence of this verdict.
+
+    Raises:
+        GltError: the verdict is on another classifier.
     """
     settings, info = load(recipe), artifact.open_artifact(classifier, "classifier")
-    version = versions_of(info, data_version, code_version)
+    version, decision = versions_of(info, data_version, code_version), Verdict.read(verdict)
+    if decision.candidate_digest not in ("", artifact.digest(classifier)):
+        raise GltError(f"{verdict}: a verdict on another classifier than {classifier}; run glt gate on this one")
     with tracking.step(settings, version, "register") as run:
-        model = registry.register(Path(classifier), settings, version, Verdict.read(verdict), run.run_id)
+        model = registry.register(Path(classifier), settings, version, decision, run.run_id)
         tracking.log_on_parent(settings, version, {}, {"model.version": model.version})
     return model.version
 

@@ -172,8 +172,11 @@ def test_a_joint_that_is_not_finite_is_found_and_repaired(seed: int, at: int, jo
     assert np.argwhere(rejection_of(broken).where).tolist() == [[at, 0, joint]]
     repaired = accept_with(broken, finite="repair")
     assert np.abs(repaired.frames[:, 0] - true.frames[:, 0]).max() < 0.1
-    broken.frames[:, 0, joint] = value
-    assert rejection_of(broken, finite="repair").check == "finite"
+    broken.frames[:, 0, joint] = value  # never tracked
+    for policy in ("reject", "repair"):
+        absent = accept_with(broken, finite=policy)
+        assert absent.warnings == (f"absent: {NTU25.joints[joint]} without a good point, placed at the centre joint",)
+        assert np.isfinite(absent.frames).all()
 
 
 @given(seeds, places)

@@ -77,7 +77,7 @@ def test_five_clips_more_and_none_less_is_enough() -> None:
     ("labels", "candidate", "reference"), [(["a"], ["a"], []), (["a", "b"], ["a"], ["a"]), ([], [], [])]
 )
 def test_answers_to_other_clips_are_rejected(labels: list[str], candidate: list[str], reference: list[str]) -> None:
-    with pytest.raises(GltError, match="the same clips, at least one"):
+    with pytest.raises(GltError, match="the same clips, at least one|no validation clip that both models predicted"):
         decide(labels, candidate, reference, baseline="champion v1", alpha=0.05)
 
 
@@ -220,3 +220,20 @@ def test_a_verdict_says_what_failed_and_where_the_answers_are() -> None:
         "the answers of both models are in runs:/r/gate",
     ]
     assert replace(verdict, passed=True, checks=()).summary().startswith("gate: passed: ")
+
+
+def test_counts_and_test_are_of_the_same_folds() -> None:
+    """The first draw of the folds may show no change where the others do."""
+    clips = 40
+    evidence = Evidence(
+        labels=["walk"] * clips,
+        candidate=["walk"] * clips,
+        reference=["walk"] * clips,
+        baseline="champion v3",
+        subjects=[number % 8 for number in range(clips)],
+        candidate_right=[1.0] * clips,
+        reference_right=[1 / 3] * 30 + [1.0] * 10,
+    )
+    verdict = gate.decide(evidence, GateConfig())
+    assert (verdict.only_candidate, verdict.only_reference) == (20, 0)
+    assert "right on 20 clips that the champion v3 got wrong, wrong on 0" in verdict.reason

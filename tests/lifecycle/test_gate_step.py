@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlflow
@@ -16,11 +17,14 @@ import yaml
 from glt import artifact
 from glt.data.clips import ClipStore
 from glt.data.ingest import ingest
+from glt.errors import GltError
 from glt.lifecycle import tracking
 from glt.lifecycle.gate import Verdict
 from glt.motion.disentangle import Motions, write_motions
 from glt.recipe import parse
 from glt.reporter import Silent
+from glt.steps import gate as step
+from glt.steps import release
 from glt.steps.gate import gate
 from glt.training.classifier import save_classifier
 from glt.training.encoder import build_encoder
@@ -84,3 +88,30 @@ def test_subjects_come_from_the_classifier_or_else_from_the_clips(
     run = tracking.connect().get_run(verdict.answers_uri.split("/")[1])
     assert run.data.tags["gate.test"] == test
     assert run.data.metrics["gate/subjects"] == verdict.subjects
+
+
+@pytest.mark.fault("labels that were corrected since the champion was validated", "it is judged by the new labels")
+def test_a_champion_is_judged_by_the_labels_as_they_are_now(
+    home: Path, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = pd.read_parquet(made / "classifier" / "validation.parquet")
+    corrected = stored.assign(label=stored["label"].iloc[::-1].to_numpy())
+    monkeypatch.setattr(step, "load_classifier", lambda folder: (_ for _ in ()).throw(RuntimeError("probed again")))
+    champion = SimpleNamespace(version="1")
+    arguments = (made / "clips", parse(RECIPE, "of the tests"), VERSIONS, "cpu", Silent())
+    same = step._champion_validation(champion, made / "classifier", stored, *arguments)  # type: ignore[arg-type]
+    pd.testing.assert_frame_equal(same, stored)
+    with pytest.raises(RuntimeError, match="probed again"):
+        step._champion_validation(champion, made / "classifier", corrected, *arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.fault(
+    "a verdict on another classifier is registered", "refused; the remedy is to run the gate on this one"
+)
+def test_a_verdict_belongs_to_its_classifier(home: Path, made: Path, tmp_path: Path) -> None:
+    recipe = yaml.safe_dump(RECIPE)
+    gate(made / "clips", made / "classifier", recipe, tmp_path / "verdict.json", "cpu")
+    other = as_before_subjects(made / "classifier", tmp_path / "other")
+    with pytest.raises(GltError, match=r"verdict\.json: a verdict on another classifier than .*other; run glt gate"):
+        release.register(other, tmp_path / "verdict.json", recipe)
+    assert release.register(made / "classifier", tmp_path / "verdict.json", recipe) == "1"

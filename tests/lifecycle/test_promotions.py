@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -302,3 +304,19 @@ def test_the_aliases_count_in_a_registry_without_a_history(three: MlflowClient) 
     assert registry.find(NAME).version == "1"
     assert registry.rollback(NAME).version == "2"
     assert VERDICT.passed
+
+
+@pytest.mark.fault(
+    "the files of the previous champion cannot be fetched", "nothing is rolled back, and the reason is given"
+)
+def test_a_version_that_cannot_be_fetched_is_not_skipped(three: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry.promote(NAME, "2", "better")
+    registry.promote(NAME, "3", "better")
+
+    def full(*arguments: object, **named: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copytree", full)
+    with pytest.raises(GltError, match="v2: its files cannot be fetched"):
+        registry.rollback(NAME)
+    assert registry.champion(NAME).version == "3"  # type: ignore[union-attr]

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -305,3 +306,14 @@ def test_all_of_it_works_on_a_server(server: Callable[[str], Server], tmp_path: 
     assert (champion.version, champion.run_id) == ("1", run_id)
     assert artifact.digest(champion.folder()) == artifact.digest(folder)
     assert first.tags["content.digest"] == artifact.digest(folder)
+
+
+@pytest.mark.fault("a classifier is registered again after the gate was run again", "its version has the new evidence")
+def test_evidence_is_that_of_the_last_verdict(home: Path, tmp_path: Path) -> None:
+    classifier = make_classifier(tmp_path / "classifier", seed=1)
+    first, run = register(classifier)
+    better = replace(VERDICT, passed=False, reason="not promoted: data", champion_version="9", comparisons=7)
+    again = registry.register(classifier, RECIPE, VERSIONS, better, run)
+    assert again.version == first.version
+    assert (again.tags["gate.passed"], again.compared_champion, again.tags["gate.comparisons"]) == ("False", "9", "7")
+    assert tracking.connect().get_model_version(again.name, again.version).description == "not promoted: data"
