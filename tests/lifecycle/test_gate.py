@@ -77,7 +77,7 @@ def test_five_clips_more_and_none_less_is_enough() -> None:
     ("labels", "candidate", "reference"), [(["a"], ["a"], []), (["a", "b"], ["a"], ["a"]), ([], [], [])]
 )
 def test_answers_to_other_clips_are_rejected(labels: list[str], candidate: list[str], reference: list[str]) -> None:
-    with pytest.raises(GltError, match="the same clips, at least one|no validation clip that both models predicted"):
+    with pytest.raises(GltError, match=r"the same clips, at least one|no validation clip that both models predicted"):
         decide(labels, candidate, reference, baseline="champion v1", alpha=0.05)
 
 
