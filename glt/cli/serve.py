@@ -59,7 +59,6 @@ def serve(
     address, port = str(files.mlflow_folder()), next_free(port)
     private_folders.keep_across_exec(files.root)
     print(f"{version.name} v{version.version} on http://127.0.0.1:{port}/invocations, Ctrl-C ends it", flush=True)
-    os.environ.pop(settings.SIGNING_KEY, None)  # the server signs nothing
     os.environ[settings.TRACKING_URI] = settings.store_uri()
     answers.become_model_server(address, port)
 

@@ -153,6 +153,9 @@ def become_model_server(folder: str, port: int) -> NoReturn:
     """Replace this process by MLflow's model server of a local folder, on 127.0.0.1."""
     from mlflow.pyfunc import scoring_server
 
+    from glt import settings
+
+    os.environ.pop(settings.SIGNING_KEY, None)  # the server signs nothing
     os.environ[scoring_server._SERVER_MODEL_PATH] = folder
     app = ["--factory", f"{__name__}:{model_server.__name__}"]
     os.execv(sys.executable, [sys.executable, "-m", "uvicorn", *app, "--host", "127.0.0.1", "--port", str(port)])

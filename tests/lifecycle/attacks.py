@@ -255,7 +255,7 @@ REGISTRY: dict[Attack, str] = {
 }
 SIGNED: dict[Attack, str] = {
     resealed_with_tags: r"v1: model\.sig: not of these files \(data/classifier/manifest\.json, data/classifier/model",
-    no_signature: r"v1: model\.sig: missing, so it is not signed; do not use it unless you know why; then register",
+    no_signature: r"v1: model\.sig: missing, so it is not signed",
     unknown_key: r"v1: model\.sig: by none of the keys in GLT_VERIFYING_KEYS \([0-9a-f]{12}\)",
     forged_signature: r"v1: model\.sig: its signature is not by the key that it names",
     signature_of_another_version: r"v1: model\.sig: not of these files",
