@@ -6,6 +6,8 @@ so that help and completion import neither torch nor MLflow.
 
 from __future__ import annotations
 
+import os
+import sys
 from importlib import metadata
 from typing import Annotated
 
@@ -14,6 +16,7 @@ import typer
 from glt import logs
 from glt.cli import data, registry, reports, serve, train
 from glt.errors import GltError
+from glt.text import printable
 
 app = typer.Typer(
     help="Skeleton action recognition with the Global-local Motion Transformer, step by step.",
@@ -47,4 +50,14 @@ def verbosity(
 
 def main() -> None:
     """Run the command line."""
-    logs.run_entry(app)
+    logs.run_entry(_run)
+
+
+def _run() -> None:
+    for argument in sys.argv[1:]:
+        try:
+            os.fsencode(argument)
+        except UnicodeEncodeError:
+            shown = " ".join(printable(argument).split())
+            raise GltError(f"argument {shown}: not text that a file name can have; correct the argument") from None
+    app()

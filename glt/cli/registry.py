@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -130,8 +131,12 @@ def new_key(
 
     private, public, key = keys.new_keys(folder)
     print(f"key {key.short_id}")
-    print(f"export {settings.SIGNING_KEY}={private.absolute()}     # secret: only where models are registered")
-    print(f"export {settings.VERIFYING_KEYS}={public.absolute()} # wherever models are loaded")
+    print(
+        f"export {settings.SIGNING_KEY}={shlex.quote(printable(str(private.absolute())))}     # secret: only where models are registered"
+    )
+    print(
+        f"export {settings.VERIFYING_KEYS}={shlex.quote(printable(str(public.absolute())))} # wherever models are loaded"
+    )
 
 
 @app.command(rich_help_panel=PANEL)

@@ -185,19 +185,25 @@ def _swap(root: Path, data: Path, recordings: Sequence[Path]) -> None:
             )
         if pinned_version(root) != sample_version():
             _dvc(root, "add", DATA)  # DVC's cache need not have what somebody copied here
-    before = pin.read_bytes() if pin.is_file() else None
-    with _draft(data) as draft:
-        data.mkdir(exist_ok=True)
-        for path in recordings:
-            _link(path, draft.folder / path.name)
-        draft.commit()
-        try:
-            _dvc(root, "add", DATA)
-        except BaseException:
+    before, is_new = pin.read_bytes() if pin.is_file() else None, not data.exists()
+    try:
+        with _draft(data) as draft:
+            data.mkdir(exist_ok=True)
+            for path in recordings:
+                _link(path, draft.folder / path.name)
             draft.commit()
-            if before is not None:
-                artifact.write_bytes(pin, before)
-            raise
+            try:
+                _dvc(root, "add", DATA)
+            except BaseException:
+                draft.commit()
+                if before is not None:
+                    artifact.write_bytes(pin, before)
+                raise
+    except BaseException:
+        if is_new:
+            with suppress(OSError):  # it holds something
+                data.rmdir()
+        raise
 
 
 def _remove(path: Path) -> None:

@@ -51,8 +51,7 @@ def new_keys(folder: Path) -> tuple[Path, Path, Key]:
         The files of the private and the public key, and the public key.
 
     Raises:
-        GltError: the folder holds one of the files already, which are never overwritten, is the working directory, or
-            cannot be written.
+        GltError: the folder holds anything already, is the working directory, or cannot be written.
     """
     check_parents(folder / PRIVATE)
     if folder.resolve() == Path.cwd():
@@ -61,6 +60,8 @@ def new_keys(folder: Path) -> tuple[Path, Path, Key]:
     for file in (private, public):
         if os.path.lexists(file):
             raise GltError(f"{file}: exists, and keys are never overwritten; give another folder")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise GltError(f"{folder}: holds other files; give a new folder, for keys alone")
     key = ec.generate_private_key(ec.SECP256R1())
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

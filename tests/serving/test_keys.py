@@ -168,3 +168,12 @@ def test_a_folder_without_keys_is_not_taken_for_none(tmp_path: Path, monkeypatch
     monkeypatch.setenv("GLT_VERIFYING_KEYS", str(tmp_path))
     with pytest.raises(GltError, match=r"holds no \*\.pem file"):
         signature.verify(tmp_path, "m v1")
+
+
+@pytest.mark.fault("new keys in a folder that holds other files", "refused, nothing is written")
+def test_keys_get_a_folder_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "recordings").mkdir()
+    (tmp_path / "recordings" / "take.npz").write_bytes(b"x")
+    with pytest.raises(GltError, match="holds other files; give a new folder"):
+        keys.new_keys(tmp_path / "recordings")
+    assert [file.name for file in (tmp_path / "recordings").iterdir()] == ["take.npz"]
