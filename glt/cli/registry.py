@@ -130,13 +130,10 @@ def new_key(
     from glt.serving import keys
 
     private, public, key = keys.new_keys(folder)
+    secret, shared = (shlex.quote(printable(str(file.absolute()))) for file in (private, public))
     print(f"key {key.short_id}")
-    print(
-        f"export {settings.SIGNING_KEY}={shlex.quote(printable(str(private.absolute())))}     # secret: only where models are registered"
-    )
-    print(
-        f"export {settings.VERIFYING_KEYS}={shlex.quote(printable(str(public.absolute())))} # wherever models are loaded"
-    )
+    print(f"export {settings.SIGNING_KEY}={secret}     # secret: only where models are registered")
+    print(f"export {settings.VERIFYING_KEYS}={shared} # wherever models are loaded")
 
 
 @app.command(rich_help_panel=PANEL)

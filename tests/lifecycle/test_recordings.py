@@ -289,3 +289,14 @@ def test_a_remote_that_hangs_is_given_up(project, monkeypatch):
             monkeypatch.setenv(name, "x")
         monkeypatch.setattr(dvc_remote, "_SECONDS", 4)
         assert recordings.remote_problem(project).endswith("does not answer within 4 s")
+
+
+@pytest.mark.fault(
+    "recordings are pinned in a folder that is no DVC repository", "an error, and no data/ is left behind"
+)
+def test_a_folder_without_dvc_stays_as_it_was(tmp_path: Path) -> None:
+    given = write_folder(tmp_path / "given", {"x.skeleton": b"x"})
+    (tmp_path / "project").mkdir()
+    with pytest.raises(GltError, match="check that it is a git repository with"):
+        recordings.replace(tmp_path / "project", given)
+    assert list((tmp_path / "project").iterdir()) == []
