@@ -292,7 +292,7 @@ def test_a_remote_that_hangs_is_given_up(project, monkeypatch):
 
 
 @pytest.mark.fault(
-    "recordings are pinned in a folder that is no DVC repository", "an error, and no data/ is left behind"
+    "recordings are pinned in a folder without DVC", "an error, and no data/ is left behind"
 )
 def test_a_folder_without_dvc_stays_as_it_was(tmp_path: Path) -> None:
     given = write_folder(tmp_path / "given", {"x.skeleton": b"x"})
