@@ -291,9 +291,7 @@ def test_a_remote_that_hangs_is_given_up(project, monkeypatch):
         assert recordings.remote_problem(project).endswith("does not answer within 4 s")
 
 
-@pytest.mark.fault(
-    "recordings are pinned in a folder without DVC", "an error, and no data/ is left behind"
-)
+@pytest.mark.fault("recordings are pinned in a folder without DVC", "an error, and no data/ is left behind")
 def test_a_folder_without_dvc_stays_as_it_was(tmp_path: Path) -> None:
     given = write_folder(tmp_path / "given", {"x.skeleton": b"x"})
     (tmp_path / "project").mkdir()
