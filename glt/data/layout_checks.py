@@ -217,7 +217,8 @@ def _joints(sample: PoseSample) -> Finding | None:
     if adjacent.sum(axis=0).max() > 2 + len(names) / 4:
         return None  # such bones all start at one joint, and are not those of a body
     # A hand may be nearer to the neighbours of a hip than the hip is; but only bones keep their length.
-    shorter = np.where(savings(sample.variations(), adjacent) > _LOOSER, savings(sample.distances(), adjacent), 0)
+    distances, deviations = sample.distances()
+    shorter = np.where(savings(deviations, adjacent) > _LOOSER, savings(distances, adjacent), 0)
     one, other = divmod(int(shorter.argmax()), len(names))
     if shorter[one, other] <= (_SHORTER if len(sample.poses) >= _FEW else _SHORTER_IN_FEW):
         return _crossed(sample)

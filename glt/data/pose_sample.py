@@ -125,20 +125,13 @@ class PoseSample:
         """Clips, bool [clips], whose joints all lie in a plane z = c."""
         return np.array([bool(np.nanmin(poses[..., 2]) == np.nanmax(poses[..., 2])) for poses in self.poses])
 
-    def distances(self) -> Floats:
-        """Distances between joints in shares of the body, [K, K]: medians over clips, NaN if none shows the two."""
-        return self._over_clips([_distances(poses)[0] for poses in self.poses])
+    def distances(self) -> tuple[Floats, Floats]:
+        """Distances between joints in shares of the body, and their standard deviations within a clip, [K, K] each.
 
-    def variations(self) -> Floats:
-        """Standard deviations of these distances within a clip, [K, K], likewise; a bone's is small."""
-        return self._over_clips([_distances(poses)[1] for poses in self.poses])
-
-    def _over_clips(self, values: Sequence[Floats]) -> Floats:
-        of_clips = np.stack(values)
-        known = ~np.isnan(of_clips).all(axis=0)
-        found = np.full(known.shape, np.nan)
-        found[known] = np.nanmedian(of_clips[:, known], axis=0)
-        return found
+        Both are medians over clips, NaN if none shows the two joints. The deviation of a bone is small.
+        """
+        means, deviations = zip(*map(_distances, self.poses), strict=True)
+        return _median_of_shown(means), _median_of_shown(deviations)
 
 
 def draw(store: ClipStore) -> PoseSample:
@@ -175,6 +168,15 @@ def shown_median(values: Floats) -> Floats:
     """Median over the rows [n, ...] without NaN; NaN if there are none."""
     known = values[~np.isnan(values).reshape(len(values), -1).any(axis=1)]
     return np.asarray(np.median(known, axis=0)) if len(known) else np.full(values.shape[1:], np.nan)
+
+
+def _median_of_shown(values: Sequence[Floats]) -> Floats:
+    """Median over arrays of one shape without NaN; NaN where all are."""
+    stacked = np.stack(values)
+    known = ~np.isnan(stacked).all(axis=0)
+    found = np.full(known.shape, np.nan)
+    found[known] = np.nanmedian(stacked[:, known], axis=0)
+    return found
 
 
 def _bend(poses: Floats, limb: NDArray[np.int64]) -> Floats:

@@ -195,7 +195,7 @@ def decide(evidence: Evidence, rules: GateConfig) -> Verdict:
     right_before = [answer == label for answer, label in zip(theirs, labels, strict=True)]
     changes = _changes(evidence, right, right_before, rules)
     gained, lost = round(sum(c for c in changes if c > 0)), round(-sum(c for c in changes if c < 0))
-    comparison, note = _compare(evidence, right, right_before, rules)
+    comparison, note = _compare(evidence, changes, rules)
     p_value = comparison.p_value
     better = p_value < rules.alpha
     gain = f"gain {_points(comparison.interval)}, " if comparison.subjects != 1 else ""
@@ -263,7 +263,7 @@ def already_in_service(labels: Sequence[str], candidate: Sequence[str], *, versi
 
 
 def _changes(evidence: Evidence, right: Sequence[bool], before: Sequence[bool], rules: GateConfig) -> list[float]:
-    """How much more often the candidate is right, per clip: over the repeated folds if subjects are compared."""
+    """Change of each clip from baseline to candidate, -1 to 1: over the repeated folds if subjects are compared."""
     ours: Sequence[float] = right
     theirs: Sequence[float] = before
     if rules.test == "subjects" and any(subject is not None for subject in evidence.subjects):
@@ -271,18 +271,14 @@ def _changes(evidence: Evidence, right: Sequence[bool], before: Sequence[bool], 
     return [float(share) - float(former) for share, former in zip(ours, theirs, strict=True)]
 
 
-def _compare(
-    evidence: Evidence, right: Sequence[bool], before: Sequence[bool], rules: GateConfig
-) -> tuple[Comparison, str]:
+def _compare(evidence: Evidence, changes: Sequence[float], rules: GateConfig) -> tuple[Comparison, str]:
     """The paired test that the rules and the recordings allow, and what it rests on, in words."""
-    gained = sum(a and not b for a, b in zip(right, before, strict=True))
-    lost = sum(b and not a for a, b in zip(right, before, strict=True))
-    clips = f"{len(right):,} validation clips"
-    if rules.test == "clips":
-        return over_clips(gained, lost, len(right)), clips
-    if all(subject is None for subject in evidence.subjects):
-        return over_clips(gained, lost, len(right)), f"{clips} of unnamed subjects"
-    comparison = over_subjects(_changes(evidence, right, before, rules), evidence.subjects)
+    clips = f"{len(changes):,} validation clips"
+    is_unnamed = all(subject is None for subject in evidence.subjects)
+    if rules.test == "clips" or is_unnamed:
+        comparison = over_clips(changes.count(1.0), changes.count(-1.0), len(changes))
+        return comparison, clips if rules.test == "clips" else f"{clips} of unnamed subjects"
+    comparison = over_subjects(changes, evidence.subjects)
     if comparison.subjects == 1:
         return comparison, f"{clips} of one subject; a test needs two, or gate.test: clips"
     return comparison, f"{comparison.subjects} subjects, {clips}"
