@@ -246,7 +246,7 @@ def write(result: dict[str, Any], out: Path) -> None:
 
 
 def read(out: Path) -> dict[str, Any]:
-    """What `write` wrote."""
+    """Read the files that `write` wrote."""
     result: dict[str, Any] = artifact.read_json(out, dict)
     return result | {"rates": pd.read_csv(out.with_suffix("") / RATES).to_dict("records")}
 

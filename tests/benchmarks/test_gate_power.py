@@ -72,7 +72,7 @@ def test_the_other_rules_agree_with_slow_ones() -> None:
 
 
 def test_repeated_folds_are_the_corrected_resampled_t_test() -> None:
-    """Of five subjects every fold is one subject: Nadeau & Bengio (2003), with a test share of a quarter."""
+    """With five subjects each fold is one subject: Nadeau & Bengio (2003), with a test share of a quarter."""
     draws, changes = made()
     for row, clips in enumerate(changes):
         scores = np.array([one[r].mean() for one in clips for r in range(3)])

@@ -1,4 +1,4 @@
-"""What somebody may do to a registered model, and every way in which its files are loaded.
+"""Attacks on a registered model, and every way in which its files are loaded.
 
 An attack is on version 1 of the model; it returns the version that the attacker wants to be loaded. Those of `STORE`
 take write access to the artifact store, those of `REGISTRY` an account at MLflow, too; those of `SIGNED` are only

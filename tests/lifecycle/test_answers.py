@@ -34,7 +34,7 @@ class Answer(NamedTuple):
 
 
 def ask(app: Answers, method: str = "GET", path: str = "/x", query: bytes = b"", body: bytes = b"") -> Answer:
-    """What a server answers to one request."""
+    """The response of a server to one request."""
     sent: list[Message] = []
 
     async def receive() -> Message:
@@ -150,7 +150,7 @@ def test_what_is_not_there_is_404(caplog: pytest.LogCaptureFixture) -> None:
 
 
 class Model:
-    """What MLflow's model server asks of a model; predicting fails."""
+    """The interface of a model that MLflow's model server calls; predicting fails."""
 
     class metadata:
         @staticmethod
