@@ -80,7 +80,8 @@ def test_shells_find_the_programs(engine: Engine, images: Images, shell: tuple[s
 
 
 def test_two_processes_train_together(engine: Engine, images: Images) -> None:
-    count = "one = torch.ones(1); d.all_reduce(one); d.get_rank() or print('processes', int(one)); d.barrier()"
+    count = "one = torch.ones(1); d.all_reduce(one); d.get_rank() or print('processes', int(one)); d.barrier(); "
+    count += "d.destroy_process_group()"  # without it, a process of gloo sometimes aborts as it ends
     code = f"import torch, torch.distributed as d; d.init_process_group('gloo'); {count}"
     launch = "torchrun --standalone --nproc-per-node=2 /tmp/two.py"
     said = engine.run(images.pipeline, "bash", "-lc", f'echo "{code}" > /tmp/two.py && {launch}')
