@@ -6,13 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from glt.accelerator import on_gpu
 from glt.motion.packed import BatchLayout
 from glt.recipe import ModelConfig
 
 
 def dropout(x: Tensor, rate: float, training: bool) -> Tensor:
     """`torch.nn.functional.dropout`; on a CPU in less than half the time, from 16 random bits per element."""
-    if not training or rate == 0 or x.device.type != "cpu":
+    if not training or rate == 0 or on_gpu(x.device):
         return F.dropout(x, rate, training)
     words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
     kept = words.view(torch.int16)[: x.numel()].view(x.shape) >= round(rate * 2**16) - 2**15
@@ -25,7 +26,7 @@ def drop_path(branch: Tensor, rate: float, layout: BatchLayout, training: bool) 
         return branch
     keep = 1 - rate
     kept = torch.rand(layout.clips, device=branch.device) < keep  # B
-    scale = (kept / keep)[layout.clip].view(-1, *[1] * (branch.dim() - 1))  # S, 1, ...
+    scale = (kept / keep).index_select(0, layout.clip).view(-1, *[1] * (branch.dim() - 1))  # S, 1, ...
     return branch * scale
 
 
@@ -53,6 +54,12 @@ def spatial_mask(present: Tensor, joints: int, config: ModelConfig, dtype: torch
 def additive_mask(hidden: Tensor, dtype: torch.dtype) -> Tensor:
     """Minus infinity where `hidden` is True, else zero."""
     return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill(hidden, float("-inf"))
+
+
+def product_dtype(x: Tensor) -> torch.dtype:
+    """The type of matrix products with `x`: autocast's, if it is on."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
 def sinusoids(positions: int, width: int) -> Tensor:

@@ -12,15 +12,16 @@ The paper gives D = 6. In the authors' code that is the dimension of one of 8 he
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from glt import small_attention
-from glt.layers import drop_path, dropout, sinusoids, spatial_mask
-from glt.motion.packed import BatchLayout, windows
+from glt import fused_attention, small_attention
+from glt.accelerator import on_gpu
+from glt.layers import drop_path, dropout, product_dtype, sinusoids, spatial_mask
+from glt.motion.packed import BatchLayout, Padding, windows
 from glt.recipe import ModelConfig
 
 DIRECTIONS = 27  # C_delta: (-, no movement, +) on each of three axes
@@ -47,13 +48,24 @@ class Attention(nn.Module):
         a = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=rate)  # n, h, rows, d
         return a.transpose(1, 2).flatten(2)  # n, rows, W
 
+    def _fused(self, x: Tensor, attend: Callable[..., Tensor], hidden: Padding | Tensor | None) -> Tensor:
+        """The layer on a GPU: [..., W] -> [..., W] by `attend` of `glt.fused_attention`."""
+        qkv = fused_attention.project(x, self.qkv, self.heads)
+        rate = self.attention_dropout if self.training else 0.0
+        a = attend(qkv, self.heads, self.out.in_features // self.heads, hidden, rate)
+        return fused_attention.merge(a, self.out, self.heads)
+
 
 class SpatialAttention(Attention):
     """Attention among the J tokens of a frame: joint to joint, body to joint, person to person (Eq. 4-8)."""
 
     def forward(self, z: Tensor, mask: Tensor | None) -> Tensor:
         """[S, J, D], mask from `spatial_mask` -> [S, J, D]."""
-        return dropout(self.out(self.attend(self.qkv(z), mask)), self.dropout, self.training)
+        if on_gpu(z.device):
+            a = self._fused(z, fused_attention.attention, mask)
+        else:
+            a = self.out(self.attend(self.qkv(z), mask))
+        return dropout(a, self.dropout, self.training)
 
     def attend(self, qkv: Tensor, mask: Tensor | None = None) -> Tensor:
         """As `Attention.attend`; on a CPU by `glt.small_attention`, which is faster for many small sets."""
@@ -69,6 +81,9 @@ class TemporalAttention(Attention):
 
     def forward(self, s: Tensor, layout: BatchLayout) -> Tensor:
         """[S, E] -> [S, E]."""
+        if layout.padding is not None:
+            fused = self._fused(s, fused_attention.temporal_attention, layout.padding)
+            return dropout(fused, self.dropout, self.training)
         # split, not slices: the gradient of a slice is a tensor of zeros as large as the whole.
         parts = self.qkv(s).split([clips * length for clips, length in layout.groups])  # clips * T, 3 E each
         groups = zip(parts, layout.groups, strict=True)
@@ -207,7 +222,9 @@ class GLTransformer(nn.Module):
             raise ValueError(f"a clip of {max(lengths)} frames is longer than T_max = {config.max_frames}")
         layout = BatchLayout.of(lengths, tokens.device)
         tokens, present = layout.sort(tokens), layout.sort(present)
-        mask = spatial_mask(present, self.joints, config, tokens.dtype)
+        mask = spatial_mask(present, self.joints, config, product_dtype(tokens))
+        if mask is not None and on_gpu(tokens.device):
+            mask = fused_attention.aligned(mask)
         z = dropout(self.embed(tokens), config.dropout, self.training)
         # index_select, not [ ]: the gradient of indexing adds up in a random order when several threads do it.
         tables = [table.index_select(0, layout.time) for table in self.position or [self.sinusoids]]  # S, J, D each

@@ -50,8 +50,10 @@ def uniform(stream: RandomStream, seed: int, epoch: int, *indices: Tensor) -> Te
     Returns:
         Of the broadcast shape, on the device of the indices.
     """
-    bits = torch.tensor(generator(stream, seed, epoch).integers(-(2**63), 2**63), device=indices[0].device)
-    for index in indices:
+    start = int(generator(stream, seed, epoch).integers(-(2**63), 2**63))
+    first, *others = indices
+    bits = _mix((first * _ODD) ^ _wrapped(start + _GOLDEN))
+    for index in others:
         bits = _mix((bits + _GOLDEN) ^ (index * _ODD))
     return ((bits >> 40) & 0xFFFFFF).float() * 2.0**-24
 
@@ -60,6 +62,11 @@ _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15
 _ODD = -4417276706812531889  # 0xC2B2AE3D27D4EB4F
 _FIRST = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _SECOND = -7723592293110705685  # 0x94D049BB133111EB
+
+
+def _wrapped(value: int) -> int:
+    """An integer as 64 bits hold it, as tensors do."""
+    return (value + 2**63) % 2**64 - 2**63
 
 
 def _mix(bits: Tensor) -> Tensor:

@@ -16,6 +16,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from glt import accelerator
+from glt.motion import packed
 from glt.motion.displacement import Bins
 from glt.motion.packed import Packed
 from glt.recipe import ModelConfig, PretrainConfig
@@ -27,7 +29,8 @@ LONGEST = 6
 INTERVALS = (1, 3)
 GRID = 0.25  # coordinates are multiples of it, so that dead zones and edges are hit exactly
 MODULES = ("glt.model", "glt.motion.displacement", "glt.training.mpdp")
-SMALL, LAYERS, PACKED = "glt.small_attention", "glt.layers", "glt.motion.packed"
+SMALL, FUSED, LAYERS, PACKED = "glt.small_attention", "glt.fused_attention", "glt.layers", "glt.motion.packed"
+HELPERS = {SMALL: "small_attention", FUSED: "fused_attention", LAYERS: "spatial_mask", PACKED: "BatchLayout"}
 
 
 @dataclass(frozen=True)
@@ -109,11 +112,11 @@ class Code:
 def code(module: str = "", old: str = "", new: str = "") -> Code:
     """The code as it is, or with one text in one module changed."""
     loaded = [load_changed(name, old, new) if name == module else importlib.import_module(name) for name in MODULES]
-    if module in (SMALL, LAYERS, PACKED):
+    if module in HELPERS:
         helper, loaded[0] = load_changed(module, old, new), load_changed(MODEL)
-        name = {SMALL: "small_attention", LAYERS: "spatial_mask", PACKED: "BatchLayout"}[module]
-        setattr(loaded[0], name, helper if module == SMALL else getattr(helper, name))
-    if module in (MODEL, SMALL, LAYERS, PACKED):
+        name = HELPERS[module]
+        setattr(loaded[0], name, getattr(helper, name, helper))
+    if module in (MODEL, *HELPERS):
         loaded[2] = types.SimpleNamespace(**vars(loaded[2]))
         loaded[2].Pretrainer = type("Pretrainer", (loaded[2].Pretrainer,), {"__init__": _with_heads(loaded[0])})
     return Code(*loaded)
@@ -216,6 +219,32 @@ def slow_loss(
     return loss, F, (direction, magnitude, valid)
 
 
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this CPU compute as a GPU does."""
+    monkeypatch.setattr(accelerator, "GPUS", {"cuda", "cpu"})
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.usefixtures("gpu")
+def test_what_a_gpu_computes_equals_the_slow_way_too(name: str) -> None:
+    assert worst(CASES[name], torch.float64, code()) < 1e-10
+    assert worst(CASES[name], torch.float32, code()) < 1e-5
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.usefixtures("gpu")
+def test_random_clips_on_a_gpu_too(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In buckets of two lengths each, with heads as wide as they are and narrower than a kernel takes."""
+    for name, value in (("ALIGNED", 2), ("BUCKETS", 2)):
+        monkeypatch.setattr(packed, name, value)
+    random = np.random.default_rng(seed)
+    lengths = [1, LONGEST, *random.integers(1, LONGEST + 1, size=int(random.integers(1, 6))).tolist()]
+    sizes: dict[str, Any] = {"head_dim": int(random.integers(1, 5))}
+    case = Case(1 + seed % 2, lengths=tuple(random.permutation(lengths).tolist()), seed=seed, model=sizes, comings=True)
+    assert worst(case, torch.float64, code()) < 1e-10
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_everything_equals_the_slow_way(name: str) -> None:
     """To 1e-10 in double precision, to 1e-5 in single; targets exactly."""
@@ -280,6 +309,31 @@ CHANGES = [
     ("Eq. 15, gradient", LOSS,
      "classes[..., None], -weight[..., None])", "classes[..., None], -2 * weight[..., None])"),
 ]  # fmt: skip
+
+
+GPU_CHANGES = [
+    ("scale", FUSED, "scale=width**-0.5", "scale=None"),
+    ("queries and keys", FUSED, "q, k, v = part", "v, k, q = part"),
+    ("mask of absent persons", FUSED, "attn_mask=hidden", "attn_mask=None"),
+    ("padded keys", FUSED, "mask = None if bias is None else", "mask = None if True else"),
+    ("padded queries' gradient", FUSED, "rows.masked_fill_(", "rows.masked_fill("),
+    ("place of the zeros", FUSED, "weight.view(3 * heads, width, -1), (0, 0, 0, extra)",
+     "weight.view(3 * heads, width, -1), (0, 0, extra, 0)"),
+    ("bias", FUSED, "return F.linear(a, weight, linear.bias)", "return F.linear(a, weight)"),
+    ("rows of a clip", PACKED, "starts(actual)[clips][clip] + np.where(real, time, 0)",
+     "starts(actual)[clip] + np.where(real, time, 0)"),
+    ("clips apart", PACKED, "real = time < actual[clips][clip]", "real = time < actual[clips][clip] + 1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("module", "old", "new"), [c[1:] for c in GPU_CHANGES], ids=[c[0] for c in GPU_CHANGES])
+@pytest.mark.usefixtures("gpu")
+def test_a_change_of_what_a_gpu_computes_is_noticed(module: str, old: str, new: str) -> None:
+    try:
+        difference = worst(Case(lengths=(4, 1, 6, 3, 2)), torch.float64, code(module, old, new))
+    except (IndexError, RuntimeError):
+        return
+    assert difference > 1e-4
 
 
 @pytest.mark.parametrize(("module", "old", "new"), [c[1:] for c in CHANGES], ids=[c[0] for c in CHANGES])

@@ -19,6 +19,7 @@ ROOMS = (
         "logs",
         "console",
         "file_lock",
+        "accelerator",
         "recipe",
         "artifact",
         "outputs",
@@ -28,6 +29,7 @@ ROOMS = (
         "motion",
         "layers",
         "small_attention",
+        "fused_attention",
     ),
     *("model", "training", "analysis", "serving", "lifecycle", "steps", "doctor", "cli", "__main__"),
 )

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from glt.motion.packed import Packed, crop, resample
+from glt.accelerator import send, upload
+from glt.motion.packed import Packed, crop, frames, resample
 from glt.randomness import RandomStream, uniform
 from glt.recipe import AugmentConfig, ModelConfig
 
@@ -92,18 +93,17 @@ def augment(
     batch = _limited(batch, lengths, model, draws.start.tolist())
     if config.yaw == config.shear == config.tilt == config.size == config.mirror == 0:
         return batch
-    clip, device = batch.clip(), batch.tokens.device  # clip: S
+    clip, device = frames(np.asarray(batch.lengths))[0], batch.tokens.device  # clip: S
     before = batch.tokens
     if draws.mirrored.any():
-        swapped = torch.tensor(draws.mirrored, device=device)[clip].view(-1, 1, 1, 1)
-        before = torch.where(swapped, before[:, :, list(mirror)], before)
+        swapped = upload(draws.mirrored[clip], device).view(-1, 1, 1, 1)
+        before = torch.where(swapped, before.index_select(2, upload(np.asarray(mirror), device)), before)
     whole = _slopes(draws, up) @ _rotations(draws.turn, up) * draws.size[:, None, None]
     whole[draws.mirrored, :, (up + 2) % 3] *= -1  # the axis that `motion.yaw` lays the shoulders along
     local = draws.shear @ whole
-    tokens = _transform(before, torch.tensor(local, dtype=before.dtype, device=device)[clip])
+    tokens = _transform(before, _matrices(local, clip, before))
     if batch.global_tokens and not (config.shear_global or config.shear == 0):
-        matrix = torch.tensor(whole, dtype=before.dtype, device=device)[clip]
-        tokens[:, :, :1] = _transform(before[:, :, :1], matrix)
+        tokens[:, :, :1] = _transform(before[:, :, :1], _matrices(whole, clip, before))
     return replace(batch, tokens=tokens)
 
 
@@ -117,9 +117,9 @@ def mask_tokens(batch: Packed, share: float, draws: Draws) -> Packed:
     if share == 0:
         return batch
     device = batch.tokens.device
-    clip, time = batch.frame_indices()
+    clip, time = frames(np.asarray(batch.lengths))
     token = torch.arange(batch.tokens.shape[1] * batch.tokens.shape[2], device=device)
-    frame = draws.clip_ids.to(device)[clip] * 2**32 + time  # S
+    frame = upload(draws.clip_ids.numpy()[clip] * 2**32 + time, device)  # S
     drawn = uniform(RandomStream.MASK, draws.seed, draws.epoch, frame[:, None], token)  # S, J
     return replace(batch, tokens=batch.tokens * (drawn >= share).view(*batch.tokens.shape[:3], 1))
 
@@ -155,6 +155,11 @@ def _slopes(draws: Draws, up: int) -> Floats:
     there, back = _rotations(draws.slope_axis, up), _rotations(-draws.slope_axis, up)
     result: Floats = there @ _rotations(draws.slope, a) @ back
     return result
+
+
+def _matrices(matrix: Floats, clip: NDArray[np.int64], tokens: Tensor) -> Tensor:
+    """The matrices [B, 3, 3] of the clips that frames belong to, for tokens [S, ...]: [S, 3, 3]."""
+    return send(torch.from_numpy(matrix[clip]).to(tokens.dtype), tokens.device)
 
 
 def _transform(tokens: Tensor, matrix: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from glt.accelerator import upload
 from glt.motion.packed import Packed
 from glt.recipe import MotionConfig
 
@@ -94,7 +95,7 @@ def shown(batch: Packed) -> Tensor:
     frames = torch.zeros(len(batch.lengths), *moving.shape[1:], dtype=torch.int32, device=moving.device)
     seen = frames.index_add_(0, clip, moving.to(torch.int32)) > 0  # B, P, K
     seen[:, :, : batch.global_tokens] = True
-    return seen[clip]
+    return seen.index_select(0, clip)
 
 
 def displacement(batch: Packed, interval: int, edge: str = "zero") -> tuple[Tensor, Tensor]:
@@ -128,8 +129,8 @@ def targets(batch: Packed, bins: Bins) -> Targets:
     """Direction and magnitude classes of every token, frame and interval (Eq. 13-14)."""
     device, global_tokens = batch.tokens.device, batch.global_tokens
     kinds = [0] * global_tokens + [1] * (batch.tokens.shape[2] - global_tokens)
-    zone = torch.from_numpy(bins.dead_zone[:, kinds]).to(device)[:, None, None, :, None]  # I, 1, 1, K, 1
-    bounds = torch.from_numpy(bins.edges[:, kinds]).to(device)[:, None, :, None]  # I, 1, K, 1, n
+    zone = upload(bins.dead_zone[:, kinds], device)[:, None, None, :, None]  # I, 1, 1, K, 1
+    bounds = upload(bins.edges[:, kinds], device)[:, None, :, None]  # I, 1, K, 1, n
     _, time = batch.frame_indices()
     axes = batch.tokens.permute(3, 1, 2, 0).contiguous()  # 3, P, K, S: frames last, so that all runs along long rows
     moved = _moved(axes, time, bins.intervals, bins.edge)  # I, 3, P, K, S

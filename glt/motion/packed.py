@@ -5,9 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+from glt.accelerator import on_gpu, pinned, send, upload
+
+Indices = NDArray[np.int64]
+
+BUCKETS = 8  # padded lengths of a batch
+ALIGNED = 16  # lengths that fused attention takes a mask of without copying it
 
 
 @dataclass(frozen=True)
@@ -26,11 +36,6 @@ class Packed:
     lengths: tuple[int, ...]
     global_tokens: int = 1
 
-    @property
-    def counts(self) -> Tensor:
-        """Lengths as a tensor [B] on the tokens' device."""
-        return torch.tensor(self.lengths, device=self.tokens.device)
-
     def clip(self) -> Tensor:
         """Index of the clip that each frame belongs to, [S]."""
         return self.frame_indices()[0]
@@ -39,17 +44,31 @@ class Packed:
         """See the function `frame_indices`."""
         return frame_indices(self.lengths, self.tokens.device)
 
+    def pinned(self, device: torch.device) -> Packed:
+        """The same batch where a copy to `device` starts from."""
+        return replace(self, tokens=pinned(self.tokens, device), present=pinned(self.present, device))
+
     def to(self, device: torch.device) -> Packed:
         """The same batch on `device`."""
-        return replace(self, tokens=self.tokens.to(device), present=self.present.to(device))
+        return replace(self, tokens=send(self.tokens, device), present=send(self.present, device))
 
 
 def frame_indices(lengths: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
     """For each packed frame, the index of its clip and its index within that clip, int64 [S] each."""
-    counts = torch.tensor(lengths, device=device)
-    total = sum(lengths)
-    clip = torch.repeat_interleave(torch.arange(len(lengths), device=device), counts, output_size=total)
-    return clip, torch.arange(total, device=device) - (counts.cumsum(0) - counts)[clip]
+    clip, time = frames(np.asarray(lengths))
+    return upload(clip, device), upload(time, device)
+
+
+def frames(lengths: Indices) -> tuple[Indices, Indices]:
+    """As `frame_indices`, in this process's memory: on a GPU each small operation would cost its launch."""
+    clip = np.repeat(np.arange(len(lengths)), lengths)
+    return clip, np.arange(len(clip)) - starts(lengths)[clip]
+
+
+def starts(lengths: Indices) -> Indices:
+    """The index of the first packed frame of each clip, [B]."""
+    first: Indices = lengths.cumsum() - lengths
+    return first
 
 
 @dataclass(frozen=True)
@@ -65,6 +84,7 @@ class BatchLayout:
         groups: (clips, frames per clip) for each length, ascending.
         order: frames of the batch in sorted order, [S]; None if the clips are sorted already.
         inverse: the permutation that undoes `order`, [S].
+        padding: on a GPU, where clips are not sorted but padded to a few lengths within the temporal attention.
     """
 
     clips: int
@@ -73,10 +93,14 @@ class BatchLayout:
     groups: tuple[tuple[int, int], ...]
     order: Tensor | None
     inverse: Tensor | None
+    padding: Padding | None = None
 
     @staticmethod
     def of(lengths: Sequence[int], device: torch.device) -> BatchLayout:
         """The layout of clips with these lengths, in any order."""
+        if on_gpu(device):
+            padding = Padding.of(lengths, device)
+            return BatchLayout(len(lengths), *frame_indices(lengths, device), padding.buckets, None, None, padding)
         order, inverse = length_order(lengths, device)
         clip, time = frame_indices(sorted(lengths), device)
         groups = tuple((clips, length) for length, clips in sorted(Counter(lengths).items()))
@@ -91,6 +115,54 @@ class BatchLayout:
         return x if self.inverse is None else x.index_select(0, self.inverse)
 
 
+@dataclass(frozen=True)
+class Padding:
+    """A batch whose clips are padded to a few lengths, bucket by bucket; N rows in all.
+
+    Attributes:
+        buckets: (clips, rows per clip) of each bucket, ascending; at most BUCKETS.
+        rows: packed frame in each row, [N]; a padded row repeats the first frame of its clip.
+        place: row of each packed frame, [S].
+        bias: of each row as a key of attention, [N]: zero, or minus infinity if it is padded; None if no row is.
+    """
+
+    buckets: tuple[tuple[int, int], ...]
+    rows: Tensor
+    place: Tensor
+    bias: Tensor | None
+
+    @staticmethod
+    def of(lengths: Sequence[int], device: torch.device) -> Padding:
+        """The padding of clips with these lengths, in any order."""
+        actual = np.asarray(lengths)
+        buckets = length_buckets(lengths)
+        clips = np.argsort(actual, kind="stable")
+        padded = np.repeat([length for _, length in buckets], [count for count, _ in buckets])  # of clips in order
+        clip, time = frames(padded)
+        real = time < actual[clips][clip]
+        rows = starts(actual)[clips][clip] + np.where(real, time, 0)
+        place = np.empty(actual.sum(), np.int64)
+        place[rows[real]] = np.flatnonzero(real)
+        bias = None if real.all() else upload(np.where(real, 0, -np.inf).astype(np.float32), device)
+        return Padding(buckets, upload(rows, device), upload(place, device), bias)
+
+
+def length_buckets(lengths: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """(clips, length) of at most BUCKETS buckets, ascending; a clip belongs to the first that is long enough.
+
+    The lengths are multiples of ALIGNED. Neighbours are merged as long as there are too many, those first whose merger
+    pads the fewest frames.
+    """
+    counted = Counter(-(-length // ALIGNED) * ALIGNED for length in lengths)
+    buckets = [(clips, length) for length, clips in sorted(counted.items())]
+    while len(buckets) > BUCKETS:
+        costs = [clips * (longer - length) for (clips, length), (_, longer) in pairwise(buckets)]
+        first = costs.index(min(costs))
+        (some, _), (more, length) = buckets[first : first + 2]
+        buckets[first : first + 2] = [(some + more, length)]
+    return tuple(buckets)
+
+
 def length_order(lengths: Sequence[int], device: torch.device) -> tuple[Tensor | None, Tensor | None]:
     """The permutation of packed frames that sorts clips by length (stable) and its inverse, int64 [S] each.
 
@@ -99,11 +171,10 @@ def length_order(lengths: Sequence[int], device: torch.device) -> tuple[Tensor |
     clips = sorted(range(len(lengths)), key=lambda clip: lengths[clip])
     if clips == list(range(len(lengths))):
         return None, None
-    frames = torch.split(torch.arange(sum(lengths)), list(lengths))
-    order = torch.cat([frames[clip] for clip in clips])
-    inverse = torch.empty_like(order)
-    inverse[order] = torch.arange(len(order))
-    return order.to(device, non_blocking=True), inverse.to(device, non_blocking=True)
+    counts = np.asarray(lengths)[clips]
+    clip, time = frames(counts)
+    order = starts(np.asarray(lengths))[clips][clip] + time
+    return upload(order, device), upload(np.argsort(order), device)
 
 
 def windows(lengths: Sequence[int], longest: int) -> list[int]:
@@ -128,32 +199,33 @@ def resample(batch: Packed, lengths: tuple[int, ...]) -> Packed:
     if lengths == batch.lengths:
         return batch
     device = batch.tokens.device
-    clip, time = frame_indices(lengths, device)
-    old, new = batch.counts, torch.tensor(lengths, device=device)
-    last = (old - 1)[clip]
-    position = ((time + 0.5) * (old / new)[clip] - 0.5).clamp(min=0).minimum(last)  # S', in frames of the old clip
-    position = torch.where((old == new)[clip], time, position)
-    before = position.long()
-    weight = position - before  # of the frame after
-    start = (old.cumsum(0) - old)[clip]
-    first, second = start + before, start + before + (weight > 0)
-    present = batch.present[first] & batch.present[second]  # S', P
+    old, new = np.asarray(batch.lengths), np.asarray(lengths)
+    clip, time = frames(new)
+    ratio = old.astype(np.float32) / new.astype(np.float32)
+    position = (time.astype(np.float32) + np.float32(0.5)) * ratio[clip] - np.float32(0.5)  # S', of the old clip
+    position = np.clip(position, 0, (old - 1)[clip].astype(np.float32))
+    position = np.where((old == new)[clip], time.astype(np.float32), position)
+    before = position.astype(np.int64)
+    after = position - before.astype(np.float32)  # weight of the frame after
+    row = starts(old)[clip] + before
+    first, second = upload(row, device), upload(row + (after > 0), device)
+    present = batch.present.index_select(0, first) & batch.present.index_select(0, second)  # S', P
     rows = batch.tokens.flatten(1)  # S, P K 3
-    weight = weight.to(rows.dtype)[:, None]
+    weight = upload(after, device).to(rows.dtype)[:, None]
     tokens = torch.lerp(rows.index_select(0, first), rows.index_select(0, second), weight)
     tokens = tokens.view(-1, *batch.tokens.shape[1:])  # S', P, K, 3
     return replace(batch, tokens=tokens.masked_fill(~present[:, :, None, None], 0), present=present, lengths=lengths)
 
 
-def crop(batch: Packed, starts: Sequence[int], lengths: tuple[int, ...]) -> Packed:
-    """Cut `lengths` frames out of every clip, from frame `starts` on.
+def crop(batch: Packed, first: Sequence[int], lengths: tuple[int, ...]) -> Packed:
+    """Cut `lengths` frames out of every clip, from frame `first` on.
 
     Global translations stay relative to the first frame of the whole clip.
     """
     if lengths == batch.lengths:
         return batch
-    clip, time = frame_indices(lengths, batch.tokens.device)
-    counts = batch.counts
-    offset = counts.cumsum(0) - counts + torch.tensor(starts, device=counts.device)
-    rows = offset[clip] + time
-    return replace(batch, tokens=batch.tokens[rows], present=batch.present[rows], lengths=lengths)
+    clip, time = frames(np.asarray(lengths))
+    offset = starts(np.asarray(batch.lengths)) + np.asarray(first)
+    rows = upload(offset[clip] + time, batch.tokens.device)
+    tokens, present = (x.index_select(0, rows) for x in (batch.tokens, batch.present))
+    return replace(batch, tokens=tokens, present=present, lengths=lengths)

@@ -151,8 +151,10 @@ class PretrainConfig(Section):
     global_intervals: Literal["all", "first"] = Field(
         "all", description="whose global translation has that weight; `first` (authors): the others count as joints"
     )
-    precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="bfloat16: matrix products in bfloat16, weights and loss in float32; GPU only"
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="of matrix products; weights and loss are float32. bfloat16: GPU only; auto: bfloat16 on a GPU, "
+        "float32 on a CPU; float32 on a GPU is TF32",
     )
     compile: bool = Field(False, description="torch.compile the layers on frames; GPU only")
     augment: AugmentConfig = AugmentConfig()

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from glt import artifact
+from glt.accelerator import device
 from glt.analysis import attention as maps
 from glt.analysis import attention_figures as figures
 from glt.errors import GltError
 from glt.model import GLTransformer
 from glt.motion.disentangle import Motions
-from glt.training.batches import device, evaluation_batches
+from glt.training.batches import evaluation_batches
 from glt.training.encoder import load_encoder
 
 BATCH = 4  # clips; the spatial maps of one of 300 frames and 50 tokens hold 24 MB

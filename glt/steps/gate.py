@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from glt import artifact
+from glt.accelerator import device
 from glt.data import duplicates
 from glt.data.clips import ClipStore
 from glt.lifecycle import registry, tracking
@@ -21,7 +22,6 @@ from glt.serving.model import Predictor, latency
 from glt.settings import home
 from glt.steps import findings
 from glt.steps.provenance import versions_of
-from glt.training.batches import device
 from glt.training.classifier import load_classifier, read_validation
 from glt.training.probe import fit_probe
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from glt import artifact
+from glt.accelerator import device
 from glt.analysis.scores import fraction_key
 from glt.errors import GltError
 from glt.lifecycle import registry, tracking
@@ -19,7 +20,6 @@ from glt.steps.provenance import provenance, versions_of
 from glt.training import finetune as finetuning
 from glt.training import pretrain as pretraining
 from glt.training import probe as probing
-from glt.training.batches import device
 from glt.training.checkpoint import Checkpoint, fingerprint
 from glt.training.classifier import load_classifier, save_classifier
 from glt.training.distributed import world as world_of

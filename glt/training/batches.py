@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from glt.errors import GltError
-from glt.motion.augment import augment, draw, fit, mask_tokens
+from glt.accelerator import on_gpu
+from glt.motion.augment import Draws, augment, draw, fit, mask_tokens
 from glt.motion.disentangle import Motions
 from glt.motion.packed import Packed
 from glt.randomness import RandomStream, generator
-from glt.recipe import AugmentConfig, ModelConfig
+from glt.recipe import AugmentConfig, ModelConfig, Recipe
+from glt.training.distributed import World
 
 ClipIds = NDArray[np.int64]
 
@@ -23,6 +27,26 @@ def shuffled(clip_ids: ClipIds, seed: int, epoch: int, batch: int) -> list[ClipI
     """Shuffle clips into batches of at most `batch` clips, whose sizes differ by at most one."""
     order = generator(RandomStream.ORDER, seed, epoch).permutation(clip_ids)
     return np.array_split(order, math.ceil(len(order) / batch))
+
+
+@dataclass(frozen=True)
+class LoadedBatch:
+    """Clips as they are stored, in this process's memory, and the random parameters of their augmentation."""
+
+    clips: Packed
+    draws: Draws
+
+    @staticmethod
+    def of(motions: Motions, clip_ids: ClipIds, config: AugmentConfig, seed: int, epoch: int) -> LoadedBatch:
+        """The clips with these indices."""
+        return LoadedBatch(motions.batch(clip_ids), draw(config, seed, epoch, clip_ids.tolist()))
+
+    def augmented(
+        self, motions: Motions, config: AugmentConfig, model: ModelConfig, device: torch.device
+    ) -> tuple[Packed, Packed]:
+        """The augmented batch, for the targets, and the same with `config.mask` of its tokens zero, for the input."""
+        whole = augment(self.clips.to(device), config, self.draws, model, motions.skeleton.up, motions.mirror)
+        return whole, mask_tokens(whole, config.mask, self.draws)
 
 
 def training_batch(
@@ -34,11 +58,59 @@ def training_batch(
     model: ModelConfig,
     device: torch.device,
 ) -> tuple[Packed, Packed]:
-    """An augmented batch, for the targets, and the same with `config.mask` of its tokens set to zero, for the input."""
-    draws = draw(config, seed, epoch, clip_ids.tolist())
-    batch = motions.batch(clip_ids).to(device)
-    whole = augment(batch, config, draws, model, motions.skeleton.up, motions.mirror)
-    return whole, mask_tokens(whole, config.mask, draws)
+    """An augmented batch on `device`; see `LoadedBatch.augmented`."""
+    return LoadedBatch.of(motions, clip_ids, config, seed, epoch).augmented(motions, config, model, device)
+
+
+@dataclass(frozen=True)
+class Share:
+    """The part of a batch that a process trains on.
+
+    Attributes:
+        loaded: its clips.
+        carries_loss: False if there are fewer clips than processes, and this one only joins in.
+    """
+
+    loaded: LoadedBatch
+    carries_loss: bool
+
+
+class PretrainingFeed:
+    """The batches of a pretraining, or this process's share of them.
+
+    For a GPU the next batch is read into pinned memory by a thread while the GPU works on the one before.
+    """
+
+    def __init__(self, motions: Motions, recipe: Recipe, world: World) -> None:
+        self._motions, self._recipe, self._world = motions, recipe, world
+        self._clip_ids = motions.clip_ids("train")
+        self.batches = lru_cache(maxsize=2)(self._batches)
+        self._reader = ThreadPoolExecutor(1, "batches") if on_gpu(world.device) else None
+        self._next: tuple[tuple[int, int], Future[Share]] | None = None
+
+    def _batches(self, epoch: int) -> list[ClipIds]:
+        """The clips of each batch of an epoch, of all processes."""
+        return shuffled(self._clip_ids, self._recipe.seed, epoch, self._recipe.pretrain.batch)
+
+    def share(self, epoch: int, step: int) -> Share:
+        """This process's share of a batch."""
+        if self._reader is None:
+            return self._load(epoch, step)
+        if self._next is not None and self._next[0] == (epoch, step):
+            share = self._next[1].result()
+        else:
+            share = self._load(epoch, step)
+        following = (epoch, step + 1) if step + 1 < len(self.batches(epoch)) else (epoch + 1, 0)
+        self._next = following, self._reader.submit(self._load, *following)
+        return share
+
+    def _load(self, epoch: int, step: int) -> Share:
+        chosen, recipe, device = self.batches(epoch)[step], self._recipe, self._world.device
+        lengths = self._motions.index["length"].to_numpy()[chosen].clip(max=recipe.model.max_frames)
+        share = chosen[self._world.share(lengths.tolist())]
+        clip_ids = share if len(share) else chosen[:1]
+        loaded = LoadedBatch.of(self._motions, clip_ids, recipe.pretrain.augment, recipe.seed, epoch)
+        return Share(replace(loaded, clips=loaded.clips.pinned(device)), carries_loss=len(share) > 0)
 
 
 def evaluation_batches(
@@ -47,20 +119,3 @@ def evaluation_batches(
     """Batches of clips in the given order, without augmentation, shortened to the model's T_max."""
     for start in range(0, len(clip_ids), batch):
         yield fit(motions.batch(clip_ids[start : start + batch]).to(device), model)
-
-
-def device(accelerator: str) -> torch.device:
-    """The device of an accelerator profile: ``cpu``, ``gpu``, or ``auto`` (a GPU if there is one).
-
-    Raises:
-        GltError: a GPU is asked for and none is visible.
-    """
-    if accelerator not in {"cpu", "gpu", "auto"}:
-        raise GltError(f"accelerator {accelerator!r}: take cpu, gpu or auto")
-    if accelerator == "cpu":
-        return torch.device("cpu")
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if accelerator == "gpu":
-        raise GltError("accelerator gpu: torch sees no GPU; install a CUDA build of torch, or take cpu or auto")
-    return torch.device("cpu")

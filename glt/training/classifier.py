@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from glt import artifact
+from glt.accelerator import upload
 from glt.errors import GltError
 from glt.model import GLTransformer
 from glt.motion.disentangle import Motions
-from glt.motion.packed import Packed, frame_indices
+from glt.motion.packed import Packed, frames, starts
 from glt.recipe import Pool, Recipe
 from glt.training.batches import ClipIds, evaluation_batches
 from glt.training.classifier_files import FILES
@@ -73,11 +74,11 @@ def pool_frames(features: Tensor, batch: Packed, pool: Sequence[Pool], parts: in
 
     A frame that lies in two parts counts for both, so that no part is empty.
     """
-    row, part = _frames_of_parts(batch, parts)  # S' each: row of `features`, and the part it counts for
+    rows, of_part = _frames_of_parts(batch, parts)
+    device, count = features.device, len(batch.lengths) * parts
     if parts > 1:
-        features = features.index_select(0, row)
-    count = len(batch.lengths) * parts
-    counts = torch.bincount(part, minlength=count)[:, None]
+        features = features.index_select(0, upload(rows, device))
+    part, counts = upload(of_part, device), upload(np.bincount(of_part, minlength=count), device)[:, None]
     mean = features.new_zeros(count, features.shape[1]).index_add(0, part, features) / counts
     statistics: dict[Pool, Tensor] = {"mean": mean}
     if "max" in pool:
@@ -97,14 +98,14 @@ def _maximum(features: Tensor, part: Tensor, count: int) -> Tensor:
     return lowest.scatter_reduce(0, part[:, None].expand_as(features), features, "amax")
 
 
-def _frames_of_parts(batch: Packed, parts: int) -> tuple[Tensor, Tensor]:
+def _frames_of_parts(batch: Packed, parts: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Packed frames in the order of the parts that they count for, and these parts (clip * parts + part), [S'] each."""
-    length, index = batch.counts[:, None], torch.arange(parts, device=batch.tokens.device)
-    first = index * length // parts  # B, parts
-    last = -(-(index + 1) * length // parts)
-    part, time = frame_indices((last - first).flatten().tolist(), batch.tokens.device)
-    start = (batch.counts.cumsum(0) - batch.counts)[:, None] + first
-    return start.flatten()[part] + time, part
+    lengths, index = np.asarray(batch.lengths), np.arange(parts)
+    first = index * lengths[:, None] // parts  # B, parts
+    last = -(-(index + 1) * lengths[:, None] // parts)
+    part, time = frames((last - first).ravel())
+    start = starts(lengths)[:, None] + first
+    return start.ravel()[part] + time, part
 
 
 def training_classes(motions: Motions) -> list[str]:

@@ -16,8 +16,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from glt.accelerator import device as device_of
 from glt.errors import GltError, SharedError
-from glt.training.batches import device as device_of
 
 
 @dataclass(frozen=True)

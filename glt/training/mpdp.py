@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from glt.accelerator import on_gpu
 from glt.model import DisplacementHeads, GLTransformer
 from glt.motion.displacement import Bins, Targets
 from glt.recipe import PretrainConfig
@@ -53,13 +54,14 @@ class Tally:
 
     def metrics(self) -> dict[str, float]:
         """The metrics of the epoch by their keys in MLflow."""
-        result = {f"pretrain/{name}": float(self.sums[name]) / self.batches for name in self.sums if "loss" in name}
-        seen = self.sums["seen"].clamp(min=1)
+        sums = {name: value.cpu() for name, value in self.sums.items()}
+        result = {f"pretrain/{name}": float(sums[name]) / self.batches for name in sums if "loss" in name}
+        seen = sums["seen"].clamp(min=1)
         for kind in ("direction", "magnitude"):
             for row, interval in enumerate(self.intervals):
                 key = f"interval_{interval}"
-                result[f"pretrain/{kind}_top1/{key}"] = float(self.sums[kind][row] / seen[row])
-                common = self.sums[f"{kind}_classes"][row].max()
+                result[f"pretrain/{kind}_top1/{key}"] = float(sums[kind][row] / seen[row])
+                common = sums[f"{kind}_classes"][row].max()
                 result[f"pretrain/{kind}_majority/{key}"] = float(common / seen[row])
         result["speed/clips_per_s"] = self.clips / (time.perf_counter() - self.start_time)
         return result
@@ -115,7 +117,7 @@ def loss(
         if tally is not None:
             with torch.no_grad():
                 tally.add(name, (right.view_as(valid) & valid).sum((0, 2, 3)))
-                tally.add(f"{name}_classes", _histogram(classes, valid, scores.shape[-1]))
+                tally.add(f"{name}_classes", histogram(classes, valid, scores.shape[-1]))
                 tally.add(f"loss_{name}", part)
     if tally is not None:
         tally.add("seen", valid.sum((0, 2, 3)))
@@ -151,9 +153,12 @@ class WeightedCrossEntropy(torch.autograd.Function):
         return gradient * grads[0], None, None
 
 
-def _histogram(classes: Tensor, valid: Tensor, count: int) -> Tensor:
-    """Number of valid targets of each class per interval, [I, count]."""
-    per_interval = classes.transpose(0, 1).flatten(1)  # S, I, P, K -> I, S P K
-    mask = valid.transpose(0, 1).flatten(1)
-    rows = [torch.bincount(row[keep], minlength=count) for row, keep in zip(per_interval, mask, strict=True)]
-    return torch.stack(rows)
+def histogram(classes: Tensor, valid: Tensor, count: int) -> Tensor:
+    """Number of valid targets [S, I, P, K] of each class per interval, [I, count]."""
+    intervals = classes.shape[1]
+    row = torch.arange(intervals, device=classes.device).view(-1, 1, 1) * count
+    index = torch.where(valid, classes + row, intervals * count).flatten()  # the last bin takes what is not valid
+    if not on_gpu(index.device):
+        return torch.bincount(index, minlength=intervals * count + 1)[:-1].view(intervals, count)
+    bins = index.new_zeros(intervals * count + 1)  # a GPU's bincount waits for the largest class
+    return bins.scatter_add_(0, index, torch.ones_like(index))[:-1].view(intervals, count)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
+import os
+import shutil
 import time
 from dataclasses import replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from glt.accelerator import on_gpu
 from glt.errors import GltError, Interrupted, SharedError
 from glt.model import DisplacementHeads, FeedForward, GLTransformer, SpatialAttention
 from glt.motion.disentangle import Motions
@@ -16,14 +21,14 @@ from glt.motion.displacement import targets
 from glt.randomness import seed_dropout
 from glt.recipe import PretrainConfig, Recipe
 from glt.reporter import Reporter
-from glt.training.batches import ClipIds, shuffled, training_batch
+from glt.training.batches import ClipIds, PretrainingFeed, Share
 from glt.training.checkpoint import Checkpoint
 from glt.training.distributed import World
 from glt.training.encoder import build_encoder, copy_weights
 from glt.training.interruption import catch_sigterm
 from glt.training.mpdp import Pretrainer, Tally, counts, loss
 
-SYNC_EVERY = {"cpu": 1, "cuda": 10}  # steps between reading losses; on a GPU reading waits for the device
+SYNC_EVERY = {"cpu": 1, "gpu": 10}  # steps between reading losses; on a GPU reading waits for the device
 
 
 def train_encoder(
@@ -81,8 +86,10 @@ class PretrainingRun:
         self, motions: Motions, recipe: Recipe, world: World, checkpoint: Checkpoint, start: GLTransformer | None
     ) -> None:
         self.motions, self.recipe, self.world, self.checkpoint = motions, recipe, world, checkpoint
-        self.clip_ids, self.config = motions.clip_ids("train"), recipe.pretrain
+        self.config = recipe.pretrain
         check_speed(self.config, world.device)
+        self.half = precision(self.config, world.device) == "bfloat16"
+        self.feed = PretrainingFeed(motions, recipe, world)
         torch.manual_seed(recipe.seed)
         encoder = build_encoder(recipe.model, motions)
         if start is not None:
@@ -111,7 +118,7 @@ class PretrainingRun:
             self.tally.start_time -= done.scalars["seconds"]
         for name, value in done.sums.items():  # of all processes; the first holds them from here on
             self.tally.sums[name] = value if self.world.is_first else torch.zeros_like(value)
-        return shuffled(self.clip_ids, self.recipe.seed, done.epoch, self.config.batch)
+        return self.feed.batches(done.epoch)
 
     def step(self, batches: list[ClipIds], ending: bool) -> Tensor:
         """One step of the optimiser; then a checkpoint, if one is due or this process has received SIGTERM (`ending`).
@@ -129,7 +136,7 @@ class PretrainingRun:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)  # before the forward pass, which needs the memory
         seed_dropout(self.recipe.seed, here.epoch, here.step, self.world.rank)
-        value = self._loss(batches[here.step])
+        value = self._loss(self.feed.share(here.epoch, here.step))
         self.tally.clips += len(batches[here.step])
         end, due = self._sync_losses(value, batches, ending)
         (value * self.world.size).backward()  # type: ignore[no-untyped-call]  # processes' gradients are averaged
@@ -165,30 +172,19 @@ class PretrainingRun:
         """Report the metrics of an epoch and its last learning rate."""
         metrics, epoch = dict(row), int(row["epoch"])
         del metrics["epoch"]
-        steps = math.ceil(len(self.clip_ids) / self.config.batch)
+        steps = len(self.feed.batches(epoch - 1))
         reporter.metrics({**metrics, "pretrain/lr": learning_rate(self.config, epoch - 1 / steps)}, step=epoch)
 
-    def _loss(self, chosen: ClipIds) -> Tensor:
+    def _loss(self, share: Share) -> Tensor:
         """The loss of this process's share of a batch; the sum over processes is the loss of the batch."""
-        lengths = self.motions.index["length"].to_numpy()[chosen].clip(max=self.recipe.model.max_frames)
-        share = chosen[self.world.share(lengths.tolist())]
-        whole, seen = training_batch(
-            self.motions,
-            share if len(share) else chosen[:1],
-            self.config.augment,
-            self.recipe.seed,
-            self.progress.epoch,
-            self.recipe.model,
-            self.world.device,
-        )
+        whole, seen = share.loaded.augmented(self.motions, self.config.augment, self.recipe.model, self.world.device)
         goal = targets(whole, self.motions.bins)
-        if not len(share):  # fewer clips than processes: this one joins with a clip that carries no loss
+        if not share.carries_loss:
             goal = replace(goal, valid=torch.zeros_like(goal.valid))
         total = self.world.total(counts(goal, self.config))
-        half = self.config.precision == "bfloat16"
-        with torch.autocast(self.world.device.type, torch.bfloat16, enabled=half):
+        with torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.half):
             direction, magnitude = self.parallel(seen.tokens, seen.present, seen.lengths)
-        if half:
+        if self.half:
             direction, magnitude = direction.float(), magnitude.float()
         return loss((direction, magnitude), goal, self.config, total, self.tally)
 
@@ -200,7 +196,7 @@ class PretrainingRun:
         """
         self.pending.append(value.detach())
         step = self.progress.step
-        if len(self.pending) < SYNC_EVERY[value.device.type] and step + 1 < len(batches):
+        if len(self.pending) < SYNC_EVERY["gpu" if on_gpu(value.device) else "cpu"] and step + 1 < len(batches):
             return False, False
         flags = value.new_tensor([ending, self.world.is_first and self.checkpoint.is_due])
         *losses, end, due = self.world.total(torch.cat([torch.stack(self.pending), flags])).tolist()
@@ -231,15 +227,28 @@ class PretrainingRun:
         )
 
 
+def precision(config: PretrainConfig, device: torch.device) -> Literal["float32", "bfloat16"]:
+    """The type of matrix products; `auto` is bfloat16 on a GPU that has it, else float32."""
+    if config.precision != "auto":
+        return config.precision
+    has = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bfloat16" if has else "float32"
+
+
 def check_speed(config: PretrainConfig, device: torch.device) -> None:
-    """Reject settings that make training on a CPU slower.
+    """Reject settings that make training slower, or that cannot work here.
 
     Raises:
-        GltError: `precision` is not float32, or `compile` is on, and the device is a CPU; names the field.
+        GltError: `precision` is bfloat16 or `compile` is on, and the device is a CPU; or `compile` is on and there is
+            no compiler. It names the field.
     """
-    if device.type == "cuda":
+    if on_gpu(device):
+        if config.compile and (missing := _missing_to_compile()):
+            raise GltError(
+                f"pretrain.compile: torch.compile needs {missing}, which is missing here; install it, or take false"
+            )
         return
-    if config.precision != "float32":
+    if config.precision == "bfloat16":
         raise GltError(
             f"pretrain.precision: {config.precision} on a CPU is many times slower than float32; take float32, or "
             "accelerator gpu"
@@ -248,6 +257,14 @@ def check_speed(config: PretrainConfig, device: torch.device) -> None:
         raise GltError(
             "pretrain.compile: on a CPU torch.compile takes minutes and gains nothing; take false, or accelerator gpu"
         )
+
+
+def _missing_to_compile() -> str:
+    """Name of what torch.compile needs on a GPU and does not find; empty if it finds all."""
+    if not importlib.util.find_spec("triton"):
+        return "Triton"
+    compilers = (os.environ.get("CC"), "gcc", "cc", "clang")
+    return "" if any(shutil.which(name) for name in compilers if name) else "a C compiler (CC, gcc, cc or clang)"
 
 
 def compile_layers(model: Pretrainer) -> None:

@@ -8,10 +8,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from glt.accelerator import device
 from glt.errors import GltError
 from glt.motion.disentangle import Motions
 from glt.recipe import AugmentConfig, ModelConfig
-from glt.training.batches import device, evaluation_batches, shuffled, training_batch
+from glt.training.batches import evaluation_batches, shuffled, training_batch
 
 CPU = torch.device("cpu")
 

@@ -27,7 +27,7 @@ from glt.training.batches import shuffled
 from glt.training.checkpoint import Checkpoint, Progress
 from glt.training.encoder import build_encoder, load_encoder, save_encoder
 from glt.training.mpdp import Pretrainer, Tally, loss
-from glt.training.pretrain import SYNC_EVERY, learning_rate, train_encoder
+from glt.training.pretrain import learning_rate, train_encoder
 from tests.conftest import small_recipe, store
 
 CPU = torch.device("cpu")
@@ -231,7 +231,7 @@ def test_looking_at_the_losses_now_and_then_names_the_same_batch(
     motions: Motions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on a GPU: the batch of step 2 is named at the look after step 3, and nothing was saved after it."""
-    monkeypatch.setitem(SYNC_EVERY, "cpu", 3)
+    monkeypatch.setitem(pretraining.SYNC_EVERY, "cpu", 3)
     recipe = small_recipe(pretrain={"epochs": 4, "batch": 8, "lr": 1e30})
     with pytest.raises(GltError, match="at epoch 1, step 2 of 4"):
         train_encoder(motions, recipe, CPU, Silent(), Checkpoint(tmp_path, every=0))
