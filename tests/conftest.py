@@ -18,7 +18,7 @@ from filelock import FileLock
 from hypothesis import settings
 from numpy.typing import NDArray
 
-from glt import recipe
+from glt import accelerator, recipe
 from glt.data.clips import content_sha256
 from glt.data.layouts import Skeleton
 from glt.motion.disentangle import Motions, write_motions
@@ -113,6 +113,12 @@ class Store:
     def clip(self, clip_id: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Frames [T, P, K, 3] and present [T, P]."""
         return self.clips[clip_id]
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this CPU compute as a GPU does."""
+    monkeypatch.setattr(accelerator, "GPUS", {"cuda", "cpu"})
 
 
 def small_recipe(**sections: dict[str, object]) -> Recipe:

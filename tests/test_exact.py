@@ -16,7 +16,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from glt import accelerator
 from glt.motion import packed
 from glt.motion.displacement import Bins
 from glt.motion.packed import Packed
@@ -219,21 +218,15 @@ def slow_loss(
     return loss, F, (direction, magnitude, valid)
 
 
-@pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let this CPU compute as a GPU does."""
-    monkeypatch.setattr(accelerator, "GPUS", {"cuda", "cpu"})
-
-
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.usefixtures("gpu")
+@pytest.mark.usefixtures("as_on_a_gpu")
 def test_what_a_gpu_computes_equals_the_slow_way_too(name: str) -> None:
     assert worst(CASES[name], torch.float64, code()) < 1e-10
     assert worst(CASES[name], torch.float32, code()) < 1e-5
 
 
 @pytest.mark.parametrize("seed", range(6))
-@pytest.mark.usefixtures("gpu")
+@pytest.mark.usefixtures("as_on_a_gpu")
 def test_random_clips_on_a_gpu_too(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """In buckets of two lengths each, with heads as wide as they are and narrower than a kernel takes."""
     for name, value in (("ALIGNED", 2), ("BUCKETS", 2)):
@@ -327,7 +320,7 @@ GPU_CHANGES = [
 
 
 @pytest.mark.parametrize(("module", "old", "new"), [c[1:] for c in GPU_CHANGES], ids=[c[0] for c in GPU_CHANGES])
-@pytest.mark.usefixtures("gpu")
+@pytest.mark.usefixtures("as_on_a_gpu")
 def test_a_change_of_what_a_gpu_computes_is_noticed(module: str, old: str, new: str) -> None:
     try:
         difference = worst(Case(lengths=(4, 1, 6, 3, 2)), torch.float64, code(module, old, new))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -84,11 +84,11 @@ class PretrainingFeed:
     def __init__(self, motions: Motions, recipe: Recipe, world: World) -> None:
         self._motions, self._recipe, self._world = motions, recipe, world
         self._clip_ids = motions.clip_ids("train")
-        self.batches = lru_cache(maxsize=2)(self._batches)
+        self.batches: Callable[[int], list[ClipIds]] = lru_cache(maxsize=2)(self._shuffled)
         self._reader = ThreadPoolExecutor(1, "batches") if on_gpu(world.device) else None
         self._next: tuple[tuple[int, int], Future[Share]] | None = None
 
-    def _batches(self, epoch: int) -> list[ClipIds]:
+    def _shuffled(self, epoch: int) -> list[ClipIds]:
         """The clips of each batch of an epoch, of all processes."""
         return shuffled(self._clip_ids, self._recipe.seed, epoch, self._recipe.pretrain.batch)
 
@@ -96,10 +96,9 @@ class PretrainingFeed:
         """This process's share of a batch."""
         if self._reader is None:
             return self._load(epoch, step)
-        if self._next is not None and self._next[0] == (epoch, step):
-            share = self._next[1].result()
-        else:
-            share = self._load(epoch, step)
+        if self._next is None or self._next[0] != (epoch, step):
+            self._next = (epoch, step), self._reader.submit(self._load, epoch, step)
+        share = self._next[1].result()
         following = (epoch, step + 1) if step + 1 < len(self.batches(epoch)) else (epoch + 1, 0)
         self._next = following, self._reader.submit(self._load, *following)
         return share

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from queue import Queue
+from threading import current_thread
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from glt import accelerator
 from glt.accelerator import device
 from glt.errors import GltError
 from glt.motion.disentangle import Motions
+from glt.motion.packed import Packed
 from glt.recipe import AugmentConfig, ModelConfig
-from glt.training.batches import evaluation_batches, shuffled, training_batch
+from glt.training.batches import ClipIds, PretrainingFeed, evaluation_batches, shuffled, training_batch
+from glt.training.distributed import World
+from tests.conftest import small_recipe
 
 CPU = torch.device("cpu")
 
@@ -66,3 +73,54 @@ def test_accelerator_profiles() -> None:
 def test_a_gpu_that_is_not_there_is_an_error() -> None:
     with pytest.raises(GltError, match="torch sees no GPU"):
         device("gpu")
+
+
+def shares(motions: Motions, world: World) -> list[tuple[list[int], bool]]:
+    """Of two epochs of a pretraining, from the second step on: the lengths of the clips, and whether they count."""
+    feed = PretrainingFeed(motions, small_recipe(), world)
+    steps = [(epoch, step) for epoch in (0, 1) for step in range(len(feed.batches(epoch)))]
+    found = [feed.share(*step) for step in steps[1:]]
+    return [(list(one.loaded.clips.lengths), one.carries_loss) for one in found]
+
+
+@pytest.mark.parametrize("world", [World(CPU), World(CPU, rank=1, size=2), World(CPU, rank=11, size=12)])
+@pytest.mark.usefixtures("as_on_a_gpu")
+def test_batches_read_ahead_are_the_same(motions: Motions, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    ahead = shares(motions, world)
+    monkeypatch.setattr(accelerator, "GPUS", {"cuda"})
+    assert ahead == shares(motions, world)
+    assert len(ahead) > 3
+    assert all(counts for _, counts in ahead) == (world.size < 12)
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+def test_the_next_batch_is_read_while_one_is_used(motions: Motions, monkeypatch: pytest.MonkeyPatch) -> None:
+    names: Queue[str] = Queue()
+    read = Motions.batch
+
+    def batch(self: Motions, clip_ids: ClipIds) -> Packed:
+        names.put(current_thread().name)
+        return read(self, clip_ids)
+
+    monkeypatch.setattr(Motions, "batch", batch)
+    feed = PretrainingFeed(motions, small_recipe(), World(CPU))
+    feed.share(0, 0)
+    assert [names.get(timeout=60), names.get(timeout=60)] == ["batches_0", "batches_0"]
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+def test_an_error_of_the_reader_is_raised_where_its_batch_is_used(
+    motions: Motions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed, read = PretrainingFeed(motions, small_recipe(), World(CPU)), Motions.batch
+
+    def batch(self: Motions, clip_ids: ClipIds) -> Packed:
+        if clip_ids.tolist() == feed.batches(0)[2].tolist():
+            raise OSError("tokens.npy: input/output error")
+        return read(self, clip_ids)
+
+    monkeypatch.setattr(Motions, "batch", batch)
+    feed.share(0, 0)
+    feed.share(0, 1)
+    with pytest.raises(OSError, match="input/output error"):
+        feed.share(0, 2)

@@ -15,12 +15,13 @@ import pytest
 import torch
 from torch import nn
 
+from glt import accelerator
 from glt.errors import GltError, Interrupted
 from glt.model import GLTransformer
 from glt.motion.disentangle import Motions, write_motions
 from glt.motion.displacement import targets
 from glt.motion.packed import Packed
-from glt.recipe import PretrainConfig, Recipe
+from glt.recipe import PretrainConfig, Recipe, load
 from glt.reporter import Silent
 from glt.training import pretrain as pretraining
 from glt.training.batches import shuffled
@@ -386,6 +387,43 @@ def test_half_precision_learns_the_same(motions: Motions, monkeypatch: pytest.Mo
         assert all(parameter.dtype == torch.float32 for parameter in encoder.parameters())
     np.testing.assert_allclose(losses["bfloat16"], losses["float32"], rtol=0.02)
     assert losses["bfloat16"] != losses["float32"]
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+def test_what_a_gpu_runs_learns_the_same(motions: Motions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And goes on after an interruption, also on a CPU."""
+    recipe = small_recipe(pretrain={"epochs": 3, "batch": 8, "lr": 2e-3, "precision": "float32"})
+    whole, history = train_encoder(motions, recipe, CPU, Silent(), Checkpoint(None))
+    with pytest.raises(Interrupted):
+        train_encoder(motions, recipe, CPU, Stopping(1, kill=True), Checkpoint(tmp_path))
+    resumed, _ = train_encoder(motions, recipe, CPU, Silent(), Checkpoint(tmp_path))
+    assert equal(resumed, whole)
+    monkeypatch.setattr(accelerator, "GPUS", {"cuda"})
+    _, rows = train_encoder(motions, recipe, CPU, Silent(), Checkpoint(None))
+    losses = [[row["pretrain/loss"] for row in found] for found in (history, rows)]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
+
+
+def test_auto_is_half_precision_where_a_gpu_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = small_recipe().pretrain
+    assert config.precision == "auto"
+    assert pretraining.precision(config, CPU) == "float32"
+    for has in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, has=has: has)
+        assert pretraining.precision(config, torch.device("cuda")) == ("bfloat16" if has else "float32")
+    assert load("nw-ucla-paper").pretrain.precision == load("ntu120-xset-reference").pretrain.precision == "float32"
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+def test_compiling_without_a_compiler_is_refused(motions: Motions, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = small_recipe(pretrain={"epochs": 1, "batch": 16, "compile": True})
+    monkeypatch.setattr(pretraining.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(GltError, match=r"pretrain\.compile: .* needs Triton, .* take false"):
+        train_encoder(motions, recipe, CPU, Silent(), Checkpoint(None))
+    monkeypatch.setattr(pretraining.importlib.util, "find_spec", lambda _: object())
+    monkeypatch.setattr(pretraining.shutil, "which", lambda _: None)
+    with pytest.raises(GltError, match=r"needs a C compiler .* take false"):
+        train_encoder(motions, recipe, CPU, Silent(), Checkpoint(None))
 
 
 def test_compiled_layers_compute_the_same(motions: Motions) -> None:
