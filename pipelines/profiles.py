@@ -20,7 +20,8 @@ class Profile:
         light: (CPU, memory) of the other steps.
         heavy: (CPU, memory) of the computing steps.
         retries: of a step that fails.
-        interruptions: how often a training may lose its pod beyond that; it goes on at its last checkpoint.
+        interruptions: retries of a training beyond that; it goes on at its last checkpoint. Argo retries a pod that
+            failed, not one that was deleted.
         nodes: how many pretrain takes by default. With more than one its own pod only waits for theirs, and those ask
             for what the TrainingRuntime `glt` says.
         on_cluster: whether pods get what only a cluster has (secrets, volumes, node selection).
