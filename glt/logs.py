@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn, ParamSpec, TextIO, TypeVar
 
+from glt import settings
 from glt.errors import GltError, SharedError, machine_failure, path_failure
 from glt.text import printable
 
@@ -72,10 +73,13 @@ def _fail(error: GltError) -> NoReturn:
 def run_entry(entry: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call the entry of a program, a command line's or a component's: messages go to stderr.
 
+    Before that, what a pod names otherwise gets the names that libraries read (`settings.apply_pod_names`).
+
     A GltError ends the program with one line on stderr and the error's exit code: 1, or 143 after SIGTERM. So does a
     failure of the machine (disk full, no permission, out of memory, ...), wherever it happens, and an invalid path.
     """
     to_stderr()
+    settings.apply_pod_names()
     try:
         try:
             return entry(*args, **kwargs)

@@ -17,10 +17,13 @@
 | GLT_GIT_USER | the user that goes with it | ``git`` |
 | GLT_SIGNING_KEY | private key that signs models when they are registered: a PEM file, or its text | not signed |
 | GLT_VERIFYING_KEYS | public keys; one must have signed a model: a PEM file, a folder, or text | digests only |
+| GLT_S3_ENDPOINT_URL, GLT_S3_REGION | in a pod: instead of AWS_ENDPOINT_URL, AWS_DEFAULT_REGION | those |
+| GLT_S3_ACCESS_KEY_ID, GLT_S3_SECRET_ACCESS_KEY, GLT_S3_SESSION_TOKEN | in a pod: instead of AWS_... | those |
+| GLT_TRACKING_URI, GLT_TRACKING_USERNAME, GLT_TRACKING_PASSWORD | in a pod: instead of MLFLOW_... | those |
 | MLFLOW_TRACKING_URI | MLflow server or SQLite file | ``mlflow.db`` in GLT_HOME |
 | MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD | account at the MLflow server; read by MLflow | no account |
 | MLFLOW_RUN_ID | MLflow run to record in, from Kubeflow's own MLflow plugin | found by its tags, or created |
-| AWS_ENDPOINT_URL | address of the object store | Amazon's |
+| AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_S3 | address of the object store; the second is preferred | Amazon's |
 | AWS_DEFAULT_REGION | its region | ``us-east-1`` |
 | AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY | keys of the object store; read by boto3 | boto3's other sources |
 | OMP_NUM_THREADS | threads of a process; read by torch | one per core |
@@ -42,10 +45,52 @@ LOCKS, JOBS = "GLT_LOCKS", "GLT_JOBS"
 GIT_USER, GIT_TOKEN, GIT_HOST = "GLT_GIT_USER", "GLT_GIT_TOKEN", "GLT_GIT_HOST"
 SIGNING_KEY, VERIFYING_KEYS = "GLT_SIGNING_KEY", "GLT_VERIFYING_KEYS"
 TRACKING_URI, TRACKING_RUN_ID = "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"
-OBJECT_STORE, REGION = "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION"
+OBJECT_STORE, OBJECT_STORE_S3, REGION = "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_DEFAULT_REGION"
 THREADS, PIPELINES_ENDPOINT = "OMP_NUM_THREADS", "KF_PIPELINES_ENDPOINT"
 FILE_SECONDS, FILE_MEMORY = "GLT_FILE_SECONDS", "GLT_FILE_MEMORY"
 SQLITE = "sqlite:///"
+# In a step's pod Kubeflow's launcher runs in the same container. It opens its own artifact store with whatever AWS_*
+# variables there are (kubeflow/pipelines, backend/src/v2/objectstore/object_store.go, 2.17.0), and its MLflow plugin
+# brings MLFLOW_* variables of its own. So what is ours has names of ours there: for each group that a pod may be given,
+# the name that boto3, DVC or MLflow reads (None: they read it, and it belongs to other keys).
+_POD_NAMES: tuple[dict[str, str | None], ...] = (
+    {OBJECT_STORE_S3: "GLT_S3_ENDPOINT_URL"},
+    {REGION: "GLT_S3_REGION"},
+    {
+        "AWS_ACCESS_KEY_ID": "GLT_S3_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY": "GLT_S3_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN": "GLT_S3_SESSION_TOKEN",
+        "AWS_SECURITY_TOKEN": None,
+    },
+    {TRACKING_URI: "GLT_TRACKING_URI"},
+    {
+        "MLFLOW_TRACKING_USERNAME": "GLT_TRACKING_USERNAME",
+        "MLFLOW_TRACKING_PASSWORD": "GLT_TRACKING_PASSWORD",
+        "MLFLOW_TRACKING_TOKEN": None,
+        "MLFLOW_TRACKING_AUTH": None,
+    },
+)
+
+
+def in_pod(name: str) -> str:
+    """The variable that a step's pod has instead of this one, if there is one, else this."""
+    if name == OBJECT_STORE:
+        return in_pod(OBJECT_STORE_S3)
+    return next((group[name] or name for group in _POD_NAMES if name in group), name)
+
+
+def apply_pod_names() -> None:
+    """Set, in this process and its children, the variables that boto3, DVC and MLflow read from a pod's (`in_pod`).
+
+    A pod's variable wins over one that is there. A group is replaced whole, so keys of two sources are never mixed.
+    """
+    for group in _POD_NAMES:
+        values = {theirs: os.environ.get(ours or "", "") for theirs, ours in group.items()}
+        if any(values.values()):
+            for theirs, value in values.items():
+                os.environ.pop(theirs, None)
+                if value:
+                    os.environ[theirs] = value
 
 
 def home() -> Path:
@@ -158,7 +203,7 @@ def git_hosts() -> frozenset[str]:
 
 def object_store() -> str:
     """The address of the object store, or an empty string for Amazon's."""
-    return os.environ.get(OBJECT_STORE, "")
+    return os.environ.get(OBJECT_STORE_S3) or os.environ.get(OBJECT_STORE, "")
 
 
 def region() -> str:

@@ -20,7 +20,8 @@ class Profile:
         light: (CPU, memory) of the other steps.
         heavy: (CPU, memory) of the computing steps.
         retries: of a step that fails.
-        interruptions: how often a training may lose its pod beyond that; it goes on at its last checkpoint.
+        interruptions: retries of a training beyond that; it goes on at its last checkpoint. Argo retries a pod that
+            failed, not one that was deleted.
         nodes: how many pretrain takes by default. With more than one its own pod only waits for theirs, and those ask
             for what the TrainingRuntime `glt` says.
         on_cluster: whether pods get what only a cluster has (secrets, volumes, node selection).
@@ -46,7 +47,7 @@ GPU_RESOURCE = "nvidia.com/gpu"
 GPU_NODE_LABEL = ("nvidia.com/gpu.present", "true")
 SHARED_MEMORY = "8Gi"
 CHECKPOINTS = "/tmp/glt/checkpoints"  # GLT_HOME of the image, and what a step keeps there
-TRACKING, STORES = settings.TRACKING_URI, (settings.OBJECT_STORE, settings.LOCKS)
+TRACKING, STORES = settings.TRACKING_URI, (settings.OBJECT_STORE, settings.REGION, settings.LOCKS)
 HOUR = 3600
 PAUSE = 60  # seconds before a retry
 
@@ -101,18 +102,24 @@ def _common(task: PipelineTask, profile: Profile, size: tuple[str, str], cached:
     task.set_env_variable(settings.IMAGE, IMAGE)
     task.set_env_variable("OMP_NUM_THREADS", cpu)  # torch counts the node's cores, not the pod's
     _limit(task, profile.retries, hours)
+    # The Pod Security Standard `restricted` asks for this; KFP 2.17 sets the rest (argocompiler/security_context.go).
+    kubernetes.set_security_context(task, run_as_non_root=True)
     kubernetes.use_field_path_as_env(task, env_name=settings.RUN_ID, field_path="metadata.labels['pipeline/runid']")
-    kubernetes.use_config_map_as_env(task, "glt-tracking", {TRACKING: TRACKING})
-    kubernetes.use_config_map_as_env(task, "glt-tracking", {name: name for name in STORES}, optional=True)
-    keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-    kubernetes.use_secret_as_env(task, secret_name="glt-object-store", secret_key_to_env={key: key for key in keys})
-    account = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
-    kubernetes.use_secret_as_env(task, "glt-mlflow", {key: key for key in account}, optional=True)
-    repository = (settings.GIT_USER, settings.GIT_TOKEN, settings.GIT_HOST)
-    kubernetes.use_secret_as_env(task, "glt-git", {key: key for key in repository}, optional=True)
-    public = {settings.VERIFYING_KEYS: settings.VERIFYING_KEYS}
+    kubernetes.use_config_map_as_env(task, "glt-tracking", _variables(TRACKING))
+    kubernetes.use_config_map_as_env(task, "glt-tracking", _variables(*STORES), optional=True)
+    kubernetes.use_secret_as_env(task, "glt-object-store", _variables("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"))
+    account = _variables("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+    kubernetes.use_secret_as_env(task, "glt-mlflow", account, optional=True)
+    repository = _variables(settings.GIT_USER, settings.GIT_TOKEN, settings.GIT_HOST)
+    kubernetes.use_secret_as_env(task, "glt-git", repository, optional=True)
+    public = _variables(settings.VERIFYING_KEYS)
     kubernetes.use_config_map_as_env(task, "glt-verifying-keys", public, optional=True)
     return task
+
+
+def _variables(*keys: str) -> dict[str, str]:
+    """The variable that a pod has for each key of a Secret or ConfigMap: no name that Kubeflow's launcher reads."""
+    return {key: settings.in_pod(key) for key in keys}
 
 
 def _limit(task: PipelineTask, retries: int, hours: float) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 from pathlib import Path
 
 import pytest
 
-from glt import settings
+from glt import logs, settings
 
 SOURCES = sorted(path for path in Path(settings.__file__).parent.rglob("*.py") if path.name != "settings.py")
 # torchrun's variables, and the one that a function which Kubeflow Trainer copies to its nodes reads there.
@@ -17,7 +18,7 @@ READ_ELSEWHERE = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "GLT_COMMAND"}
 
 def listed() -> set[str]:
     rows = [line for line in (settings.__doc__ or "").splitlines() if line.startswith("| ")]
-    return {name for row in rows for name in re.findall(r"[A-Z][A-Z_]{3,}", row.split("|")[1])}
+    return {name for row in rows for name in re.findall(r"[A-Z][A-Z0-9_]{3,}", row.split("|")[1])}
 
 
 def read(tree: ast.AST) -> set[str]:
@@ -48,7 +49,8 @@ def test_a_planted_reader_is_found() -> None:
 
 def test_every_variable_that_the_sources_name_is_listed() -> None:
     named = {name for path in SOURCES for name in re.findall(r"\bGLT_[A-Z_]+\b", path.read_text())}
-    constants = {value for name, value in vars(settings).items() if name.isupper() and re.fullmatch("[A-Z_]+", value)}
+    texts = {value for name, value in vars(settings).items() if name.isupper() and isinstance(value, str)}
+    constants = {value for value in texts if re.fullmatch("[A-Z0-9_]+", value)}
     assert named | constants | READ_ELSEWHERE <= listed()
 
 
@@ -65,3 +67,83 @@ def test_values_and_what_stands_for_them(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert settings.home() == tmp_path / "elsewhere"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example")
     assert (settings.store_uri(), settings.is_local()) == ("https://mlflow.example", False)
+
+
+POD = {
+    "GLT_S3_ENDPOINT_URL": "http://store:8333",
+    "GLT_S3_REGION": "eu-central-1",
+    "GLT_S3_ACCESS_KEY_ID": "ours",
+    "GLT_S3_SECRET_ACCESS_KEY": "our secret",
+    "GLT_TRACKING_URI": "http://mlflow:5000",
+    "GLT_TRACKING_USERNAME": "pipelines",
+    "GLT_TRACKING_PASSWORD": "our password",
+}
+OTHERS = {
+    "AWS_ENDPOINT_URL": "http://other",
+    "AWS_ENDPOINT_URL_S3": "http://other",
+    "AWS_DEFAULT_REGION": "other",
+    "AWS_ACCESS_KEY_ID": "other",
+    "AWS_SECRET_ACCESS_KEY": "other",
+    "AWS_SESSION_TOKEN": "other",
+    "AWS_SECURITY_TOKEN": "other",
+    "MLFLOW_TRACKING_URI": "http://other",
+    "MLFLOW_TRACKING_USERNAME": "other",
+    "MLFLOW_TRACKING_PASSWORD": "other",
+    "MLFLOW_TRACKING_TOKEN": "other",
+    "MLFLOW_TRACKING_AUTH": "kubernetes",
+}
+
+
+@pytest.fixture
+def others(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """The environment of a process that was given another store and another MLflow."""
+    for name in POD:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in OTHERS.items():
+        monkeypatch.setenv(name, value)
+    return monkeypatch
+
+
+def now() -> dict[str, str]:
+    return {name: os.environ[name] for name in OTHERS if name in os.environ}
+
+
+def test_without_a_pods_variables_those_of_the_machine_hold(others: pytest.MonkeyPatch) -> None:
+    others.setenv("GLT_S3_ACCESS_KEY_ID", "")
+    logs.run_entry(lambda: None)
+    assert now() == OTHERS
+
+
+def test_a_pods_variables_win_and_are_not_mixed_with_others(others: pytest.MonkeyPatch) -> None:
+    for name, value in POD.items():
+        others.setenv(name, value)
+    assert logs.run_entry(now) == {
+        "AWS_ENDPOINT_URL": "http://other",  # of other services than S3
+        "AWS_ENDPOINT_URL_S3": "http://store:8333",
+        "AWS_DEFAULT_REGION": "eu-central-1",
+        "AWS_ACCESS_KEY_ID": "ours",
+        "AWS_SECRET_ACCESS_KEY": "our secret",
+        "MLFLOW_TRACKING_URI": "http://mlflow:5000",
+        "MLFLOW_TRACKING_USERNAME": "pipelines",
+        "MLFLOW_TRACKING_PASSWORD": "our password",
+    }
+    assert settings.object_store() == "http://store:8333"
+    assert settings.region() == "eu-central-1"
+    assert settings.store_uri() == "http://mlflow:5000"
+
+
+def test_half_a_key_is_not_completed_with_anothers(others: pytest.MonkeyPatch) -> None:
+    others.setenv("GLT_S3_ACCESS_KEY_ID", "ours")
+    logs.run_entry(lambda: None)
+    assert now() == {name: value for name, value in OTHERS.items() if not re.search("_SECRET_|_TOKEN$", name)} | {
+        "AWS_ACCESS_KEY_ID": "ours",
+        "MLFLOW_TRACKING_TOKEN": "other",
+    }
+
+
+def test_a_token_comes_with_its_keys(others: pytest.MonkeyPatch) -> None:
+    for name in ("GLT_S3_ACCESS_KEY_ID", "GLT_S3_SECRET_ACCESS_KEY", "GLT_S3_SESSION_TOKEN"):
+        others.setenv(name, name)
+    logs.run_entry(lambda: None)
+    assert os.environ["AWS_SESSION_TOKEN"] == "GLT_S3_SESSION_TOKEN"
+    assert "AWS_SECURITY_TOKEN" not in os.environ

@@ -88,7 +88,7 @@ def check_listing(repository: Any, version: str, what: str) -> None:
     if not version.endswith(_LISTING):
         return
     remote = repository.cloud.get_remote_odb()
-    for store in (repository.cache.local, remote):
+    for store in filter(None, (repository.cache.local, remote)):  # a bare repository has no cache
         path = store.oid_to_path(version)
         try:
             content = store.fs.cat_file(path)

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -18,6 +19,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from glt.accelerator import device as device_of
 from glt.errors import GltError, SharedError
+
+# A process waits at its next exchange while rank 0 writes: a checkpoint of the largest recipe has 2.5 GB, and at the end
+# of a training the encoder is stored in MLflow, too. NCCL would give up after 10 minutes. A process that dies, or a node
+# that is lost, is noticed by torchrun and by the job, not by this limit.
+EXCHANGE_TIMEOUT = timedelta(hours=2)
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,7 @@ def world(accelerator: str) -> Iterator[World]:
             )
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=EXCHANGE_TIMEOUT)
     here = World(device, dist.get_rank(), size)
     try:
         try:

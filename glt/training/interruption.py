@@ -1,4 +1,4 @@
-"""SIGTERM, which a pod receives when it is preempted or moved."""
+"""SIGTERM, which a node of a TrainJob receives when it is preempted or moved, and a process when somebody ends it."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from pipelines.profiles import GPU_NODE_LABEL, GPU_RESOURCE
 
 from .conftest import ROOT, Document, assemble, render
 
-FOLDERS = ["base", "pipelines", "restore"]
+FOLDERS = ["base", "copy", "pipelines", "restore"]
 OVERLAYS = ["overlays/dev", "overlays/gpu"]
 needs_kubectl = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
 
@@ -169,6 +169,7 @@ def test_images_are_pinned_to_a_version_and_name_no_registry(base: list[Document
 
 def test_the_quota_has_room_for_all_pods_and_volumes(base: list[Document]) -> None:
     """Also while a pod is replaced."""
+    base = [document for document in base if document["metadata"].get("namespace") == "glt"]
     hard = by_name(base, "ResourceQuota")["servers"]["spec"]["hard"]
     assert 2 * len(workloads(base)) <= int(hard["pods"])
     for bound in ("requests", "limits"):
@@ -188,6 +189,17 @@ def test_our_image_carries_the_version_of_the_distribution(base: list[Document])
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     ours = {container["image"] for _, container in containers(base) if container["image"].startswith("glt-")}
     assert ours == {f"glt-mlflow:{version}"}
+
+
+def test_files_are_copied_by_a_pod_like_that_of_the_backup(base: list[Document]) -> None:
+    (copy,) = (document["spec"] for document in assemble("copy"))
+    backup = pod(by_name(base, "CronJob")["backup"])
+    (files,), database = copy["containers"], backup["initContainers"][0]
+    for field in ("serviceAccountName", "automountServiceAccountToken", "restartPolicy", "securityContext"):
+        assert copy[field] == backup[field], field
+    for field in ("image", "resources", "securityContext"):
+        assert files[field] == database[field], field
+    assert copy["volumes"] == [volume for volume in backup["volumes"] if volume["name"] == "backups"]
 
 
 def test_service_accounts_exist_and_get_no_token(base: list[Document]) -> None:

@@ -153,6 +153,13 @@ def gpu() -> Graph:
     return compiled("training", "gpu")
 
 
+POD_NAMES = {
+    "AWS_ACCESS_KEY_ID": "GLT_S3_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY": "GLT_S3_SECRET_ACCESS_KEY",
+    "AWS_ENDPOINT_URL": "GLT_S3_ENDPOINT_URL", "AWS_DEFAULT_REGION": "GLT_S3_REGION",
+    "MLFLOW_TRACKING_URI": "GLT_TRACKING_URI",
+    "MLFLOW_TRACKING_USERNAME": "GLT_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD": "GLT_TRACKING_PASSWORD",
+}  # fmt: skip
+
 each_graph = pytest.mark.parametrize("graph", sorted(GRAPHS))
 
 
@@ -304,15 +311,15 @@ def test_a_gpu_is_asked_for_where_it_trains_and_nowhere_else(graph: str, profile
 @pytest.mark.parametrize("profile", CLUSTER)
 @each_graph
 def test_every_pod_reaches_the_servers_and_knows_its_run(graph: str, profile: str) -> None:
-    """Names of Secrets and ConfigMaps, and which of them may be missing."""
+    """Names of Secrets and ConfigMaps, which of them may be missing, and the variables that the pod has of them."""
 
     def secret(name: str, *keys: str, optional: bool) -> dict[str, Any]:
-        pairs = [{"secretKey": key, "envVar": key} for key in keys]
+        pairs = [{"secretKey": key, "envVar": POD_NAMES.get(key, key)} for key in keys]
         parameter = {"runtimeValue": {"constant": name}}
         return {"secretName": name, "secretNameParameter": parameter, "keyToEnv": pairs, "optional": optional}
 
     def config_map(*keys: str, optional: bool, name: str = "glt-tracking") -> dict[str, Any]:
-        pairs = [{"configMapKey": key, "envVar": key} for key in keys]
+        pairs = [{"configMapKey": key, "envVar": POD_NAMES.get(key, key)} for key in keys]
         parameter = {"runtimeValue": {"constant": name}}
         return {
             "configMapName": name, "configMapNameParameter": parameter, "keyToEnv": pairs, "optional": optional,
@@ -330,12 +337,14 @@ def test_every_pod_reaches_the_servers_and_knows_its_run(graph: str, profile: st
         ], name
         assert platform["configMapAsEnv"] == [
             config_map("MLFLOW_TRACKING_URI", optional=False),
-            config_map("AWS_ENDPOINT_URL", "GLT_LOCKS", optional=True),
+            config_map("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION", "GLT_LOCKS", optional=True),
             config_map("GLT_VERIFYING_KEYS", optional=True, name="glt-verifying-keys"),
         ], name
         mounts = [(mount["constant"], mount["mountPath"]) for mount in platform.get("pvcMount", ())]
         assert mounts == ([("glt-checkpoints", "/tmp/glt/checkpoints")] if name in TRAIN else []), name
+        assert platform["securityContext"] == {"runAsNonRoot": True}, name
         known = {"activeDeadlineSeconds", "fieldPathAsEnv", "secretAsEnv", "configMapAsEnv", "pvcMount"}
+        known |= {"securityContext"}
         assert platform.keys() <= known | {"nodeSelector", "tolerations", "emptyDirMounts"}, name
 
 

@@ -5,16 +5,21 @@ from __future__ import annotations
 import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from hypothesis import given
 from hypothesis import strategies as st
 
+from glt import recipe
+from glt.analysis import summary
 from glt.errors import GltError
 from glt.motion.disentangle import Motions
 from glt.recipe import Recipe
 from glt.reporter import Silent
+from glt.training import distributed
 from glt.training.distributed import World, partition, world
 from tests.conftest import small_recipe
 from tests.training.processes import Training, assert_close
@@ -66,6 +71,35 @@ def test_a_world_that_nobody_described_is_reported(monkeypatch: pytest.MonkeyPat
     with pytest.raises(GltError, match=r"WORLD_SIZE is 2, but RANK, .* not set: start through torchrun, or unset it"):
         with world("cpu"):
             pass
+
+
+@pytest.mark.parametrize(("accelerator", "backend"), [("cpu", "gloo"), ("gpu", "nccl")])
+def test_others_wait_while_the_first_writes_to_a_slow_volume(
+    accelerator: str, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights and both moments of Adam of the largest recipe, at 0.5 MB/s."""
+    asked: dict[str, Any] = {}
+    for name, value in {
+        "RANK": 0,
+        "LOCAL_RANK": 0,
+        "WORLD_SIZE": 2,
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": 1,
+    }.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(distributed, "device_of", lambda name: torch.device("cuda" if name == "gpu" else "cpu"))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    monkeypatch.setattr(dist, "init_process_group", lambda backend, **more: asked.update(more, backend=backend))
+    for name in ("barrier", "destroy_process_group"):
+        monkeypatch.setattr(dist, name, lambda: None)
+    monkeypatch.setattr(dist, "get_rank", lambda: 0)
+    with world(accelerator):
+        pass
+    assert asked["backend"] == backend
+    names = [file.stem for file in (Path(recipe.__file__).parents[1] / "recipes").glob("*-paper.yaml")]
+    largest = max(summary.parameters(summary.Pretraining(recipe.load(name))) for name in names)
+    assert asked["timeout"].total_seconds() >= largest * 3 * 4 / 0.5e6
 
 
 @pytest.fixture(scope="module")

@@ -23,3 +23,9 @@ def use_config_map_as_env(
 def use_secret_as_env(
     task: PipelineTask, secret_name: str, secret_key_to_env: Mapping[str, str], optional: bool = ...
 ) -> PipelineTask: ...
+def set_security_context(
+    task: PipelineTask,
+    run_as_user: int | None = None,
+    run_as_group: int | None = None,
+    run_as_non_root: bool | None = None,
+) -> PipelineTask: ...

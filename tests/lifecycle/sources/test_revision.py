@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
+from glt import logs
 from glt.errors import GltError
 from glt.lifecycle import recordings, sources
 from glt.lifecycle.sources.revision import RevisionSource
@@ -97,3 +99,23 @@ def test_fetching_without_the_objects_leaves_nothing(project: Path, tmp_path: Pa
     with pytest.raises(GltError, match="cannot be downloaded"):
         source.fetch(tmp_path / "work")
     assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_a_pods_own_names_reach_git_dvc_and_the_store(
+    origin: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step's pod has no AWS_* variable of ours; those that are there belong to Kubeflow's own store."""
+    for theirs in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(theirs.replace("AWS_", "GLT_S3_"), os.environ[theirs])
+        monkeypatch.setenv(theirs, "of the launcher")
+    monkeypatch.setenv("GLT_S3_ENDPOINT_URL", os.environ["AWS_ENDPOINT_URL"])
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+
+    def read() -> list[str]:
+        sources.resolve(f"dvc+{origin}@main").fetch(tmp_path / "fetched")
+        bucket = sources.resolve("s3://landing/dvc")
+        assert bucket.version
+        return sorted(file.name for file in (tmp_path / "fetched").rglob("*.skeleton"))
+
+    assert logs.run_entry(read) == ["S001C001P009R001A001.skeleton"]
