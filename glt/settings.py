@@ -24,10 +24,12 @@
 | AWS_DEFAULT_REGION | its region | ``us-east-1`` |
 | AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY | keys of the object store; read by boto3 | boto3's other sources |
 | OMP_NUM_THREADS | threads of a process; read by torch | one per core |
-| KF_PIPELINES_ENDPOINT | address of the Kubeflow Pipelines server | no cluster to submit to |
+| KF_PIPELINES_ENDPOINT | address of the Kubeflow Pipelines server | in a step: that of its namespace |
+| KF_PIPELINES_NAMESPACE | namespace of runs, on a server with profiles | in a pod: its own |
+| KF_PIPELINES_TOKEN | log-in there by a bearer token | by one of the next two, or none |
+| KF_PIPELINES_COOKIES | log-in there by Dex's session, ``authservice_session=...`` | |
+| KF_PIPELINES_SA_TOKEN_PATH | log-in there by a service account's projected token: its file | |
 | RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT | a process's place in a training; set by torchrun | one |
-
-The graphs' command line also reads KF_PIPELINES_TOKEN and KF_PIPELINES_NAMESPACE.
 """
 
 from __future__ import annotations
@@ -43,7 +45,10 @@ GIT_USER, GIT_TOKEN, GIT_HOST = "GLT_GIT_USER", "GLT_GIT_TOKEN", "GLT_GIT_HOST"
 SIGNING_KEY, VERIFYING_KEYS = "GLT_SIGNING_KEY", "GLT_VERIFYING_KEYS"
 TRACKING_URI, TRACKING_RUN_ID = "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"
 OBJECT_STORE, REGION = "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION"
-THREADS, PIPELINES_ENDPOINT = "OMP_NUM_THREADS", "KF_PIPELINES_ENDPOINT"
+THREADS = "OMP_NUM_THREADS"
+PIPELINES_ENDPOINT, PIPELINES_NAMESPACE = "KF_PIPELINES_ENDPOINT", "KF_PIPELINES_NAMESPACE"
+PIPELINES_TOKEN, PIPELINES_COOKIES = "KF_PIPELINES_TOKEN", "KF_PIPELINES_COOKIES"
+PIPELINES_TOKEN_FILE = "KF_PIPELINES_SA_TOKEN_PATH"  # the name that KFP's own client reads
 FILE_SECONDS, FILE_MEMORY = "GLT_FILE_SECONDS", "GLT_FILE_MEMORY"
 SQLITE = "sqlite:///"
 
@@ -173,4 +178,20 @@ def threads() -> str:
 
 def pipelines_endpoint() -> str:
     """The address of the Kubeflow Pipelines server, or an empty string."""
-    return os.environ.get(PIPELINES_ENDPOINT, "")
+    return os.environ.get(PIPELINES_ENDPOINT, "").strip()
+
+
+def pipelines_namespace() -> str:
+    """The namespace of runs as the user set it, or an empty string."""
+    return os.environ.get(PIPELINES_NAMESPACE, "").strip()
+
+
+def pipelines_logins() -> dict[str, str]:
+    """The ways to log in to the Kubeflow Pipelines server that are set, by the name of their variable."""
+    names = (PIPELINES_TOKEN, PIPELINES_COOKIES, PIPELINES_TOKEN_FILE)
+    return {name: value for name in names if (value := os.environ.get(name, "").strip())}
+
+
+def in_pod() -> bool:
+    """True in a pod of Kubernetes."""
+    return "KUBERNETES_SERVICE_HOST" in os.environ
