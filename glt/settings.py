@@ -8,6 +8,7 @@
 | GLT_IMAGE | container image that the steps run in | ``glt:0.1.0`` for the graph, none for a model |
 | GLT_LOCKS | ``s3://bucket/prefix`` for locks that hold across machines | locks hold on this machine alone |
 | GLT_JOBS | manifest of a TrainingRuntime: multi-node jobs run as containers of this machine | on the cluster |
+| GLT_JOB_LABELS | labels of a multi-node job on a cluster, as JSON; set by the profile | none |
 | GLT_COMMAND | arguments of the `glt` command that a node of a job runs, as JSON; set by the job | |
 | GLT_TASKS_AT_ONCE | how many tasks of a loop share this machine; each takes its part of the threads | 1 |
 | GLT_FILE_SECONDS | time that reading one file of recordings may take, in addition to a second per MiB | 60 |
@@ -40,7 +41,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 HOME, RUN_ID, CODE_VERSION, IMAGE = "GLT_HOME", "GLT_RUN_ID", "GLT_CODE_VERSION", "GLT_IMAGE"
-LOCKS, JOBS = "GLT_LOCKS", "GLT_JOBS"
+LOCKS, JOBS, JOB_LABELS = "GLT_LOCKS", "GLT_JOBS", "GLT_JOB_LABELS"
 GIT_USER, GIT_TOKEN, GIT_HOST = "GLT_GIT_USER", "GLT_GIT_TOKEN", "GLT_GIT_HOST"
 SIGNING_KEY, VERIFYING_KEYS = "GLT_SIGNING_KEY", "GLT_VERIFYING_KEYS"
 TRACKING_URI, TRACKING_RUN_ID = "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"
@@ -115,6 +116,11 @@ def locks() -> str:
 def jobs() -> str:
     """The manifest of the runtime for multi-node jobs on this machine, or an empty string."""
     return os.environ.get(JOBS, "")
+
+
+def job_labels() -> str:
+    """The labels of a multi-node job, as JSON, or an empty string."""
+    return os.environ.get(JOB_LABELS, "")
 
 
 def git_user() -> str:

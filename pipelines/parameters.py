@@ -49,6 +49,6 @@ def check_size(graph: str, parameters: Mapping[str, object]) -> None:
         return
     largest = max(parameters, key=lambda name: size(parameters[name]))
     raise GltError(
-        f"parameters of the graph {graph}: {total:,} bytes, but Kubeflow Pipelines takes at most {LIMIT:,}; the largest "
-        f"is {largest} with {size(parameters[largest]):,} bytes: {_REMEDIES.get(largest, 'shorten it')}"
+        f"parameters of the graph {graph}: {total:,} bytes, but Kubeflow Pipelines takes at most {LIMIT:,}; the "
+        f"largest is {largest} with {size(parameters[largest]):,} bytes: {_REMEDIES.get(largest, 'shorten it')}"
     )

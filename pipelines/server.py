@@ -30,8 +30,8 @@ from glt.lifecycle import kubeflow
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
 
-# A loop inside an exit handler, as all our graphs have it, fails on 2.14.3 (kubeflow/pipelines#12390, still open) and is
-# reported to run on 2.16.0 (#13321); that release is also the first to read `runAsNonRoot` of a step (#12832).
+# A loop inside an exit handler, as our graphs have it, fails on 2.14.3 (kubeflow/pipelines#12390, open) and is reported
+# to run on 2.16.0 (#13321); that release is also the first to read `runAsNonRoot` of a step (#12832).
 LEAST = (2, 16, 0)
 PLUGINS = (2, 17, 0)  # the first to take `plugins_input`; earlier ones refuse fields that they do not know
 _PAGE = 100  # entries of a list
@@ -217,6 +217,6 @@ def _require(address: str, found: kubeflow.Server) -> None:
         )
     elif found.version < LEAST:
         raise GltError(
-            f"Kubeflow Pipelines at {address} is {found.tag}, but the graphs need {least} or newer: older servers fail on "
-            "a loop inside an exit handler (kubeflow/pipelines#12390); upgrade the server"
+            f"Kubeflow Pipelines at {address} is {found.tag}, but the graphs need {least} or newer: older servers fail "
+            "on a loop inside an exit handler (kubeflow/pipelines#12390); upgrade the server"
         )

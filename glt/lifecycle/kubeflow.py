@@ -79,7 +79,10 @@ def connect(patience: float = PATIENCE) -> ApiClient:
     class Client(ApiClient):
         def request(self, method: str, url: str, **more: Any) -> Any:
             more["_request_timeout"] = more.get("_request_timeout") or (min(patience, 10.0), patience)
-            return super().request(method, url, **more)  # which waits for ever if it is given no time
+            answer = super().request(method, url, **more)  # which waits for ever if it is given no time
+            if "html" in (answer.getheader("content-type") or ""):  # it would be read as an empty answer
+                raise GltError(f"Kubeflow Pipelines at {shown(host)}: a web page, perhaps to log in; {_LOG_IN}")
+            return answer
 
     return Client(configuration, cookie=_log_in(configuration))
 
@@ -100,9 +103,7 @@ def describe(client: ApiClient) -> Server:
         except ValueError:
             fields = None
     if not isinstance(fields, dict):
-        raise GltError(
-            f"Kubeflow Pipelines at {shown(host)}: the answer is no JSON, perhaps a page to log in; {_LOG_IN}"
-        )
+        raise GltError(f"Kubeflow Pipelines at {shown(host)}: an answer that is not Kubeflow Pipelines'; {_LOG_IN}")
     if fields.get("apiServerReady") is False:
         raise GltError(f"Kubeflow Pipelines at {shown(host)}: its user interface answers, but not its API server")
     tag = fields.get("tag_name") or fields.get("apiServerTagName") or "unknown"
@@ -142,7 +143,7 @@ def is_missing(error: ApiException) -> bool:
     if error.status != 404:
         return False
     try:
-        return json.loads(error.body or "").get("code") == _NOT_FOUND
+        return bool(json.loads(error.body or "").get("code") == _NOT_FOUND)
     except (ValueError, AttributeError):
         return False
 

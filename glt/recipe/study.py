@@ -69,7 +69,7 @@ class Study(Section):
 
 
 def items(recipes: Sequence[Recipe]) -> list[dict[str, str]]:
-    """The recipes of arms as the parameter `arms` of the graph: each by what it differs in from a recipe that has a name.
+    """The recipes of arms as the parameter `arms` of the graph, each as its difference from a recipe that has a name.
 
     A graph's parameters must stay below 120 kB together (`pipelines.parameters`), and 45 whole recipes are 140 kB.
     """
