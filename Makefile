@@ -92,9 +92,9 @@ compile: setup ## Write the graphs for a cluster to build/ (PROFILE=gpu|gpu-node
 retrain: setup ## Run the retraining graph here: trains only if the champion has not seen these recordings (RECIPE=, RECORDINGS=)
 	@$(RUN) pipelines retrain --recipe="$$RECIPE" --recordings="$$RECORDINGS"
 
-submit: setup ## Start a run on KF_PIPELINES_ENDPOINT (GRAPH=training|retraining, RECIPE=, RECORDINGS=, PROFILE=, NODES=)
+submit: setup ## Start a run on KF_PIPELINES_ENDPOINT (GRAPH=training|retraining|ablation, RECIPE=, STUDY=, RECORDINGS=, PROFILE=, NODES=)
 	@if [ -n "$$NODES" ]; then set -- --nodes="$$NODES"; fi; GLT_IMAGE="$$IMAGE" $(RUN) pipelines submit --graph="$$GRAPH" \
-		--recipe="$$RECIPE" --recordings="$$RECORDINGS" --profile="$$PROFILE" "$$@"
+		--recipe="$$RECIPE" --study="$$STUDY" --recordings="$$RECORDINGS" --profile="$$PROFILE" "$$@"
 
 schedule: setup ## Make the server's schedules those of SCHEDULES= (DRY=1 only shows what would change)
 	@if [ -n "$$DRY" ]; then set -- --dry-run; fi; GLT_IMAGE="$$IMAGE" $(RUN) pipelines schedule "$$@" -- "$$SCHEDULES"

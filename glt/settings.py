@@ -8,6 +8,7 @@
 | GLT_IMAGE | container image that the steps run in | ``glt:0.1.0`` for the graph, none for a model |
 | GLT_LOCKS | ``s3://bucket/prefix`` for locks that hold across machines | locks hold on this machine alone |
 | GLT_JOBS | manifest of a TrainingRuntime: multi-node jobs run as containers of this machine | on the cluster |
+| GLT_JOB_LABELS | labels of a multi-node job on a cluster, as JSON; set by the profile | none |
 | GLT_COMMAND | arguments of the `glt` command that a node of a job runs, as JSON; set by the job | |
 | GLT_TASKS_AT_ONCE | how many tasks of a loop share this machine; each takes its part of the threads | 1 |
 | GLT_FILE_SECONDS | time that reading one file of recordings may take, in addition to a second per MiB | 60 |
@@ -27,10 +28,12 @@
 | AWS_DEFAULT_REGION | its region | ``us-east-1`` |
 | AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY | keys of the object store; read by boto3 | boto3's other sources |
 | OMP_NUM_THREADS | threads of a process; read by torch | one per core |
-| KF_PIPELINES_ENDPOINT | address of the Kubeflow Pipelines server | no cluster to submit to |
+| KF_PIPELINES_ENDPOINT | address of the Kubeflow Pipelines server | in a step: that of its namespace |
+| KF_PIPELINES_NAMESPACE | namespace of runs, on a server with profiles | in a pod: its own |
+| KF_PIPELINES_TOKEN | log-in there by a bearer token | by one of the next two, or none |
+| KF_PIPELINES_COOKIES | log-in there by Dex's session, ``authservice_session=...`` | |
+| KF_PIPELINES_SA_TOKEN_PATH | log-in there by a service account's projected token: its file | |
 | RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT | a process's place in a training; set by torchrun | one |
-
-The graphs' command line also reads KF_PIPELINES_TOKEN and KF_PIPELINES_NAMESPACE.
 """
 
 from __future__ import annotations
@@ -41,12 +44,15 @@ from pathlib import Path
 from urllib.parse import unquote
 
 HOME, RUN_ID, CODE_VERSION, IMAGE = "GLT_HOME", "GLT_RUN_ID", "GLT_CODE_VERSION", "GLT_IMAGE"
-LOCKS, JOBS = "GLT_LOCKS", "GLT_JOBS"
+LOCKS, JOBS, JOB_LABELS = "GLT_LOCKS", "GLT_JOBS", "GLT_JOB_LABELS"
 GIT_USER, GIT_TOKEN, GIT_HOST = "GLT_GIT_USER", "GLT_GIT_TOKEN", "GLT_GIT_HOST"
 SIGNING_KEY, VERIFYING_KEYS = "GLT_SIGNING_KEY", "GLT_VERIFYING_KEYS"
 TRACKING_URI, TRACKING_RUN_ID = "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"
 OBJECT_STORE, OBJECT_STORE_S3, REGION = "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_DEFAULT_REGION"
-THREADS, PIPELINES_ENDPOINT = "OMP_NUM_THREADS", "KF_PIPELINES_ENDPOINT"
+THREADS = "OMP_NUM_THREADS"
+PIPELINES_ENDPOINT, PIPELINES_NAMESPACE = "KF_PIPELINES_ENDPOINT", "KF_PIPELINES_NAMESPACE"
+PIPELINES_TOKEN, PIPELINES_COOKIES = "KF_PIPELINES_TOKEN", "KF_PIPELINES_COOKIES"
+PIPELINES_TOKEN_FILE = "KF_PIPELINES_SA_TOKEN_PATH"  # the name that KFP's own client reads
 FILE_SECONDS, FILE_MEMORY = "GLT_FILE_SECONDS", "GLT_FILE_MEMORY"
 SQLITE = "sqlite:///"
 # In a step's pod Kubeflow's launcher runs in the same container. It opens its own artifact store with whatever AWS_*
@@ -157,6 +163,11 @@ def jobs() -> str:
     return os.environ.get(JOBS, "")
 
 
+def job_labels() -> str:
+    """The labels of a multi-node job, as JSON, or an empty string."""
+    return os.environ.get(JOB_LABELS, "")
+
+
 def git_user() -> str:
     """The user of a git repository over HTTP."""
     return os.environ.get(GIT_USER) or "git"
@@ -218,4 +229,20 @@ def threads() -> str:
 
 def pipelines_endpoint() -> str:
     """The address of the Kubeflow Pipelines server, or an empty string."""
-    return os.environ.get(PIPELINES_ENDPOINT, "")
+    return os.environ.get(PIPELINES_ENDPOINT, "").strip()
+
+
+def pipelines_namespace() -> str:
+    """The namespace of runs as the user set it, or an empty string."""
+    return os.environ.get(PIPELINES_NAMESPACE, "").strip()
+
+
+def pipelines_logins() -> dict[str, str]:
+    """The ways to log in to the Kubeflow Pipelines server that are set, by the name of their variable."""
+    names = (PIPELINES_TOKEN, PIPELINES_COOKIES, PIPELINES_TOKEN_FILE)
+    return {name: value for name in names if (value := os.environ.get(name, "").strip())}
+
+
+def in_pod() -> bool:
+    """True in a pod of Kubernetes."""
+    return "KUBERNETES_SERVICE_HOST" in os.environ

@@ -12,14 +12,15 @@ from typing import Annotated, Literal
 import typer
 
 from glt import logs
-from glt.errors import GltError
 
 HERE, CLUSTER = "On this machine", "On a cluster"
 Recordings = Annotated[
     str, typer.Option(help="Path, s3://... or dvc+<git repository>@<revision>; none: what data.dvc pins.")
 ]
 Recipe = Annotated[str, typer.Option(help="Name of a recipe, or path of a YAML file.")]
-ProfileName = Annotated[str, typer.Option(help="Accelerator profile: gpu, gpu-nodes, cpu or local.")]
+Arms = Annotated[str, typer.Option(help="Names of arms, separated by commas; none: all.")]
+Seeds = Annotated[int, typer.Option(min=0, help="Use only the first so many seeds; 0: all.")]
+ProfileName = Annotated[str, typer.Option(help="gpu, gpu-nodes, cpu, or a profile of infra/profiles.yaml.")]
 
 app = typer.Typer(
     help="Run, compile, submit and schedule the graphs.",
@@ -63,24 +64,31 @@ def retrain(recordings: Recordings = "", recipe: Recipe = "sample") -> None:
 def ablate(
     recordings: Recordings = "",
     study: Annotated[str, typer.Option(help="Name of a study, or path of a YAML file.")] = "sample",
-    arms: Annotated[str, typer.Option(help="Names of arms, separated by commas; none: all.")] = "",
-    seeds: Annotated[int, typer.Option(min=0, help="Use only the first so many seeds; 0: all.")] = 0,
+    arms: Arms = "",
+    seeds: Seeds = 0,
 ) -> None:
     """Train the arms of a study and compare them."""
     from glt.recipe import study as studies
     from pipelines import local
 
     chosen = studies.load(study)
-    names = tuple(name for name in arms.split(",") if name)
-    local.ablate(recordings, chosen, chosen.recipes(seeds=chosen.seeds[:seeds], arms=names))
+    local.ablate(recordings, chosen, chosen.recipes(seeds=chosen.seeds[:seeds], arms=_names(arms)))
 
 
 @app.command(rich_help_panel=CLUSTER)
-def arms(study: Annotated[str, typer.Argument(help="Name of a study, or path of a YAML file.")]) -> None:
+def arms(
+    study: Annotated[str, typer.Argument(help="Name of a study, or path of a YAML file.")],
+    arms: Arms = "",
+    seeds: Seeds = 0,
+) -> None:
     """Print a study's arms as JSON: the parameter `arms` of build/ablation.yaml."""
     from glt.recipe import study as studies
+    from pipelines.parameters import check_size
 
-    print(json.dumps([{"recipe": arm.to_json()} for arm in studies.load(study).recipes()]))
+    chosen = studies.load(study)
+    items = studies.items(chosen.recipes(seeds=chosen.seeds[:seeds], arms=_names(arms)))
+    check_size("ablation", {"arms": items, "recipe": chosen.base.to_json()})
+    print(json.dumps(items))
 
 
 @app.command("compile", rich_help_panel=CLUSTER)
@@ -90,10 +98,7 @@ def compile_graph(
 ) -> None:
     """Compile the graphs to KFP's YAML, to upload to a cluster."""
     from pipelines.graphs import write_graphs
-    from pipelines.profiles import PROFILES
 
-    if profile not in PROFILES:
-        raise GltError(f"accelerator profile {profile!r}: take one of {', '.join(PROFILES)}")
     for file in write_graphs(profile, out):
         print(file)
 
@@ -102,14 +107,15 @@ def compile_graph(
 def submit(
     recordings: Annotated[str, typer.Option(help="s3://... or dvc+<git repository>@<revision>.")],
     recipe: Recipe = "sample",
-    graph: Annotated[str, typer.Option(help="training or retraining.")] = "training",
+    graph: Annotated[str, typer.Option(help="training, retraining or ablation.")] = "training",
     profile: ProfileName = "gpu",
     nodes: Annotated[int | None, typer.Option(min=1, help="Machines that pretrain; none: as the profile says.")] = None,
+    study: Annotated[str, typer.Option(help="Name of a study, or path of a YAML file; of an ablation.")] = "sample",
 ) -> None:
     """Start a run on the Kubeflow Pipelines server that KF_PIPELINES_ENDPOINT names."""
     from pipelines import cluster
 
-    print(cluster.submit(graph, recordings, recipe, profile, nodes))
+    print(cluster.submit(graph, recordings, recipe, profile, nodes, study))
 
 
 @app.command(rich_help_panel=CLUSTER)
@@ -125,6 +131,10 @@ def schedule(
         print(f"{change.action} {change.name}: {change.reason}")
     if not changes:
         print("the server has what is declared")
+
+
+def _names(listed: str) -> tuple[str, ...]:
+    return tuple(name for name in listed.split(",") if name)
 
 
 def main() -> None:

@@ -19,8 +19,9 @@ from components.finish import finish
 from components.ingest import ingest
 from components.linear_probe import linear_probe
 from components.pretrain import pretrain
+from pipelines import profiles
 from pipelines.parameters import Records
-from pipelines.profiles import PROFILES, set_heavy, set_light, set_training
+from pipelines.profiles import set_heavy, set_light, set_training
 
 AT_ONCE = 2  # arms
 
@@ -32,7 +33,7 @@ def ablation_pipeline(profile_name: str) -> BaseComponent:
     in the training graph; `arms`, each with the text of its `recipe`, which names the arm and the seed
     (`glt.recipe.study.Study.recipes`).
     """
-    profile = PROFILES[profile_name]
+    profile = profiles.find(profile_name)
 
     @dsl.pipeline(name="glt-ablation", description="Train one recipe in many arms and compare them")
     def ablation(

@@ -1,34 +1,47 @@
-"""Runs and schedules on a Kubeflow Pipelines server, which KF_PIPELINES_ENDPOINT, _TOKEN and _NAMESPACE name."""
+"""Runs and schedules on a Kubeflow Pipelines server, by registered versions of the graphs.
+
+The environment says which server, and how to log in (glt.lifecycle.kubeflow).
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
+import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import kfp
 from kfp import compiler
-from kfp_server_api import ApiException, V2beta1RecurringRun
+from kfp_server_api import (
+    RecurringRunMode,
+    V2beta1CronSchedule,
+    V2beta1PipelineVersionReference,
+    V2beta1RecurringRun,
+    V2beta1Run,
+    V2beta1RuntimeConfig,
+    V2beta1Trigger,
+)
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
-from urllib3.exceptions import HTTPError
 
+from components import IMAGE
 from glt import yaml_text
-from glt.errors import GltError, wrap_errors
+from glt.errors import GltError
 from glt.lifecycle import sources
 from glt.lifecycle.code_version import current_code_version
-from glt.recipe import Section, load
+from glt.recipe import Recipe, Section, load
+from glt.recipe import study as studies
+from pipelines import profiles
 from pipelines.graphs import GRAPHS
+from pipelines.parameters import check_size
+from pipelines.server import Server, plugins_input
 
 EXPERIMENT = "schedules"  # on the server; all recurring runs in it are ours
 _OURS = re.compile(r"glt schedule (?P<digest>[0-9a-f]{16})")
-_PAGE = 100  # recurring runs
+_SHORT = 12  # characters of the code version in the name of a pipeline's version
 
 
 def _six_fields(cron: str) -> str:
@@ -45,7 +58,7 @@ class Schedule(Section):
         description="seconds, minutes, hours, day, month, weekday"
     )
     parameters: dict[str, Any] = Field(description="of the graph; `code_version` is filled in")
-    profile: Literal["gpu", "gpu-nodes", "cpu"] = "gpu"
+    profile: str = "gpu"
     enabled: bool = True
 
 
@@ -58,34 +71,55 @@ class Change:
     reason: str
 
 
-def submit(graph: str, recordings: str, recipe: str, profile: str, nodes: int | None = None) -> str:
-    """Start a run; returns its id.
+def submit(
+    graph: str, recordings: str, recipe: str, profile: str, nodes: int | None = None, study: str = "sample"
+) -> str:
+    """Register the graph's version if it is new, and start a run of it; returns the run's id.
 
     Args:
-        graph: training or retraining.
+        graph: training, retraining or ablation.
         recordings: ``s3://bucket/prefix`` or ``dvc+<git repository>@<revision>``, which the cluster can reach.
-        recipe: name, path or text of the recipe.
+        recipe: name, path or text of the recipe; not of an ablation.
         profile: accelerator profile.
         nodes: number of machines that pretrain together; by default that of the profile.
+        study: name or path of the study; of an ablation only.
 
     Raises:
-        GltError: bad input, or the server refuses or does not answer.
+        GltError: bad input, or the server is too old, refuses or does not answer.
     """
-    settings = load(recipe)
-    arguments: dict[str, Any] = {"recordings": recordings, "recipe": settings.to_json()}
-    arguments["code_version"] = current_code_version()
+    if graph not in ("training", "retraining", "ablation"):
+        raise GltError(f"graph {graph!r:.80}: submit training, retraining or ablation")
+    settings, arms = _what(graph, recipe, study)
+    arguments = {"recordings": recordings, "recipe": settings.to_json(), "code_version": current_code_version(), **arms}
     if nodes is not None:
+        if graph == "ablation":
+            raise GltError("nodes: an arm of a study is pretrained on one machine; leave it out")
         arguments["nodes"] = nodes
-    if graph == "training":
+    if graph != "retraining":
         source = sources.resolve(recordings)
         arguments |= {"recordings": source.address, "data_version": source.version}
-    client = _client()
+    check_size(graph, arguments)
     with tempfile.TemporaryDirectory() as folder:
-        package = _compile(graph, profile, Path(folder))
-        with _server_errors():
-            experiment = client.create_experiment(settings.experiment).experiment_id
-            run = client.run_pipeline(experiment, settings.name, package, params=arguments)
-    return run.run_id
+        package = _Package.of(graph, profile, Path(folder))
+        server = Server()
+        run = V2beta1Run(
+            experiment_id=server.experiment(settings.experiment),
+            display_name=settings.name,
+            description=f"{graph} with recipe {settings.name}, profile {profile}",
+            pipeline_version_reference=package.register(server),
+            runtime_config=V2beta1RuntimeConfig(parameters=arguments),
+            service_account=profiles.find(profile).service_account or None,
+            plugins_input=plugins_input(settings.experiment),
+        )
+        return server.start(run)
+
+
+def _what(graph: str, recipe: str, study: str) -> tuple[Recipe, dict[str, Any]]:
+    """The recipe of a run, and the parameters that only an ablation has."""
+    if graph != "ablation":
+        return load(recipe), {}
+    chosen = studies.load(study)
+    return chosen.base, {"arms": studies.items(chosen.recipes())}
 
 
 def read_schedules(file: Path) -> dict[str, Schedule]:
@@ -115,23 +149,69 @@ def reconcile(schedules: dict[str, Schedule], *, dry: bool) -> list[Change]:
     Raises:
         GltError: the server refuses or does not answer. Changes made until then stay; run again.
     """
-    client = _client()
-    with _server_errors():
-        experiment = client.create_experiment(EXPERIMENT).experiment_id
-    existing = {run.display_name: run for run in _recurring_runs(client, experiment)}
     code = current_code_version()
     changes = []
     with tempfile.TemporaryDirectory() as folder:
-        for name in sorted({*existing, *schedules}):
-            current = existing.get(name)
-            desired = _Desired.of(schedules[name], code, Path(folder)) if name in schedules else None
-            change = _change(name, desired, current)
+        wanted = {name: _Desired.of(name, schedule, code, Path(folder)) for name, schedule in schedules.items()}
+        server = Server()
+        experiment = server.experiment(EXPERIMENT)
+        existing = {run.display_name: run for run in server.recurring_runs(experiment) if _is_ours(run)}
+        for name in sorted({*existing, *wanted}):
+            current, desired = existing.get(name), wanted.get(name)
+            change = _change(name, desired, current, server)
             if change is not None:
                 changes.append(change)
                 if not dry:
-                    with _server_errors():
-                        _apply(client, experiment, name, desired, current)
+                    _apply(server, experiment, name, desired, current)
     return changes
+
+
+@dataclass(frozen=True)
+class _Package:
+    """A compiled graph, and the version of its pipeline on the server.
+
+    Attributes:
+        graph: its name.
+        profile: accelerator profile that it was compiled for.
+        file: KFP's YAML.
+    """
+
+    graph: str
+    profile: str
+    file: Path
+
+    @staticmethod
+    def of(graph: str, profile: str, folder: Path) -> _Package:
+        """Compile a graph, once per folder."""
+        if not profiles.find(profile).on_cluster:
+            raise GltError(f"accelerator profile {profile}: for runs on this machine; take one of a cluster")
+        file = folder / f"{graph}-{profile}.yaml"
+        if not file.exists():
+            compiler.Compiler().compile(GRAPHS[graph](profile), str(file))
+        return _Package(graph, profile, file)
+
+    @property
+    def lines(self) -> list[str]:
+        """Its lines without KFP's comments, which vary by run."""
+        return [line for line in self.file.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+
+    @property
+    def pipeline(self) -> str:
+        """The name of its pipeline."""
+        return f"glt-{self.graph}"
+
+    @property
+    def version(self) -> str:
+        """The name of its version: the code's, the profile, and a hash of the content, which the image is part of."""
+        code = re.sub(r"[^a-z0-9-]+", "-", current_code_version()[:_SHORT].lower()).strip("-")
+        return f"{code}-{self.profile}-{_digest(self.lines)[:8]}"
+
+    def register(self, server: Server) -> V2beta1PipelineVersionReference:
+        """Its version on the server, uploaded if it is new."""
+        about = f"glt's graph {self.graph}: one version per code version, profile and image"
+        made_from = f"code {current_code_version()}" + (f", commit {commit}" if (commit := _commit()) else "")
+        about_version = f"Graph {self.graph} for profile {self.profile}; {made_from}, image {IMAGE}"
+        return server.register(self.pipeline, about, self.version, about_version[:500], self.file)
 
 
 @dataclass(frozen=True)
@@ -139,36 +219,50 @@ class _Desired:
     """A declared schedule, with its compiled graph and the graph's arguments."""
 
     schedule: Schedule
-    package: str
+    package: _Package
     arguments: dict[str, Any]
 
     @staticmethod
-    def of(schedule: Schedule, code: str, folder: Path) -> _Desired:
-        package = _compile(schedule.graph, schedule.profile, folder)
-        inputs = set(GRAPHS[schedule.graph](schedule.profile).component_spec.inputs or ())
-        unknown = sorted(schedule.parameters.keys() - inputs)
+    def of(name: str, schedule: Schedule, code: str, folder: Path) -> _Desired:
+        package = _Package.of(schedule.graph, schedule.profile, folder)
+        inputs = GRAPHS[schedule.graph](schedule.profile).component_spec.inputs or {}
+        unknown = sorted(schedule.parameters.keys() - set(inputs))
         if unknown:
             known = ", ".join(sorted(inputs))
             raise GltError(f"schedules: the graph {schedule.graph} has no parameter {unknown[0]}; it has {known}")
         filled_in = {"code_version": code} if "code_version" in inputs else {}
-        return _Desired(schedule, package, {**filled_in, **schedule.parameters})
+        arguments = {**filled_in, **schedule.parameters}
+        check_size(schedule.graph, arguments)
+        return _Desired(schedule, package, arguments)
+
+    @property
+    def plugins_input(self) -> Mapping[str, object]:
+        """The experiment of its runs in MLflow; a collection has none."""
+        recipe = self.arguments.get("recipe")
+        trains = self.schedule.graph != "collection" and isinstance(recipe, str)
+        return plugins_input(load(recipe).experiment if trains and isinstance(recipe, str) else "")
 
     @property
     def digest(self) -> str:
-        text = Path(self.package).read_text(encoding="utf-8")
-        graph = [line for line in text.splitlines() if not line.startswith("#")]  # KFP's comments vary by run
-        state = [graph, self.arguments, self.schedule.cron, self.schedule.enabled]
-        return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()[:16]
+        state = [self.package.lines, self.arguments, self.schedule.cron, self.schedule.enabled]
+        return _digest([*state, self.plugins_input, self.service_account])[:16]
+
+    @property
+    def service_account(self) -> str:
+        return profiles.find(self.schedule.profile).service_account
 
 
-def _change(name: str, desired: _Desired | None, current: V2beta1RecurringRun | None) -> Change | None:
+def _change(name: str, desired: _Desired | None, current: V2beta1RecurringRun | None, server: Server) -> Change | None:
     if desired is None:
         return Change("delete", name, "it is no longer declared")
     if current is None:
         return Change("create", name, f"{desired.schedule.graph} at {desired.schedule.cron}")
     known = _OURS.match(current.description or "")
     if known and known["digest"] == desired.digest:
-        return None
+        registered = server.find_version(desired.package.pipeline, desired.package.version)
+        if registered is not None and registered == current.pipeline_version_reference:
+            return None
+        return Change("replace", name, "the version of the pipeline that it runs is no longer on the server")
     cron = current.trigger.cron_schedule.cron if current.trigger and current.trigger.cron_schedule else "no cron"
     arguments = (current.runtime_config.parameters if current.runtime_config else None) or {}
     before = f"{cron}, {json.dumps(arguments, sort_keys=True)}"
@@ -177,57 +271,52 @@ def _change(name: str, desired: _Desired | None, current: V2beta1RecurringRun | 
 
 
 def _apply(
-    client: kfp.Client, experiment: str, name: str, desired: _Desired | None, current: V2beta1RecurringRun | None
+    server: Server, experiment: str, name: str, desired: _Desired | None, current: V2beta1RecurringRun | None
 ) -> None:
+    # What may fail comes before the old schedule is deleted.
+    reference = desired.package.register(server) if desired is not None else None
     if current is not None:
-        client.delete_recurring_run(current.recurring_run_id)
+        server.delete_recurring_run(current.recurring_run_id)
     if desired is not None:
-        client.create_recurring_run(
-            experiment,
-            name,
-            description=f"glt schedule {desired.digest}: {desired.schedule.graph}, from infra/schedules.yaml",
-            cron_expression=desired.schedule.cron,
-            max_concurrency=1,
-            no_catchup=True,
-            params=desired.arguments,
-            pipeline_package_path=desired.package,
-            enabled=desired.schedule.enabled,
+        mode = RecurringRunMode.ENABLE if desired.schedule.enabled else RecurringRunMode.DISABLE
+        server.create_recurring_run(
+            V2beta1RecurringRun(
+                experiment_id=experiment,
+                display_name=name,
+                description=f"glt schedule {desired.digest}: {desired.schedule.graph}, from infra/schedules.yaml",
+                trigger=V2beta1Trigger(cron_schedule=V2beta1CronSchedule(cron=desired.schedule.cron)),
+                max_concurrency="1",
+                no_catchup=True,
+                mode=mode,
+                pipeline_version_reference=reference,
+                runtime_config=V2beta1RuntimeConfig(parameters=desired.arguments),
+                service_account=desired.service_account or None,
+                plugins_input=desired.plugins_input,
+            )
         )
 
 
-def _recurring_runs(client: kfp.Client, experiment: str) -> Iterator[V2beta1RecurringRun]:
-    """The recurring runs of our experiment that we created."""
-    token = ""
-    while True:
-        with _server_errors():
-            page = client.list_recurring_runs(token, page_size=_PAGE, experiment_id=experiment)
-        yield from (run for run in page.recurring_runs or () if _OURS.match(run.description or ""))
-        token = page.next_page_token or ""
-        if not token:
-            return
+def _is_ours(run: V2beta1RecurringRun) -> bool:
+    return _OURS.match(run.description or "") is not None
 
 
-def _compile(graph: str, profile: str, folder: Path) -> str:
-    path = folder / f"{graph}-{profile}.yaml"
-    if not path.exists():
-        compiler.Compiler().compile(GRAPHS[graph](profile), str(path))
-    return str(path)
+def _digest(state: Iterable[object]) -> str:
+    return hashlib.sha256(json.dumps(list(state), sort_keys=True).encode()).hexdigest()
 
 
-def _client() -> kfp.Client:
-    endpoint = os.environ.get("KF_PIPELINES_ENDPOINT", "")
-    if not endpoint:
-        raise GltError("KF_PIPELINES_ENDPOINT: set it to the address of the Kubeflow Pipelines server")
-    token = os.environ.get("KF_PIPELINES_TOKEN") or None
-    namespace = os.environ.get("KF_PIPELINES_NAMESPACE", "kubeflow")
-    with _server_errors():
-        return kfp.Client(host=endpoint, existing_token=token, namespace=namespace)
-
-
-def _server_errors() -> AbstractContextManager[None]:
-    """Errors of the server's client become a GltError."""
-    return wrap_errors(
-        f"Kubeflow Pipelines at {os.environ['KF_PIPELINES_ENDPOINT']}",
-        "check KF_PIPELINES_ENDPOINT, KF_PIPELINES_TOKEN and KF_PIPELINES_NAMESPACE",
-        *(ApiException, HTTPError, RuntimeError),
-    )
+def _commit() -> str:
+    """The commit of the checkout that these sources lie in, `-dirty` if something is not committed; or nothing."""
+    command = [
+        "git",
+        "-C",
+        str(Path(__file__).parents[1]),
+        "describe",
+        "--always",
+        "--abbrev=12",
+        "--exclude=*",
+        "--dirty",
+    ]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""

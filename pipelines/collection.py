@@ -4,7 +4,8 @@ from kfp import dsl
 from kfp.dsl.base_component import BaseComponent
 
 from components.collect import collect
-from pipelines.profiles import PROFILES, set_light
+from pipelines import profiles
+from pipelines.profiles import set_light
 
 
 def collection_pipeline(profile_name: str) -> BaseComponent:
@@ -13,7 +14,7 @@ def collection_pipeline(profile_name: str) -> BaseComponent:
     Its parameters: `landing` (``s3://bucket/prefix``), `recipe` (whose data section says format and checks) and `into`
     (``dvc+<git repository>@<branch>``).
     """
-    profile = PROFILES[profile_name]
+    profile = profiles.find(profile_name)
 
     @dsl.pipeline(name="glt-collection", description="Take what was delivered, check, pack, pin and commit it")
     def collection(landing: str, recipe: str, into: str) -> None:

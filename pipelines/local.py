@@ -25,10 +25,11 @@ from glt.analysis.scores import fraction_key
 from glt.console import cell, console
 from glt.errors import GltError, Interrupted
 from glt.file_lock import file_lock
-from glt.lifecycle import liveness, registry, run_artifacts, sources, tracking
+from glt.lifecycle import liveness, registry, run_artifacts, run_ends, sources, tracking
 from glt.lifecycle import recordings as pinned
 from glt.lifecycle.code_version import current_code_version
 from glt.recipe import Recipe, flat, load, names
+from glt.recipe import study as studies
 from glt.recipe.study import Study
 from pipelines.ablation import AT_ONCE, ablation_pipeline
 from pipelines.console import ERROR, StepDisplay, plain
@@ -109,7 +110,7 @@ def ablate(recordings: str, studied: Study, arms: Sequence[Recipe]) -> str:
         GltError: as for `run`.
     """
     base, screen, started = studied.base, console(), time.monotonic()
-    items = [{"recipe": arm.to_json()} for arm in arms]
+    items = studies.items(arms)
     graph = ablation_pipeline("local")
     threads = {"OMP_NUM_THREADS": str(threads_of_an_arm(len(arms)))}
     parent, _ = _execute(screen, graph, recordings, base, base.to_json(), threads, arms=items)
@@ -197,7 +198,7 @@ def _execute(
             if ending.signal is None:
                 raise GltError(f"{_reason(parent, log, error)}; the whole log: {log}") from error
             ending.wait()
-            tracking.close(recipe, version, "KILLED", f"stopped by {ending.signal.name}")
+            run_ends.close(recipe, version, "KILLED", f"stopped by {ending.signal.name}")
             stopped = Interrupted(f"stopped by {ending.signal.name}; the same command resumes it")
             stopped.exit_code = 128 + ending.signal
             raise stopped from error

@@ -1,12 +1,16 @@
-"""Types of the graphs' parameters.
+"""Types of the graphs' parameters, and the limit of their size.
 
 A graph's function is annotated with the types of the values (`str`, `int`, `Records`), and KFP calls it, to compile it,
 with a channel for each of them.
 """
 
+import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kfp.dsl.pipeline_channel import PipelineChannel
+
+from glt.errors import GltError
 
 if TYPE_CHECKING:
     Records: TypeAlias = list[dict[str, Any]]
@@ -18,3 +22,33 @@ else:
 Text: TypeAlias = str | PipelineChannel
 Count: TypeAlias = int | PipelineChannel
 Items: TypeAlias = Records | PipelineChannel
+
+# Argo hands all parameters of a graph to KFP's driver as one argument of its command line (backend/src/v2/compiler/
+# argocompiler/dag.go of Kubeflow Pipelines 2.17.0), and Linux takes 131,072 bytes in one argument.
+LIMIT = 120_000  # bytes
+_REMEDIES = {
+    "arms": "submit fewer arms or seeds at once (pipelines arms --arms, --seeds)",
+    "recipe": "name a recipe of the image in place of its text",
+    "trials": "give fewer labelled fractions or seeds",
+}
+
+
+def size(parameters: object) -> int:
+    """Bytes of a parameter, or of all by name, as JSON in UTF-8."""
+    return len(json.dumps(parameters, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+
+
+def check_size(graph: str, parameters: Mapping[str, object]) -> None:
+    """Refuse parameters that are larger together than a server can start a run with.
+
+    Raises:
+        GltError: they are; it names the largest of them.
+    """
+    total = size(parameters)
+    if total <= LIMIT:
+        return
+    largest = max(parameters, key=lambda name: size(parameters[name]))
+    raise GltError(
+        f"parameters of the graph {graph}: {total:,} bytes, but Kubeflow Pipelines takes at most {LIMIT:,}; the "
+        f"largest is {largest} with {size(parameters[largest]):,} bytes: {_REMEDIES.get(largest, 'shorten it')}"
+    )

@@ -1,47 +1,32 @@
-"""Accelerator profiles: the resources of each step, fixed when the graph is compiled."""
+"""Accelerator profiles: the resources of each step, fixed when the graph is compiled.
+
+A project adds its own, or changes ours, in infra/profiles.yaml.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any
 
 from kfp import kubernetes
 from kfp.dsl import PipelineTask
+from pydantic import Field, TypeAdapter, ValidationError
 
 from components import IMAGE
-from glt import settings
-
-
-@dataclass(frozen=True)
-class Profile:
-    """Resources of the steps.
-
-    Attributes:
-        accelerator: cpu or gpu; what pretrain, linear_probe, finetune and gate compute on.
-        light: (CPU, memory) of the other steps.
-        heavy: (CPU, memory) of the computing steps.
-        retries: of a step that fails.
-        interruptions: retries of a training beyond that; it goes on at its last checkpoint. Argo retries a pod that
-            failed, not one that was deleted.
-        nodes: how many pretrain takes by default. With more than one its own pod only waits for theirs, and those ask
-            for what the TrainingRuntime `glt` says.
-        on_cluster: whether pods get what only a cluster has (secrets, volumes, node selection).
-    """
-
-    accelerator: str
-    light: tuple[str, str] = ("1", "4Gi")
-    heavy: tuple[str, str] = ("4", "16Gi")
-    retries: int = 2
-    interruptions: int = 8
-    nodes: int = 1
-    on_cluster: bool = True
-
+from glt import settings, yaml_text
+from glt.errors import GltError
+from glt.recipe.section import NAME, problems, suggestion
+from pipelines.profile import Profile, Size
 
 PROFILES = {
-    "local": Profile("cpu", retries=0, on_cluster=False),
-    "cpu": Profile("cpu", heavy=("8", "16Gi")),
-    "gpu": Profile("gpu", heavy=("8", "32Gi")),
-    "gpu-nodes": Profile("gpu", heavy=("8", "32Gi"), nodes=2),
+    "local": Profile(accelerator="cpu", retries=0, on_cluster=False),
+    "cpu": Profile(accelerator="cpu", heavy=Size("8", "16Gi")),
+    "gpu": Profile(accelerator="gpu", heavy=Size("8", "32Gi")),
+    "gpu-nodes": Profile(accelerator="gpu", heavy=Size("8", "32Gi"), nodes=2),
 }
+FILE = Path("infra", "profiles.yaml")  # of the project in the working directory
 
 GPU_RESOURCE = "nvidia.com/gpu"
 GPU_NODE_LABEL = ("nvidia.com/gpu.present", "true")
@@ -50,6 +35,51 @@ CHECKPOINTS = "/tmp/glt/checkpoints"  # GLT_HOME of the image, and what a step k
 TRACKING, STORES = settings.TRACKING_URI, (settings.OBJECT_STORE, settings.REGION, settings.LOCKS)
 HOUR = 3600
 PAUSE = 60  # seconds before a retry
+
+
+def find(name: str) -> Profile:
+    """A profile by name: ours, as infra/profiles.yaml changes it, or one of that file.
+
+    Raises:
+        GltError: there is none of that name, or the file is wrong.
+    """
+    known = PROFILES | _read(FILE.resolve())
+    if name in known:
+        return known[name]
+    meant = suggestion(name, known)
+    raise GltError(
+        f"accelerator profile {name!r:.80}: take one of {', '.join(known)}, or add it to {FILE}"
+        + (f"; {meant}" if meant else "")
+    )
+
+
+@cache
+def _read(file: Path) -> dict[str, Profile]:
+    """The profiles of a file, each with its own fields over those of the one of ours that it extends."""
+    if not file.exists():
+        return {}
+    origin = f"profiles {FILE}"
+    declared = yaml_text.load(yaml_text.read(file, origin), origin)
+    try:
+        entries = _ENTRIES.validate_python(declared or {})
+    except ValidationError as error:
+        raise GltError(
+            f"{origin}: expected a section per profile, named in lower case: {error.errors()[0]['msg']}"
+        ) from error
+    profiles = {}
+    for name, fields in entries.items():
+        ours = [one for one, profile in PROFILES.items() if profile.on_cluster]
+        extended = fields.pop("extends", name)
+        if name == "local" or extended not in ours:
+            raise GltError(f"{origin}: {name}: extends: name the profile to start from, one of {', '.join(ours)}")
+        try:
+            profiles[name] = Profile.model_validate(PROFILES[extended].model_dump() | fields)
+        except ValidationError as error:
+            raise GltError(f"{origin}: {name}: {problems(error, Profile, 'profile')}") from error
+    return profiles
+
+
+_ENTRIES = TypeAdapter(dict[Annotated[str, Field(pattern=NAME, max_length=40)], dict[str, Any]])
 
 
 def set_light(task: PipelineTask, profile: Profile, *, cached: bool = True, hours: float = 1) -> PipelineTask:
@@ -81,6 +111,8 @@ def set_training(task: PipelineTask, profile: Profile, *, hours: float, nodes: i
         return task
     _limit(task, profile.retries + profile.interruptions, hours)
     kubernetes.mount_pvc(task, pvc_name="glt-checkpoints", mount_path=CHECKPOINTS)
+    if nodes > 1 and profile.pod_labels:
+        task.set_env_variable(settings.JOB_LABELS, json.dumps(profile.pod_labels, sort_keys=True))
     if profile.accelerator == "gpu" and nodes == 1:
         task.set_accelerator_type(GPU_RESOURCE).set_accelerator_limit(1)
         kubernetes.add_node_selector(task, *GPU_NODE_LABEL)
@@ -91,7 +123,7 @@ def set_training(task: PipelineTask, profile: Profile, *, hours: float, nodes: i
     return task
 
 
-def _common(task: PipelineTask, profile: Profile, size: tuple[str, str], cached: bool, hours: float) -> PipelineTask:
+def _common(task: PipelineTask, profile: Profile, size: Size, cached: bool, hours: float) -> PipelineTask:
     cpu, memory = size
     if not cached:
         task.set_caching_options(False)
@@ -104,6 +136,10 @@ def _common(task: PipelineTask, profile: Profile, size: tuple[str, str], cached:
     _limit(task, profile.retries, hours)
     # The Pod Security Standard `restricted` asks for this; KFP 2.17 sets the rest (argocompiler/security_context.go).
     kubernetes.set_security_context(task, run_as_non_root=True)
+    for key, value in profile.pod_labels.items():
+        kubernetes.add_pod_label(task, key, value)
+    if profile.pull_secrets:
+        kubernetes.set_image_pull_secrets(task, list(profile.pull_secrets))
     kubernetes.use_field_path_as_env(task, env_name=settings.RUN_ID, field_path="metadata.labels['pipeline/runid']")
     kubernetes.use_config_map_as_env(task, "glt-tracking", _variables(TRACKING))
     kubernetes.use_config_map_as_env(task, "glt-tracking", _variables(*STORES), optional=True)

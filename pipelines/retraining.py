@@ -13,8 +13,9 @@ from kfp.dsl.base_component import BaseComponent
 from components.admit import admit
 from components.check_for_new_data import check_for_new_data
 from components.finish import finish
+from pipelines import profiles
 from pipelines.parameters import Records, Text
-from pipelines.profiles import PROFILES, set_light
+from pipelines.profiles import set_light
 from pipelines.training import TRIALS, train
 
 
@@ -24,7 +25,7 @@ def retraining_pipeline(profile_name: str) -> BaseComponent:
     Its parameters are those of the training graph without `data_version`; `recordings` names a branch
     (``dvc+<git repository>@<branch>``) or a prefix, whose newest recordings are taken.
     """
-    profile = PROFILES[profile_name]
+    profile = profiles.find(profile_name)
 
     @dsl.pipeline(name="glt-retraining", description="Retrain if there are new recordings; promote what is better")
     def retraining(

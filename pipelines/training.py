@@ -30,8 +30,10 @@ from components.pretrain import pretrain
 from components.promote import promote
 from components.register import register
 from components.report import report
+from pipelines import profiles
 from pipelines.parameters import Count, Items, Records, Text
-from pipelines.profiles import PROFILES, Profile, set_heavy, set_light, set_registering, set_training
+from pipelines.profile import Profile
+from pipelines.profiles import set_heavy, set_light, set_registering, set_training
 
 TRIALS: Records = [{"fraction": 0.05, "seed": 0}, {"fraction": 0.10, "seed": 0}]
 
@@ -43,7 +45,7 @@ def training_pipeline(profile_name: str) -> BaseComponent:
     name, or its text), `data_version` (DVC md5), `code_version` (hash of the source tree), `trials` (labelled fraction
     and seed of each fine-tuning), `accelerator` and `nodes` (how many machines pretrain together).
     """
-    profile = PROFILES[profile_name]
+    profile = profiles.find(profile_name)
 
     @dsl.pipeline(name="glt-training", description="Pretrain, measure, register and promote a GL-Transformer")
     def training(

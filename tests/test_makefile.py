@@ -32,7 +32,7 @@ GIVEN = {
     "fuzz": ("MINUTES", "SEED"),
     "compile": ("PROFILE", "IMAGE"),
     "retrain": ("RECIPE", "RECORDINGS"),
-    "submit": ("GRAPH", "RECIPE", "RECORDINGS", "PROFILE", "NODES", "IMAGE"),
+    "submit": ("GRAPH", "RECIPE", "STUDY", "RECORDINGS", "PROFILE", "NODES", "IMAGE"),
     "schedule": ("SCHEDULES", "IMAGE"),
     "image": ("IMAGE", "MLFLOW_IMAGE", "BASE", "TORCH", "TORCH_INDEX_URL"),
     "lock": ("TORCH",),

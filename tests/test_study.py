@@ -11,6 +11,7 @@ import yaml
 from glt import recipe
 from glt.errors import GltError
 from glt.recipe import study
+from pipelines.parameters import LIMIT, check_size, size
 
 
 def write(folder: Path, **fields: Any) -> str:
@@ -85,3 +86,57 @@ def test_an_unknown_study_or_arm_is_named_with_those_there_are(tmp_path: Path) -
     (tmp_path / "bad.yaml").write_text("a: [")
     with pytest.raises(GltError, match="not YAML"):
         study.load(str(tmp_path / "bad.yaml"))
+
+
+@pytest.mark.parametrize("name", study.names())
+def test_the_arms_of_a_shipped_study_are_small_parameters(name: str) -> None:
+    loaded = study.load(name)
+    recipes = loaded.recipes()
+    items = study.items(recipes)
+    assert [recipe.load(item["recipe"]) for item in items] == recipes
+    assert len({item["recipe"] for item in items}) == len(items)
+    parameters = {"arms": items, "recipe": loaded.base.to_json()}
+    assert size(parameters) < {"nw-ucla": 10_000}.get(name, 4_000)  # 143,000 and 21,000 as whole recipes
+    check_size("ablation", parameters)
+
+
+def test_an_arm_s_text_is_that_of_its_resolved_recipe(tmp_path: Path) -> None:
+    """The cache finds results by this text: it differs if and only if the recipe does."""
+    changed = {"model": {"person_attention": False}, "data": {"max_rejects": 0.5}}
+    base = recipe.with_changes(recipe.load("sample"), {"name": "of-my-own", **changed}, "mine")
+    (tmp_path / "base.yaml").write_text(base.to_json(), encoding="utf-8")
+    arms = {"full": {}, "apart": {"model": {"person_attention": True}}, "fast": {"pretrain": {"lr": 0.0123}}}
+    one = study.load(write(tmp_path, recipe="base.yaml", arms=arms)).recipes()
+    texts = [item["recipe"] for item in study.items(one)]
+    assert [recipe.load(text) for text in texts] == one
+    # The same fields by another way: the base changes what the arm changed, and the arm changes it back.
+    moved = recipe.with_changes(base, {"model": {"person_attention": True}}, "mine")
+    (tmp_path / "base.yaml").write_text(moved.to_json(), encoding="utf-8")
+    other = study.load(write(tmp_path, recipe="base.yaml", arms=arms)).recipes()
+    same = [item["recipe"] for item in study.items(other)]
+    assert [a == b for a, b in zip(texts, same, strict=True)] == [a == b for a, b in zip(one, other, strict=True)]
+    assert same[1] == texts[1]
+    assert same[0] != texts[0]
+
+
+@pytest.mark.parametrize("name", recipe.names())
+def test_a_short_text_is_its_recipe(name: str) -> None:
+    whole = recipe.load(name)
+    assert recipe.load(recipe.short_text(whole)) == whole
+    far = recipe.with_changes(
+        whole, {"seed": 7, "data": {"rate": 12.5, "checks": {}}, "fractions": [0.5], "motion": {"intervals": [2]}}, name
+    )
+    assert recipe.load(recipe.short_text(far)) == far
+    assert len(recipe.short_text(far)) < 300
+
+
+@pytest.mark.parametrize("extra", [{}, {"recipe": "x" * 119_000}])
+def test_parameters_above_the_limit_are_refused(extra: dict[str, str]) -> None:
+    base = {"name": "é" * 100}
+    check_size("ablation", {"recipe": "x" * (LIMIT - size({"recipe": ""}))})
+    with pytest.raises(
+        GltError, match=r"parameters of the graph ablation: 1[23]\d,\d{3} bytes, but .* 120,000"
+    ) as caught:
+        check_size("ablation", {**base, "arms": [{"recipe": "y" * (119_900 if not extra else 1_000)}], **extra})
+    largest = "recipe" if extra else "arms"
+    assert f"the largest is {largest} with 1" in str(caught.value)

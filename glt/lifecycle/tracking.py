@@ -212,39 +212,6 @@ def log_on_parent(
     )
 
 
-def close(recipe: Recipe, versions: Versions, status: str, message: str = "") -> None:
-    """End the parent run, and the runs of steps that did not end their own.
-
-    A step's run that is still open belongs to a process that was killed, unless the pipeline run finished: then MLflow
-    was away when the step ended.
-
-    Args:
-        recipe: names the experiment.
-        versions: what the run is made from.
-        status: FINISHED, FAILED or KILLED.
-        message: the reason, if no step's run has one; becomes the tag `error`.
-    """
-    client = connect()
-    run_id = _parent(client, recipe, versions)
-    steps = sorted(step_runs(client, run_id), key=lambda run: (run.info.status != "FAILED", run.info.end_time or 0))
-    ended = [run for run in steps if run.info.status in ("FAILED", "KILLED")]
-    errors = [run.data.tags["error"] for run in ended if "error" in run.data.tags]
-    for run in steps:
-        if run.info.status != "RUNNING":
-            continue
-        if status == "FINISHED":
-            client.set_terminated(run.info.run_id, "FINISHED")
-            continue
-        errors.append(f"{run.data.tags[STEP]} was killed, evicted or out of memory: it never reported its end")
-        client.set_tag(run.info.run_id, "error", errors[-1])
-        client.set_terminated(run.info.run_id, "KILLED")
-    if status != "FINISHED":
-        client.set_tag(run_id, "error", (errors[0] if errors else message) or "no reason was given")
-    elif "error" in client.get_run(run_id).data.tags:
-        client.delete_tag(run_id, "error")
-    client.set_terminated(run_id, status)
-
-
 def _parent(client: MlflowClient, recipe: Recipe, versions: Versions) -> str:
     key = settings.run_id() or f"{recipe.name}-{versions.data[:12]}-{versions.code}"
     if injected := _injected(client):

@@ -7,6 +7,7 @@ from glt.recipe.recipe import flat as flat
 from glt.recipe.recipe import load as load
 from glt.recipe.recipe import names as names
 from glt.recipe.recipe import parse as parse
+from glt.recipe.recipe import short_text as short_text
 from glt.recipe.recipe import with_changes as with_changes
 from glt.recipe.section import Section as Section
 from glt.recipe.section import Seed as Seed

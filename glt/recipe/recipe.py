@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
@@ -92,6 +93,35 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in values.items():
         found |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
     return found
+
+
+def short_text(recipe: Recipe) -> str:
+    """The shortest text that `load` reads as this recipe: the nearest recipe of the project, and the differences.
+
+    Equal recipes of the same code version give equal text, as with `Recipe.to_json`.
+    """
+    fields = recipe.model_dump(mode="json")
+    texts = [recipe.to_json(), _text_over({}, recipe.model_dump(mode="json", exclude_defaults=True))]
+    texts += [_text_over({"extends": name}, _difference(_fields_of(name), fields)) for name in names()]
+    return next(text for text in sorted(texts, key=lambda text: (len(text), text)) if load(text) == recipe)
+
+
+def _text_over(start: dict[str, Any], fields: dict[str, Any]) -> str:
+    return json.dumps(start | fields, sort_keys=True)
+
+
+@cache
+def _fields_of(name: str) -> dict[str, Any]:
+    return load(name).model_dump(mode="json")
+
+
+def _difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that `_over` has to put over `before` to get `after`, which has the same fields."""
+    changed = {name: value for name, value in after.items() if value != before[name]}
+    return {
+        name: _difference(before[name], value) if isinstance(value, dict) and isinstance(before[name], dict) else value
+        for name, value in changed.items()
+    }
 
 
 def names() -> list[str]:

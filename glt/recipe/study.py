@@ -5,6 +5,7 @@ A study is one YAML file (``glt/studies/``); it says which arms stand beside eac
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
@@ -65,6 +66,14 @@ class Study(Section):
                 if recipes[-1].data != base.data:
                     raise GltError(f"recipe {origin}: changes `data`; give each data set and split a study of its own")
         return recipes
+
+
+def items(recipes: Sequence[Recipe]) -> list[dict[str, str]]:
+    """The recipes of arms as the parameter `arms` of the graph, each as its difference from a recipe that has a name.
+
+    A graph's parameters must stay below 120 kB together (`pipelines.parameters`), and 45 whole recipes are 140 kB.
+    """
+    return [{"recipe": recipe.short_text(arm)} for arm in recipes]
 
 
 def names() -> list[str]:

@@ -6,8 +6,9 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from glt import settings
 from glt.errors import GltError, first_line
-from glt.lifecycle import tracking
+from glt.lifecycle import kubeflow_runs, run_ends, tracking
 from glt.recipe import Recipe, load
 from glt.text import clean, printable
 
@@ -52,7 +53,8 @@ def _close(recipe: Recipe, version: tracking.Versions, state: str, message: str)
     parent = client.get_run(tracking.parent(recipe, version))
     steps = tracking.step_runs(client, parent.info.run_id)
     status, reason = outcome(state, steps, parent.data.tags)
-    tracking.close(recipe, version, status, clean(message) or reason)
+    run_ends.close_run(client, parent.info.run_id, status, clean(message) or reason)
+    kubeflow_runs.close_ended_quietly(client, settings.run_id())
     return str(client.get_run(parent.info.run_id).data.tags.get("error", "")) if status != "FINISHED" else ""
 
 
@@ -66,8 +68,7 @@ def outcome(state: str, steps: Sequence[Run], tags: Mapping[str, str]) -> tuple[
     """
     if state == "FAILED":
         return "FAILED", "Kubeflow Pipelines reports FAILED"
-    # Kubeflow's MLflow plugin makes a run per attempt; the last one counts.
-    last_attempts = {run.data.tags[tracking.STEP]: run for run in sorted(steps, key=lambda run: run.info.start_time)}
+    last_attempts = run_ends.last_attempts(steps)
     if any(run.info.status == "FAILED" for run in last_attempts.values()):
         return "FAILED", "a step failed"
     if _is_complete(last_attempts, tags):

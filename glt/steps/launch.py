@@ -5,6 +5,7 @@ On several nodes the pod creates a TrainJob and waits for it. GPUs have not been
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ from glt.errors import GltError, Interrupted
 from glt.lifecycle import jobs
 from glt.motion.disentangle import Motions
 from glt.recipe import load
-from glt.settings import HOME, RUN_ID, TRACKING_RUN_ID, TRACKING_URI, image, run_id
+from glt.settings import HOME, RUN_ID, TRACKING_RUN_ID, TRACKING_URI, image, job_labels, run_id
 from glt.steps import training
 from glt.steps.provenance import versions_of
 from glt.training.checkpoint import Checkpoint
@@ -79,7 +80,7 @@ def _on_nodes(
                 [*command, "--checkpoints", str(state), *options],
                 nodes,
                 environment={name: os.environ[name] for name in SHARED if name in os.environ},
-                labels={"pipeline/runid": run} if run else {},
+                labels=json.loads(job_labels() or "{}") | ({"pipeline/runid": run} if run else {}),
                 image=image() or None,
             )
         artifact.copy(shared / "encoder", out, "encoder")

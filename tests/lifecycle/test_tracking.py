@@ -18,7 +18,7 @@ from mlflow.entities import Run
 
 from glt import settings
 from glt.errors import GltError
-from glt.lifecycle import outbox, run_artifacts, tracking
+from glt.lifecycle import outbox, run_artifacts, run_ends, tracking
 from glt.recipe import load
 from tests.lifecycle.conftest import VERSIONS, Server
 
@@ -235,7 +235,7 @@ def test_the_end_of_a_pipeline_run_is_reported_truthfully(home: Path) -> None:
     killed = client.create_run(
         client.get_run(parent).info.experiment_id, tags={tracking.PARENT: parent, tracking.STEP: "pretrain"}
     )
-    tracking.close(RECIPE, VERSIONS, "FAILED", "the pipeline failed")
+    run_ends.close(RECIPE, VERSIONS, "FAILED", "the pipeline failed")
     assert client.get_run(parent).info.status == "FAILED"
     assert client.get_run(parent).data.tags["error"] == "data/x.skeleton: no frames"
     lost = client.get_run(killed.info.run_id)
@@ -249,23 +249,23 @@ def test_a_pipeline_run_whose_step_was_killed_says_so(home: Path) -> None:
     client.create_run(
         client.get_run(parent).info.experiment_id, tags={tracking.PARENT: parent, tracking.STEP: "pretrain"}
     )
-    tracking.close(RECIPE, VERSIONS, "FAILED", "exit code 137")
+    run_ends.close(RECIPE, VERSIONS, "FAILED", "exit code 137")
     assert client.get_run(parent).data.tags["error"].startswith("pretrain was killed")
 
 
 def test_a_pipeline_run_that_failed_before_any_step_is_recorded(home: Path) -> None:
-    tracking.close(RECIPE, VERSIONS, "FAILED", "image cannot be pulled")
+    run_ends.close(RECIPE, VERSIONS, "FAILED", "image cannot be pulled")
     parent = tracking.connect().get_run(tracking.parent(RECIPE, VERSIONS))
     assert (parent.info.status, parent.data.tags["error"]) == ("FAILED", "image cannot be pulled")
 
 
 def test_a_pipeline_run_that_is_retried_and_succeeds_ends_finished(home: Path) -> None:
-    tracking.close(RECIPE, VERSIONS, "FAILED", "node lost")
+    run_ends.close(RECIPE, VERSIONS, "FAILED", "node lost")
     with tracking.step(RECIPE, VERSIONS, "pretrain"):
         client = tracking.connect()
         assert client.get_run(tracking.parent(RECIPE, VERSIONS)).info.status == "RUNNING"
     tracking.log_on_parent(RECIPE, VERSIONS, {"probe/top1": 0.75}, {"step.pretrain": "run-of-an-earlier-pipeline"})
-    tracking.close(RECIPE, VERSIONS, "FINISHED")
+    run_ends.close(RECIPE, VERSIONS, "FINISHED")
     parent = tracking.connect().get_run(tracking.parent(RECIPE, VERSIONS))
     assert parent.info.status == "FINISHED"
     assert "error" not in parent.data.tags

@@ -29,6 +29,13 @@ RECIPE = {
 }
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_profiles_of_a_checkout() -> Iterator[None]:
+    """Tests see the profiles that come with glt, whatever a checkout's infra/profiles.yaml changes."""
+    with patch("pipelines.profiles.FILE", Path("no-profiles.yaml")):
+        yield
+
+
 @pytest.fixture(scope="session")
 def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made_once(tmp_path_factory, "recordings", few_recordings) / "few.zip"

@@ -3,116 +3,38 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import yaml
-from kfp_server_api import ApiClient, V2beta1RecurringRun, V2beta1Run
 
 from glt.errors import GltError
 from glt.lifecycle.dvc_hash import content_md5
+from glt.recipe import study
 from pipelines import cluster
 from pipelines.cluster import Schedule
+from tests.pipelines.server_stub import API, Stub
 
-API = "/apis/v2beta1"
-
-
-def parse(body: dict[str, Any], model: str) -> Any:
-    """The body as the server's model; one that the model does not know all of is refused."""
-    client = ApiClient()
-    found = client.deserialize(SimpleNamespace(data=json.dumps(body)), model)
-    assert to_plain(client.sanitize_for_serialization(found)) == to_plain(body)
-    return found
-
-
-def to_plain(value: Any) -> Any:
-    """With numbers as text: in the JSON of a protobuf, 64-bit ones may be either."""
-    if isinstance(value, dict):
-        return {name: to_plain(inner) for name, inner in value.items()}
-    return [to_plain(inner) for inner in value] if isinstance(value, list) else str(value)
-
-
-class Stub:
-    """As much of a server as submitting and scheduling need."""
-
-    def __init__(self) -> None:
-        self.runs: list[V2beta1Run] = []
-        self.recurring: dict[str, dict[str, Any]] = {}
-        self.tokens: set[str] = set()
-        self.fails = False
-        stub, self.number = self, 0
-
-        class Handler(BaseHTTPRequestHandler):
-            def log_message(self, *_: object) -> None:
-                pass
-
-            def answer(self, value: Any, status: int = 200) -> None:
-                content = json.dumps(value).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
-
-            def do_GET(self) -> None:
-                stub.tokens.add(self.headers.get("authorization", ""))
-                path, query = urlsplit(self.path).path, parse_qs(urlsplit(self.path).query)
-                if stub.fails and path == f"{API}/recurringruns":
-                    self.answer({"error": "no"}, 503)
-                elif path == f"{API}/recurringruns":
-                    runs, size = list(stub.recurring.values()), 2  # pages of two, whatever is asked
-                    start = int(query.get("page_token", ["0"])[0] or 0)
-                    more = {"next_page_token": str(start + size)} if start + size < len(runs) else {}
-                    self.answer({"recurringRuns": runs[start : start + size], **more})
-                elif path == f"{API}/experiments":
-                    self.answer({"experiments": []})
-                else:
-                    self.answer({})
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                if self.path == f"{API}/experiments":
-                    self.answer({"experiment_id": "e1", **body})
-                elif self.path == f"{API}/runs":
-                    stub.runs.append(parse(body, "V2beta1Run"))
-                    self.answer({"run_id": f"run-{len(stub.runs)}", **body})
-                elif self.path == f"{API}/recurringruns":
-                    parse(body, "V2beta1RecurringRun")
-                    stub.number += 1
-                    stub.recurring[f"r{stub.number}"] = {**body, "recurring_run_id": f"r{stub.number}"}
-                    self.answer(stub.recurring[f"r{stub.number}"])
-
-            def do_DELETE(self) -> None:
-                del stub.recurring[self.path.rpartition("/")[2]]
-                self.answer({})
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    @property
-    def schedules(self) -> dict[str, V2beta1RecurringRun]:
-        return {run["display_name"]: parse(run, "V2beta1RecurringRun") for run in self.recurring.values()}
+BRANCH = "dvc+https://git.lab/glt.git@main"
 
 
 @pytest.fixture
 def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
     made = Stub()
-    monkeypatch.setenv("KF_PIPELINES_ENDPOINT", f"http://127.0.0.1:{made.server.server_port}")
-    monkeypatch.setenv("KF_PIPELINES_TOKEN", "secret")
+    for name in ("TOKEN", "COOKIES", "SA_TOKEN_PATH", "NAMESPACE"):
+        monkeypatch.delenv(f"KF_PIPELINES_{name}", raising=False)
+    monkeypatch.setenv("KF_PIPELINES_ENDPOINT", made.address)
     monkeypatch.setenv("GLT_CODE_VERSION", "c0dec0dec0de")
     yield made
     made.server.shutdown()
 
 
 def schedule(**changes: Any) -> Schedule:
-    parameters = {"recordings": "dvc+https://git.lab/glt.git@main", "recipe": "ntu60-xsub"}
+    parameters = {"recordings": BRANCH, "recipe": "ntu60-xsub"}
     return Schedule.model_validate({"graph": "retraining", "cron": "0 0 3 * * 1", "parameters": parameters} | changes)
 
 
@@ -123,18 +45,56 @@ def planned_changes(schedules: dict[str, Schedule], dry: bool = False) -> list[t
 def test_a_run_is_started_with_what_it_trains_on(stub: Stub, tmp_path: Path) -> None:
     (tmp_path / "a.skeleton").write_bytes(b"1")
     assert cluster.submit("training", str(tmp_path), "sample", "cpu") == "run-1"
-    assert cluster.submit("retraining", "dvc+https://git.lab/glt.git@main", "sample", "gpu-nodes", 4) == "run-2"
-    training, retraining = stub.runs
+    assert cluster.submit("retraining", BRANCH, "sample", "gpu-nodes", 4) == "run-2"
+    assert cluster.submit("ablation", str(tmp_path), "sample", "cpu", study="nw-ucla") == "run-3"
+    training, retraining, ablation = stub.runs
     given = training.runtime_config.parameters
     assert given.keys() == {"recordings", "recipe", "data_version", "code_version"}
     assert given["data_version"] == content_md5(tmp_path)
     assert json.loads(given["recipe"])["name"] == "sample"
-    assert training.pipeline_spec["pipeline_spec"]["pipelineInfo"]["name"] == "glt-training"
+    assert (training.display_name, training.experiment_id) == ("sample", stub.experiments[0]["experiment_id"])
+    assert stub.experiments[0]["display_name"] == "sample-xsub"
     assert retraining.runtime_config.parameters.keys() == {"recordings", "recipe", "code_version", "nodes"}
     assert retraining.runtime_config.parameters["nodes"] == 4
-    assert retraining.pipeline_spec["pipeline_spec"]["pipelineInfo"]["name"] == "glt-retraining"
-    assert stub.tokens <= {"Bearer secret", ""}
-    assert "Bearer secret" in stub.tokens
+    assert ablation.runtime_config.parameters["arms"] == study.items(study.load("nw-ucla").recipes())
+    assert json.loads(ablation.runtime_config.parameters["recipe"])["name"] == "nw-ucla-ablation"
+    assert [run.plugins_input["mlflow"]["experiment_name"] for run in stub.runs] == [
+        "sample-xsub", "sample-xsub", "nw-ucla-cross-view",
+    ]  # fmt: skip
+
+
+def test_a_version_is_registered_once(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(2):
+        cluster.submit("retraining", BRANCH, "sample", "cpu")
+    (pipeline,) = stub.pipelines
+    (version,) = stub.versions
+    assert (pipeline["display_name"], pipeline["name"]) == ("glt-retraining", "glt-retraining")
+    assert re.fullmatch(r"c0dec0dec0de-cpu-[0-9a-f]{8}", version["display_name"])
+    for words in ("Graph retraining", "profile cpu", "code c0dec0dec0de", "commit ", "image glt:0.1.0"):
+        assert words in version["description"]
+    assert version["pipeline_spec"]["pipelineInfo"]["name"] == "glt-retraining"
+    assert {run.pipeline_version_reference.pipeline_version_id for run in stub.runs} == {version["pipeline_version_id"]}
+    assert {run.pipeline_version_reference.pipeline_id for run in stub.runs} == {pipeline["pipeline_id"]}
+    monkeypatch.setenv("GLT_CODE_VERSION", "Another_1" + "x" * 200)
+    cluster.submit("retraining", BRANCH, "sample", "cpu")
+    cluster.submit("retraining", BRANCH, "sample", "gpu")
+    assert len(stub.pipelines) == 1
+    names = [version["display_name"] for version in stub.versions[1:]]
+    assert [name.rpartition("-")[0] for name in names] == ["another-1xxx-cpu", "another-1xxx-gpu"]
+    monkeypatch.setattr(cluster, "GRAPHS", {"retraining": cluster.GRAPHS["collection"]})
+    cluster.submit("retraining", BRANCH, "sample", "cpu")  # the same code and profile with another content
+    assert len({version["display_name"] for version in stub.versions}) == 4
+
+
+def test_of_two_submits_at_once_both_take_what_the_first_created(stub: Stub) -> None:
+    cluster.submit("retraining", BRANCH, "sample", "cpu")
+    stub.hidden = {"experiments", "pipelines", "versions"}
+    cluster.submit("retraining", BRANCH, "sample", "cpu")
+    assert not stub.hidden
+    assert [len(entries) for entries in (stub.experiments, stub.pipelines, stub.versions)] == [1, 1, 1]
+    first, second = stub.runs
+    assert first.pipeline_version_reference == second.pipeline_version_reference
+    assert first.experiment_id == second.experiment_id
 
 
 def test_schedules_are_created_replaced_and_deleted_and_others_left_alone(stub: Stub) -> None:
@@ -196,11 +156,183 @@ def test_a_wrong_schedule_is_reported(stub: Stub, tmp_path: Path, change: dict[s
 
 
 def test_a_server_that_refuses_or_is_not_named_is_reported(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
-    stub.fails = True
-    with pytest.raises(GltError, match="check KF_PIPELINES_ENDPOINT"):
+    stub.answers[f"{API}/recurringruns"] = (503, {"error": "no"})
+    with pytest.raises(GltError, match="503 no; try again"):
         cluster.reconcile({"a": schedule()}, dry=True)
     monkeypatch.delenv("KF_PIPELINES_ENDPOINT")
     with pytest.raises(GltError, match="set it to the address"):
         cluster.reconcile({}, dry=True)
     with pytest.raises(GltError, match="give the path of a YAML file"):
         cluster.read_schedules(Path("nowhere.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("health", "refused"),
+    [
+        ({"tag_name": "2.17.0"}, ""),
+        ({"tag_name": "v2.16.0-rc.1"}, ""),
+        ({"tag_name": "2.14.3"}, "is 2.14.3, but the graphs need 2.16.0"),
+        ({"tag_name": "2.5.0", "multi_user": True}, "is 2.5.0, but"),
+        ({"apiServerTagName": "2.15.2", "apiServerReady": True, "frontendTagName": "2.17.0"}, "is 2.15.2, but"),
+        ({"apiServerTagName": "2.17.0", "apiServerReady": True}, ""),
+        ({"apiServerReady": False, "frontendTagName": "2.17.0"}, "its user interface answers, but not its API server"),
+        ({"tag_name": "unknown"}, ""),
+        ({"tag_name": None}, ""),
+        ({}, ""),
+    ],
+)
+def test_a_server_that_is_too_old_is_refused(
+    stub: Stub, health: dict[str, Any], refused: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    stub.health = health
+    if not refused:
+        with caplog.at_level(logging.WARNING):
+            assert cluster.reconcile({}, dry=True) == []
+        known = any("2.1" in str(value) for value in health.values())
+        assert ("does not say its release" in caplog.text) == (not known)
+        return
+    for act in (lambda: cluster.reconcile({}, dry=True), lambda: cluster.submit("retraining", BRANCH, "sample", "cpu")):
+        with pytest.raises(GltError, match=re.escape(refused)):
+            act()
+    assert not stub.experiments
+
+
+def test_plugins_are_told_only_to_servers_that_know_them(stub: Stub) -> None:
+    stub.health = {"tag_name": "2.16.1"}
+    cluster.submit("retraining", BRANCH, "sample", "cpu")
+    planned_changes({"a": schedule()})
+    assert stub.runs[0].plugins_input is None
+    assert stub.schedules["a"].plugins_input is None
+    stub.health = {"tag_name": "unknown"}
+    stub.plugins = False
+    cluster.submit("retraining", BRANCH, "sample", "cpu")
+    assert stub.runs[1].plugins_input is None
+
+
+def test_a_collection_records_nothing_in_mlflow(stub: Stub) -> None:
+    parameters = {"landing": "s3://landing/lab", "recipe": "ntu60-xsub", "into": BRANCH}
+    planned_changes({"a": schedule(graph="collection", parameters=parameters), "b": schedule()})
+    assert stub.schedules["a"].plugins_input == {"mlflow": {"disabled": True}}
+    assert stub.schedules["b"].plugins_input == {"mlflow": {"experiment_name": "ntu60-xsub"}}
+
+
+def test_a_schedule_whose_version_was_deleted_is_replaced(stub: Stub) -> None:
+    planned_changes({"a": schedule()})
+    (version,) = stub.versions
+    assert stub.schedules["a"].pipeline_version_reference.pipeline_version_id == version["pipeline_version_id"]
+    assert stub.schedules["a"].pipeline_spec is None
+    stub.versions.clear()
+    assert planned_changes({"a": schedule()}, dry=True) == [("replace", "a")]
+    assert not stub.versions
+    assert planned_changes({"a": schedule()}) == [("replace", "a")]
+    assert planned_changes({"a": schedule()}) == []
+
+
+@pytest.mark.parametrize(
+    ("variables", "sent"),
+    [
+        ({}, {"authorization": None, "cookie": None}),
+        ({"TOKEN": "secret"}, {"authorization": "Bearer secret", "cookie": None}),
+        ({"COOKIES": "authservice_session=MTY"}, {"authorization": None, "cookie": "authservice_session=MTY"}),
+        ({"SA_TOKEN_PATH": "token"}, {"authorization": "Bearer projected", "cookie": None}),
+    ],
+)
+def test_three_ways_to_log_in(
+    stub: Stub, variables: dict[str, str], sent: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text("projected\n")
+    monkeypatch.chdir(tmp_path)
+    for name, value in variables.items():
+        monkeypatch.setenv(f"KF_PIPELINES_{name}", value)
+    planned_changes({"a": schedule()})
+    assert len(stub.headers) > 5
+    for headers in stub.headers:
+        assert {name: headers.get(name) for name in sent} == sent
+
+
+@pytest.mark.parametrize(
+    ("variables", "why"),
+    [
+        ({"TOKEN": "a", "COOKIES": "b=c"}, "KF_PIPELINES_TOKEN and KF_PIPELINES_COOKIES: each is another way"),
+        ({"TOKEN": "a", "COOKIES": "b=c", "SA_TOKEN_PATH": "d"}, "set only one of them"),
+        ({"TOKEN": "a\nb"}, "KF_PIPELINES_TOKEN: it holds a line break"),
+        ({"COOKIES": "MTY"}, "KF_PIPELINES_COOKIES: give name=value"),
+        ({"SA_TOKEN_PATH": "absent"}, "KF_PIPELINES_SA_TOKEN_PATH: [Errno 2]"),
+        ({"SA_TOKEN_PATH": "empty"}, "empty holds no token"),
+    ],
+)
+def test_a_log_in_that_cannot_work_is_refused_before_anything_is_sent(
+    stub: Stub, variables: dict[str, str], why: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").write_text("\n")
+    monkeypatch.chdir(tmp_path)
+    for name, value in variables.items():
+        monkeypatch.setenv(f"KF_PIPELINES_{name}", value)
+    with pytest.raises(GltError, match=re.escape(why)):
+        cluster.reconcile({}, dry=True)
+    assert not stub.headers
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "body", "why"),
+    [
+        (
+            "/healthz",
+            200,
+            b"<html>Log in to Dex</html>",
+            "a web page, perhaps to log in; correct KF_PIPELINES_ENDPOINT",
+        ),
+        ("/experiments", 200, b"<html>Log in to Dex</html>", "a web page, perhaps to log in; correct KF_PIPELINES_"),
+        ("/healthz", 200, ["other"], "an answer that is not Kubeflow Pipelines'"),
+        ("/healthz", 401, {"error": "no"}, "401 no; log in by KF_PIPELINES_TOKEN, KF_PIPELINES_COOKIES or"),
+        ("/experiments", 403, b"RBAC: access denied", "403 Forbidden; log in by"),
+        ("/healthz", 404, b"", "404 Not Found; check KF_PIPELINES_ENDPOINT; glt needs the API v2beta1"),
+        ("/experiments", 500, {"message": "a\n\x1b[31mb" + "x" * 9000, "code": 13}, "500 a %1B[31mbxxx"),
+        ("/recurringruns", 502, b"\xff", "502 Bad Gateway"),
+    ],
+)
+def test_errors_of_the_server_are_one_line(stub: Stub, path: str, status: int, body: object, why: str) -> None:
+    stub.answers[API + path] = (status, body)
+    with pytest.raises(GltError) as caught:
+        cluster.reconcile({"a": schedule()}, dry=False)
+    assert why in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+    assert len(str(caught.value)) < 700
+
+
+def test_on_a_server_with_profiles_everything_is_in_a_namespace(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    stub.health["multi_user"] = True
+    with pytest.raises(GltError, match="KF_PIPELINES_NAMESPACE: set it to the namespace of your profile"):
+        cluster.submit("retraining", BRANCH, "sample", "cpu")
+    monkeypatch.setenv("KF_PIPELINES_NAMESPACE", "lab")
+    cluster.submit("retraining", BRANCH, "sample", "cpu")
+    assert [one["namespace"] for one in (*stub.experiments, *stub.pipelines)] == ["lab", "lab"]
+    stub.health["multi_user"] = False
+    stub.experiments.clear()
+    cluster.submit("retraining", BRANCH, "sample", "cpu")
+    assert "namespace" not in stub.experiments[0]  # a server without profiles takes none
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("collection", BRANCH, "sample", "cpu"), "submit training, retraining or ablation"),
+        (("retraining", BRANCH, "sample", "local"), "for runs on this machine"),
+        (("retraining", BRANCH, "sample", "gpu-node"), "did you mean gpu-nodes"),
+        (
+            ("retraining", "x" * 130_000, "sample", "cpu"),
+            "at most 120,000; the largest is recordings with 130,002 bytes",
+        ),
+    ],
+)
+def test_a_wrong_submit_is_refused_before_anything_is_sent(stub: Stub, arguments: Any, why: str) -> None:
+    with pytest.raises(GltError, match=re.escape(why)):
+        cluster.submit(*arguments)
+    assert not stub.headers
+
+
+def test_a_schedule_with_too_large_parameters_is_refused(stub: Stub) -> None:
+    large = {"recordings": BRANCH, "recipe": "sample", "trials": [{"fraction": 0.05, "seed": n} for n in range(5000)]}
+    with pytest.raises(GltError, match=r"the largest is trials with .* fewer labelled fractions or seeds"):
+        cluster.reconcile({"a": schedule(parameters=large)}, dry=False)
+    assert not stub.headers
