@@ -78,15 +78,15 @@ _POD_NAMES: tuple[dict[str, str | None], ...] = (
 )
 
 
-def in_pod(name: str) -> str:
+def pod_variable(name: str) -> str:
     """The variable that a step's pod has instead of this one, if there is one, else this."""
     if name == OBJECT_STORE:
-        return in_pod(OBJECT_STORE_S3)
+        return pod_variable(OBJECT_STORE_S3)
     return next((group[name] or name for group in _POD_NAMES if name in group), name)
 
 
 def apply_pod_names() -> None:
-    """Set, in this process and its children, the variables that boto3, DVC and MLflow read from a pod's (`in_pod`).
+    """Set, for this process and its children, what boto3, DVC and MLflow read, from a pod's variables.
 
     A pod's variable wins over one that is there. A group is replaced whole, so keys of two sources are never mixed.
     """

@@ -155,7 +155,7 @@ def _common(task: PipelineTask, profile: Profile, size: Size, cached: bool, hour
 
 def _variables(*keys: str) -> dict[str, str]:
     """The variable that a pod has for each key of a Secret or ConfigMap: no name that Kubeflow's launcher reads."""
-    return {key: settings.in_pod(key) for key in keys}
+    return {key: settings.pod_variable(key) for key in keys}
 
 
 def _limit(task: PipelineTask, retries: int, hours: float) -> None:

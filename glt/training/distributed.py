@@ -20,9 +20,9 @@ from torch.nn.parallel import DistributedDataParallel
 from glt.accelerator import device as device_of
 from glt.errors import GltError, SharedError
 
-# A process waits at its next exchange while rank 0 writes: a checkpoint of the largest recipe has 2.5 GB, and at the end
-# of a training the encoder is stored in MLflow, too. NCCL would give up after 10 minutes. A process that dies, or a node
-# that is lost, is noticed by torchrun and by the job, not by this limit.
+# A process waits at its next exchange while rank 0 writes: a checkpoint of the largest recipe has 2.5 GB, and at the
+# end of a training the encoder is stored in MLflow, too. NCCL would give up after 10 minutes. A process that dies, or a
+# node that is lost, is noticed by torchrun and by the job, not by this limit.
 EXCHANGE_TIMEOUT = timedelta(hours=2)
 
 
