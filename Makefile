@@ -22,13 +22,14 @@ PYTEST = $(RUN) pytest
 PARALLEL = -n "$$WORKERS" --dist loadfile --no-loadscope-reorder
 LOCK = "$$BIN/uv" pip compile --quiet --no-config --python-version 3.11 --python-platform linux --constraint constraints.txt \
 	--generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+GPU_PACKAGES = pydantic
 FIND_ENGINE = ENGINE=$${ENGINE:-$$(command -v podman || command -v docker)}
 BUILD = set -f; $(FIND_ENGINE); "$$ENGINE" build --file infra/image/Containerfile \
 	--build-arg BASE="$${BASE:-python:3.11-slim}" $$BUILD_ARGS \
 	--build-arg GIT_COMMIT="$$(git describe --always --abbrev=40 --exclude='*' --dirty)"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run ui test check-types check-tests coverage fuzz test-stack test-k8s test-containers stack stack-down collect data compile retrain submit schedule image lock bench results faults ablate difficulty record clean
+.PHONY: help setup run ui test check-types check-tests coverage fuzz test-stack test-k8s test-containers stack stack-down collect data compile retrain submit schedule image lock bench gpu gpu-files results faults ablate difficulty record clean
 
 help: ## List every target
 	@grep -hE '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -113,6 +114,18 @@ lock: setup ## Write the images' packages with their hashes to infra/image/locks
 
 bench: setup ## Measure speed and memory against the textbook way, 20 minutes; writes build/bench.json
 	@$(RUN) benchmarks.speed
+
+gpu: ## Check and measure on a GPU, 5 minutes; writes results/gpu.json (PYTHON=, with torch; no setup: benchmarks/README.md)
+	@if [ -d build/gpu/wheels ]; then "$${PYTHON:-python3}" -m pip install --quiet --no-index --find-links build/gpu/wheels \
+		--target build/gpu/packages --upgrade $(GPU_PACKAGES); fi
+	@PYTHONPATH=.:build/gpu/packages exec "$${PYTHON:-python3}" -m benchmarks.gpu
+
+gpu-files: setup ## Put into build/gpu/ what `make gpu` needs beside torch: wheels, and the motions of NW-UCLA (RECORDINGS=)
+	rm -rf build/gpu && mkdir -p build/gpu
+	"$$BIN/python" -m pip download --quiet --dest build/gpu/wheels --python-version 3.12 --only-binary :all: \
+		--platform manylinux_2_28_x86_64 --platform manylinux2014_x86_64 --constraint constraints.txt $(GPU_PACKAGES)
+	@if [ -n "$$RECORDINGS" ]; then "$$BIN/glt" ingest --page=build/gpu/clips.html -- "$$RECORDINGS" nw-ucla-paper build/gpu/clips \
+		&& exec "$$BIN/glt" disentangle build/gpu/clips nw-ucla-paper build/gpu/motions; fi
 
 results: setup ## Measure protocols and ablations on real recordings, run by run, for hours; writes results/ (RECORDINGS=folder)
 	@"$$BIN/python" -m experiments.protocols -- "$$RECORDINGS"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -13,7 +14,12 @@ ROOT = Path(__file__).parents[1]
 
 
 def commit() -> str:
-    """The commit of the source tree, `-dirty` if it has changes; those that measuring itself makes do not count."""
+    """The commit of the source tree, `-dirty` if it has changes; those that measuring itself makes do not count.
+
+    `unknown` in a copy of the tree without git.
+    """
+    if not (ROOT / ".git").exists() or not shutil.which("git"):
+        return "unknown"
     changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!results", ":!docs")
     return _git("rev-parse", "--short=12", "HEAD") + ("-dirty" if changed else "")
 
