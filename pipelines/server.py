@@ -30,9 +30,6 @@ from glt.lifecycle import kubeflow
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
 
-# A loop inside an exit handler, as our graphs have it, fails on 2.14.3 (kubeflow/pipelines#12390, open) and is reported
-# to run on 2.16.0 (#13321); that release is also the first to read `runAsNonRoot` of a step (#12832).
-LEAST = (2, 16, 0)
 PLUGINS = (2, 17, 0)  # the first to take `plugins_input`; earlier ones refuse fields that they do not know
 _PAGE = 100  # entries of a list
 
@@ -54,7 +51,7 @@ class Server:
         client = kubeflow.connect()
         found = kubeflow.describe(client)
         self.address: str = client.configuration.host
-        _require(self.address, found)
+        kubeflow.require(self.address, found)
         self.takes_plugins = found.version is None or found.version >= PLUGINS
         self._namespace = _namespace(self.address) if found.multi_user else None
         self._experiments, self._pipelines = ExperimentServiceApi(client), PipelineServiceApi(client)
@@ -206,17 +203,3 @@ def _namespace(address: str) -> str:
         f"{settings.PIPELINES_NAMESPACE}: set it to the namespace of your profile; Kubeflow Pipelines at {address} has "
         "profiles"
     )
-
-
-def _require(address: str, found: kubeflow.Server) -> None:
-    least = ".".join(map(str, LEAST))
-    if found.version is None:
-        _LOG.warning(
-            "Kubeflow Pipelines at %s does not say its release (%s); the graphs need %s or newer",
-            *(address, found.tag, least),
-        )
-    elif found.version < LEAST:
-        raise GltError(
-            f"Kubeflow Pipelines at {address} is {found.tag}, but the graphs need {least} or newer: older servers fail "
-            "on a loop inside an exit handler (kubeflow/pipelines#12390); upgrade the server"
-        )

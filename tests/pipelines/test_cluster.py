@@ -286,7 +286,7 @@ def test_a_log_in_that_cannot_work_is_refused_before_anything_is_sent(
         ("/healthz", 200, ["other"], "an answer that is not Kubeflow Pipelines'"),
         ("/healthz", 401, {"error": "no"}, "401 no; log in by KF_PIPELINES_TOKEN, KF_PIPELINES_COOKIES or"),
         ("/experiments", 403, b"RBAC: access denied", "403 Forbidden; log in by"),
-        ("/healthz", 404, b"", "404 Not Found; check KF_PIPELINES_ENDPOINT; glt needs the API v2beta1"),
+        ("/healthz", 404, b"", "404 Not Found; check KF_PIPELINES_ENDPOINT: glt needs the API v2beta1"),
         ("/experiments", 500, {"message": "a\n\x1b[31mb" + "x" * 9000, "code": 13}, "500 a %1B[31mbxxx"),
         ("/recurringruns", 502, b"\xff", "502 Bad Gateway"),
     ],
