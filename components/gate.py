@@ -14,6 +14,7 @@ def gate(
     data_version: str,
     code_version: str,
     verdict: dsl.Output[dsl.Artifact],
+    decision: dsl.Output[dsl.Markdown],
 ) -> bool:
     """Decide whether the classifier may replace the champion: a paired test on the same clips."""
     from pathlib import Path
@@ -30,4 +31,5 @@ def gate(
         accelerator=accelerator,
         data_version=data_version,
         code_version=code_version,
+        page=Path(decision.path),
     )

@@ -12,7 +12,7 @@ from glt import artifact
 from glt.accelerator import device
 from glt.data import duplicates
 from glt.data.clips import ClipStore
-from glt.lifecycle import registry, tracking
+from glt.lifecycle import registry, tracking, verdict_text
 from glt.lifecycle.gate import VERDICT, Evidence, Verdict, already_in_service, decide
 from glt.motion.disentangle import Motions, write_motions
 from glt.outputs import csv_bytes
@@ -36,8 +36,9 @@ def gate(
     accelerator: str = "auto",
     data_version: str = "",
     code_version: str = "",
+    page: Path | None = None,
 ) -> bool:
-    """Decide whether a classifier may replace the champion; write the verdict to `out`.
+    """Decide whether a classifier may replace the champion; write the verdict to `out`, and as Markdown to `page`.
 
     The candidate must be significantly better, no class may get much worse, latency must stay within its bound, and
     the recordings must raise no alarm (`glt.lifecycle.gate`).
@@ -90,6 +91,8 @@ def gate(
             _keep(both.assign(subject=pd.array(subjects, dtype="Int64")), verdict, run)
         verdict = replace(verdict, candidate_digest=artifact.digest(classifier))
         verdict.write(out)
+        if page is not None:
+            artifact.write_bytes(page, verdict_text.markdown(verdict).encode())
         run.metrics(
             {
                 "gate/passed": float(verdict.passed),
