@@ -22,7 +22,7 @@ def gate(
     from glt.logs import run_entry
     from glt.steps import gate
 
-    return run_entry(
+    passed = run_entry(
         gate.gate,
         Path(clips.path),
         Path(classifier.path),
@@ -31,5 +31,6 @@ def gate(
         accelerator=accelerator,
         data_version=data_version,
         code_version=code_version,
-        page=Path(decision.path),
     )
+    run_entry(gate.write_page, Path(verdict.path), Path(decision.path))
+    return passed

@@ -58,20 +58,22 @@ class Server:
         self._uploads, self._runs = PipelineUploadServiceApi(client), RunServiceApi(client)
         self._recurring = RecurringRunServiceApi(client)
 
-    def experiment(self, name: str) -> str:
-        """The id of an experiment, which is created if it does not exist."""
-
-        def find() -> str:
+    def find_experiment(self, name: str) -> str:
+        """The id of an experiment; empty if it does not exist."""
+        with kubeflow.server_errors(self.address):
             page = self._experiments.experiment_service_list_experiments(
                 page_size=_PAGE, filter=_named(name), namespace=self._namespace
             )
-            return next((one.experiment_id for one in page.experiments or () if one.display_name == name), "")
+        return next((one.experiment_id for one in page.experiments or () if one.display_name == name), "")
+
+    def experiment(self, name: str) -> str:
+        """The id of an experiment, which is created if it does not exist."""
 
         def create() -> str:
             experiment = V2beta1Experiment(display_name=name, namespace=self._namespace)
             return self._experiments.experiment_service_create_experiment(experiment).experiment_id
 
-        return self._find_or_create(find, create)
+        return self._find_or_create(lambda: self.find_experiment(name), create)
 
     def find_version(self, pipeline: str, name: str) -> V2beta1PipelineVersionReference | None:
         """A registered version of a pipeline, by the names of both."""

@@ -36,9 +36,8 @@ def gate(
     accelerator: str = "auto",
     data_version: str = "",
     code_version: str = "",
-    page: Path | None = None,
 ) -> bool:
-    """Decide whether a classifier may replace the champion; write the verdict to `out`, and as Markdown to `page`.
+    """Decide whether a classifier may replace the champion; write the verdict to `out`.
 
     The candidate must be significantly better, no class may get much worse, latency must stay within its bound, and
     the recordings must raise no alarm (`glt.lifecycle.gate`).
@@ -91,8 +90,6 @@ def gate(
             _keep(both.assign(subject=pd.array(subjects, dtype="Int64")), verdict, run)
         verdict = replace(verdict, candidate_digest=artifact.digest(classifier))
         verdict.write(out)
-        if page is not None:
-            artifact.write_bytes(page, verdict_text.markdown(verdict).encode())
         run.metrics(
             {
                 "gate/passed": float(verdict.passed),
@@ -105,6 +102,15 @@ def gate(
         run.tags({"gate.reason": verdict.reason, "gate.test": verdict.test})
         tracking.log_on_parent(settings, version, {}, {"gate.reason": verdict.reason})
     return verdict.passed
+
+
+def write_page(verdict: Path, out: Path) -> None:
+    """Write the verdict in a file as Markdown.
+
+    Raises:
+        GltError: the file is missing, or anything but a verdict.
+    """
+    artifact.write_bytes(out, verdict_text.markdown(Verdict.read(verdict)).encode())
 
 
 def _keep(both: pd.DataFrame, verdict: Verdict, run: tracking.StepRun) -> None:
