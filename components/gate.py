@@ -14,6 +14,7 @@ def gate(
     data_version: str,
     code_version: str,
     verdict: dsl.Output[dsl.Artifact],
+    decision: dsl.Output[dsl.Markdown],
 ) -> bool:
     """Decide whether the classifier may replace the champion: a paired test on the same clips."""
     from pathlib import Path
@@ -21,7 +22,7 @@ def gate(
     from glt.logs import run_entry
     from glt.steps import gate
 
-    return run_entry(
+    passed = run_entry(
         gate.gate,
         Path(clips.path),
         Path(classifier.path),
@@ -31,3 +32,5 @@ def gate(
         data_version=data_version,
         code_version=code_version,
     )
+    run_entry(gate.write_page, Path(verdict.path), Path(decision.path))
+    return passed

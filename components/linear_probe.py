@@ -15,11 +15,13 @@ def linear_probe(
     code_version: str,
     classifier: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
+    confusion: dsl.Output[dsl.ClassificationMetrics],
 ) -> None:
     """Fit and measure a linear classifier on the frozen encoder."""
     from pathlib import Path
 
     from glt import artifact
+    from glt.analysis import confusions
     from glt.logs import run_entry
     from glt.steps import training
 
@@ -35,3 +37,6 @@ def linear_probe(
     )
     metrics.metadata.update(values)
     artifact.write_json(Path(metrics.path), values)
+    classes, counts = run_entry(confusions.of_classifier, Path(classifier.path))
+    confusion.log_confusion_matrix(classes, counts)
+    artifact.write_json(Path(confusion.path), {"classes": classes, "counts": counts})

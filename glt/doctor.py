@@ -1,4 +1,7 @@
-"""Checks of this machine and its services: one line each, with the remedy. Nothing is changed by them."""
+"""Checks of this machine and its services: one line each, with the remedy.
+
+Nothing is changed by them but MLflow's record of runs that have ended on the Kubeflow Pipelines server.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +16,15 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
 from glt import settings
 from glt.errors import GltError, first_line
-from glt.lifecycle import dvc_hash, local_store, recordings
+from glt.lifecycle import dvc_hash, kubeflow, kubeflow_runs, local_store, recordings, tracking
+from glt.lifecycle.connection import shown
 from glt.lifecycle.data_pin import DATA, PIN
 from glt.serving import keys
 
@@ -28,6 +32,7 @@ SECONDS = 2.0  # that a service may take to answer
 PACKAGES = ("torch", "kfp", "mlflow", "dvc")
 PORTS = {5000: "make ui", 5001: "glt serve"}
 GIB = 2**30
+SHOWN = 5  # runs that a line names
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ class Result:
 def examine(root: Path) -> list[Result]:
     """Check everything; `root` is the project's folder. An error within a check is a problem, not an end."""
     results: list[Result] = []
-    services = (_mlflow, _object_store, _data, _git, _kfp, _keys)
+    services = (_mlflow, _object_store, _data, _git, _kfp, _open_runs, _keys)
     machine = (_ports, _disk, _memory, _threads, _gpu, _engine)
     for check in (_versions, *services, *machine):
         try:
@@ -247,9 +252,51 @@ def _engine(root: Path) -> Iterator[Result]:
 
 
 def _kfp(root: Path) -> Iterator[Result]:
-    address = settings.pipelines_endpoint()
-    if not address:
+    if not settings.pipelines_endpoint():
         yield Result("kubeflow", "ok", "KF_PIPELINES_ENDPOINT is not set: no cluster to submit to")
         return
-    parts = urlsplit(address if "://" in address else f"https://{address}")
-    yield _answers("kubeflow", parts.geturl(), "start the server or its port-forward, or correct KF_PIPELINES_ENDPOINT")
+    try:
+        server = kubeflow.connect(SECONDS)
+        found = kubeflow.describe(server)
+        kubeflow.require(server.configuration.host, found)
+    except GltError as error:
+        problem, _, remedy = str(error).rpartition("; ")
+        yield Result("kubeflow", "problem", problem, remedy)
+        return
+    users = "profiles" if found.multi_user else "one namespace"
+    yield Result("kubeflow", "ok", f"Kubeflow Pipelines {found.tag} with {users} at {shown(server.configuration.host)}")
+
+
+def _open_runs(root: Path) -> Iterator[Result]:
+    """Close the runs in MLflow that have ended on the Kubeflow Pipelines server, and count the others."""
+    if settings.is_local():
+        return
+    if _answers("mlflow store", f"{settings.store_uri().rstrip('/')}/health", "").status != "ok":
+        return
+    client = tracking.connect()
+    before = kubeflow_runs.open_runs(client)
+    if not before:
+        yield Result("open runs", "ok", "no pipeline run is open in MLflow")
+        return
+    problem = "KF_PIPELINES_ENDPOINT is not set"
+    if kubeflow.address():
+        try:
+            closed = kubeflow_runs.close_ended(client)
+        except GltError as error:
+            problem = str(error).rpartition("; ")[0]
+        else:
+            problem = ""
+            ended = ", ".join(f"{one.run.info.run_name} ({one.status})" for one in closed[:SHOWN])
+            more = ", ..." if len(closed) > SHOWN else ""
+            if closed:
+                yield Result("ended runs", "ok", f"closed in MLflow, as their pipeline runs have ended: {ended}{more}")
+    left = kubeflow_runs.open_runs(client)
+    if not left:
+        return
+    since = datetime.fromtimestamp(left[0].info.start_time / 1000).astimezone().isoformat(" ", "minutes")
+    message = f"{len(left)} pipeline run{'s' if len(left) > 1 else ''} open in MLflow, the oldest since {since}"
+    if problem:
+        remedy = "set KF_PIPELINES_ENDPOINT and a way to log in; then glt doctor closes those that have ended"
+        yield Result("open runs", "warning", f"{message}; which of them live is unknown: {problem}", remedy)
+    else:
+        yield Result("open runs", "ok", f"{message}, and not ended in Kubeflow Pipelines")

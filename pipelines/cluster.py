@@ -150,12 +150,19 @@ def reconcile(schedules: dict[str, Schedule], *, dry: bool) -> list[Change]:
         GltError: the server refuses or does not answer. Changes made until then stay; run again.
     """
     code = current_code_version()
-    changes = []
+    changes: list[Change] = []
     with tempfile.TemporaryDirectory() as folder:
         wanted = {name: _Desired.of(name, schedule, code, Path(folder)) for name, schedule in schedules.items()}
         server = Server()
-        experiment = server.experiment(EXPERIMENT)
-        existing = {run.display_name: run for run in server.recurring_runs(experiment) if _is_ours(run)}
+        experiment = server.find_experiment(EXPERIMENT) if dry else server.experiment(EXPERIMENT)
+        existing: dict[str, V2beta1RecurringRun] = {}
+        for run in filter(_is_ours, server.recurring_runs(experiment) if experiment else ()):
+            if run.display_name not in existing:
+                existing[run.display_name] = run
+                continue
+            changes.append(Change("delete", run.display_name, "it is there twice"))
+            if not dry:
+                server.delete_recurring_run(run.recurring_run_id)
         for name in sorted({*existing, *wanted}):
             current, desired = existing.get(name), wanted.get(name)
             change = _change(name, desired, current, server)

@@ -30,9 +30,6 @@ from glt.lifecycle import kubeflow
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
 
-# A loop inside an exit handler, as our graphs have it, fails on 2.14.3 (kubeflow/pipelines#12390, open) and is reported
-# to run on 2.16.0 (#13321); that release is also the first to read `runAsNonRoot` of a step (#12832).
-LEAST = (2, 16, 0)
 PLUGINS = (2, 17, 0)  # the first to take `plugins_input`; earlier ones refuse fields that they do not know
 _PAGE = 100  # entries of a list
 
@@ -54,27 +51,29 @@ class Server:
         client = kubeflow.connect()
         found = kubeflow.describe(client)
         self.address: str = client.configuration.host
-        _require(self.address, found)
+        kubeflow.require(self.address, found)
         self.takes_plugins = found.version is None or found.version >= PLUGINS
         self._namespace = _namespace(self.address) if found.multi_user else None
         self._experiments, self._pipelines = ExperimentServiceApi(client), PipelineServiceApi(client)
         self._uploads, self._runs = PipelineUploadServiceApi(client), RunServiceApi(client)
         self._recurring = RecurringRunServiceApi(client)
 
-    def experiment(self, name: str) -> str:
-        """The id of an experiment, which is created if it does not exist."""
-
-        def find() -> str:
+    def find_experiment(self, name: str) -> str:
+        """The id of an experiment; empty if it does not exist."""
+        with kubeflow.server_errors(self.address):
             page = self._experiments.experiment_service_list_experiments(
                 page_size=_PAGE, filter=_named(name), namespace=self._namespace
             )
-            return next((one.experiment_id for one in page.experiments or () if one.display_name == name), "")
+        return next((one.experiment_id for one in page.experiments or () if one.display_name == name), "")
+
+    def experiment(self, name: str) -> str:
+        """The id of an experiment, which is created if it does not exist."""
 
         def create() -> str:
             experiment = V2beta1Experiment(display_name=name, namespace=self._namespace)
             return self._experiments.experiment_service_create_experiment(experiment).experiment_id
 
-        return self._find_or_create(find, create)
+        return self._find_or_create(lambda: self.find_experiment(name), create)
 
     def find_version(self, pipeline: str, name: str) -> V2beta1PipelineVersionReference | None:
         """A registered version of a pipeline, by the names of both."""
@@ -206,17 +205,3 @@ def _namespace(address: str) -> str:
         f"{settings.PIPELINES_NAMESPACE}: set it to the namespace of your profile; Kubeflow Pipelines at {address} has "
         "profiles"
     )
-
-
-def _require(address: str, found: kubeflow.Server) -> None:
-    least = ".".join(map(str, LEAST))
-    if found.version is None:
-        _LOG.warning(
-            "Kubeflow Pipelines at %s does not say its release (%s); the graphs need %s or newer",
-            *(address, found.tag, least),
-        )
-    elif found.version < LEAST:
-        raise GltError(
-            f"Kubeflow Pipelines at {address} is {found.tag}, but the graphs need {least} or newer: older servers fail "
-            "on a loop inside an exit handler (kubeflow/pipelines#12390); upgrade the server"
-        )

@@ -34,7 +34,18 @@ ROOMS = (
     *("model", "training", "analysis", "serving", "lifecycle", "steps", "doctor", "cli", "__main__"),
 )
 SCIENCE = ROOMS[: ROOMS.index("lifecycle")]
-PLATFORM = {"kfp", "kfp_kubernetes", "mlflow", "dvc", "boto3", "botocore", "kubeflow", "kubernetes", "docker"}
+PLATFORM = {
+    "kfp",
+    "kfp_kubernetes",
+    "kfp_server_api",
+    "mlflow",
+    "dvc",
+    "boto3",
+    "botocore",
+    "kubeflow",
+    "kubernetes",
+    "docker",
+}
 LINES = 400
 
 

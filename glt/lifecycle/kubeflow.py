@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,10 +19,14 @@ from glt.text import clean
 if TYPE_CHECKING:
     from kfp_server_api import ApiClient, ApiException, Configuration
 
+# A loop inside an exit handler, as our graphs have it, fails on 2.14.3 (kubeflow/pipelines#12390, open) and is reported
+# to run on 2.16.0 (#13321); that release is also the first to read `runAsNonRoot` of a step (#12832).
+LEAST = (2, 16, 0)
 IN_CLUSTER = "http://ml-pipeline:8888"  # the server's Service, by the name it has for pods of its own namespace
 PROJECTED_TOKEN = Path("/var/run/secrets/kubeflow/pipelines/token")  # where Kubeflow mounts it (kfp.client)
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 PATIENCE = 60.0  # seconds that one answer may take
+_LOG = logging.getLogger(__name__)
 _VERSION = re.compile(r"v?(\d+)\.(\d+)\.(\d+)")
 
 
@@ -74,7 +79,7 @@ def connect(patience: float = PATIENCE) -> ApiClient:
         raise GltError(f"{settings.PIPELINES_ENDPOINT}: set it to the address of the Kubeflow Pipelines server")
     configuration = Configuration()
     configuration.host = host
-    configuration.retries = urllib3.Retry(2, redirect=2)
+    configuration.retries = urllib3.Retry(2, connect=0, read=0, other=0)
 
     class Client(ApiClient):
         def request(self, method: str, url: str, **more: Any) -> Any:
@@ -111,6 +116,25 @@ def describe(client: ApiClient) -> Server:
     version = (int(found[1]), int(found[2]), int(found[3])) if found else None
     multi_user = fields.get("multi_user", fields.get("apiServerMultiUser", False))
     return Server(clean(str(tag))[:60], version, multi_user is True)
+
+
+def require(host: str, found: Server) -> None:
+    """Refuse a server that is too old for the graphs; one that does not say its release gives a warning.
+
+    Raises:
+        GltError: it is too old.
+    """
+    least = ".".join(map(str, LEAST))
+    if found.version is None:
+        _LOG.warning(
+            "Kubeflow Pipelines at %s does not say its release (%s); the graphs need %s or newer",
+            *(shown(host), found.tag, least),
+        )
+    elif found.version < LEAST:
+        raise GltError(
+            f"Kubeflow Pipelines at {shown(host)} is {found.tag}, but the graphs need {least} or newer: older servers "
+            "fail on a loop inside an exit handler (kubeflow/pipelines#12390); upgrade the server"
+        )
 
 
 @contextmanager
@@ -159,9 +183,9 @@ def _remedy(error: ApiException) -> str:
     if error.status in (401, 403):
         return f"log in by {_LOG_IN.partition('log in by ')[2]}, and check {settings.PIPELINES_NAMESPACE}"
     if error.status == 404:
-        return f"check {settings.PIPELINES_ENDPOINT}; glt needs the API v2beta1"
+        return f"check {settings.PIPELINES_ENDPOINT}: glt needs the API v2beta1"
     if (error.status or 0) >= 500:
-        return "try again; the log of the server, ml-pipeline, says more"
+        return "try again: the log of the server, ml-pipeline, says more"
     return f"check {settings.PIPELINES_ENDPOINT} and {settings.PIPELINES_NAMESPACE}"
 
 

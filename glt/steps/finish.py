@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 
-_CANCELLED = {"CANCELED", "CANCELLED"}
+_CANCELLED = {"CANCELED", "CANCELLED", "CANCELING"}
 _LAST_STEPS = ({"compare_arms"}, {"report", "register"})  # of a study, of a training: a run with either is complete
 
 

@@ -12,7 +12,7 @@ from glt import artifact
 from glt.accelerator import device
 from glt.data import duplicates
 from glt.data.clips import ClipStore
-from glt.lifecycle import registry, tracking
+from glt.lifecycle import registry, tracking, verdict_text
 from glt.lifecycle.gate import VERDICT, Evidence, Verdict, already_in_service, decide
 from glt.motion.disentangle import Motions, write_motions
 from glt.outputs import csv_bytes
@@ -102,6 +102,15 @@ def gate(
         run.tags({"gate.reason": verdict.reason, "gate.test": verdict.test})
         tracking.log_on_parent(settings, version, {}, {"gate.reason": verdict.reason})
     return verdict.passed
+
+
+def write_page(verdict: Path, out: Path) -> None:
+    """Write the verdict in a file as Markdown.
+
+    Raises:
+        GltError: the file is missing, or anything but a verdict.
+    """
+    artifact.write_bytes(out, verdict_text.markdown(Verdict.read(verdict)).encode())
 
 
 def _keep(both: pd.DataFrame, verdict: Verdict, run: tracking.StepRun) -> None:

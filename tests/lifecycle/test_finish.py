@@ -81,6 +81,65 @@ def test_of_two_attempts_with_runs_of_their_own_the_last_one_counts(home: Path) 
     assert end("RUNNING").info.status == "FINISHED"
 
 
+# Every word: of the metadata store, which the backend hands over, of its API, and of the local runner.
+BACKEND = ("NEW", "RUNNING", "COMPLETE", "FAILED", "CACHED", "CANCELED", "UNKNOWN")
+API = ("PENDING", "RUNNING", "SUCCEEDED", "SKIPPED", "FAILED", "CANCELING", "CANCELED", "PAUSED")
+LOCAL = ("SUCCEEDED", "FAILED", "CANCELLED", "SKIPPED", "", "RUNTIME_STATE_UNSPECIFIED")
+WORDS = tuple(dict.fromkeys((*BACKEND, *API, *LOCAL)))
+CANCELLED = {"CANCELED", "CANCELLED", "CANCELING"}
+
+
+@pytest.mark.parametrize("word", WORDS)
+@pytest.mark.parametrize(
+    ("how", "status"),
+    [
+        ("complete", "FINISHED"),
+        ("a skipped branch ends last", "FINISHED"),
+        ("a condition is false", "FINISHED"),
+        ("a pod is killed", "FAILED"),
+        ("it is terminated", "FAILED"),
+        ("a step fails", "FAILED"),
+    ],
+)
+def test_every_word_for_every_way_in_which_a_run_ends(home: Path, word: str, how: str, status: str) -> None:
+    """In the second to the fifth way KFP's backend says RUNNING, so the steps decide; FAILED alone is believed."""
+    if how in ("complete", "a skipped branch ends last"):  # the branch: promotion, where the gate says no
+        record(*TRAINING)
+    elif how == "a condition is false":  # nothing new
+        record("check_for_new_data")
+        tracking.log_on_parent(RECIPE, VERSIONS, {}, {tracking.RETRAINING: f"{tracking.SKIPPED}: v3 has seen it"})
+    else:
+        record("ingest", "disentangle")
+    if how == "a pod is killed":
+        open_run("pretrain")
+    elif how == "a step fails":
+        fail("pretrain")
+    run = end(word)
+    if word in CANCELLED and how in ("it is terminated", "a pod is killed"):
+        status = "KILLED"
+    assert run.info.status == ("FAILED" if word == "FAILED" else status)
+    assert ("error" in run.data.tags) == (run.info.status != "FINISHED")
+    if how == "a step fails":
+        assert run.data.tags["error"] == "pretrain: no room"
+
+
+def test_the_reason_is_that_of_the_step_that_failed_first(home: Path) -> None:
+    record("ingest", "disentangle", "pretrain")
+    fail("linear_probe")
+    fail("finetune/05pct-seed0")  # before it by name, after it in time
+    assert end("FAILED").data.tags["error"] == "linear_probe: no room"
+
+
+def test_the_reason_is_not_that_of_an_attempt_that_was_repeated(home: Path) -> None:
+    client = tracking.connect()
+    first = open_run("ingest")  # as Kubeflow's MLflow plugin makes a run per attempt
+    client.set_tag(first, "error", "ingest: the store was away")
+    client.set_terminated(first, "FAILED")
+    client.set_terminated(open_run("ingest"), "FINISHED")
+    fail("disentangle")
+    assert end("FAILED").data.tags["error"] == "disentangle: no room"
+
+
 @pytest.mark.parametrize(("state", "status"), [("RUNNING", "FAILED"), ("COMPLETE", "FAILED"), ("CANCELED", "KILLED")])
 def test_a_run_that_was_terminated_is_not_finished(home: Path, state: str, status: str) -> None:
     record("ingest", "disentangle")

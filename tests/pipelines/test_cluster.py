@@ -102,6 +102,7 @@ def test_schedules_are_created_replaced_and_deleted_and_others_left_alone(stub: 
     declared = {name: schedule() for name in ("a", "b", "c")}
     assert planned_changes(declared, dry=True) == [("create", "a"), ("create", "b"), ("create", "c")]
     assert stub.schedules.keys() == {"theirs"}
+    assert [stub.experiments, stub.pipelines, stub.versions] == [[], [], []]
     assert planned_changes(declared) == [("create", "a"), ("create", "b"), ("create", "c")]
     run = stub.schedules["a"]
     assert (run.trigger.cron_schedule.cron, run.max_concurrency, run.no_catchup) == ("0 0 3 * * 1", "1", True)
@@ -122,6 +123,16 @@ def test_schedules_are_created_replaced_and_deleted_and_others_left_alone(stub: 
     assert stub.schedules["d"].mode == "DISABLE"
     assert planned_changes({}) == [("delete", "a"), ("delete", "b"), ("delete", "d")]
     assert stub.schedules.keys() == {"theirs"}
+
+
+def test_a_schedule_that_two_reconciled_at_once_is_there_once(stub: Stub) -> None:
+    planned_changes({"a": schedule()})
+    (run,) = stub.recurring.values()
+    stub.recurring["twin"] = {**run, "recurring_run_id": "twin"}
+    assert planned_changes({"a": schedule()}, dry=True) == [("delete", "a")]
+    assert planned_changes({"a": schedule()}) == [("delete", "a")]
+    assert [one["recurring_run_id"] for one in stub.recurring.values()] == [run["recurring_run_id"]]
+    assert planned_changes({"a": schedule()}) == []
 
 
 def test_new_code_replaces_a_schedule(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +169,7 @@ def test_a_wrong_schedule_is_reported(stub: Stub, tmp_path: Path, change: dict[s
 def test_a_server_that_refuses_or_is_not_named_is_reported(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
     stub.answers[f"{API}/recurringruns"] = (503, {"error": "no"})
     with pytest.raises(GltError, match="503 no; try again"):
-        cluster.reconcile({"a": schedule()}, dry=True)
+        cluster.reconcile({"a": schedule()}, dry=False)
     monkeypatch.delenv("KF_PIPELINES_ENDPOINT")
     with pytest.raises(GltError, match="set it to the address"):
         cluster.reconcile({}, dry=True)
@@ -286,7 +297,7 @@ def test_a_log_in_that_cannot_work_is_refused_before_anything_is_sent(
         ("/healthz", 200, ["other"], "an answer that is not Kubeflow Pipelines'"),
         ("/healthz", 401, {"error": "no"}, "401 no; log in by KF_PIPELINES_TOKEN, KF_PIPELINES_COOKIES or"),
         ("/experiments", 403, b"RBAC: access denied", "403 Forbidden; log in by"),
-        ("/healthz", 404, b"", "404 Not Found; check KF_PIPELINES_ENDPOINT; glt needs the API v2beta1"),
+        ("/healthz", 404, b"", "404 Not Found; check KF_PIPELINES_ENDPOINT: glt needs the API v2beta1"),
         ("/experiments", 500, {"message": "a\n\x1b[31mb" + "x" * 9000, "code": 13}, "500 a %1B[31mbxxx"),
         ("/recurringruns", 502, b"\xff", "502 Bad Gateway"),
     ],

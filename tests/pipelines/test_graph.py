@@ -27,7 +27,7 @@ COMPONENTS: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     ),
     "linear-probe": (
         {**STEP, "motions": "Dataset", "encoder": "Model", "accelerator": "STRING"},
-        {"classifier": "Model", "metrics": "Metrics"},
+        {"classifier": "Model", "metrics": "Metrics", "confusion": "ClassificationMetrics"},
     ),
     "finetune": (
         {
@@ -38,7 +38,7 @@ COMPONENTS: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     ),
     "gate": (
         {**STEP, "clips": "Dataset", "classifier": "Model", "accelerator": "STRING"},
-        {"Output": "BOOLEAN", "verdict": "Artifact"},
+        {"Output": "BOOLEAN", "verdict": "Artifact", "decision": "Markdown"},
     ),
     "report": (
         {
