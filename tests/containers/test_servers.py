@@ -131,7 +131,7 @@ def test_backup_and_restore_run_in_their_images(stack: Stack, tmp_path: Path) ->
     client.create_experiment("after")
 
     stack["mlflow"].stop()
-    assert "restored" in stack.job("restore")
+    assert "restoring database-" in stack.job("restore")
     stack.up()
     assert client.get_experiment_by_name("before") is not None
     assert client.get_experiment_by_name("after") is None
