@@ -53,9 +53,8 @@ def digest(engine: str, image: str) -> str:
     if found.returncode:
         pulled = subprocess.run([engine, "pull", "--quiet", image], capture_output=True, text=True, check=False)
         if pulled.returncode:
-            raise PinError(
-                f"{image}: {pulled.stderr.strip().splitlines()[-1:] or 'cannot be pulled'}; build and push it"
-            )
+            reason = (pulled.stderr.strip().splitlines() or [f"exit {pulled.returncode}"])[-1]
+            raise PinError(f"{image}: is not here and cannot be pulled ({reason}); build and push it first")
         found = subprocess.run(inspect, capture_output=True, text=True, check=True)
     name = repository(image)
     for known in json.loads(found.stdout) or ():

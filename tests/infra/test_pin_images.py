@@ -21,7 +21,9 @@ DIGEST = f"sha256:{'5' * 64}"
 ENGINE = """#!/bin/sh
 for image; do :; done
 case "$1 $image" in
+"pull "*nowhere*) echo "Trying"; echo "Error: connection refused" >&2; exit 125 ;;
 "pull "*) echo "$image" >> "$PULLED" ;;
+*nowhere*) exit 125 ;;
 *rclone*) grep -qs rclone "$PULLED" || exit 125; echo '["docker.io/rclone/rclone@DIGEST"]' ;;
 *unpushed*) echo '[]' ;;
 *) echo "[\\"other.lab/glt@sha256:1\\", \\"docker.io/library/${image%:*}@DIGEST\\", \\"${image%:*}@DIGEST\\"]" ;;
@@ -83,6 +85,16 @@ def test_an_image_that_was_not_pushed_is_refused(lab: Path) -> None:
     assert done.stdout == ""
     assert done.stderr.startswith("pin_images: registry.lab:5000/unpushed:0.1.0: has no digest")
     assert "push registry.lab:5000/unpushed:0.1.0" in done.stderr
+
+
+@needs_kubectl
+def test_an_image_that_is_nowhere_is_refused(lab: Path) -> None:
+    write(lab, {"glt": "nowhere.lab/glt"})
+    done = pin(lab)
+    assert done.stderr == (
+        "pin_images: nowhere.lab/glt:0.1.0: is not here and cannot be pulled (Error: connection refused); build and "
+        "push it first\n"
+    )
 
 
 @needs_kubectl

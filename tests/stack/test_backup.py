@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,10 @@ import pytest
 
 from glt import artifact
 from glt.lifecycle import registry, tracking
-from infra.local.servers import StackError, find_program
+from infra.local.servers import StackError
 from infra.local.stack import Stack
 from tests.lifecycle.conftest import make_classifier
+from tests.stack import encryption
 from tests.stack.models import promoted, register
 
 
@@ -34,22 +34,11 @@ def after_a_fire(stack: Stack, tmp_path: Path) -> Iterator[Stack]:
 def encrypted(request: pytest.FixtureRequest, stack: Stack, after_a_fire: Stack) -> Iterator[bool]:
     """True if the backup is encrypted, as docs/cluster.md says."""
     if request.param:
-        secret = {"RCLONE_CONFIG_BACKUP_TYPE": "crypt", "RCLONE_CONFIG_BACKUP_REMOTE": "/backup/encrypted"}
         for servers in (stack, after_a_fire):
-            servers.change_secret("backup-encryption", **secret, RCLONE_CONFIG_BACKUP_PASSWORD=obscured("the key"))
+            servers.change_secret("backup-encryption", **encryption.secret("the key"))
     yield request.param
     if request.param:
-        plain = {"RCLONE_CONFIG_BACKUP_TYPE": "alias", "RCLONE_CONFIG_BACKUP_REMOTE": "/backup"}
-        stack.change_secret("backup-encryption", **plain)
-
-
-def obscured(key: str) -> str:
-    """A key as rclone reads it."""
-    rclone = find_program("rclone")
-    assert rclone is not None
-    return subprocess.run(
-        [rclone, "obscure", "-"], input=key, capture_output=True, text=True, check=True
-    ).stdout.strip()
+        stack.change_secret("backup-encryption", **encryption.PLAIN)
 
 
 def everything(names: list[str]) -> dict[str, Any]:
@@ -111,10 +100,10 @@ def test_after_a_restore_everything_is_as_it_was(
     shutil.copytree(stack.folder / "backups", after_a_fire.folder / "backups")
     after_a_fire["mlflow"].stop()
     if encrypted:
-        after_a_fire.change_secret("backup-encryption", RCLONE_CONFIG_BACKUP_PASSWORD=obscured("another key"))
+        after_a_fire.change_secret("backup-encryption", **encryption.secret("another key"))
         with pytest.raises(StackError, match=r"failed to authenticate decrypted block - bad password"):
             after_a_fire.job("restore")
-        after_a_fire.change_secret("backup-encryption", RCLONE_CONFIG_BACKUP_PASSWORD=obscured("the key"))
+        after_a_fire.change_secret("backup-encryption", **encryption.secret("the key"))
     assert "restoring database-" in after_a_fire.job("restore")
     after_a_fire["mlflow"].start()
     point_to(after_a_fire, monkeypatch)
