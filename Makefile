@@ -69,7 +69,7 @@ test-stack: setup ## Run the slower tests: real servers, killed processes
 	@$(PYTEST) -m stack
 
 test-k8s: setup ## Render the manifests with kubectl and validate them offline, with the rules of tests/infra
-	@$(PYTEST) tests/infra tests/pipelines/test_graph.py
+	@$(PYTEST) tests/infra tests/cluster tests/pipelines/test_graph.py
 
 test-containers: setup ## Build the images and run servers and the whole graph in them, with podman or docker (BASE=, BUILD_ARGS=)
 	@$(PYTEST) -m containers -rs

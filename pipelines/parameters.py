@@ -26,6 +26,10 @@ Items: TypeAlias = Records | PipelineChannel
 # Argo hands all parameters of a graph to KFP's driver as one argument of its command line (backend/src/v2/compiler/
 # argocompiler/dag.go of Kubeflow Pipelines 2.17.0), and Linux takes 131,072 bytes in one argument.
 LIMIT = 120_000  # bytes
+# What a loop makes is collected for a later step, which gets all of it as one argument, too (driver.go): of every
+# artifact name, address and where its store is (metadata/client.go).
+ARTIFACT = 900  # bytes
+COLLECTED = {"arms": 2, "trials": 1}  # artifacts of each item: encoder and classifier of an arm; classifier of a trial
 _REMEDIES = {
     "arms": "submit fewer arms or seeds at once (pipelines arms --arms, --seeds)",
     "recipe": "name a recipe of the image in place of its text",
@@ -39,16 +43,22 @@ def size(parameters: object) -> int:
 
 
 def check_size(graph: str, parameters: Mapping[str, object]) -> None:
-    """Refuse parameters that are larger together than a server can start a run with.
+    """Refuse parameters that are larger together than a server can start a run with, or its last step.
 
     Raises:
-        GltError: they are; it names the largest of them.
+        GltError: they are; it names the largest of them. Or a list has too many items.
     """
     total = size(parameters)
-    if total <= LIMIT:
-        return
-    largest = max(parameters, key=lambda name: size(parameters[name]))
-    raise GltError(
-        f"parameters of the graph {graph}: {total:,} bytes, but Kubeflow Pipelines takes at most {LIMIT:,}; the "
-        f"largest is {largest} with {size(parameters[largest]):,} bytes: {_REMEDIES.get(largest, 'shorten it')}"
-    )
+    if total > LIMIT:
+        largest = max(parameters, key=lambda name: size(parameters[name]))
+        raise GltError(
+            f"parameters of the graph {graph}: {total:,} bytes, but Kubeflow Pipelines takes at most {LIMIT:,}; the "
+            f"largest is {largest} with {size(parameters[largest]):,} bytes: {_REMEDIES.get(largest, 'shorten it')}"
+        )
+    for name, artifacts in COLLECTED.items():
+        items, most = parameters.get(name, ()), LIMIT // (artifacts * ARTIFACT)
+        if isinstance(items, list) and len(items) > most:
+            raise GltError(
+                f"parameters of the graph {graph}: {len(items)} {name}, but Kubeflow Pipelines hands the results of at "
+                f"most {most} to the next step: {_REMEDIES[name]}"
+            )

@@ -140,3 +140,11 @@ def test_parameters_above_the_limit_are_refused(extra: dict[str, str]) -> None:
         check_size("ablation", {**base, "arms": [{"recipe": "y" * (119_900 if not extra else 1_000)}], **extra})
     largest = "recipe" if extra else "arms"
     assert f"the largest is {largest} with 1" in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "most"), [("arms", 66), ("trials", 133)])
+def test_more_results_than_one_step_can_be_given_are_refused(name: str, most: int) -> None:
+    items = [{"recipe": "a"}] * most
+    check_size("ablation", {name: items})
+    with pytest.raises(GltError, match=rf"{most + 1} {name}, but .* at most {most} to the next step: .*fewer"):
+        check_size("ablation", {name: [*items, {"recipe": "a"}]})

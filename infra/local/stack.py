@@ -131,7 +131,9 @@ class Stack:
         return dict(self._secret_data(name))
 
     def change_secret(self, name: str, **values: str) -> None:
-        """Change values of a Secret; a server reads them at its next start."""
+        """Change values of a Secret, or create it; a server reads them at its next start."""
+        if not self._has_secret(name):
+            self._secrets["items"].append({"metadata": {"name": name}, "stringData": {}})
         self._secret_data(name).update(values)
         write_private(self.folder / "secrets.json", json.dumps(self._secrets))
 
@@ -160,7 +162,9 @@ class Stack:
         variables: dict[str, str] = {}
         for source in container.get("envFrom", ()):
             if "secretRef" in source:
-                variables |= self.secret(source["secretRef"]["name"])
+                reference = source["secretRef"]
+                if self._has_secret(reference["name"]) or not reference.get("optional"):
+                    variables |= self.secret(reference["name"])
             else:
                 variables |= self._config_map(source["configMapRef"]["name"])
         for entry in container.get("env", ()):
@@ -224,6 +228,9 @@ class Stack:
             text = re.sub(rf"\b{name}(\.glt)?:{port}\b", f"localhost:{self.ports[name]}", text)
             text = text.replace(f"port={port}", f"port={self.ports[name]}")
         return text.replace("--host=database", "--host=localhost").replace("0.0.0.0", "127.0.0.1")
+
+    def _has_secret(self, secret: str) -> bool:
+        return any(item["metadata"]["name"] == secret for item in self._secrets["items"])
 
     def _secret_data(self, secret: str) -> dict[str, str]:
         (found,) = (item["stringData"] for item in self._secrets["items"] if item["metadata"]["name"] == secret)

@@ -28,6 +28,21 @@ UNITS = {"": 1, "m": 1e-3, **{unit: 1000**power for power, unit in enumerate("kM
     f"{unit}i": 1024**power for power, unit in enumerate("KMGT", 1)
 }
 
+DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+LABEL_KEY = re.compile(r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
+FIELD_PATH = re.compile(
+    r"metadata\.(name|namespace|uid|(labels|annotations)\['[^']+'\])"
+    r"|spec\.(nodeName|serviceAccountName)|status\.(host|pod)IPs?"
+)
+# Of KubernetesExecutorConfig, in kubernetes_platform/proto/kubernetes_executor_config.proto of 2.16.0 and 2.17.0.
+PLATFORM_FIELDS = {
+    "secretAsVolume", "secretAsEnv", "pvcMount", "nodeSelector", "podMetadata", "imagePullSecret",
+    "imagePullPolicy", "configMapAsVolume", "configMapAsEnv", "activeDeadlineSeconds", "fieldPathAsEnv",
+    "tolerations", "genericEphemeralVolume", "nodeAffinity", "podAffinity", "enabledSharedMemory",
+    "emptyDirMounts", "securityContext",
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Variable:

@@ -4,18 +4,39 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
 
 from pipelines.graphs import GRAPHS
+from pipelines.profile import Profile, Size
 from pipelines.profiles import PROFILES
 from tests.cluster.contract import RULES, Rule
 from tests.pipelines.compiled import Document, Graph, compiled
 
-CLUSTER = sorted(name for name, profile in PROFILES.items() if profile.on_cluster)
+# Ours, and one of infra/profiles.yaml that sets everything.
+FULL = Profile(
+    accelerator="gpu",
+    light=Size("1", "512Mi"),
+    heavy=Size("64", "500Gi"),
+    retries=10,
+    interruptions=100,
+    nodes=8,
+    queue="lab-queue",
+    labels={"example.org/cost-centre": "motion_1.2", "team": ""},
+    pull_secrets=("registry.lab", "other"),
+    service_account="trainer",
+)
+CLUSTER = [*sorted(name for name, profile in PROFILES.items() if profile.on_cluster), "full"]
 BY_ID = {rule.id: rule for rule in RULES}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def full_profile() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PROFILES, "full", FULL)
+        yield
 
 
 @pytest.mark.parametrize("rule", RULES, ids=BY_ID)
@@ -89,6 +110,10 @@ def called(name: str) -> Callable[[Graph], None]:
 
 def shown(name: str) -> Callable[[Graph], None]:
     return lambda graph: graph.tasks["pretrain"].spec["taskInfo"].update(name=name)
+
+
+def default(text: str) -> Callable[[Graph], None]:
+    return lambda graph: graph.spec["root"]["inputDefinitions"]["parameters"]["recordings"].update(defaultValue=text)
 
 
 def finish(**fields: object) -> Callable[[Graph], None]:
@@ -180,6 +205,16 @@ BREACHES: list[tuple[str, Callable[[Graph], None]]] = [
     ("exit-step", lambda graph: graph.tasks["report"].inputs.update(status="status of run")),
     ("argument-sizes", container(command=["x" * 70_000])),
     ("argument-sizes", lambda graph: graph.tasks["pretrain"].spec.update(inputs={"constant": "x" * 70_000})),
+    ("platform-fields", pretrain(hostUsers=False)),
+    ("platform-fields", pretrain(priorityClassName="high")),
+    ("parameter-sizes", default("x" * 131_000)),
+    (
+        "least-server",
+        lambda graph: graph.groups.update(
+            better=replace(graph.groups["better"], items="trials"), run=replace(graph.groups["run"], items="trials")
+        ),
+    ),
+    ("final-states", without(lambda graph: graph.tasks, "report", "register")),
     ("workflow-size", lambda graph: graph.spec.update(more="x" * 500_000)),
 ]
 

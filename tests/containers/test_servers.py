@@ -18,6 +18,7 @@ from infra.local.stack import Stack
 from tests.containers import stand_ins
 from tests.containers.conftest import Images
 from tests.containers.engine import Engine
+from tests.stack import encryption
 
 
 @pytest.fixture(scope="module")
@@ -122,17 +123,23 @@ def test_a_container_whose_engine_s_process_was_lost_is_replaced(stack: Stack, e
     assert mlflow.MlflowClient(tracking_uri=stack.environment()["MLFLOW_TRACKING_URI"]).search_experiments()
 
 
-def test_backup_and_restore_run_in_their_images(stack: Stack, tmp_path: Path) -> None:
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "encrypted"])
+def test_backup_and_restore_run_in_their_images(stack: Stack, tmp_path: Path, encrypted: bool) -> None:
+    if encrypted:
+        stack.change_secret("backup-encryption", **encryption.secret("the key"))
+    before, after = f"before-{encrypted}", f"after-{encrypted}"
     client = mlflow.MlflowClient(tracking_uri=stack.environment()["MLFLOW_TRACKING_URI"])
-    run = client.create_run(client.create_experiment("before")).info
+    run = client.create_run(client.create_experiment(before)).info
     client.log_text(run.run_id, "a page", "page.html")
     stack.job("backup")
-    assert [page.read_text() for page in (stack.folder / "backups" / "mlflow").rglob("page.html")][-1:] == ["a page"]
-    client.create_experiment("after")
+    folder, file = ("encrypted/mlflow", "page.html.bin") if encrypted else ("mlflow", "page.html")
+    (saved,) = (stack.folder / "backups" / folder).rglob(f"{run.run_id}/artifacts/{file}")
+    assert (saved.read_bytes() == b"a page") is not encrypted
+    client.create_experiment(after)
 
     stack["mlflow"].stop()
-    assert "restored" in stack.job("restore")
+    assert "restoring database-" in stack.job("restore")
     stack.up()
-    assert client.get_experiment_by_name("before") is not None
-    assert client.get_experiment_by_name("after") is None
+    assert client.get_experiment_by_name(before) is not None
+    assert client.get_experiment_by_name(after) is None
     assert Path(client.download_artifacts(run.run_id, "page.html", str(tmp_path))).read_text() == "a page"

@@ -56,10 +56,11 @@ def quantity(text: str) -> float:
 
 
 def environment(container: Document, kind: str) -> set[tuple[str, str | None]]:
-    """(name, key) of each `kind` ("secret" or "configMap") the container's environment reads; None: all of its keys."""
+    """(name, key) of each `kind` ("secret", "configMap") that the environment needs; None: all its keys."""
     one = [entry["valueFrom"].get(f"{kind}KeyRef") for entry in container.get("env", []) if "valueFrom" in entry]
     every = [entry.get(f"{kind}Ref") for entry in container.get("envFrom", [])]
-    return {(reference["name"], reference.get("key")) for reference in one + every if reference}
+    needed = [reference for reference in one + every if reference and not reference.get("optional")]
+    return {(reference["name"], reference.get("key")) for reference in needed}
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -124,6 +125,32 @@ def test_a_small_node_can_hold_the_dev_overlay() -> None:
     ]
     assert sum(quantity(request["cpu"]) for request in requests) <= 0.5
     assert sum(quantity(request["memory"]) for request in requests) <= 2 * 2**30
+
+
+def immutable(overlay: str) -> dict[str, object]:
+    """What the API server never changes: templates of a StatefulSet, selectors, access modes of a claim."""
+    found: dict[str, object] = {}
+    for document in render(overlay):
+        specification = document.get("spec", {})
+        if document["kind"] == "StatefulSet":
+            fields = {key: specification.get(key) for key in ("selector", "serviceName", "volumeClaimTemplates")}
+            found[document["metadata"]["name"]] = fields
+        if document["kind"] == "Deployment":
+            found[document["metadata"]["name"]] = specification["selector"]
+        if document["kind"] == "PersistentVolumeClaim":
+            claim = {key: specification.get(key) for key in ("accessModes", "storageClassName", "volumeMode")}
+            found[document["metadata"]["name"]] = claim
+    return found
+
+
+@needs_kubectl
+def test_what_forbids_to_change_overlays_is_what_the_docs_name() -> None:
+    dev, gpu = (immutable(overlay) for overlay in OVERLAYS)
+    assert dev.keys() == gpu.keys() == {"database", "object-store", "mlflow", "backups", "glt-checkpoints"}
+    differing = {name for name in dev if dev[name] != gpu[name]}
+    assert differing == {"database", "object-store", "glt-checkpoints"}
+    text = (ROOT / "docs" / "cluster.md").read_text()
+    assert "(`database`, `object-store`, `glt-checkpoints`) cannot be changed" in text
 
 
 def test_the_namespace_enforces_the_restricted_standard(base: list[Document]) -> None:
@@ -328,12 +355,16 @@ def test_nobody_uses_mlflow_without_an_account(base: list[Document], secrets: li
 def test_what_is_backed_up_is_what_is_restored_and_in_the_other_order(base: list[Document]) -> None:
     """What the database speaks of is there before it is."""
     saved, restored = pod(by_name(base, "CronJob")["backup"]), pod(by_name(base, "Job")["restore"])
-    copied = re.findall(r"store:(\w+) (/backup/\w+)", saved["containers"][0]["command"][-1])
+    (objects,), (database,) = saved["containers"], saved["initContainers"]
+    copied = re.findall(r"store:(\w+) (backup:\w+)", objects["command"][-1])
     assert copied
-    brought = re.findall(r"(/backup/\w+) store:(\w+)", restored["initContainers"][0]["command"][-1])
-    assert brought == [(place, bucket) for bucket, place in copied]
-    assert saved["initContainers"][0]["command"][-1].startswith("pg_dump")
-    assert "pg_restore" in restored["containers"][0]["command"][-1]
+    back = restored["initContainers"][0]
+    assert re.findall(r"(backup:\w+) store:(\w+)", back["command"][-1]) == [(place, bucket) for bucket, place in copied]
+    assert database["command"][0] == "pg_dump"
+    assert restored["containers"][0]["command"][0] == "pg_restore"
+    for container in (objects, back):
+        last = {"secretRef": {"name": "backup-encryption", "optional": True}}
+        assert container["envFrom"][-1] == last  # after the ConfigMap, whose settings it replaces
 
 
 def test_mlflow_server_knows_every_flag_it_is_given(base: list[Document]) -> None:

@@ -12,8 +12,10 @@ import pytest
 
 from glt import artifact
 from glt.lifecycle import registry, tracking
+from infra.local.servers import StackError
 from infra.local.stack import Stack
 from tests.lifecycle.conftest import make_classifier
+from tests.stack import encryption
 from tests.stack.models import promoted, register
 
 
@@ -26,6 +28,17 @@ def after_a_fire(stack: Stack, tmp_path: Path) -> Iterator[Stack]:
     made.up()
     yield made
     made.down()
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "encrypted"])
+def encrypted(request: pytest.FixtureRequest, stack: Stack, after_a_fire: Stack) -> Iterator[bool]:
+    """True if the backup is encrypted, as docs/cluster.md says."""
+    if request.param:
+        for servers in (stack, after_a_fire):
+            servers.change_secret("backup-encryption", **encryption.secret("the key"))
+    yield request.param
+    if request.param:
+        stack.change_secret("backup-encryption", **encryption.PLAIN)
 
 
 def everything(names: list[str]) -> dict[str, Any]:
@@ -63,29 +76,40 @@ def point_to(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     "the backup restores runs, models, aliases, history and recordings as they were",
 )
 def test_after_a_restore_everything_is_as_it_was(
-    stack: Stack, after_a_fire: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stack: Stack, after_a_fire: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encrypted: bool
 ) -> None:
-    names = [promoted(tmp_path / "a", "saved-a", versions=2), promoted(tmp_path / "b", "saved-b")]
+    backups = stack.folder / "backups" / ("encrypted" if encrypted else "")
+    suffix = ".bin" if encrypted else ""
+    names = [
+        promoted(tmp_path / one, f"saved-{one}-{encrypted}", versions=3 - count) for count, one in enumerate("ab", 1)
+    ]
     registry.promote(names[0], "2", "better")
     boto3.Session().client("s3", region_name="us-east-1").put_object(
         Bucket="recordings", Key="files/md5/ab/cdef", Body=b"x" * 99
     )
     stack.job("backup")
     # A second night: what is new is added, and both nights can be restored.
-    register(make_classifier(tmp_path / "later", 7), "saved-b")
+    register(make_classifier(tmp_path / "later", 7), f"saved-b-{encrypted}")
     stack.job("backup")
-    assert len(list((stack.folder / "backups").glob("database-*.dump"))) == 2
+    assert len(list(backups.glob(f"database-*.dump{suffix}"))) == 2
+    saved = backups / "recordings" / "files" / "md5" / "ab" / f"cdef{suffix}"
+    assert (saved.read_bytes() == b"x" * 99) is not encrypted
     before = everything(names)
     assert {"champion": "2", "previous": "1"}.items() <= before[names[0]]["aliases"].items()
 
     shutil.copytree(stack.folder / "backups", after_a_fire.folder / "backups")
     after_a_fire["mlflow"].stop()
-    assert "restored" in after_a_fire.job("restore")
+    if encrypted:
+        after_a_fire.change_secret("backup-encryption", **encryption.secret("another key"))
+        with pytest.raises(StackError, match=r"failed to authenticate decrypted block - bad password"):
+            after_a_fire.job("restore")
+        after_a_fire.change_secret("backup-encryption", **encryption.secret("the key"))
+    assert "restoring database-" in after_a_fire.job("restore")
     after_a_fire["mlflow"].start()
     point_to(after_a_fire, monkeypatch)
     assert everything(names) == before
     recordings = boto3.Session().client("s3", region_name="us-east-1")
     assert recordings.get_object(Bucket="recordings", Key="files/md5/ab/cdef")["Body"].read() == b"x" * 99
     # And life goes on: what is made next has the next number.
-    assert register(make_classifier(tmp_path / "next", 8), "saved-b").version == "3"
+    assert register(make_classifier(tmp_path / "next", 8), f"saved-b-{encrypted}").version == "3"
     assert registry.rollback(names[0]).version == "1"
