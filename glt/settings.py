@@ -18,6 +18,7 @@
 | GLT_SIGNING_KEY | private key that signs models when they are registered: a PEM file, or its text | not signed |
 | GLT_VERIFYING_KEYS | public keys; one must have signed a model: a PEM file, a folder, or text | digests only |
 | MLFLOW_TRACKING_URI | MLflow server or SQLite file | ``mlflow.db`` in GLT_HOME |
+| GLT_MLFLOW_ADDRESS | address at which people open MLflow, for links in reports | MLFLOW_TRACKING_URI |
 | MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD | account at the MLflow server; read by MLflow | no account |
 | MLFLOW_RUN_ID | MLflow run to record in, from Kubeflow's own MLflow plugin | found by its tags, or created |
 | AWS_ENDPOINT_URL | address of the object store | Amazon's |
@@ -41,6 +42,7 @@ HOME, RUN_ID, CODE_VERSION, IMAGE = "GLT_HOME", "GLT_RUN_ID", "GLT_CODE_VERSION"
 LOCKS, JOBS = "GLT_LOCKS", "GLT_JOBS"
 GIT_USER, GIT_TOKEN, GIT_HOST = "GLT_GIT_USER", "GLT_GIT_TOKEN", "GLT_GIT_HOST"
 SIGNING_KEY, VERIFYING_KEYS = "GLT_SIGNING_KEY", "GLT_VERIFYING_KEYS"
+MLFLOW_ADDRESS = "GLT_MLFLOW_ADDRESS"
 TRACKING_URI, TRACKING_RUN_ID = "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"
 OBJECT_STORE, REGION = "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION"
 THREADS, PIPELINES_ENDPOINT = "OMP_NUM_THREADS", "KF_PIPELINES_ENDPOINT"
@@ -60,6 +62,11 @@ def store_uri() -> str:
         return uri
     path, separator, options = uri.removeprefix(SQLITE).partition("?")
     return f"{sqlite_uri(Path(unquote(path)).resolve())}{separator}{options}"
+
+
+def mlflow_address() -> str:
+    """The address at which people open MLflow."""
+    return os.environ.get(MLFLOW_ADDRESS) or store_uri()
 
 
 def store_file() -> Path | None:

@@ -11,6 +11,7 @@ import re
 import unicodedata
 
 _NOT_IN_FILE_NAMES = re.compile(r"[^\w.-]")
+_MARKUP = re.compile(r"[\\`*_{}\[\]<>#|!~&$^@]|:(?=/)|(?<=www)\.", re.IGNORECASE)  # of Markdown, HTML, and addresses
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet takes a cell that begins so for a formula
 # Line and paragraph separators, and the marks that reverse the direction of what follows.
 _HIDDEN = {*"\u2028\u2029\u200e\u200f\u061c\ufeff", *map(chr, range(0x202A, 0x202F)), *map(chr, range(0x2066, 0x206A))}
@@ -63,6 +64,17 @@ def file_name(text: str) -> str:
 def csv_cell(text: str) -> str:
     """The text for a CSV: an apostrophe before what a spreadsheet would take for a formula."""
     return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def markdown_text(text: str, longest: int = 200) -> str:
+    """The text on one line of Markdown or in a cell of a table: nothing in it is markup, HTML or a link.
+
+    Characters become references (``&#42;``), which every renderer shows as they are. A text above `longest` characters
+    is cut, with an ellipsis.
+    """
+    short = clean(" ".join(text.split()))
+    short = short if len(short) <= longest else short[: longest - 1] + "…"
+    return _MARKUP.sub(lambda found: f"&#{ord(found[0])};", short)
 
 
 def _is_hidden(character: str) -> bool:
