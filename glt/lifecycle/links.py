@@ -9,6 +9,11 @@ from glt import settings
 _TRAINING = "?workflowType=machine_learning"  # without, MLflow shows what it has for language models
 
 
+def experiment_page(experiment_id: str) -> str:
+    """The page with the runs of an experiment."""
+    return f"#/experiments/{quote(experiment_id)}/runs{_TRAINING}"
+
+
 def run_page(experiment_id: str, run_id: str) -> str:
     """The page of a run, from any page of MLflow."""
     return f"{_run(experiment_id, run_id)}{_TRAINING}"

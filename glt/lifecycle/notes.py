@@ -23,6 +23,9 @@ NOTE = "mlflow.note.content"
 DIGEST = "glt.note"  # tag: digest of the note as it was written here
 REPORT, DATA = "report", "data"  # folders of the pages among the artifacts of the steps `report` and `ingest`
 MODEL, VERSION = "model.name", "model.version"  # tags of the parent run
+LONGEST_LINKS = 800  # characters
+_NO_LINKS = "**Made by:**"  # begins the paragraph with the links of a version
+_REPORTS = ("Report", "Data report")
 _SCORES = {
     "probe/top1": "Linear probe",
     "probe/top1_clean": "Linear probe, clips without a duplicate in training",
@@ -51,16 +54,58 @@ def links(parent_id: str, ingest_run: str = "", model: str = "") -> dict[str, st
 
 
 def describe_run(parent_id: str) -> None:
-    """Write the note of a pipeline run: the gate's decision, the scores, and links to reports and model."""
+    """Write the note of a pipeline run: links, the gate's decision, scores. Its model version gets links back."""
     client = connect()
     run = client.get_run(parent_id)
     tags, metrics = run.data.tags, run.data.metrics
     # MLflow shows the first lines until somebody asks for more.
-    lines = [" · ".join(f"[{title}]({page})" for title, page in _pages(client, run).items()), ""]
+    found = _pages(client, run)
+    lines = [_line(found), ""]
     lines += [markdown_text(tags["gate.reason"], 1000), ""] if "gate.reason" in tags else []
     rows = [f"| {title} | {100 * metrics[key]:.1f} % |" for key, title in _SCORES.items() if key in metrics]
     lines += ["| Top-1 accuracy | |", "| --- | --- |", *rows, ""] if rows else []
     write(client, run, "\n".join(lines).strip())
+    _link_version(client, run, found)
+
+
+def version_note(reason: str, links: str, card: str) -> str:
+    """The description of a version of a model: the gate's reason, links (`describe_run` adds them), the model card."""
+    return "\n\n".join((reason, links or _NO_LINKS, card))
+
+
+def links_of(note: str) -> str:
+    """The paragraph with links in the description of a version; empty if it has none."""
+    parts = note.split("\n\n", 2)
+    return parts[1] if len(parts) == 3 and parts[1].startswith(_NO_LINKS) else ""
+
+
+def _link_version(client: MlflowClient, run: Run, found: Mapping[str, str]) -> None:
+    """Link the version that a run registered with the run and its reports, unless a person has edited its note."""
+    from mlflow.exceptions import MlflowException
+
+    name, number = run.data.tags.get(MODEL, ""), run.data.tags.get(VERSION, "")
+    if not name or not number:
+        return
+    try:
+        version = client.get_model_version(name, number)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        return
+    if (version.tags or {}).get("parent.run") not in (None, run.info.run_id):  # an earlier run registered it
+        return
+    description = version.description or ""
+    if links_of(description):
+        reason, _, card = description.split("\n\n", 2)
+        here = {"MLflow run": pages.run_page(run.info.experiment_id, run.info.run_id)}
+        here |= {title: page for title, page in found.items() if title in _REPORTS}
+        links = f"{_NO_LINKS} {_line(here)}"
+        if len(links) <= LONGEST_LINKS:
+            client.update_model_version(name, number, version_note(reason, links, card))
+
+
+def _line(found: Mapping[str, str]) -> str:
+    return " · ".join(f"[{title}]({page})" for title, page in found.items())
 
 
 def write(client: MlflowClient, run: Run, note: str) -> None:

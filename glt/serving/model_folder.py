@@ -3,6 +3,8 @@
 ::
 
     MLmodel  conda.yaml  python_env.yaml  requirements.txt      written by MLflow
+    input_example.json  serving_input_example.json              a generated clip, and the request that sends it
+    model_card.md                                               what the model is for, its scores and limits
     data/classifier/                                            a ``classifier`` artifact
     model.sig                                                   the signature of all others, if a key signed them
 
@@ -28,7 +30,8 @@ LOADER = "glt.serving.pyfunc"
 MLMODEL, SIGNATURE, META = "MLmodel", "model.sig", "registered_model_meta"
 UNSIGNED = frozenset({SIGNATURE, META})  # files at the top that no digest covers
 DO_NOT_USE = "do not use it: run glt rollback, and find out who changed the artifact store or the registry"
-_BY_MLFLOW = frozenset({MLMODEL, "conda.yaml", "python_env.yaml", "requirements.txt"})
+EXAMPLE, REQUEST, CARD = "input_example.json", "serving_input_example.json", "model_card.md"
+_AT_TOP = frozenset({MLMODEL, "conda.yaml", "python_env.yaml", "requirements.txt", EXAMPLE, REQUEST, CARD})
 _FLAVOUR = {"code", "data", "env", "loader_module", "python_version", "streamable"}
 _LONGEST = 1 << 20  # bytes of MLmodel
 
@@ -55,7 +58,7 @@ def check_names(names: Iterable[str], model: str) -> None:
     """
     for name in names:
         parts = PurePosixPath(name).parts
-        if name not in _BY_MLFLOW and not (len(parts) == 3 and parts[0] == "data" and parts[2] in FILES | {MANIFEST}):
+        if name not in _AT_TOP and not (len(parts) == 3 and parts[0] == "data" and parts[2] in FILES | {MANIFEST}):
             raise GltError(f"{model}: {name}: does not belong to a model of ours; {DO_NOT_USE}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from glt.lifecycle.gate import already_in_service
 from glt.lifecycle.tracking import Versions
 from glt.motion.disentangle import Motions
 from glt.reporter import Silent
+from glt.serving.example import FRAMES
 from glt.serving.model import Predictor
 from glt.serving.pyfunc import _load_pyfunc
 from glt.training.classifier import save_classifier
@@ -67,10 +69,26 @@ def test_it_answers_as_the_classifier_does(model: PyFuncModel, folder: Path) -> 
     assert set(expected["label"]) <= set(LABELS)
 
 
-def test_the_signature_says_what_comes_out(model: PyFuncModel) -> None:
+def test_the_signature_says_what_goes_in_and_what_comes_out(model: PyFuncModel) -> None:
     signature = model.metadata.signature
+    assert str(signature.inputs) == "[Array(Array(Array(Array(double)))) (required)]"
     assert [column.name for column in signature.outputs.inputs] == ["label", "confidence"]
     assert "frames, persons, joints, 3" in model.metadata.metadata["input"]
+
+
+def test_the_input_example_is_answered_by_the_model_and_by_mlflow_s_command(
+    model: PyFuncModel, folder: Path, tmp_path: Path
+) -> None:
+    assert np.shape(model.input_example) == (1, FRAMES, 1, 6, 3)
+    (expected,) = Predictor(folder).predict(model.input_example)[["label", "confidence"]].to_dict("records")
+    assert model.predict(model.input_example).to_dict("records") == [expected]
+    stored = Path(registry.find(f"glt-{small_recipe().experiment}").source.removeprefix("file://"))
+    request, answer = stored / "serving_input_example.json", tmp_path / "answer.json"
+    command = f"models predict -m {stored} -i {request} -o {answer} -t json --env-manager local"
+    subprocess.run([sys.executable, "-m", "mlflow", *command.split()], check=True, capture_output=True)
+    ((given,),) = json.loads(answer.read_text()).values()
+    assert given["label"] == expected["label"]
+    assert given["confidence"] == pytest.approx(expected["confidence"], abs=1e-6)
 
 
 @pytest.fixture
