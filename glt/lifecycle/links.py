@@ -14,6 +14,11 @@ def experiment_page(experiment_id: str) -> str:
     return f"#/experiments/{quote(experiment_id)}/runs{_TRAINING}"
 
 
+def view_page(experiment_id: str, view: str) -> str:
+    """The page with the runs of an experiment, by one of its saved views."""
+    return f"{experiment_page(experiment_id)}&viewStateShareKey={quote(view)}"
+
+
 def run_page(experiment_id: str, run_id: str) -> str:
     """The page of a run, from any page of MLflow."""
     return f"{_run(experiment_id, run_id)}{_TRAINING}"

@@ -17,6 +17,7 @@ from glt.analysis.model_card import model_card
 from glt.data.layouts import Skeleton
 from glt.errors import GltError
 from glt.lifecycle import links, logged_model
+from glt.lifecycle.wheel import write_wheel
 from glt.serving import model_folder, signature
 from glt.serving.example import example_clips
 from glt.serving.model_folder import LOADER, SIGNATURE
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
     from mlflow.models import Model
 
-# Packages that the loader needs besides glt, which comes with the image and is on no index.
+# Packages that the loader needs besides glt, whose wheel is part of the model.
 REQUIREMENTS = ("numpy", "pandas", "pyarrow", "pydantic", "pyyaml", "safetensors", "scipy", "torch")
 DIGESTS = "model.digests"  # tag of a version: SHA-256 of each file, by its path, as JSON
 SIGNED_BY = "model.signed_by"  # tag of a version: id of the key, for people; verification does not read it
@@ -110,13 +111,18 @@ def build_folder(folder: Path, classifier: Path, name: str, model: LoggedModel, 
     with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*input example was not provided")
         data = shutil.copytree(classifier, Path(temporary) / "classifier")
+        wheels = Path(temporary) / model_folder.WHEELS
         mlflow.pyfunc.save_model(
             path=str(folder),
             mlflow_model=record,
             loader_module=LOADER,
             data_path=str(data),
-            pip_requirements=[f"{name}=={metadata.version(name).partition('+')[0]}" for name in REQUIREMENTS],
+            pip_requirements=[
+                *(f"{name}=={metadata.version(name).partition('+')[0]}" for name in REQUIREMENTS),
+                write_wheel(wheels),
+            ],
         )
+        shutil.copytree(wheels, folder / model_folder.WHEELS)
     _add_signature(folder, classifier, record)
     (folder / model_folder.CARD).write_text(card or model_card(classifier, name), encoding="utf-8")
     model_folder.check_mlmodel(folder, name, model.model_id, name)

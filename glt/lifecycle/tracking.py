@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from glt import settings
 from glt.errors import GltError
-from glt.lifecycle import liveness, local_store
+from glt.lifecycle import experiment_page, liveness, local_store
 from glt.lifecycle.connection import condition, shown
 from glt.lifecycle.connection import connect as connect
 from glt.lifecycle.step_run import StepRun as StepRun
@@ -30,7 +30,6 @@ PARENT, STEP, PIPELINE = "mlflow.parentRunId", "glt.step", "kfp.run_id"
 RETRAINING = "retraining"  # tag of the parent run: what a retraining decided, and why
 SKIPPED = "skipped"  # what that tag begins with where nothing is trained
 UI = "/#/experiments?workflowType=machine_learning"  # without, MLflow opens on what it has for language models
-_KIND = {"mlflow.experimentKind": "custom_model_development"}  # else its UI hides the runs
 _FORMER_NAMES = {"gate": "compare", "check_for_new_data": "look"}  # step names that earlier versions recorded
 
 
@@ -154,6 +153,7 @@ def _parent(client: MlflowClient, recipe: Recipe, versions: Versions) -> str:
                 f"--experiment-id {existing.experiment_id}) or remove it for good (mlflow gc)"
             )
         experiment = existing.experiment_id if existing else _new_experiment(client, recipe.experiment)
+        experiment_page.ensure(client, existing or client.get_experiment(experiment))
         if runs := _oldest_first(client, experiment, key):
             return str(runs[0].info.run_id)
         run_id = client.create_run(experiment, tags={PIPELINE: key}, run_name=f"{recipe.name}-{key[:8]}").info.run_id
@@ -267,7 +267,7 @@ def _describe(client: MlflowClient, run_id: str, tags: Mapping[str, str], recipe
 def _new_experiment(client: MlflowClient, name: str) -> str:
     location = (settings.home() / local_store.ARTIFACTS / name).as_uri() if settings.is_local() else None
     try:
-        return str(client.create_experiment(name, artifact_location=location, tags=_KIND))
+        return str(client.create_experiment(name, artifact_location=location, tags=experiment_page.KIND))
     except Exception:
         if (existing := client.get_experiment_by_name(name)) is None:
             raise

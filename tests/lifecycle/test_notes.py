@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -148,3 +149,27 @@ def test_names_from_outside_are_no_markup(home: Path, tmp_path: Path) -> None:
     assert [part for part in ("<", "*", "#", "`", "|", "www.", "](") if part in reason.replace("&#", "")] == []
     assert first.count("](") == 1
     assert "<" not in first
+
+
+def test_an_experiment_has_a_note_and_a_view_with_the_scores_first(home: Path) -> None:
+    tracking.parent(RECIPE, VERSIONS)
+    client = connect()
+    experiment = client.get_experiment_by_name("sample-xsub")
+    assert experiment is not None
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+    assert "viewStateShareKey=glt-scores" in experiment.tags["mlflow.note.content"]
+    view = json.loads(experiment.tags["mlflow.sharedViewState.glt-scores"])
+    assert {"name", "createdAt", "state"} <= view.keys()  # else the menu of MLflow's page does not list it
+    assert json.loads(view["state"])["selectedColumns"][:2] == ["metrics.`probe/top1`", "metrics.`probe/top1_clean`"]
+
+
+def test_what_people_change_on_an_experiment_stays(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = connect()
+    number = client.create_experiment("sample-xsub", tags={"mlflow.note.content": "ours"})  # by an earlier version
+    tracking.parent(RECIPE, VERSIONS)
+    assert client.get_experiment(number).tags["mlflow.note.content"] == "ours"
+    assert "mlflow.sharedViewState.glt-scores" in client.get_experiment(number).tags
+    client.delete_experiment_tag(number, "mlflow.sharedViewState.glt-scores")
+    monkeypatch.setenv("GLT_RUN_ID", "pipeline-run-2")
+    tracking.parent(RECIPE, VERSIONS)
+    assert "mlflow.sharedViewState.glt-scores" not in client.get_experiment(number).tags

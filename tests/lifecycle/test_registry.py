@@ -179,7 +179,7 @@ def test_the_registered_model_is_data_only_and_comes_back_whole(home: Path, tmp_
     found = version.folder()
     assert artifact.digest(found) == artifact.digest(folder)
     stored = [path for path in found.parent.parent.rglob("*") if path.is_file()]
-    assert {path.suffix for path in stored} <= {".safetensors", ".json", ".parquet", ".yaml", ".txt", ".md", ""}
+    assert {path.suffix for path in stored} <= {".safetensors", ".json", ".parquet", ".yaml", ".txt", ".md", ".whl", ""}
     recipe = (found.parent.parent / "MLmodel").read_text()
     assert "loader_module: glt.serving.pyfunc" in recipe
     assert "cloudpickle" not in "".join(path.read_text() for path in stored if path.suffix in {".yaml", ".txt"})

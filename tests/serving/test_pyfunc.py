@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import socket
 import subprocess
 import sys
@@ -89,6 +91,40 @@ def test_the_input_example_is_answered_by_the_model_and_by_mlflow_s_command(
     ((given,),) = json.loads(answer.read_text()).values()
     assert given["label"] == expected["label"]
     assert given["confidence"] == pytest.approx(expected["confidence"], abs=1e-6)
+
+
+LOAD = """
+import sys, mlflow, glt
+model = mlflow.pyfunc.load_model(sys.argv[1])
+print(glt.__file__, glt.__path__, model.predict(model.input_example)["label"][0], sep="\\n")
+"""
+
+
+def test_it_loads_where_only_its_requirements_are_installed(model: PyFuncModel, folder: Path, tmp_path: Path) -> None:
+    """The wheel is installed as its requirement says, into a folder that comes before this checkout."""
+    stored = Path(registry.find(f"glt-{small_recipe().experiment}").source.removeprefix("file://"))
+    (requirement,) = (
+        line for line in (stored / "requirements.txt").read_text().splitlines() if line.startswith("glt ")
+    )
+    assert re.fullmatch(r"glt @ file:wheels/glt-0\.1\.0\+\w+-py3-none-any\.whl#sha256=[0-9a-f]{64}", requirement)
+    command = [sys.executable, "-m", "pip", "install", "--no-index", "--no-deps", "--target", str(tmp_path / "there")]
+    subprocess.run([*command, requirement], cwd=stored, check=True, capture_output=True)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COV"))}
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, str(stored)],
+        cwd=tmp_path,
+        env=environment | {"PYTHONPATH": str(tmp_path / "there")},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    file, places, label = done.stdout.splitlines()[-3:]
+    assert file == str(tmp_path / "there" / "glt" / "__init__.py")
+    assert places == str([str(tmp_path / "there" / "glt")])
+    assert label == Predictor(folder).predict(model.input_example)["label"][0]
+    other = requirement[:-4] + ("0000" if requirement[-4:] != "0000" else "1111")
+    refused = subprocess.run([*command, other], cwd=stored, check=False, capture_output=True, text=True)
+    assert "DO NOT MATCH THE HASHES" in refused.stderr
 
 
 @pytest.fixture
