@@ -22,6 +22,7 @@
 | GLT_S3_ACCESS_KEY_ID, GLT_S3_SECRET_ACCESS_KEY, GLT_S3_SESSION_TOKEN | in a pod: instead of AWS_... | those |
 | GLT_TRACKING_URI, GLT_TRACKING_USERNAME, GLT_TRACKING_PASSWORD | in a pod: instead of MLFLOW_... | those |
 | MLFLOW_TRACKING_URI | MLflow server or SQLite file | ``mlflow.db`` in GLT_HOME |
+| GLT_MLFLOW_ADDRESS | address at which people open MLflow, for links in reports | MLFLOW_TRACKING_URI |
 | MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD | account at the MLflow server; read by MLflow | no account |
 | MLFLOW_RUN_ID | MLflow run to record in, from Kubeflow's own MLflow plugin | found by its tags, or created |
 | AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_S3 | address of the object store; the second is preferred | Amazon's |
@@ -47,6 +48,7 @@ HOME, RUN_ID, CODE_VERSION, IMAGE = "GLT_HOME", "GLT_RUN_ID", "GLT_CODE_VERSION"
 LOCKS, JOBS, JOB_LABELS = "GLT_LOCKS", "GLT_JOBS", "GLT_JOB_LABELS"
 GIT_USER, GIT_TOKEN, GIT_HOST = "GLT_GIT_USER", "GLT_GIT_TOKEN", "GLT_GIT_HOST"
 SIGNING_KEY, VERIFYING_KEYS = "GLT_SIGNING_KEY", "GLT_VERIFYING_KEYS"
+MLFLOW_ADDRESS = "GLT_MLFLOW_ADDRESS"
 TRACKING_URI, TRACKING_RUN_ID = "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"
 OBJECT_STORE, OBJECT_STORE_S3, REGION = "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_DEFAULT_REGION"
 THREADS = "OMP_NUM_THREADS"
@@ -111,6 +113,11 @@ def store_uri() -> str:
         return uri
     path, separator, options = uri.removeprefix(SQLITE).partition("?")
     return f"{sqlite_uri(Path(unquote(path)).resolve())}{separator}{options}"
+
+
+def mlflow_address() -> str:
+    """The address at which people open MLflow."""
+    return os.environ.get(MLFLOW_ADDRESS) or store_uri()
 
 
 def store_file() -> Path | None:

@@ -82,3 +82,24 @@ def test_a_file_name_shows_the_text() -> None:
         assert 9 <= len(name) <= 70
         assert "/" not in name
         assert len(name.encode()) < 240
+
+
+@given(ANY_TEXT)
+def test_markdown_text_is_one_line_without_markup(value: str) -> None:
+    found = text.markdown_text(value)
+    assert not set(found) & set("\n\r`*_{}[]<>|!~$^@\\")
+    assert "://" not in found
+
+
+@pytest.mark.parametrize(
+    ("raw", "shown"),
+    [
+        ("drop_trash", "drop&#95;trash"),
+        ("a: b (c), 5 % & more", "a: b (c), 5 % &#38; more"),
+        ("http://x www.x", "http&#58;//x www&#46;x"),
+        ("two\n lines", "two lines"),
+        ("a" * 30, "a" * 19 + "…"),
+    ],
+)
+def test_markdown_shows_what_was_written(raw: str, shown: str) -> None:
+    assert text.markdown_text(raw, 20 if len(raw) > 20 else 200) == shown

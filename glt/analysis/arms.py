@@ -1,15 +1,18 @@
-"""The arms of a study side by side: a table with one row per arm, and a figure."""
+"""The arms of a study side by side: a table with one row per arm, a figure, and a page with both."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from glt.analysis.figures import INK, MUTED, SERIES, styled
+from glt.analysis.figures import INK, MUTED, SERIES, styled, svg
+from glt.analysis.page import PAGE, environment, safe_links
 
 PROBE = "probe/"
 
@@ -35,6 +38,26 @@ def table(runs: Sequence[TrainedArm]) -> pd.DataFrame:
     means, spreads = grouped.mean().add_suffix("_mean"), grouped.std(ddof=1).add_suffix("_sd")
     names = [f"{score}{end}" for score in rows.columns.drop("arm") for end in ("_mean", "_sd")]
     return pd.concat([grouped.size().rename("seeds"), means.join(spreads)[names]], axis=1).reset_index()
+
+
+def write_page(out: Path, study: str, runs: Sequence[TrainedArm], links: Mapping[str, str] | None = None) -> None:
+    """Write an HTML page with table and figure to `out`, atomically; `links` (title -> address) stand at its top."""
+    rows = table(runs)
+    scores = [str(name).removesuffix("_mean") for name in rows if str(name).endswith("_mean")]
+    alternative = f"Linear evaluation of {len(rows)} arms; the table below has the numbers."
+    page = (
+        environment()
+        .get_template("arms.html")
+        .render(
+            study=study,
+            links=safe_links(links or {}),
+            written=datetime.now(UTC),
+            rows=rows.to_dict("records"),
+            scores=scores,
+            picture=svg(picture(runs), "arms", alternative),
+        )
+    )
+    PAGE.write(Path(out), page.encode())
 
 
 @styled

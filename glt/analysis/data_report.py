@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from glt.analysis import data_figures, figures
-from glt.analysis.page import PAGE, environment
+from glt.analysis.page import PAGE, environment, safe_links
 from glt.data import balance, clip_warnings, completeness, drift, duplicates, label_account, layout_checks, splits
 from glt.data.clips import ClipStore
 from glt.data.drift import Summary
@@ -83,8 +83,10 @@ def analyse_clips(
     return ClipAnalysis(findings, pairs, summary, reference, assigned, unsplit)
 
 
-def write_data_report(out: Path, store: ClipStore, recipe: Recipe, analysis: ClipAnalysis) -> None:
-    """Write the page about `store` to `out`, atomically."""
+def write_data_report(
+    out: Path, store: ClipStore, recipe: Recipe, analysis: ClipAnalysis, links: Mapping[str, str] | None = None
+) -> None:
+    """Write the page about `store` to `out`, atomically; `links` (title -> address) stand at its top."""
     index, skeleton = store.index, store.skeleton
     severities = [finding.severity for finding in analysis.findings]
     page = (
@@ -92,6 +94,7 @@ def write_data_report(out: Path, store: ClipStore, recipe: Recipe, analysis: Cli
         .get_template("data_report.html")
         .render(
             recipe=recipe,
+            links=safe_links(links or {}),
             written=datetime.now(UTC),
             version=str(store.info.get("data_version", "unknown")),
             digest=store.digest,

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import jinja2
 
@@ -33,3 +36,12 @@ def environment() -> jinja2.Environment:
 def percent(share: float) -> str:
     """A share, as people read it."""
     return "–" if math.isnan(share) else f"{100 * share:.1f} %"
+
+
+def safe_links(links: Mapping[str, str]) -> list[tuple[str, str]]:
+    """(title, address) for the top of a page; an address that may not be followed, such as a script, is empty."""
+    return [(title, address if _is_safe(address) else "") for title, address in links.items()]
+
+
+def _is_safe(address: str) -> bool:
+    return urlsplit(address).scheme in {"", "http", "https", "file"} and not re.match(r"[\x00-\x20]", address)

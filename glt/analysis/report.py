@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pandas as pd
 import yaml
@@ -17,7 +15,7 @@ import yaml
 from glt import artifact
 from glt.analysis import examples, few_labels, figures
 from glt.analysis.few_labels import FewLabels
-from glt.analysis.page import PAGE, environment
+from glt.analysis.page import PAGE, environment, safe_links
 from glt.analysis.scores import Score, per_class, score, summary, wilson
 from glt.data import clip_warnings
 from glt.data.clips import ClipStore
@@ -102,7 +100,7 @@ def write_report(
             recipe=recipe,
             recipe_text=yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
             written=datetime.now(UTC),
-            links=[(name, address if _safe(address) else "") for name, address in links.items()],
+            links=safe_links(links),
             verdict=dict(verdict),
             sentence=_sentence(str(verdict["reason"])),
             paired=_paired(verdict),
@@ -263,8 +261,3 @@ def _sentence(reason: str) -> str:
     """The gate's reason as a sentence: without what the headline says already."""
     text = reason.removeprefix("not promoted, ").strip()
     return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
-
-
-def _safe(address: str) -> bool:
-    """True for a link that may be followed: a web address or a path, no script."""
-    return urlsplit(address).scheme in {"", "http", "https", "file"} and not re.match(r"[\x00-\x20]", address)

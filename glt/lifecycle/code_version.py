@@ -9,7 +9,7 @@ import glt
 from glt import artifact, settings
 
 _PACKAGES = ("glt", "components", "pipelines")
-_SUFFIXES = {".py", ".yaml", ".html", ".txt"}
+SUFFIXES = {".py", ".yaml", ".html", ".txt"}
 
 
 def current_code_version() -> str:
@@ -21,6 +21,6 @@ def current_code_version() -> str:
         return version
     root, state = Path(glt.__file__).parents[1], hashlib.sha256()
     for package in _PACKAGES:
-        for file in sorted(path for path in (root / package).rglob("*") if path.suffix in _SUFFIXES):
+        for file in sorted(path for path in (root / package).rglob("*") if path.suffix in SUFFIXES):
             state.update(f"{file.relative_to(root).as_posix()}\0{artifact.file_sha256(file)}\n".encode())
     return state.hexdigest()[:12]

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glt import artifact, settings
+from glt.analysis.model_card import LONGEST as _LONGEST
+from glt.analysis.model_card import model_card
 from glt.errors import GltError
-from glt.lifecycle import promotions
+from glt.lifecycle import logged_model, notes, promotions
 from glt.lifecycle.connection import condition, connect, wrap_mlflow_errors
 from glt.lifecycle.gate import Verdict
 from glt.lifecycle.model_files import DIGESTS, SIGNED_BY, create_version, log_model
@@ -21,7 +23,7 @@ from glt.lifecycle.promotions import Event as Event
 from glt.lifecycle.tracking import PARENT, Versions
 from glt.recipe import Recipe
 from glt.serving.keys import signing_key
-from glt.text import clean
+from glt.text import clean, markdown_text
 from glt.training.classifier_files import FILES
 
 if TYPE_CHECKING:
@@ -32,7 +34,6 @@ _LOG = logging.getLogger(__name__)
 
 CHALLENGER = "challenger"
 _MODEL = re.compile(r"(?P<name>.+?)(?:/v?(?P<version>\d{1,9})|@(?P<alias>[^/@\s]+))?")
-_LONGEST = 5000  # characters of a tag or a description
 
 
 @wrap_mlflow_errors
@@ -162,12 +163,16 @@ def register(classifier: Path, recipe: Recipe, versions: Versions, verdict: Verd
     same = [tags for tags in same if tags.get("content.digest") == digest and DIGESTS in tags]
     known = [str(tags["number"]) for tags in same if key is None or tags.get(SIGNED_BY) == key.short_id]
     evidence = {name: clean(value)[:_LONGEST] for name, value in _evidence(verdict).items()}
+    facts = {"Data version": versions.data, "Code version": versions.code, "Recipe": recipe.name}
     if known:
         version = known[0]
+        if model_id := logged_model.id_in(client.get_model_version(name, version).source or ""):
+            logged_model.add_output(client, model_id, run_id)
         if not verdict.already and (current is None or current.version != version):
             for tag, value in evidence.items():
                 client.set_model_version_tag(name, version, tag, value)
-            client.update_model_version(name, version, clean(verdict.reason)[:_LONGEST])
+            before = client.get_model_version(name, version).description or ""
+            client.update_model_version(name, version, _description(classifier, name, verdict, facts, before))
     else:
         tags = {
             "content.digest": digest,
@@ -179,11 +184,22 @@ def register(classifier: Path, recipe: Recipe, versions: Versions, verdict: Verd
             "parent.run": client.get_run(run_id).data.tags.get(PARENT, run_id),
         }
         tags = {name: clean(value)[:_LONGEST] for name, value in tags.items()} | evidence
-        logged = log_model(client, classifier, name, run_id)
-        version = create_version(client, name, logged.model, tags | logged.tags, clean(verdict.reason)[:_LONGEST])
+        description = _description(classifier, name, verdict, facts)
+        card = model_card(classifier, name, verdict.to_dict(), facts)
+        logged = log_model(client, classifier, name, run_id, tags | {notes.NOTE: description}, card)
+        version = create_version(client, name, logged.model, tags | logged.tags, description)
     if current is None or current.version != version:
         client.set_registered_model_alias(name, CHALLENGER, version)
     return _version(client.get_model_version(name, version))
+
+
+def _description(classifier: Path, name: str, verdict: Verdict, facts: Mapping[str, str], before: str = "") -> str:
+    """The description of a version: the gate's reason, the links of the description `before`, and the model card."""
+    reason = markdown_text(verdict.reason, _LONGEST // 5)
+    room = _LONGEST - len(reason) - notes.LONGEST_LINKS - 4
+    return notes.version_note(
+        reason, notes.links_of(before), model_card(classifier, name, verdict.to_dict(), facts, room)
+    )
 
 
 def _evidence(verdict: Verdict) -> dict[str, str]:

@@ -6,28 +6,23 @@ a step's by the tag ``glt.step`` within its parent. So a step that runs again co
 
 from __future__ import annotations
 
-import logging
-import tempfile
-import time
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from glt import settings
 from glt.errors import GltError
-from glt.lifecycle import liveness, local_store, outbox
+from glt.lifecycle import experiment_page, liveness, local_store
 from glt.lifecycle.connection import condition, shown
 from glt.lifecycle.connection import connect as connect
+from glt.lifecycle.step_run import StepRun as StepRun
+from glt.lifecycle.step_run import now
 from glt.recipe import Recipe, flat
-from glt.reporter import ConsoleReporter
 from glt.text import clean
 from glt.training.interruption import ended_by_sigterm
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
@@ -35,10 +30,7 @@ PARENT, STEP, PIPELINE = "mlflow.parentRunId", "glt.step", "kfp.run_id"
 RETRAINING = "retraining"  # tag of the parent run: what a retraining decided, and why
 SKIPPED = "skipped"  # what that tag begins with where nothing is trained
 UI = "/#/experiments?workflowType=machine_learning"  # without, MLflow opens on what it has for language models
-_KIND = {"mlflow.experimentKind": "custom_model_development"}  # else its UI hides the runs
 _FORMER_NAMES = {"gate": "compare", "check_for_new_data": "look"}  # step names that earlier versions recorded
-_BATCH = 1000  # metrics MLflow takes at once
-_FLUSH = 2.0  # seconds between two deliveries of metrics
 
 
 @dataclass(frozen=True)
@@ -99,115 +91,16 @@ def _reason(error: BaseException) -> str:
     return clean(f"{error}" if isinstance(error, GltError) else f"{type(error).__name__}: {error}")[:5000]
 
 
-class StepRun:
-    """The MLflow run of a step; a `glt.reporter.Reporter`.
-
-    Once it is open, no failure of MLflow stops the step: messages that cannot be delivered are queued for later.
-    """
-
-    def __init__(self, client: MlflowClient, run_id: str, parent_id: str, arm: str = "") -> None:
-        """Use `step`."""
-        self.run_id, self._parent, self._client, self._arm = run_id, parent_id, client, arm
-        self._console = ConsoleReporter()
-        self._outbox = outbox.Outbox(client, settings.store_uri(), run_id, settings.home() / "spool")
-        self._rows: list[tuple[str, float, int, int]] = []
-        self._next = 0.0
-        self._once = False
-
-    def progress(self, task: str, done: int, total: int, note: str = "") -> None:
-        """Show it on the console."""
-        self._console.progress(f"{self._arm} {task}".strip(), done, total, note)
-
-    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
-        """Record `values` at `step`; they are delivered a few at a time."""
-        self._collect(values, step)
-
-    def missing_metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Record `values` at `step`; those that the run already has at delivery are skipped."""
-        self._flush()
-        self._once = True
-        self._collect(values, step)
-        self._flush()
-        self._once = False
-
-    def _collect(self, values: Mapping[str, float], step: int) -> None:
-        now = _now()
-        self._rows += [(name, float(value), now, step) for name, value in values.items()]
-        if time.monotonic() >= self._next:
-            self._flush()
-
-    def logged_steps(self, name: str) -> set[int] | None:
-        """The steps at which an earlier attempt recorded a metric; None if the store cannot be read."""
-        try:
-            with outbox.without_retries():
-                return {metric.step for metric in self._client.get_metric_history(self.run_id, name)}
-        except Exception:  # sqlalchemy, requests and MLflow each raise their own
-            return None
-
-    def params(self, values: Mapping[str, Any]) -> None:
-        """Record settings; an existing one keeps its value."""
-        self._outbox.send("params", values={name: str(value) for name, value in values.items()})
-
-    def tags(self, values: Mapping[str, str]) -> None:
-        """Set tags."""
-        self._outbox.send("tags", values={name: str(value) for name, value in values.items()})
-
-    def untag(self, name: str) -> None:
-        """Remove a tag, if it exists."""
-        self._outbox.send("untag", name=name)
-
-    def figure(self, figure: Figure, name: str) -> None:
-        """Log a figure as a PNG."""
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / name
-            with warnings.catch_warnings(record=True) as caught:
-                figure.savefig(path, dpi=120, bbox_inches="tight")
-            if any("missing from font" in str(one.message) for one in caught):
-                logging.getLogger(__name__).warning(
-                    "%s: characters missing from all installed fonts are drawn as boxes; install fonts-noto-cjk", name
-                )
-            self.file(path, "figures")
-
-    def file(self, path: Path, folder: str = "") -> None:
-        """Log a file under `folder`."""
-        self._outbox.send("file", Path(path), folder=folder)
-
-    def dataset(self, name: str, digest: str, source: str, context: str) -> None:
-        """Record which data the step used, here and on the parent run.
-
-        Args:
-            name: of the dataset.
-            digest: DVC md5; MLflow keeps 36 characters.
-            source: where it was read from.
-            context: training or evaluation.
-        """
-        for run_id in (self.run_id, self._parent):
-            self._outbox.send("dataset", run_id=run_id, name=name, digest=digest[:36], source=source, context=context)
-
-    def end(self, status: str, also_parent: bool = False) -> None:
-        """Deliver what waits and close the run; if the server is away, leave both to the next `connect`."""
-        self._flush()
-        for run_id in (self.run_id, self._parent)[: 2 if also_parent else 1]:
-            self._outbox.send("end", run_id=run_id, status=status, milliseconds=_now())
-        self._outbox.settle()
-
-    def _flush(self) -> None:
-        for start in range(0, len(self._rows), _BATCH):
-            self._outbox.send("metrics", rows=self._rows[start : start + _BATCH], once=self._once)
-        self._rows = []
-        self._next = time.monotonic() + _FLUSH
-
-
 def log_on_parent(
     recipe: Recipe, versions: Versions, metrics: Mapping[str, float], tags: Mapping[str, str] | None = None
 ) -> None:
     """Put final metrics and tags on the parent run, where runs are compared."""
     from mlflow.entities import Metric, RunTag
 
-    client, now = connect(), _now()
+    client, time_now = connect(), now()
     client.log_batch(
         _parent(client, recipe, versions),
-        metrics=[Metric(name, float(value), now, 0) for name, value in metrics.items()],
+        metrics=[Metric(name, float(value), time_now, 0) for name, value in metrics.items()],
         tags=[RunTag(name, str(value)) for name, value in (tags or {}).items()],
     )
 
@@ -227,6 +120,7 @@ def _parent(client: MlflowClient, recipe: Recipe, versions: Versions) -> str:
                 f"--experiment-id {existing.experiment_id}) or remove it for good (mlflow gc)"
             )
         experiment = existing.experiment_id if existing else _new_experiment(client, recipe.experiment)
+        experiment_page.ensure(client, existing or client.get_experiment(experiment))
         if runs := _oldest_first(client, experiment, key):
             return str(runs[0].info.run_id)
         run_id = client.create_run(experiment, tags={PIPELINE: key}, run_name=f"{recipe.name}-{key[:8]}").info.run_id
@@ -340,7 +234,7 @@ def _describe(client: MlflowClient, run_id: str, tags: Mapping[str, str], recipe
 def _new_experiment(client: MlflowClient, name: str) -> str:
     location = (settings.home() / local_store.ARTIFACTS / name).as_uri() if settings.is_local() else None
     try:
-        return str(client.create_experiment(name, artifact_location=location, tags=_KIND))
+        return str(client.create_experiment(name, artifact_location=location, tags=experiment_page.KIND))
     except Exception:
         if (existing := client.get_experiment_by_name(name)) is None:
             raise
@@ -359,7 +253,3 @@ def _tags(recipe: Recipe, versions: Versions) -> dict[str, str]:
 
 def _in_pipeline() -> bool:
     return bool(settings.run_id() or settings.tracking_run_id())
-
-
-def _now() -> int:
-    return int(time.time() * 1000)

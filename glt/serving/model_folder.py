@@ -3,6 +3,9 @@
 ::
 
     MLmodel  conda.yaml  python_env.yaml  requirements.txt      written by MLflow
+    input_example.json  serving_input_example.json              a generated clip, and the request that sends it
+    model_card.md                                               what the model is for, its scores and limits
+    wheels/glt-0.1.0+<code>-py3-none-any.whl                     glt, named in requirements.txt with its hash
     data/classifier/                                            a ``classifier`` artifact
     model.sig                                                   the signature of all others, if a key signed them
 
@@ -12,6 +15,7 @@ MLflow adds `registered_model_meta` to folders that it downloads.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
@@ -28,7 +32,10 @@ LOADER = "glt.serving.pyfunc"
 MLMODEL, SIGNATURE, META = "MLmodel", "model.sig", "registered_model_meta"
 UNSIGNED = frozenset({SIGNATURE, META})  # files at the top that no digest covers
 DO_NOT_USE = "do not use it: run glt rollback, and find out who changed the artifact store or the registry"
-_BY_MLFLOW = frozenset({MLMODEL, "conda.yaml", "python_env.yaml", "requirements.txt"})
+EXAMPLE, REQUEST, CARD = "input_example.json", "serving_input_example.json", "model_card.md"
+_AT_TOP = frozenset({MLMODEL, "conda.yaml", "python_env.yaml", "requirements.txt", EXAMPLE, REQUEST, CARD})
+WHEELS = "wheels"
+_WHEEL = re.compile(rf"{WHEELS}/glt-[0-9][0-9a-z.+]*-py3-none-any\.whl")
 _FLAVOUR = {"code", "data", "env", "loader_module", "python_version", "streamable"}
 _LONGEST = 1 << 20  # bytes of MLmodel
 
@@ -55,7 +62,9 @@ def check_names(names: Iterable[str], model: str) -> None:
     """
     for name in names:
         parts = PurePosixPath(name).parts
-        if name not in _BY_MLFLOW and not (len(parts) == 3 and parts[0] == "data" and parts[2] in FILES | {MANIFEST}):
+        if name in _AT_TOP or _WHEEL.fullmatch(name):
+            continue
+        if not (len(parts) == 3 and parts[0] == "data" and parts[2] in FILES | {MANIFEST}):
             raise GltError(f"{model}: {name}: does not belong to a model of ours; {DO_NOT_USE}")
 
 

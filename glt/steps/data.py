@@ -17,7 +17,7 @@ from glt.data.findings import Finding
 from glt.data.ingest import REJECT_LIST, reject_list
 from glt.data.ingest import ingest as ingest_recordings
 from glt.errors import GltError
-from glt.lifecycle import registry, run_artifacts, sources, tracking
+from glt.lifecycle import notes, registry, run_artifacts, sources, tracking
 from glt.lifecycle.code_version import current_code_version
 from glt.lifecycle.sources import Source
 from glt.lifecycle.sources.local import ChangedRecordings, LocalSource
@@ -79,9 +79,9 @@ def ingest(
             run.file(clips.path / "rejected.parquet")
         cache = duplicates.cache_file(segments, settings.data.dataset)
         analysis = analyse_clips(clips, settings, run, _reference(settings, source.version), cache)
-        write_data_report(page, clips, settings, analysis)
+        write_data_report(page, clips, settings, analysis, notes.links(run.parent_id))
         analysis.summary.write(Path(folder) / SUMMARY)
-        run.file(page, "data")
+        run.page(page, notes.DATA, "data-report")
         run.file(Path(folder) / SUMMARY, "data")
         findings.write(Path(folder) / recorded.FILE, analysis.findings)
         run.file(Path(folder) / recorded.FILE, "data")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from glt import artifact
 from glt.errors import GltError
-from glt.lifecycle import registry, tracking
+from glt.lifecycle import notes, registry, tracking
 from glt.lifecycle.gate import Verdict
 from glt.recipe import load
 from glt.steps.provenance import versions_of
@@ -26,7 +26,8 @@ def register(classifier: Path, verdict: Path, recipe: str, data_version: str = "
         raise GltError(f"{verdict}: a verdict on another classifier than {classifier}; run glt gate on this one")
     with tracking.step(settings, version, "register") as run:
         model = registry.register(Path(classifier), settings, version, decision, run.run_id)
-        tracking.log_on_parent(settings, version, {}, {"model.version": model.version})
+        tracking.log_on_parent(settings, version, {}, {notes.MODEL: model.name, notes.VERSION: model.version})
+        notes.describe_run(run.parent_id)
     return model.version
 
 

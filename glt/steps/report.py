@@ -10,7 +10,7 @@ from glt.analysis.few_labels import FewLabels
 from glt.analysis.page import PAGE
 from glt.analysis.report import write_report
 from glt.data.clips import ClipStore
-from glt.lifecycle import tracking
+from glt.lifecycle import notes, tracking
 from glt.lifecycle.gate import Verdict
 from glt.motion.disentangle import Motions
 from glt.recipe import load
@@ -29,7 +29,9 @@ def report(
     data_version: str = "",
     code_version: str = "",
 ) -> dict[str, float]:
-    """One HTML page on the run, and its scores on the parent run, where runs are compared.
+    """One HTML page on the run; its scores, recordings and note on the parent run, where runs are compared.
+
+    The page links to the parent run, the data report and the registered model, and the note on the run to the page.
 
     Raises:
         GltError: an artifact is not whole.
@@ -48,9 +50,13 @@ def report(
             classifier=classifier,
             finetunes=list(finetuned),
             verdict=Verdict.read(verdict).to_dict(),
-            links={},
+            links=notes.links(run.parent_id, producing_run(clips), settings.model_name),
         )
-        run.file(Path(out), "report")
+        run.page(Path(out), notes.REPORT, "report")
+        source = str(store.info.get("source", clips))
+        run.dataset(
+            settings.data.dataset, version.data, source, "evaluation"
+        )  # the parent of reused steps has none yet
         tuned = few_labels.read(finetuned)
         metrics = _scores(store, encoder, classifier, tuned)
         folders = {"ingest": clips, "disentangle": motions, "pretrain": encoder, "linear_probe": classifier}
@@ -59,6 +65,7 @@ def report(
         if tuned.note:
             tags[few_labels.TAG] = tuned.note
         tracking.log_on_parent(settings, version, metrics, tags)
+        notes.describe_run(run.parent_id)
     return metrics
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from glt import artifact, recipe
 from glt.analysis import arms
-from glt.lifecycle import tracking
+from glt.lifecycle import notes, tracking
 from glt.outputs import csv_bytes
 from glt.recipe import Recipe
 from glt.steps.provenance import producing_run
@@ -42,6 +42,11 @@ def compare_arms(
         file = Path(folder) / "arms.csv"
         file.write_bytes(csv_bytes(table))
         run.file(file)
+        page = Path(folder) / "study.html"
+        arms.write_page(page, base.name, trained, notes.links(run.parent_id))
+        run.page(page, notes.REPORT, "study")
+        # The parent of a run that reused every other step has no dataset yet.
+        run.dataset(base.data.dataset, version.data, f"runs:/{producing_run(classifiers[0])}", "evaluation")
         metrics = {
             f"arm/{row['arm']}/{name}": float(value)
             for row in table.to_dict("records")
@@ -55,6 +60,7 @@ def compare_arms(
             for arm, artifact_folder in zip(recipes, folders, strict=True)
         }
         tracking.log_on_parent(base, version, metrics, origins)
+        notes.describe_run(run.parent_id)
     return metrics, _markdown(table)
 
 

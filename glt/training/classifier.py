@@ -122,7 +122,7 @@ def training_classes(motions: Motions) -> list[str]:
 
 @torch.no_grad()
 def predict(model: ActionClassifier, motions: Motions, clip_ids: ClipIds, device: torch.device) -> pd.DataFrame:
-    """One row per clip: name, label, predicted, clean, persons, confidence, and p_<class> for each class."""
+    """One row per clip: name, label, predicted, clean, persons, subject, camera, confidence, p_<class> per class."""
     model.eval()
     batches = evaluation_batches(motions, clip_ids, model.encoder.config, device)
     logits = torch.cat([model(batch).cpu() for batch in batches])
@@ -132,8 +132,9 @@ def predict(model: ActionClassifier, motions: Motions, clip_ids: ClipIds, device
 def predictions(
     motions: Motions, clip_ids: ClipIds, probability: NDArray[np.float32], classes: Sequence[str]
 ) -> pd.DataFrame:
-    """The table of `predict`, from class probabilities [n, classes]."""
-    table = motions.index.iloc[clip_ids][["name", "label", "clean", "persons"]].reset_index(drop=True)
+    """The table of `predict`, from class probabilities [n, classes]; subject and camera if the clips have them."""
+    columns = ["name", "label", "clean", "persons", *motions.index.columns.intersection(["subject", "camera"])]
+    table = motions.index.iloc[clip_ids][columns].reset_index(drop=True)
     answer = answers(probability, classes)
     table.insert(2, "predicted", answer.pop("label"))
     return pd.concat([table, answer], axis=1)

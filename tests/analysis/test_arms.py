@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
@@ -35,3 +37,12 @@ def test_the_picture_has_a_dot_a_seed_and_the_mean_of_each_arm() -> None:
     dots = [line for line in ax.lines if line.get_marker() == "o"]
     assert [list(line.get_xdata()) for line in dots] == [[0.75, 0.5], [0.25]]
     assert {"62.5", "25.0", "before pretraining"} <= {text.get_text() for text in ax.texts}
+
+
+def test_the_page_has_every_arm_and_score_and_is_alone(tmp_path: Path) -> None:
+    arms.write_page(tmp_path / "page", "<study>", TWO, {"MLflow run": "https://mlflow.lab/#/1", "bad": "javascript:x"})
+    page = (tmp_path / "page").read_text()
+    assert "&lt;study&gt;" in page
+    assert "62.5 % <small>± 17.7</small>" in page
+    assert page.count('<a href="') == 1
+    assert "default-src 'none'" in page

@@ -23,16 +23,21 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from glt import artifact
+from glt import artifact, recipe
 from glt.lifecycle import tracking
 from glt.lifecycle.tracking import Versions
 from infra.local.stack import Stack
-from tests.conftest import made_once
+from tests.conftest import STICK, made_once
 from tests.data import recorded
 from tests.lifecycle import odd_store, projects
 from tests.lifecycle.odd_store import OddStore
 
 VERSIONS = Versions(data="0123456789abcdef0123456789abcdef.dir", code="c0dec0dec0de")
+CONFIG = {
+    "classes": ["jump", "walk"],
+    "skeleton": STICK.to_dict(),
+    "recipe": recipe.load("sample").model_dump(mode="json"),
+}
 INJECTED = ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "GLT_IMAGE")
 
 
@@ -66,10 +71,11 @@ def make_classifier(place: Path, seed: int) -> Path:
     """A well-formed classifier artifact with random weights."""
     random = torch.Generator().manual_seed(seed)
     table = pd.DataFrame({"name": ["a", "b"], "label": ["jump", "walk"], "predicted": ["jump", "jump"]})
+    table = table.assign(clean=True, subject=[1, 2])
     with artifact.create(place, "classifier", {"data_version": VERSIONS.data, "mlflow_run_id": "none"}) as draft:
         save_file({"classifier.weight": torch.randn(2, 3, generator=random)}, draft / "model.safetensors")
-        artifact.write_json(draft / "config.json", {"classes": ["jump", "walk"]})
-        artifact.write_json(draft / "metrics.json", {"probe/top1": 0.5})
+        artifact.write_json(draft / "config.json", CONFIG)
+        artifact.write_json(draft / "metrics.json", {"probe/top1": 0.5, "probe/val_top1": 0.25})
         table.to_parquet(draft / "predictions.parquet")
         table.to_parquet(draft / "validation.parquet")
     return place

@@ -208,7 +208,7 @@ def former(scene: Scene) -> registry.Version:
     (scene.stored() / "model.sig").unlink()
     attacks.other_loader(scene)
     attacks.code_folder(scene)
-    for tag in ("model.digests", "model.signed_by"):
+    for tag in ("model.digests", "model.signed_by", "model.id"):
         scene.client.delete_model_version_tag(scene.name, "1", tag)
     return registry.find(f"{scene.name}/1")
 

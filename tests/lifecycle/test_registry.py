@@ -14,14 +14,15 @@ from urllib.parse import urlsplit
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import LoggedModel
 from mlflow.exceptions import MlflowException
 from typer.testing import CliRunner
 
 from glt import artifact, cli
 from glt.errors import GltError
-from glt.lifecycle import registry, tracking
+from glt.lifecycle import notes, registry, tracking
 from glt.lifecycle.gate import Check, Verdict
-from glt.recipe import load
+from glt.recipe import flat, load
 from tests.lifecycle.conftest import VERSIONS, Server, make_classifier
 
 RECIPE = load("sample")
@@ -52,6 +53,77 @@ def register(folder: Path) -> tuple[registry.Version, str]:
         return registry.register(folder, RECIPE, VERSIONS, VERDICT, run.run_id), run.run_id
 
 
+def model_of(client: MlflowClient, version: registry.Version) -> LoggedModel:
+    return client.get_logged_model(version.tags["model.id"])
+
+
+def test_the_logged_model_has_params_tags_and_scores_by_data_set(home: Path, tmp_path: Path) -> None:
+    folder = make_classifier(tmp_path / "classifier", seed=1)
+    version, run_id = register(folder)
+    client = tracking.connect()
+    model = model_of(client, version)
+    assert model.params == {name: str(value) for name, value in flat(RECIPE.model_dump(mode="json")).items()}
+    assert model.tags["data.version"] == VERSIONS.data
+    assert model.tags["mlflow.note.content"].startswith(VERDICT.reason)
+    assert json.loads(model.tags["mlflow.modelVersions"]) == [{"name": NAME, "version": "1"}]
+    scores = {(one.key, one.dataset_name, one.dataset_digest, one.value) for one in model.metrics}
+    assert scores == {
+        ("probe/top1", "sample-xsub-test", VERSIONS.data[:36], 0.5),
+        ("probe/val_top1", "sample-xsub-validation", VERSIONS.data[:36], 0.25),
+    }
+    run = client.get_run(run_id)
+    assert {one.dataset.name for one in run.inputs.dataset_inputs} == {"sample-xsub-test", "sample-xsub-validation"}
+    parent = client.get_run(tracking.parent(RECIPE, VERSIONS))
+    for one in (run, parent):
+        assert [output.model_id for output in one.outputs.model_outputs] == [model.model_id]
+
+
+def test_a_run_that_reused_everything_shows_the_model_it_ended_with(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_classifier(tmp_path / "classifier", seed=1)
+    first, _ = register(folder)
+    register(folder)  # tried again
+    monkeypatch.setenv("GLT_RUN_ID", "pipeline-run-2")
+    again, run_id = register(folder)
+    assert again.version == first.version
+    client = tracking.connect()
+    for one in (client.get_run(run_id), client.get_run(tracking.parent(RECIPE, VERSIONS))):
+        assert [output.model_id for output in one.outputs.model_outputs] == [first.tags["model.id"]]
+
+
+def test_a_version_s_description_is_its_card_with_links_to_the_run_and_its_reports(home: Path, tmp_path: Path) -> None:
+    version, _ = register(make_classifier(tmp_path / "classifier", seed=1))
+    client, parent = tracking.connect(), tracking.parent(RECIPE, VERSIONS)
+    (tmp_path / "page").write_text("a page")
+    with tracking.step(RECIPE, VERSIONS, "report") as run:
+        run.page(tmp_path / "page", "report", "report")
+    tracking.log_on_parent(RECIPE, VERSIONS, {}, {notes.MODEL: version.name, notes.VERSION: version.version})
+    notes.describe_run(parent)
+    notes.describe_run(parent)
+    reason, links, card = client.get_model_version(NAME, "1").description.split("\n\n", 2)
+    assert reason == VERDICT.reason
+    assert links.count(f"/runs/{parent}?") == 1
+    assert links.count(f"[Report](#/experiments/1/runs/{run.run_id}/artifacts/report/report.html") == 1
+    assert card.startswith(f"# {NAME}\n")
+    assert "Passed: better than the untrained encoder" in card
+    client.update_model_version(NAME, "1", "a note by a person")
+    notes.describe_run(parent)
+    assert client.get_model_version(NAME, "1").description == "a note by a person"
+    about = client.get_registered_model(NAME).description
+    assert "[sample-xsub](#/experiments/1/runs?" in about
+
+
+def test_the_description_of_earlier_versions_is_replaced_and_a_person_s_is_not(home: Path, tmp_path: Path) -> None:
+    client = tracking.connect()
+    client.create_registered_model(NAME, description="Global-local Motion Transformer with its linear classifier")
+    register(make_classifier(tmp_path / "one", seed=1))
+    assert client.get_registered_model(NAME).description.startswith("Recognises actions")
+    client.update_registered_model(NAME, "ours")
+    register(make_classifier(tmp_path / "two", seed=2))
+    assert client.get_registered_model(NAME).description == "ours"
+
+
 def aliases_of(client: MlflowClient) -> dict[str, str]:
     return {alias: str(version) for alias, version in client.get_registered_model(NAME).aliases.items()}
 
@@ -66,7 +138,7 @@ def test_a_version_carries_where_it_comes_from(
     found = client.get_model_version(NAME, version.version)
     assert version == registry.Version(NAME, "1", found.tags, run_id, found.source)
     assert found.run_id == run_id
-    assert found.description == VERDICT.reason
+    assert found.description.startswith(f"{VERDICT.reason}\n\n")
     assert found.tags == {
         "content.digest": artifact.digest(folder),
         "data.version": VERSIONS.data,
@@ -74,6 +146,7 @@ def test_a_version_carries_where_it_comes_from(
         "recipe": "sample",
         "image": "registry.example/glt@sha256:abc",
         "parent.model": "none",
+        "model.id": found.source.split("/")[-2],
         "parent.run": tracking.parent(RECIPE, VERSIONS),
         "gate.passed": "True",
         "gate.p_value": "0.0001",
@@ -106,7 +179,7 @@ def test_the_registered_model_is_data_only_and_comes_back_whole(home: Path, tmp_
     found = version.folder()
     assert artifact.digest(found) == artifact.digest(folder)
     stored = [path for path in found.parent.parent.rglob("*") if path.is_file()]
-    assert {path.suffix for path in stored} <= {".safetensors", ".json", ".parquet", ".yaml", ".txt", ""}
+    assert {path.suffix for path in stored} <= {".safetensors", ".json", ".parquet", ".yaml", ".txt", ".md", ".whl", ""}
     recipe = (found.parent.parent / "MLmodel").read_text()
     assert "loader_module: glt.serving.pyfunc" in recipe
     assert "cloudpickle" not in "".join(path.read_text() for path in stored if path.suffix in {".yaml", ".txt"})
@@ -316,4 +389,6 @@ def test_evidence_is_that_of_the_last_verdict(home: Path, tmp_path: Path) -> Non
     again = registry.register(classifier, RECIPE, VERSIONS, better, run)
     assert again.version == first.version
     assert (again.tags["gate.passed"], again.compared_champion, again.tags["gate.comparisons"]) == ("False", "9", "7")
-    assert tracking.connect().get_model_version(again.name, again.version).description == "not promoted: data"
+    assert (
+        tracking.connect().get_model_version(again.name, again.version).description.startswith("not promoted: data\n\n")
+    )

@@ -18,7 +18,7 @@ from mlflow.entities import Run
 
 from glt import settings
 from glt.errors import GltError
-from glt.lifecycle import outbox, run_artifacts, run_ends, tracking
+from glt.lifecycle import outbox, run_artifacts, run_ends, step_run, tracking
 from glt.recipe import load
 from tests.lifecycle.conftest import VERSIONS, Server
 
@@ -328,7 +328,7 @@ def test_training_goes_on_when_the_server_is_killed_and_everything_arrives_later
 ) -> None:
     caplog.set_level("INFO", logger="glt")
     monkeypatch.setattr(outbox, "LAST_WAIT", 0.5)
-    monkeypatch.setattr(tracking, "_FLUSH", 0.0)
+    monkeypatch.setattr(step_run, "_FLUSH", 0.0)
     machine = server("server-killed")
     (tmp_path / "notes.txt").write_text("rejects: 3")
     with tracking.step(RECIPE, VERSIONS, "pretrain") as run:

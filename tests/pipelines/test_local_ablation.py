@@ -13,7 +13,7 @@ import yaml
 
 from experiments import ablations
 from glt import recipe
-from glt.lifecycle import tracking
+from glt.lifecycle import run_artifacts, tracking
 from glt.recipe import study
 from pipelines import local
 from tests.pipelines.conftest import change
@@ -55,6 +55,8 @@ def test_arms_stand_side_by_side(
     assert [file.path for file in client.list_artifacts(steps["compare_arms"].info.run_id, "figures")] == [
         "figures/arms.png"
     ]
+    assert run_artifacts.page_in(client, steps["compare_arms"], "report") == "report/study.html"
+    assert "[Comparison of the arms](#/experiments/" in parent.data.tags["mlflow.note.content"]
 
     assert rows.keys() == {("full", 0), ("persons-apart", 0), ("persons-apart", 1)}
     row = rows["persons-apart", 1]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
 import socket
 import subprocess
 import sys
@@ -22,6 +25,7 @@ from glt.lifecycle.gate import already_in_service
 from glt.lifecycle.tracking import Versions
 from glt.motion.disentangle import Motions
 from glt.reporter import Silent
+from glt.serving.example import FRAMES
 from glt.serving.model import Predictor
 from glt.serving.pyfunc import _load_pyfunc
 from glt.training.classifier import save_classifier
@@ -67,10 +71,60 @@ def test_it_answers_as_the_classifier_does(model: PyFuncModel, folder: Path) -> 
     assert set(expected["label"]) <= set(LABELS)
 
 
-def test_the_signature_says_what_comes_out(model: PyFuncModel) -> None:
+def test_the_signature_says_what_goes_in_and_what_comes_out(model: PyFuncModel) -> None:
     signature = model.metadata.signature
+    assert str(signature.inputs) == "[Array(Array(Array(Array(double)))) (required)]"
     assert [column.name for column in signature.outputs.inputs] == ["label", "confidence"]
     assert "frames, persons, joints, 3" in model.metadata.metadata["input"]
+
+
+def test_the_input_example_is_answered_by_the_model_and_by_mlflow_s_command(
+    model: PyFuncModel, folder: Path, tmp_path: Path
+) -> None:
+    assert np.shape(model.input_example) == (1, FRAMES, 1, 6, 3)
+    (expected,) = Predictor(folder).predict(model.input_example)[["label", "confidence"]].to_dict("records")
+    assert model.predict(model.input_example).to_dict("records") == [expected]
+    stored = Path(registry.find(f"glt-{small_recipe().experiment}").source.removeprefix("file://"))
+    request, answer = stored / "serving_input_example.json", tmp_path / "answer.json"
+    command = f"models predict -m {stored} -i {request} -o {answer} -t json --env-manager local"
+    subprocess.run([sys.executable, "-m", "mlflow", *command.split()], check=True, capture_output=True)
+    ((given,),) = json.loads(answer.read_text()).values()
+    assert given["label"] == expected["label"]
+    assert given["confidence"] == pytest.approx(expected["confidence"], abs=1e-6)
+
+
+LOAD = """
+import sys, mlflow, glt
+model = mlflow.pyfunc.load_model(sys.argv[1])
+print(glt.__file__, glt.__path__, model.predict(model.input_example)["label"][0], sep="\\n")
+"""
+
+
+def test_it_loads_where_only_its_requirements_are_installed(model: PyFuncModel, folder: Path, tmp_path: Path) -> None:
+    """The wheel is installed as its requirement says, into a folder that comes before this checkout."""
+    stored = Path(registry.find(f"glt-{small_recipe().experiment}").source.removeprefix("file://"))
+    (requirement,) = (
+        line for line in (stored / "requirements.txt").read_text().splitlines() if line.startswith("glt ")
+    )
+    assert re.fullmatch(r"glt @ file:wheels/glt-0\.1\.0\+\w+-py3-none-any\.whl#sha256=[0-9a-f]{64}", requirement)
+    command = [sys.executable, "-m", "pip", "install", "--no-index", "--no-deps", "--target", str(tmp_path / "there")]
+    subprocess.run([*command, requirement], cwd=stored, check=True, capture_output=True)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COV"))}
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, str(stored)],
+        cwd=tmp_path,
+        env=environment | {"PYTHONPATH": str(tmp_path / "there")},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    file, places, label = done.stdout.splitlines()[-3:]
+    assert file == str(tmp_path / "there" / "glt" / "__init__.py")
+    assert places == str([str(tmp_path / "there" / "glt")])
+    assert label == Predictor(folder).predict(model.input_example)["label"][0]
+    other = requirement[:-4] + ("0000" if requirement[-4:] != "0000" else "1111")
+    refused = subprocess.run([*command, other], cwd=stored, check=False, capture_output=True, text=True)
+    assert "DO NOT MATCH THE HASHES" in refused.stderr
 
 
 @pytest.fixture
