@@ -12,10 +12,10 @@ from uuid import uuid4
 from glt import recipe
 from glt.errors import GltError
 from glt.lifecycle import tracking
+from glt.lifecycle.kubeflow import LEAST
 from glt.recipe import study
 from glt.steps.finish import outcome
 from pipelines import parameters
-from pipelines.server import LEAST
 from tests.cluster.pods import DNS_LABEL
 from tests.cluster.rule import ARGO, COMPILER, DRIVER, KFP, Breaches, of_graphs, of_steps
 from tests.pipelines.compiled import Graph, Task

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
+from glt.lifecycle.kubeflow import LEAST
 from infra.local.manifests import pod
-from pipelines.server import LEAST
 from tests.cluster.pods import (
     DNS_LABEL,
     FIELD_PATH,
