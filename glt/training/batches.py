@@ -88,6 +88,11 @@ class PretrainingFeed:
         self._reader = ThreadPoolExecutor(1, "batches") if on_gpu(world.device) else None
         self._next: tuple[tuple[int, int], Future[Share]] | None = None
 
+    @property
+    def steps(self) -> int:
+        """Batches of an epoch."""
+        return math.ceil(len(self._clip_ids) / self._recipe.pretrain.batch)
+
     def _shuffled(self, epoch: int) -> list[ClipIds]:
         """The clips of each batch of an epoch, of all processes."""
         return shuffled(self._clip_ids, self._recipe.seed, epoch, self._recipe.pretrain.batch)

@@ -172,7 +172,7 @@ class PretrainingRun:
         """Report the metrics of an epoch and its last learning rate."""
         metrics, epoch = dict(row), int(row["epoch"])
         del metrics["epoch"]
-        steps = len(self.feed.batches(epoch - 1))
+        steps = self.feed.steps
         reporter.metrics({**metrics, "pretrain/lr": learning_rate(self.config, epoch - 1 / steps)}, step=epoch)
 
     def _loss(self, share: Share) -> Tensor:
