@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -23,7 +24,7 @@ from kubeflow_trainer_api import models
 
 from glt import settings
 from glt.errors import GltError, Interrupted
-from glt.lifecycle import jobs, tracking
+from glt.lifecycle import jobs, kubeflow_runs, tracking
 from glt.steps.finish import finish
 
 RUNTIME = Path(__file__).parents[2] / "infra" / "k8s" / "trainer" / "runtime.yaml"
@@ -363,3 +364,17 @@ def test_a_machine_that_is_no_pod_asks_no_cluster(left: Cluster, monkeypatch: py
     monkeypatch.delenv(settings.CLUSTER)
     jobs.delete_of_run_quietly("r1")
     assert left.deleted == []
+
+
+def test_the_job_of_a_run_that_was_terminated_is_deleted_by_the_next_run(
+    left: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tags = {tracking.PIPELINE: "r1"}
+    ended = SimpleNamespace(data=SimpleNamespace(tags=tags), info=SimpleNamespace(run_id="1", run_name="run"))
+    monkeypatch.setattr(kubeflow_runs, "open_runs", lambda client: [ended])
+    monkeypatch.setattr(kubeflow_runs, "_outcome", lambda server, run: ("KILLED", "terminated"))
+    for module, name in ((kubeflow_runs.kubeflow, "connect"), (kubeflow_runs.kubeflow, "describe")):
+        monkeypatch.setattr(module, name, lambda *_: None)
+    monkeypatch.setattr(kubeflow_runs.run_ends, "close_run", lambda *_: None)
+    assert kubeflow_runs.close_ended(None, "r2")  # type: ignore[arg-type]
+    assert left.deleted == ["glt-pretrain-1"]
