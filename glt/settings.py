@@ -28,6 +28,7 @@
 | AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_S3 | address of the object store; the second is preferred | Amazon's |
 | AWS_DEFAULT_REGION | its region | ``us-east-1`` |
 | AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY | keys of the object store; read by boto3 | boto3's other sources |
+| KUBERNETES_SERVICE_HOST | set in every pod of a cluster | this is no pod |
 | OMP_NUM_THREADS | threads of a process; read by torch | one per core |
 | KF_PIPELINES_ENDPOINT | address of the Kubeflow Pipelines server | in a step: that of its namespace |
 | KF_PIPELINES_NAMESPACE | namespace of runs, on a server with profiles | in a pod: its own |
@@ -55,6 +56,7 @@ THREADS = "OMP_NUM_THREADS"
 PIPELINES_ENDPOINT, PIPELINES_NAMESPACE = "KF_PIPELINES_ENDPOINT", "KF_PIPELINES_NAMESPACE"
 PIPELINES_TOKEN, PIPELINES_COOKIES = "KF_PIPELINES_TOKEN", "KF_PIPELINES_COOKIES"
 PIPELINES_TOKEN_FILE = "KF_PIPELINES_SA_TOKEN_PATH"  # the name that KFP's own client reads
+CLUSTER = "KUBERNETES_SERVICE_HOST"
 FILE_SECONDS, FILE_MEMORY = "GLT_FILE_SECONDS", "GLT_FILE_MEMORY"
 SQLITE = "sqlite:///"
 # In a step's pod Kubeflow's launcher runs in the same container. It opens its own artifact store with whatever AWS_*
@@ -173,6 +175,11 @@ def jobs() -> str:
 def job_labels() -> str:
     """The labels of a multi-node job, as JSON, or an empty string."""
     return os.environ.get(JOB_LABELS, "")
+
+
+def in_cluster() -> bool:
+    """True in a pod of a cluster."""
+    return bool(os.environ.get(CLUSTER))
 
 
 def git_user() -> str:

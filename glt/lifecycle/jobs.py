@@ -8,6 +8,7 @@ Every node runs torchrun. This has been tested with containers, not on a cluster
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
 from collections import deque
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
     from kubeflow.trainer import TrainerClient
     from kubeflow.trainer.types.types import TrainJob
 
+_LOG = logging.getLogger(__name__)
+
 RUNTIME = "glt"
+RUN_LABEL = "pipeline/runid"
 COMMAND = "GLT_COMMAND"
 _POLL = 5.0  # seconds between two requests for the job's status
 _PATIENCE = 300.0  # seconds that the API may be away while a job runs
@@ -89,6 +93,45 @@ def run(
         raise Interrupted(f"TrainJob {name} was interrupted (SIGTERM) and is deleted; run the same again to go on")
     if not done:
         raise GltError(f"TrainJob {name} failed on {nodes} nodes, which said last:\n{log.tail()}")
+
+
+def delete_of_run(run_id: str) -> list[str]:
+    """Delete the jobs of a pipeline run that has ended, and return their names.
+
+    There are some if a step was killed while it waited: Kubeflow's launcher passes no signal on, so it could not.
+
+    Raises:
+        GltError: the cluster does not answer, or has no Kubeflow Trainer, or jobs may not be listed.
+    """
+    from kubeflow.trainer.backends.kubernetes.backend import KubernetesBackend
+    from kubeflow.trainer.constants import constants
+
+    with _wrap_errors(f"of run {run_id}"):
+        client = _client()
+        backend = client.backend
+        assert isinstance(backend, KubernetesBackend)
+        found = backend.custom_api.list_namespaced_custom_object(
+            constants.GROUP,
+            constants.VERSION,
+            backend.namespace,
+            constants.TRAINJOB_PLURAL,
+            label_selector=f"{RUN_LABEL}={run_id}",
+        )
+        names = [str(job["metadata"]["name"]) for job in found["items"]]
+        for name in names:
+            _delete(client, name)
+    return names
+
+
+def delete_of_run_quietly(run_id: str) -> None:
+    """As `delete_of_run`, in a pod of a cluster; a failure is a debug message, as most runs have no jobs."""
+    if not run_id or not settings.in_cluster() or _uses_containers():
+        return
+    try:
+        for name in delete_of_run(run_id):
+            _LOG.warning("TrainJob %s is deleted: its step was killed and could not do so", name)
+    except GltError as error:
+        _LOG.debug("jobs of the run are not deleted: %s", error)
 
 
 def _uses_containers() -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from glt.errors import GltError, first_line
-from glt.lifecycle import kubeflow, run_ends, tracking
+from glt.lifecycle import jobs, kubeflow, run_ends, tracking
 
 if TYPE_CHECKING:
     from kfp_server_api import ApiClient, V2beta1Run
@@ -69,6 +69,7 @@ def close_ended(client: MlflowClient, this_run: str = "") -> list[Closed]:
     for run in runs:
         status, reason = _outcome(server, run.data.tags[tracking.PIPELINE])
         if status:
+            jobs.delete_of_run_quietly(run.data.tags[tracking.PIPELINE])
             run_ends.close_run(client, run.info.run_id, status, reason)
             closed.append(Closed(run, status, reason))
             _LOG.info("run %s (%s) is closed as %s: %s", run.info.run_name, run.info.run_id, status, reason)

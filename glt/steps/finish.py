@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from glt import settings
 from glt.errors import GltError, first_line
-from glt.lifecycle import kubeflow_runs, run_ends, tracking
+from glt.lifecycle import jobs, kubeflow_runs, run_ends, tracking
 from glt.recipe import Recipe, load
 from glt.text import clean, printable
 
@@ -22,7 +22,7 @@ _LAST_STEPS = ({"compare_arms"}, {"report", "register"})  # of a study, of a tra
 
 
 def finish(recipe: str, data_version: str, code_version: str, state: str, message: str = "") -> None:
-    """Close the parent run as the pipeline run ended.
+    """Close the parent run as the pipeline run ended, and delete a job of several nodes that a killed step left.
 
     Of the states that Kubeflow Pipelines hands to an exit step only FAILED can be believed: its backend recomputes a
     run's state only when a launcher ends, so a good run arrives as COMPLETE, CACHED or RUNNING, and so does one that
@@ -36,6 +36,7 @@ def finish(recipe: str, data_version: str, code_version: str, state: str, messag
         state: final state by Kubeflow Pipelines.
         message: its error message; the backend gives none.
     """
+    jobs.delete_of_run_quietly(settings.run_id())
     try:
         reason = _close(load(recipe), tracking.Versions(data_version, code_version), state, message)
     except Exception as error:  # of MLflow; the reason why the run failed matters more

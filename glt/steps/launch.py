@@ -80,7 +80,7 @@ def _on_nodes(
                 [*command, "--checkpoints", str(state), *options],
                 nodes,
                 environment={name: os.environ[name] for name in SHARED if name in os.environ},
-                labels=json.loads(job_labels() or "{}") | ({"pipeline/runid": run} if run else {}),
+                labels=json.loads(job_labels() or "{}") | ({jobs.RUN_LABEL: run} if run else {}),
                 image=image() or None,
             )
         artifact.copy(shared / "encoder", out, "encoder")

@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import yaml
@@ -23,7 +24,8 @@ from kubeflow_trainer_api import models
 
 from glt import settings
 from glt.errors import GltError, Interrupted
-from glt.lifecycle import jobs
+from glt.lifecycle import jobs, kubeflow_runs, tracking
+from glt.steps.finish import finish
 
 RUNTIME = Path(__file__).parents[2] / "infra" / "k8s" / "trainer" / "runtime.yaml"
 TRAINER = "/apis/trainer.kubeflow.org/v1alpha1/namespaces/lab"
@@ -62,8 +64,14 @@ class Cluster:
                 self.answer({"kind": "Status", "status": "Failure", "code": status, "message": message}, status)
 
             def do_GET(self) -> None:
-                path = urlsplit(self.path).path
-                if path.startswith(f"{TRAINER}/trainjobs/"):
+                path, query = urlsplit(self.path).path, parse_qs(urlsplit(self.path).query)
+                if path == f"{TRAINER}/trainjobs" and not cluster.allows:
+                    self.no(403, "trainjobs is forbidden")
+                elif path == f"{TRAINER}/trainjobs":
+                    ((key, value),) = (one.split("=") for one in query["labelSelector"])
+                    labels = (cluster.job or {"metadata": {}})["metadata"].get("labels", {})
+                    self.answer({"items": [cluster.job] if labels.get(key) == value else []})
+                elif path.startswith(f"{TRAINER}/trainjobs/"):
                     if cluster.away:
                         cluster.away -= 1
                         self.no(503, "the server is away")
@@ -315,3 +323,58 @@ def test_no_cluster_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.delenv(settings.JOBS, raising=False)
     with pytest.raises(GltError, match=r"Kubeflow Trainer cannot be reached .* take one node, or set GLT_JOBS to"):
         run()
+
+
+@pytest.fixture
+def left(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    """A cluster with the job of a run whose step was killed; this process is a pod of that run."""
+    monkeypatch.setenv(settings.CLUSTER, "10.0.0.1")
+    monkeypatch.setenv(settings.RUN_ID, "r1")
+    cluster.begin({"metadata": {"name": "glt-pretrain-1", "labels": {"pipeline/runid": "r1"}}})
+    return cluster
+
+
+@pytest.mark.fault(
+    "a run that trains on several nodes is terminated, or its step killed", "its exit step deletes the job, if it runs"
+)
+def test_the_exit_step_deletes_the_job_that_a_killed_step_left(left: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever becomes of MLflow: the job holds GPUs."""
+    monkeypatch.setattr(tracking, "connect", lambda: 1 / 0)
+    with pytest.raises(GltError, match="the run ended as RUNNING"):
+        finish("sample", "d", "c", "RUNNING")
+    assert left.deleted == ["glt-pretrain-1"]
+
+
+def test_jobs_of_other_runs_train_on(left: Cluster) -> None:
+    assert jobs.delete_of_run("r2") == []
+    jobs.delete_of_run_quietly("r2")
+    jobs.delete_of_run_quietly("")
+    assert left.deleted == []
+
+
+def test_a_run_without_the_right_to_see_jobs_ends_as_others(left: Cluster) -> None:
+    left.allows = False
+    jobs.delete_of_run_quietly("r1")
+    with pytest.raises(GltError, match="trainjobs is forbidden"):
+        jobs.delete_of_run("r1")
+    assert left.deleted == []
+
+
+def test_a_machine_that_is_no_pod_asks_no_cluster(left: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(settings.CLUSTER)
+    jobs.delete_of_run_quietly("r1")
+    assert left.deleted == []
+
+
+def test_the_job_of_a_run_that_was_terminated_is_deleted_by_the_next_run(
+    left: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tags = {tracking.PIPELINE: "r1"}
+    ended = SimpleNamespace(data=SimpleNamespace(tags=tags), info=SimpleNamespace(run_id="1", run_name="run"))
+    monkeypatch.setattr(kubeflow_runs, "open_runs", lambda client: [ended])
+    monkeypatch.setattr(kubeflow_runs, "_outcome", lambda server, run: ("KILLED", "terminated"))
+    for module, name in ((kubeflow_runs.kubeflow, "connect"), (kubeflow_runs.kubeflow, "describe")):
+        monkeypatch.setattr(module, name, lambda *_: None)
+    monkeypatch.setattr(kubeflow_runs.run_ends, "close_run", lambda *_: None)
+    assert kubeflow_runs.close_ended(None, "r2")  # type: ignore[arg-type]
+    assert left.deleted == ["glt-pretrain-1"]
