@@ -299,4 +299,4 @@ def _open_runs(root: Path) -> Iterator[Result]:
         remedy = "set KF_PIPELINES_ENDPOINT and a way to log in; then glt doctor closes those that have ended"
         yield Result("open runs", "warning", f"{message}; which of them live is unknown: {problem}", remedy)
     else:
-        yield Result("open runs", "ok", f"{message}, and not ended in Kubeflow Pipelines")
+        yield Result("open runs", "ok", f"{message}; none has ended by what Kubeflow Pipelines says")

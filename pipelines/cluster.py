@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 import subprocess
 import tempfile
@@ -39,6 +40,7 @@ from pipelines.graphs import GRAPHS
 from pipelines.parameters import check_size
 from pipelines.server import Server, plugins_input
 
+_LOG = logging.getLogger(__name__)
 EXPERIMENT = "schedules"  # on the server; all recurring runs in it are ours
 _OURS = re.compile(r"glt schedule (?P<digest>[0-9a-f]{16})")
 _SHORT = 12  # characters of the code version in the name of a pipeline's version
@@ -111,7 +113,9 @@ def submit(
             service_account=profiles.find(profile).service_account or None,
             plugins_input=plugins_input(settings.experiment),
         )
-        return server.start(run)
+        run_id = server.start(run)
+    _LOG.info("%s/#/runs/details/%s", server.address, run_id)
+    return run_id
 
 
 def _what(graph: str, recipe: str, study: str) -> tuple[Recipe, dict[str, Any]]:
@@ -233,12 +237,13 @@ class _Desired:
     def of(name: str, schedule: Schedule, code: str, folder: Path) -> _Desired:
         package = _Package.of(schedule.graph, schedule.profile, folder)
         inputs = GRAPHS[schedule.graph](schedule.profile).component_spec.inputs or {}
-        unknown = sorted(schedule.parameters.keys() - set(inputs))
-        if unknown:
-            known = ", ".join(sorted(inputs))
-            raise GltError(f"schedules: the graph {schedule.graph} has no parameter {unknown[0]}; it has {known}")
+        graph = f"schedules: {name}: the graph {schedule.graph}"
+        if unknown := sorted(schedule.parameters.keys() - set(inputs)):
+            raise GltError(f"{graph} has no parameter {unknown[0]}; it has {', '.join(sorted(inputs))}")
         filled_in = {"code_version": code} if "code_version" in inputs else {}
         arguments = {**filled_in, **schedule.parameters}
+        if missing := sorted(key for key, value in inputs.items() if not value.optional and key not in arguments):
+            raise GltError(f"{graph} needs the parameter {missing[0]}; add it under parameters")
         check_size(schedule.graph, arguments)
         return _Desired(schedule, package, arguments)
 

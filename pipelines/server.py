@@ -26,6 +26,7 @@ from kfp_server_api import (
 from glt import settings
 from glt.errors import GltError
 from glt.lifecycle import kubeflow
+from glt.lifecycle.connection import shown
 
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ class Server:
     """A Kubeflow Pipelines server that was asked for its version and is new enough.
 
     Attributes:
-        address: its address.
+        address: its address, without a password.
         takes_plugins: whether runs may have inputs of plugins; tried where the server's release is unknown.
     """
 
@@ -50,7 +51,7 @@ class Server:
         """
         client = kubeflow.connect()
         found = kubeflow.describe(client)
-        self.address: str = client.configuration.host
+        self.address = shown(client.configuration.host)
         kubeflow.require(self.address, found)
         self.takes_plugins = found.version is None or found.version >= PLUGINS
         self._namespace = _namespace(self.address) if found.multi_user else None

@@ -27,7 +27,7 @@ PROJECTED_TOKEN = Path("/var/run/secrets/kubeflow/pipelines/token")  # where Kub
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 PATIENCE = 60.0  # seconds that one answer may take
 _LOG = logging.getLogger(__name__)
-_VERSION = re.compile(r"v?(\d+)\.(\d+)\.(\d+)")
+_VERSION = re.compile(r"v?(\d{1,4})\.(\d{1,4})\.(\d{1,4})(?!\d)", re.ASCII)
 
 
 @dataclass(frozen=True)

@@ -98,6 +98,8 @@ def _outcome(server: ApiClient, run_id: str) -> tuple[str, str]:
         except ApiException as error:
             if kubeflow.is_missing(error):
                 return "KILLED", "the run was deleted from Kubeflow Pipelines before its last step ran"
+            if error.status == 403:  # a run of another profile
+                return "", ""
             raise
     status = _ENDED.get(str(run.state), "")
     if run.run_id != run_id or not status:

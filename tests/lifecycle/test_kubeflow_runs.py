@@ -112,6 +112,15 @@ def test_what_is_not_a_pipeline_run_of_the_server_is_left_alone(stub: Stub) -> N
     assert not stub.headers  # nothing to ask for
 
 
+def test_a_run_of_another_profile_does_not_keep_others_open(stub: Stub) -> None:
+    theirs, their_parent, _ = left_open(1)
+    _, deleted, _ = left_open(2)
+    stub.answers[f"{API}/runs/{theirs}"] = (403, {"code": 7, "message": "forbidden"})
+    closed = kubeflow_runs.close_ended(tracking.connect(), THIS)
+    assert [one.run.info.run_id for one in closed] == [deleted]
+    assert run(their_parent).info.status == "RUNNING"
+
+
 @pytest.mark.fault("a pipeline run is terminated or deleted", "the next run closes its MLflow run, with the reason")
 def test_the_exit_step_of_the_next_run_closes_what_has_ended(stub: Stub) -> None:
     _, deleted, _ = left_open(1)

@@ -155,7 +155,10 @@ def test_the_declared_schedules_are_whole(stub: Stub) -> None:
         ({"cron": "0 3 * * 1"}, "6 fields"),
         ({"graph": "ablation"}, "graph"),
         ({"crom": "x"}, "crom"),
-        ({"parameters": {"recipes": "x"}}, "has no parameter recipes"),
+        ({"parameters": {"recipes": "x"}}, "weekly: the graph retraining has no parameter recipes"),
+        ({"parameters": {"recordings": BRANCH}}, "weekly: the graph retraining needs the parameter recipe"),
+        ({"profile": "local", "parameters": {}}, "for runs on this machine"),
+        ({"profile": "tpu", "parameters": {}}, "accelerator profile 'tpu'"),
     ],
 )
 def test_a_wrong_schedule_is_reported(stub: Stub, tmp_path: Path, change: dict[str, Any], why: str) -> None:
@@ -322,6 +325,25 @@ def test_on_a_server_with_profiles_everything_is_in_a_namespace(stub: Stub, monk
     stub.experiments.clear()
     cluster.submit("retraining", BRANCH, "sample", "cpu")
     assert "namespace" not in stub.experiments[0]  # a server without profiles takes none
+
+
+def test_a_password_in_the_address_is_not_shown(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("KF_PIPELINES_ENDPOINT", stub.address.replace("://", "://me:secret@"))
+    with caplog.at_level(logging.INFO):
+        cluster.submit("retraining", BRANCH, "sample", "cpu")
+    assert f"{stub.address}/#/runs/details/run-1" in caplog.text
+    stub.health["multi_user"] = True
+    stub.answers[f"{API}/runs"] = (500, {"error": "no"})
+    messages = []
+    for namespace in ("", "lab"):
+        monkeypatch.setenv("KF_PIPELINES_NAMESPACE", namespace)
+        with pytest.raises(GltError) as caught:
+            cluster.submit("retraining", BRANCH, "sample", "cpu")
+        messages.append(str(caught.value))
+    assert all(stub.address in message for message in messages)
+    assert "secret" not in "".join((*messages, caplog.text))
 
 
 @pytest.mark.parametrize(

@@ -66,3 +66,15 @@ def test_no_node_is_rejected(motions: Motions, tmp_path: Path) -> None:
         launch.launch_pretraining(
             motions.path, small_recipe().to_json(), tmp_path / "encoder", "cpu", "", "c1", nodes=0
         )
+
+
+def test_the_job_has_the_labels_of_the_profile_and_of_the_run(
+    motions: Motions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*_: object, labels: dict[str, str], **__: object) -> None:
+        raise GltError(f"labels {labels}")
+
+    monkeypatch.setattr(launch.jobs, "run", run)
+    monkeypatch.setenv("GLT_JOB_LABELS", '{"kueue.x-k8s.io/queue-name": "lab", "pipeline/runid": "another"}')
+    with pytest.raises(GltError, match=r"labels \{'kueue.x-k8s.io/queue-name': 'lab', 'pipeline/runid': 'launch'\}"):
+        launch.launch_pretraining(motions.path, small_recipe().to_json(), tmp_path / "e", "cpu", "", "c1", nodes=2)
