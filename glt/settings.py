@@ -22,6 +22,9 @@
 | GLT_S3_ACCESS_KEY_ID, GLT_S3_SECRET_ACCESS_KEY, GLT_S3_SESSION_TOKEN | in a pod: instead of AWS_... | those |
 | GLT_TRACKING_URI, GLT_TRACKING_USERNAME, GLT_TRACKING_PASSWORD | in a pod: instead of MLFLOW_... | those |
 | MLFLOW_TRACKING_URI | MLflow server or SQLite file | ``mlflow.db`` in GLT_HOME |
+| GLT_CPU_HOUR_PRICE, GLT_GPU_HOUR_PRICE | price of an hour of a CPU and of a GPU, for the cost of runs | none |
+| GLT_CURRENCY | of these prices | none |
+| MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL | seconds between two samples of the machine's load | 30 |
 | GLT_MLFLOW_ADDRESS | address at which people open MLflow, for links in reports | MLFLOW_TRACKING_URI |
 | MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD | account at the MLflow server; read by MLflow | no account |
 | MLFLOW_RUN_ID | MLflow run to record in, from Kubeflow's own MLflow plugin | found by its tags, or created |
@@ -50,6 +53,8 @@ LOCKS, JOBS, JOB_LABELS = "GLT_LOCKS", "GLT_JOBS", "GLT_JOB_LABELS"
 GIT_USER, GIT_TOKEN, GIT_HOST = "GLT_GIT_USER", "GLT_GIT_TOKEN", "GLT_GIT_HOST"
 SIGNING_KEY, VERIFYING_KEYS = "GLT_SIGNING_KEY", "GLT_VERIFYING_KEYS"
 MLFLOW_ADDRESS = "GLT_MLFLOW_ADDRESS"
+SAMPLING_INTERVAL = "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL"
+CPU_HOUR_PRICE, GPU_HOUR_PRICE, CURRENCY = "GLT_CPU_HOUR_PRICE", "GLT_GPU_HOUR_PRICE", "GLT_CURRENCY"
 TRACKING_URI, TRACKING_RUN_ID = "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"
 OBJECT_STORE, OBJECT_STORE_S3, REGION = "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_DEFAULT_REGION"
 THREADS = "OMP_NUM_THREADS"
@@ -200,6 +205,26 @@ def signing_key() -> str:
 def verifying_keys() -> str:
     """The public keys that models are verified by: a path or PEM text; an empty string if there are none."""
     return os.environ.get(VERIFYING_KEYS, "").strip()
+
+
+def sampling_interval() -> float:
+    """Seconds between two samples of the machine's load while a step trains."""
+    return _positive(SAMPLING_INTERVAL) or 30
+
+
+def cpu_hour_price() -> float:
+    """The price of an hour of a CPU; 0 if it is not set."""
+    return _positive(CPU_HOUR_PRICE)
+
+
+def gpu_hour_price() -> float:
+    """The price of an hour of a GPU; 0 if it is not set."""
+    return _positive(GPU_HOUR_PRICE)
+
+
+def currency() -> str:
+    """The currency of these prices, or an empty string."""
+    return os.environ.get(CURRENCY, "").strip()
 
 
 def file_seconds() -> float:

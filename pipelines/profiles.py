@@ -33,6 +33,7 @@ GPU_NODE_LABEL = ("nvidia.com/gpu.present", "true")
 SHARED_MEMORY = "8Gi"
 CHECKPOINTS = "/tmp/glt/checkpoints"  # GLT_HOME of the image, and what a step keeps there
 TRACKING, STORES = settings.TRACKING_URI, (settings.OBJECT_STORE, settings.REGION, settings.LOCKS)
+REPORTED = (settings.MLFLOW_ADDRESS, settings.CPU_HOUR_PRICE, settings.GPU_HOUR_PRICE, settings.CURRENCY)
 HOUR = 3600
 PAUSE = 60  # seconds before a retry
 
@@ -142,7 +143,7 @@ def _common(task: PipelineTask, profile: Profile, size: Size, cached: bool, hour
         kubernetes.set_image_pull_secrets(task, list(profile.pull_secrets))
     kubernetes.use_field_path_as_env(task, env_name=settings.RUN_ID, field_path="metadata.labels['pipeline/runid']")
     kubernetes.use_config_map_as_env(task, "glt-tracking", _variables(TRACKING))
-    kubernetes.use_config_map_as_env(task, "glt-tracking", _variables(*STORES), optional=True)
+    kubernetes.use_config_map_as_env(task, "glt-tracking", _variables(*STORES, *REPORTED), optional=True)
     kubernetes.use_secret_as_env(task, "glt-object-store", _variables("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"))
     account = _variables("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
     kubernetes.use_secret_as_env(task, "glt-mlflow", account, optional=True)

@@ -6,9 +6,11 @@ A note that a person has edited stays as it is: a tag holds the digest of the no
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from glt.errors import first_line
 from glt.lifecycle import links as pages
 from glt.lifecycle.connection import connect
 from glt.lifecycle.run_artifacts import page_in
@@ -18,6 +20,8 @@ from glt.text import markdown_text
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
+
+_LOG = logging.getLogger(__name__)
 
 NOTE = "mlflow.note.content"
 DIGEST = "glt.note"  # tag: digest of the note as it was written here
@@ -66,6 +70,18 @@ def describe_run(parent_id: str) -> None:
     lines += ["| Top-1 accuracy | |", "| --- | --- |", *rows, ""] if rows else []
     write(client, run, "\n".join(lines).strip())
     _link_version(client, run, found)
+
+
+def refresh(client: MlflowClient, parent_id: str) -> None:
+    """Write the note of a run again, if it has one: steps that end at the same time miss each other's pages.
+
+    No failure of MLflow stops the caller.
+    """
+    try:
+        if DIGEST in client.get_run(parent_id).data.tags:
+            describe_run(parent_id)
+    except Exception as error:  # MLflow, requests and sqlalchemy each raise their own
+        _LOG.debug("the note of run %s is not renewed: %s", parent_id, first_line(error))
 
 
 def version_note(reason: str, links: str, card: str) -> str:

@@ -82,8 +82,12 @@ class Outbox:
         if time.monotonic() >= self._next_attempt:
             self._deliver_queue()
 
-    def settle(self) -> None:
-        """Before the process ends: wait a little for a server that is away, then leave the queue to the next run."""
+    def settle(self) -> bool:
+        """Before the process ends: wait a little for a server that is away, then leave the queue to the next run.
+
+        Returns:
+            True if nothing is left.
+        """
         deadline = time.monotonic() + LAST_WAIT
         while self._queue and not self._deliver_queue() and time.monotonic() < deadline:
             time.sleep(1.0)
@@ -92,6 +96,7 @@ class Outbox:
                 "MLflow is still away: %d messages wait in %s for the next run", len(self._queue), self._folder
             )
         self._close()
+        return not self._queue
 
     def _enqueue(self, message: Message, file: Path | None) -> None:
         if self._journal is None:

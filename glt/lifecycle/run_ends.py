@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from glt.lifecycle import tracking
+from glt.lifecycle import notes, tracking
 from glt.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ def close_run(client: MlflowClient, run_id: str, status: str, message: str = "")
         client.set_tag(run_id, "error", next(filter(None, reasons), "no reason was given"))
     elif "error" in client.get_run(run_id).data.tags:
         client.delete_tag(run_id, "error")
+    tracking.sum_costs(client, run_id)
+    notes.refresh(client, run_id)
     client.set_terminated(run_id, status)
 
 

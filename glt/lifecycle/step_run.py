@@ -7,12 +7,15 @@ import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glt import settings
-from glt.lifecycle import outbox
+from glt.lifecycle import costs, outbox
+from glt.lifecycle.costs import Meter
+from glt.lifecycle.system_metrics import Sampler, sampling
 from glt.reporter import ConsoleReporter
 
 if TYPE_CHECKING:
@@ -30,7 +33,15 @@ class StepRun:
     Once it is open, no failure of MLflow stops the step: messages that cannot be delivered are queued for later.
     """
 
-    def __init__(self, client: MlflowClient, run_id: str, parent_id: str, arm: str = "") -> None:
+    def __init__(
+        self,
+        client: MlflowClient,
+        run_id: str,
+        parent_id: str,
+        arm: str = "",
+        started: int = 0,
+        recorded: Mapping[str, float] | None = None,
+    ) -> None:
         """Use `step`."""
         self.run_id, self.parent_id, self._client, self._arm = run_id, parent_id, client, arm
         self._console = ConsoleReporter()
@@ -38,6 +49,41 @@ class StepRun:
         self._rows: list[tuple[str, float, int, int]] = []
         self._next = 0.0
         self._once = False
+        self._started, self._meter = started or now(), Meter(recorded or {})
+        self._sampler: Sampler | None = None
+        self.is_measured = False
+
+    @contextmanager
+    def measured(self, processes: int = 1, gpus: int = 0) -> Iterator[None]:
+        """Within the block record the load of the machine, and the cost with every sample, also of a killed attempt.
+
+        Args:
+            processes: that work on the step as this one does.
+            gpus: that they hold.
+        """
+        self.is_measured = True
+        self._meter.processes, self._meter.gpus = processes, gpus
+        with sampling() as self._sampler:
+            try:
+                yield
+            finally:
+                self._take_samples()
+                self._collect(self._meter.values(), self._second())
+                if tags := costs.tags():
+                    self.tags(tags)
+
+    def _second(self) -> int:
+        """Seconds since the first attempt of the step began: the axis of measures that have no epoch."""
+        return max(1, (now() - self._started) // 1000)
+
+    def _take_samples(self) -> None:
+        samples = self._sampler.take() if self._sampler else []
+        for time_read, sample in samples:
+            step = max(1, (time_read - self._started) // 1000)
+            self._rows += [(name, value, time_read, step) for name, value in sample.items()]
+        if samples:
+            time_now, step = now(), self._second()
+            self._rows += [(name, value, time_now, step) for name, value in self._meter.values().items()]
 
     def progress(self, task: str, done: int, total: int, note: str = "") -> None:
         """Show it on the console."""
@@ -59,6 +105,7 @@ class StepRun:
         time_now = now()
         self._rows += [(name, float(value), time_now, step) for name, value in values.items()]
         if time.monotonic() >= self._next:
+            self._take_samples()
             self._flush()
 
     def logged_steps(self, name: str) -> set[int] | None:
@@ -125,12 +172,16 @@ class StepRun:
         for run_id in (self.run_id, self.parent_id):
             self._outbox.send("dataset", run_id=run_id, name=name, digest=digest[:36], source=source, context=context)
 
-    def end(self, status: str, also_parent: bool = False) -> None:
-        """Deliver what waits and close the run; if the server is away, leave both to the next `connect`."""
+    def end(self, status: str, also_parent: bool = False) -> bool:
+        """Deliver what waits and close the run; if the server is away, leave both to the next `connect`.
+
+        Returns:
+            True if everything was delivered.
+        """
         self._flush()
         for run_id in (self.run_id, self.parent_id)[: 2 if also_parent else 1]:
             self._outbox.send("end", run_id=run_id, status=status, milliseconds=now())
-        self._outbox.settle()
+        return self._outbox.settle()
 
     def _flush(self) -> None:
         for start in range(0, len(self._rows), _BATCH):

@@ -6,14 +6,15 @@ a step's by the tag ``glt.step`` within its parent. So a step that runs again co
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from glt import settings
-from glt.errors import GltError
-from glt.lifecycle import experiment_page, liveness, local_store
+from glt.errors import GltError, first_line
+from glt.lifecycle import costs, experiment_page, liveness, local_store, outbox
 from glt.lifecycle.connection import condition, shown
 from glt.lifecycle.connection import connect as connect
 from glt.lifecycle.step_run import StepRun as StepRun
@@ -25,6 +26,8 @@ from glt.training.interruption import ended_by_sigterm
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
+
+_LOG = logging.getLogger(__name__)
 
 PARENT, STEP, PIPELINE = "mlflow.parentRunId", "glt.step", "kfp.run_id"
 RETRAINING = "retraining"  # tag of the parent run: what a retraining decided, and why
@@ -64,7 +67,10 @@ def step(recipe: Recipe, versions: Versions, name: str, key: str = "") -> Iterat
     if client.get_run(parent_id).info.status != "RUNNING":  # the pipeline run is tried again
         client.update_run(parent_id, status="RUNNING")
     title = "/".join(part for part in (name, recipe.trained_arm, key) if part)
-    run = StepRun(client, _child(client, parent_id, title), parent_id, recipe.trained_arm)
+    child = _child(client, parent_id, title)
+    run = StepRun(
+        client, child.info.run_id, parent_id, recipe.trained_arm, child.info.start_time, dict(child.data.metrics)
+    )
     run.tags({STEP: title, **_tags(recipe, versions)})
     if recipe.arm:  # the parent's settings are not those of every arm
         run.params(flat(recipe.model_dump(mode="json")))
@@ -84,7 +90,18 @@ def step(recipe: Recipe, versions: Versions, name: str, key: str = "") -> Iterat
             run.tags({"error": _reason(error)})
         raise
     finally:
-        run.end(status, also_parent=not _in_pipeline())
+        if run.end(status, also_parent=not _in_pipeline()) and run.is_measured:
+            sum_costs(client, parent_id)
+
+
+def sum_costs(client: MlflowClient, parent_id: str) -> None:
+    """Record the cost of a pipeline run, that of its steps; no failure of MLflow stops the caller."""
+    try:
+        with outbox.without_retries():
+            if total := costs.total(step_runs(client, parent_id, also_this=True)):
+                _log(client, parent_id, total, costs.tags())
+    except Exception as error:  # of MLflow, requests and sqlalchemy; the end of the run sums again
+        _LOG.debug("the cost of run %s is not recorded: %s", parent_id, first_line(error))
 
 
 def _reason(error: BaseException) -> str:
@@ -95,13 +112,18 @@ def log_on_parent(
     recipe: Recipe, versions: Versions, metrics: Mapping[str, float], tags: Mapping[str, str] | None = None
 ) -> None:
     """Put final metrics and tags on the parent run, where runs are compared."""
+    client = connect()
+    _log(client, _parent(client, recipe, versions), metrics, tags or {})
+
+
+def _log(client: MlflowClient, run_id: str, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
     from mlflow.entities import Metric, RunTag
 
-    client, time_now = connect(), now()
+    time_now = now()
     client.log_batch(
-        _parent(client, recipe, versions),
+        run_id,
         metrics=[Metric(name, float(value), time_now, 0) for name, value in metrics.items()],
-        tags=[RunTag(name, str(value)) for name, value in (tags or {}).items()],
+        tags=[RunTag(name, str(value)) for name, value in tags.items()],
     )
 
 
@@ -111,6 +133,7 @@ def _parent(client: MlflowClient, recipe: Recipe, versions: Versions) -> str:
         run = _root(client, injected)
         if "recipe" not in run.data.tags:
             _describe(client, run.info.run_id, {PIPELINE: key, **_tags(recipe, versions)}, recipe)
+            experiment_page.ensure(client, client.get_experiment(run.info.experiment_id))
         return str(run.info.run_id)
     with _store_lock():
         existing = client.get_experiment_by_name(recipe.experiment)
@@ -133,7 +156,7 @@ def _parent(client: MlflowClient, recipe: Recipe, versions: Versions) -> str:
         return str(run_id)
 
 
-def _child(client: MlflowClient, parent_id: str, title: str) -> str:
+def _child(client: MlflowClient, parent_id: str, title: str) -> Run:
     """The run of a step: the one injected for this task, the one of an earlier attempt, or a new one."""
     injected = _injected(client)
     runs = [injected] if injected and injected.info.run_id != parent_id else []
@@ -141,9 +164,9 @@ def _child(client: MlflowClient, parent_id: str, title: str) -> str:
         runs = runs or children(client, parent_id, recorded)
     if runs:
         client.update_run(runs[0].info.run_id, status="RUNNING")
-        return str(runs[0].info.run_id)
+        return runs[0]
     experiment = client.get_run(parent_id).info.experiment_id
-    return str(client.create_run(experiment, tags={PARENT: parent_id, STEP: title}, run_name=title).info.run_id)
+    return client.create_run(experiment, tags={PARENT: parent_id, STEP: title}, run_name=title)
 
 
 def step_names(step: str) -> tuple[str, ...]:
@@ -181,8 +204,10 @@ def tagged_runs(
     return found
 
 
-def step_runs(client: MlflowClient, parent_id: str) -> list[Run]:
-    """The runs of all steps of a pipeline run: below its parent run, or below the run of a loop, but not this task's.
+def step_runs(client: MlflowClient, parent_id: str, also_this: bool = False) -> list[Run]:
+    """The runs of all steps of a pipeline run: below its parent run, or below the run of a loop.
+
+    That of this task is left out unless `also_this` is set.
 
     Kubeflow's MLflow plugin puts a run of its own between the parent and the tasks of a loop.
     """
@@ -190,7 +215,7 @@ def step_runs(client: MlflowClient, parent_id: str) -> list[Run]:
     steps: list[Run] = []
     while level:
         runs = [run for parent_id in level for run in children(client, parent_id)]
-        steps += [run for run in runs if STEP in run.data.tags and run.info.run_id != this_task]
+        steps += [run for run in runs if STEP in run.data.tags and (also_this or run.info.run_id != this_task)]
         level = [run.info.run_id for run in runs if STEP not in run.data.tags]
     return steps
 

@@ -54,9 +54,8 @@ def report(
         )
         run.page(Path(out), notes.REPORT, "report")
         source = str(store.info.get("source", clips))
-        run.dataset(
-            settings.data.dataset, version.data, source, "evaluation"
-        )  # the parent of reused steps has none yet
+        # The parent of a run that reused every other step has no dataset yet.
+        run.dataset(settings.data.dataset, version.data, source, "training")
         tuned = few_labels.read(finetuned)
         metrics = _scores(store, encoder, classifier, tuned)
         folders = {"ingest": clips, "disentangle": motions, "pretrain": encoder, "linear_probe": classifier}

@@ -46,7 +46,7 @@ def compare_arms(
         arms.write_page(page, base.name, trained, notes.links(run.parent_id))
         run.page(page, notes.REPORT, "study")
         # The parent of a run that reused every other step has no dataset yet.
-        run.dataset(base.data.dataset, version.data, f"runs:/{producing_run(classifiers[0])}", "evaluation")
+        run.dataset(base.data.dataset, version.data, f"runs:/{producing_run(classifiers[0])}", "training")
         metrics = {
             f"arm/{row['arm']}/{name}": float(value)
             for row in table.to_dict("records")

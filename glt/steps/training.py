@@ -73,7 +73,8 @@ def pretrain(
         with checkpoint.lock(), artifact.reserve(out), tracking.step(settings, version, "pretrain") as run:
             run.dataset(settings.data.dataset, version.data, str(motions), "training")
             reporter = _ResumedReporter(run, run.logged_steps("pretrain/loss") if checkpoint.has_state else set())
-            encoder, history = pretraining.train_encoder(data, settings, world, reporter, checkpoint, start)
+            with run.measured(world.size, world.size if world.device.type == "cuda" else 0):
+                encoder, history = pretraining.train_encoder(data, settings, world, reporter, checkpoint, start)
             save_encoder(encoder.cpu(), history, out, provenance(version, settings, run.run_id))
             checkpoint.delete()
             from glt.analysis import figures
@@ -161,10 +162,9 @@ def finetune(
     checkpoint = _checkpoint(f"finetune-{trial}", data, settings, version, encoder=artifact.digest(encoder))
     with checkpoint.lock(), artifact.reserve(out), tracking.step(settings, version, "finetune", trial) as run:
         run.dataset(settings.data.dataset, version.data, str(motions), "training")
-        start = load_encoder(encoder)
-        result = finetuning.finetune_classifier(
-            start, data, settings, fraction, seed, device(accelerator), run, checkpoint
-        )
+        start, on = load_encoder(encoder), device(accelerator)
+        with run.measured(gpus=int(on.type == "cuda")):
+            result = finetuning.finetune_classifier(start, data, settings, fraction, seed, on, run, checkpoint)
         names = data.index["name"].iloc[result.labelled]
         save_classifier(
             result.model,

@@ -12,7 +12,7 @@ from .conftest import ROOT
 LOCKS = ROOT / "infra" / "image" / "locks"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 IN_IMAGE = ("pipeline", "tracking", "data")  # extras
-CUDA = re.compile(r"torch|triton|nvidia-.*|cuda-.*")
+CUDA = re.compile(r"torch|triton|nvidia-(?!ml-py).*|cuda-.*")  # nvidia-ml-py is Python that asks the driver
 
 
 def text(name: str) -> str:

@@ -90,6 +90,12 @@ def other_requirements(scene: Scene) -> str:
     return "1"
 
 
+def other_wheel(scene: Scene) -> str:
+    (wheel,) = (scene.stored() / "wheels").iterdir()
+    wheel.write_bytes(b"PK attackers_package")
+    return "1"
+
+
 def resealed_weights(scene: Scene) -> str:
     classifier = scene.stored() / "data" / "classifier"
     weights = classifier / "model.safetensors"
@@ -236,6 +242,7 @@ STORE: dict[Attack, str] = {
     other_loader: "v1: MLmodel: not as it was registered",
     code_folder: r"v1: code/glt\.py: was not registered",
     other_requirements: r"v1: requirements\.txt: not as it was registered",
+    other_wheel: r"v1: wheels/glt-.*\.whl: not as it was registered",
     resealed_weights: r"v1: data/classifier/manifest\.json: not as it was registered",
     empty_manifest: r"v1: data/classifier/manifest\.json: not as it was registered",
     link: r"v1: data/classifier/model\.safetensors: a link",

@@ -337,7 +337,11 @@ def test_every_pod_reaches_the_servers_and_knows_its_run(graph: str, profile: st
         ], name
         assert platform["configMapAsEnv"] == [
             config_map("MLFLOW_TRACKING_URI", optional=False),
-            config_map("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION", "GLT_LOCKS", optional=True),
+            config_map(
+                *("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION", "GLT_LOCKS"),
+                *("GLT_MLFLOW_ADDRESS", "GLT_CPU_HOUR_PRICE", "GLT_GPU_HOUR_PRICE", "GLT_CURRENCY"),
+                optional=True,
+            ),
             config_map("GLT_VERIFYING_KEYS", optional=True, name="glt-verifying-keys"),
         ], name
         mounts = [(mount["constant"], mount["mountPath"]) for mount in platform.get("pvcMount", ())]

@@ -95,6 +95,7 @@ def test_second_run_reuses_everything_that_did_not_change(
     first: Path, home: Path, recordings: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = registry.champion(MODEL)
+    assert before is not None
     rows = dict(protocols.run_graph(protocols.Run(str(first), seed=2, minutes=1), recordings))
     shown = capsys.readouterr().out
     for step in ("ingest", "disentangle", "pretrain", "linear-probe", "finetune"):
@@ -103,6 +104,16 @@ def test_second_run_reuses_everything_that_did_not_change(
     assert parent.info.status == "FINISHED"
     assert sorted(run.data.tags["glt.step"] for run in children(parent)) == ["gate", "register", "report"]
     assert {"step.pretrain", "step.linear_probe"} <= parent.data.tags.keys()
+    first_parent = parents(home)[1]
+    for run in (parent, first_parent):
+        (recorded,) = run.inputs.dataset_inputs
+        assert recorded.dataset.digest == run.data.tags["data.version"][:36]
+        (model,) = run.outputs.model_outputs
+        assert model.model_id == before.tags["model.id"]
+        note = run.data.tags["mlflow.note.content"]
+        assert all(f"[{title}](#/" in note for title in ("Report", "Data report", f"Model {MODEL} version 1"))
+    assert first_parent.data.metrics["cost/cpu_hours"] > 0
+    assert "cost/cpu_hours" not in parent.data.metrics  # it trained nothing
     assert "already in service" in shown
     assert registry.champion(MODEL) == before
 
