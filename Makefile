@@ -68,7 +68,7 @@ fuzz: setup ## Search for inputs that crash or hang the product, or break anothe
 test-stack: setup ## Run the slower tests: real servers, killed processes
 	@$(PYTEST) -m stack
 
-test-k8s: setup ## Render the manifests with kubectl and validate them offline, with the rules of tests/infra
+test-k8s: setup ## Render the manifests with kubectl and validate them and the compiled graphs offline, with the rules of tests/infra and tests/cluster
 	@$(PYTEST) tests/infra tests/cluster tests/pipelines/test_graph.py
 
 test-containers: setup ## Build the images and run servers and the whole graph in them, with podman or docker (BASE=, BUILD_ARGS=)

@@ -51,7 +51,7 @@ Values = dict[str, Any]
 
 @dataclass(frozen=True)
 class Options:
-    """Where and how large.
+    """Settings of a measurement.
 
     Attributes:
         device: that computes.
@@ -213,7 +213,7 @@ def checkpoint_on_cpu(options: Options) -> Values:
 def nw_ucla(options: Options) -> Values:
     """NW-UCLA at the paper's size, as far as the time goes, and its linear probe on the test view."""
     if not options.motions.exists():
-        return {"skipped": f"no motions in {options.motions.relative_to(ROOT)}; `make gpu-files` puts them there"}
+        return {"skipped": f"no motions in {options.motions}; run `make gpu-files RECORDINGS=...`"}
     motions, recipe = Motions(options.motions), options.recipe(NWUCLA, precision="auto")
     if options.tiny:
         recipe = recipe.model_copy(update={"pretrain": recipe.pretrain.model_copy(update={"epochs": 2, "batch": 128})})
@@ -329,7 +329,7 @@ def main() -> None:
         values = measure(options, given.out)
     bad = [name for name, value in values.items() if isinstance(value, dict) and "error" in value]
     bad += [kind for kind, row in values["parity"].items() if isinstance(row, dict) and not row["within"]]
-    sys.exit(f"{given.out}: {', '.join(bad)}" if bad else 0)
+    sys.exit(f"{given.out}: failed or out of bounds: {', '.join(bad)}; the file has the reasons" if bad else 0)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Attention on a GPU, in few calls of torch's fused kernels (paper, Eq. 5-9).
 
-These kernels take heads of a multiple of 8 dimensions. Narrower heads are made so wide with zeros, on the side of the
-weights, which are smaller than the activations: queries, keys and values then have zeros at their ends, which change no
-product, and the scale stays that of the true width.
+These kernels take heads whose width is a multiple of 8. Other heads are padded with zeros in the weights, which are
+smaller than the activations. Queries, keys and values then end in zeros, which change no product; the scale stays that
+of the unpadded width.
 
 Letters in shapes: n sets of rows attend to each other; h heads of d dimensions, padded to d'; S packed frames; N rows
 after padding clips in time (`glt.motion.packed.Padding`).

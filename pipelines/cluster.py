@@ -195,7 +195,9 @@ class _Package:
     def of(graph: str, profile: str, folder: Path) -> _Package:
         """Compile a graph, once per folder."""
         if not profiles.find(profile).on_cluster:
-            raise GltError(f"accelerator profile {profile}: for runs on this machine; take one of a cluster")
+            raise GltError(
+                f"accelerator profile {profile}: only for runs on this machine; take gpu, gpu-nodes, cpu or one of {profiles.FILE}"
+            )
         file = folder / f"{graph}-{profile}.yaml"
         if not file.exists():
             compiler.Compiler().compile(GRAPHS[graph](profile), str(file))

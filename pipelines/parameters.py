@@ -31,7 +31,7 @@ LIMIT = 120_000  # bytes
 ARTIFACT = 900  # bytes
 COLLECTED = {"arms": 2, "trials": 1}  # artifacts of each item: encoder and classifier of an arm; classifier of a trial
 _REMEDIES = {
-    "arms": "submit fewer arms or seeds at once (pipelines arms --arms, --seeds)",
+    "arms": "take arms or seeds out of the study's file, or start build/ablation.yaml by hand with what `python -m pipelines arms STUDY --arms=... --seeds=...` prints",
     "recipe": "name a recipe of the image in place of its text",
     "trials": "give fewer labelled fractions or seeds",
 }

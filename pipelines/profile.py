@@ -32,7 +32,7 @@ def _memory(text: str) -> str:
 def _label(value: str) -> str:
     if value and (len(value) > 63 or not _NAME.fullmatch(value)):
         raise ValueError(
-            "no value for a label: at most 63 letters, digits, hyphens, dots and underscores, with a letter or "
+            "not a valid label value; take at most 63 letters, digits, hyphens, dots and underscores, with a letter or "
             "digit at each end"
         )
     return value
@@ -67,7 +67,7 @@ ObjectName = Annotated[str, AfterValidator(_object)]
 
 
 class Size(NamedTuple):
-    """What a pod may use, and has for itself."""
+    """CPU and memory of a pod: its request and its limit."""
 
     cpu: Annotated[str, BeforeValidator(_cores)]
     memory: Annotated[str, AfterValidator(_memory)]
@@ -76,7 +76,7 @@ class Size(NamedTuple):
 class Profile(Section):
     """Resources and places of the steps."""
 
-    accelerator: Literal["cpu", "gpu"] = Field(description="what pretrain, linear_probe, finetune and gate compute on")
+    accelerator: Literal["cpu", "gpu"] = Field(description="what pretrain and finetune compute on")
     light: Size = Field(Size("1", "4Gi"), description="of the other steps")
     heavy: Size = Field(Size("4", "16Gi"), description="of the computing steps")
     retries: int = Field(2, ge=0, le=10, description="of a step that fails")

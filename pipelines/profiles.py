@@ -49,7 +49,7 @@ def find(name: str) -> Profile:
         return known[name]
     meant = suggestion(name, known)
     raise GltError(
-        f"accelerator profile {name!r:.80}: take one of {', '.join(known)}, or add it to {FILE}"
+        f"accelerator profile {name!r:.80}: take one of {', '.join(one for one in known if known[one].on_cluster)}, or add it to {FILE}"
         + (f"; {meant}" if meant else "")
     )
 
@@ -65,7 +65,7 @@ def _read(file: Path) -> dict[str, Profile]:
         entries = _ENTRIES.validate_python(declared or {})
     except ValidationError as error:
         raise GltError(
-            f"{origin}: expected a section per profile, named in lower case: {error.errors()[0]['msg']}"
+            f"{origin}: {'.'.join(map(str, error.errors()[0]['loc'][:1])) or 'file'}: not a profile; give a lower-case name with a section of fields (docs/operate.md#profiles)"
         ) from error
     profiles = {}
     for name, fields in entries.items():

@@ -1,4 +1,4 @@
-"""What glt asks of a Kubeflow Pipelines server: experiments, pipelines and their versions, runs and recurring runs."""
+"""Client of a Kubeflow Pipelines server: experiments, pipelines and their versions, runs and recurring runs."""
 
 from __future__ import annotations
 

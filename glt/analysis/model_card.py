@@ -159,8 +159,8 @@ def _limits(predictions: pd.DataFrame) -> str:
     return (
         "## Limits\n\n"
         "- It gives one of its classes for every clip, also for an action that is none of them.\n"
-        f"- {tested}Intervals hold how few the test clips are, not how other people, cameras or rooms differ, nor "
-        "another seed of the training."
+        f"- {tested}The intervals cover the limited number of test clips only, not other people, "
+        "cameras, rooms or another seed of the training."
     )
 
 

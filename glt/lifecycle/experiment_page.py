@@ -1,4 +1,4 @@
-"""What MLflow shows on an experiment: its kind, a note, and a saved view of the runs table with the scores first.
+"""Page of an experiment in MLflow: its kind, a note, and a saved view of the runs table with the scores first.
 
 MLflow's table begins with no metrics at all, and lists the chosen ones in alphabetical order. What it offers is a saved
 view, a tag of the experiment that its menu "Views" lists (mlflow/server/js of MLflow 3.17, savedViews).

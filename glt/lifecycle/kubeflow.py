@@ -108,9 +108,14 @@ def describe(client: ApiClient) -> Server:
         except ValueError:
             fields = None
     if not isinstance(fields, dict):
-        raise GltError(f"Kubeflow Pipelines at {shown(host)}: an answer that is not Kubeflow Pipelines'; {_LOG_IN}")
+        raise GltError(
+            f"Kubeflow Pipelines at {shown(host)}: the answer does not come from Kubeflow Pipelines; {_LOG_IN}"
+        )
     if fields.get("apiServerReady") is False:
-        raise GltError(f"Kubeflow Pipelines at {shown(host)}: its user interface answers, but not its API server")
+        raise GltError(
+            f"Kubeflow Pipelines at {shown(host)}: its user interface answers, but not its API server; start the "
+            "Deployment ml-pipeline"
+        )
     tag = fields.get("tag_name") or fields.get("apiServerTagName") or "unknown"
     found = _VERSION.match(str(tag))
     version = (int(found[1]), int(found[2]), int(found[3])) if found else None
@@ -211,7 +216,9 @@ def _log_in(configuration: Configuration) -> str | None:
             raise GltError(f"{name}: it holds a line break or another character that cannot be sent; copy it anew")
     if cookies := logins.get(settings.PIPELINES_COOKIES):
         if "=" not in cookies:
-            raise GltError(f"{settings.PIPELINES_COOKIES}: give name=value, as in authservice_session=...")
+            raise GltError(
+                f"{settings.PIPELINES_COOKIES}: not a cookie; give name=value, such as authservice_session=..."
+            )
         return cookies
     file = logins.get(settings.PIPELINES_TOKEN_FILE)
     if file is None and not logins and settings.in_pod() and PROJECTED_TOKEN.exists():

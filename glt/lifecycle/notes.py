@@ -28,7 +28,7 @@ DIGEST = "glt.note"  # tag: digest of the note as it was written here
 REPORT, DATA = "report", "data"  # folders of the pages among the artifacts of the steps `report` and `ingest`
 MODEL, VERSION = "model.name", "model.version"  # tags of the parent run
 LONGEST_LINKS = 800  # characters
-_NO_LINKS = "**Made by:**"  # begins the paragraph with the links of a version
+_ORIGIN = "**Origin:**"  # begins the paragraph with the links of a version
 _REPORTS = ("Report", "Data report")
 _SCORES = {
     "probe/top1": "Linear probe",
@@ -40,7 +40,7 @@ _SCORES = {
 
 
 def links(parent_id: str, ingest_run: str = "", model: str = "") -> dict[str, str]:
-    """Addresses for a page on a run by title; none if MLflow has no address for readers elsewhere.
+    """Links (title -> address) for a report on a run; empty if MLflow is a local file, which has no address.
 
     Args:
         parent_id: MLflow run of the pipeline run.

@@ -34,5 +34,5 @@ def markdown(verdict: Verdict) -> str:
         passed = "yes" if check.passed else "**no**"
         lines.append(f"| {markdown_text(check.name)} | {passed} | {markdown_text(check.message, _LONGEST)} |")
     if verdict.answers_uri:
-        lines += ["", f"The answers of both models: {markdown_text(verdict.answers_uri)}"]
+        lines += ["", f"The predictions of both models: {markdown_text(verdict.answers_uri)}"]
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""What a cluster demands of a compiled graph: one table of rules, each with the source that it was read in.
+"""Rules that a cluster sets for a compiled graph: one table, each rule with the source that it was read in.
 
 A rule looks at a graph as `compiled` reads it back from KFP's output, and yields a line for each thing that breaks it.
 A new version of Kubeflow Pipelines is this table to check: `python -m tests.cluster.contract` prints it.

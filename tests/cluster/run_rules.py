@@ -158,8 +158,8 @@ def least_server(graph: Graph) -> Breaches:
 
 
 @of_graphs(
-    "A run of which all steps finished ends FINISHED whatever its state, which is to be believed only if it is FAILED; "
-    "one whose last steps are missing never does",
+    "A run whose steps all finished ends as FINISHED, unless Kubeflow Pipelines reports FAILED; a run without its last "
+    "steps never ends as FINISHED",
     f"{KFP} {DRIVER}/resolve.go, TaskFinalStatus; third_party/ml-metadata/ml_metadata/proto/metadata_store.proto",
 )
 def final_states(graph: Graph) -> Breaches:
