@@ -196,7 +196,8 @@ class _Package:
         """Compile a graph, once per folder."""
         if not profiles.find(profile).on_cluster:
             raise GltError(
-                f"accelerator profile {profile}: only for runs on this machine; take gpu, gpu-nodes, cpu or one of {profiles.FILE}"
+                f"accelerator profile {profile}: only for runs on this machine; take gpu, gpu-nodes, cpu or one of "
+                f"{profiles.FILE}"
             )
         file = folder / f"{graph}-{profile}.yaml"
         if not file.exists():

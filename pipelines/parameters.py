@@ -31,7 +31,8 @@ LIMIT = 120_000  # bytes
 ARTIFACT = 900  # bytes
 COLLECTED = {"arms": 2, "trials": 1}  # artifacts of each item: encoder and classifier of an arm; classifier of a trial
 _REMEDIES = {
-    "arms": "take arms or seeds out of the study's file, or start build/ablation.yaml by hand with what `python -m pipelines arms STUDY --arms=... --seeds=...` prints",
+    "arms": "take arms or seeds out of the study's file, or start build/ablation.yaml by hand with what "
+    "`python -m pipelines arms STUDY --arms=... --seeds=...` prints",
     "recipe": "name a recipe of the image in place of its text",
     "trials": "give fewer labelled fractions or seeds",
 }

@@ -40,7 +40,7 @@ def _label(value: str) -> str:
 
 def _object(name: str) -> str:
     if name and (len(name) > 253 or not _DOMAIN.fullmatch(name)):
-        raise ValueError("no name in Kubernetes: lower-case letters, digits, hyphens and dots")
+        raise ValueError("not a valid Kubernetes name; take lower-case letters, digits, hyphens and dots")
     return name
 
 
@@ -53,7 +53,7 @@ def _labels(labels: dict[str, str]) -> dict[str, str]:
             or (slash and (len(prefix) > 253 or not _DOMAIN.fullmatch(prefix)))
         ):
             raise ValueError(
-                f"{key!r:.80} is no key for a label: at most 63 letters, digits, hyphens, dots and underscores, after "
+                f"{key!r:.80} is not a valid label key; take at most 63 letters, digits, hyphens, dots and underscores, after "
                 "a domain and a slash if it has one, as example.org/cost-centre"
             )
         if key.startswith(_TAKEN):

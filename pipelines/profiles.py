@@ -48,8 +48,9 @@ def find(name: str) -> Profile:
     if name in known:
         return known[name]
     meant = suggestion(name, known)
+    offered = ", ".join(one for one in known if known[one].on_cluster)
     raise GltError(
-        f"accelerator profile {name!r:.80}: take one of {', '.join(one for one in known if known[one].on_cluster)}, or add it to {FILE}"
+        f"accelerator profile {name!r:.80}: take one of {offered}, or add it to {FILE}"
         + (f"; {meant}" if meant else "")
     )
 
@@ -64,8 +65,10 @@ def _read(file: Path) -> dict[str, Profile]:
     try:
         entries = _ENTRIES.validate_python(declared or {})
     except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"][:1])) or "file"
         raise GltError(
-            f"{origin}: {'.'.join(map(str, error.errors()[0]['loc'][:1])) or 'file'}: not a profile; give a lower-case name with a section of fields (docs/operate.md#profiles)"
+            f"{origin}: {where}: not a profile; give a lower-case name with a section of fields "
+            "(docs/operate.md#profiles)"
         ) from error
     profiles = {}
     for name, fields in entries.items():

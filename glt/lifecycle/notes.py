@@ -86,13 +86,13 @@ def refresh(client: MlflowClient, parent_id: str) -> None:
 
 def version_note(reason: str, links: str, card: str) -> str:
     """The description of a version of a model: the gate's reason, links (`describe_run` adds them), the model card."""
-    return "\n\n".join((reason, links or _NO_LINKS, card))
+    return "\n\n".join((reason, links or _ORIGIN, card))
 
 
 def links_of(note: str) -> str:
     """The paragraph with links in the description of a version; empty if it has none."""
     parts = note.split("\n\n", 2)
-    return parts[1] if len(parts) == 3 and parts[1].startswith(_NO_LINKS) else ""
+    return parts[1] if len(parts) == 3 and parts[1].startswith(_ORIGIN) else ""
 
 
 def _link_version(client: MlflowClient, run: Run, found: Mapping[str, str]) -> None:
@@ -115,7 +115,7 @@ def _link_version(client: MlflowClient, run: Run, found: Mapping[str, str]) -> N
         reason, _, card = description.split("\n\n", 2)
         here = {"MLflow run": pages.run_page(run.info.experiment_id, run.info.run_id)}
         here |= {title: page for title, page in found.items() if title in _REPORTS}
-        links = f"{_NO_LINKS} {_line(here)}"
+        links = f"{_ORIGIN} {_line(here)}"
         if len(links) <= LONGEST_LINKS:
             client.update_model_version(name, number, version_note(reason, links, card))
 

@@ -77,8 +77,8 @@ def outcome(state: str, steps: Sequence[Run], tags: Mapping[str, str]) -> tuple[
     if state in _CANCELLED:
         return "KILLED", f"Kubeflow Pipelines reports {state}"
     return "FAILED", (
-        f"the run ended early (Kubeflow Pipelines reports {state}): it was terminated, or a step failed before it reached "
-        "MLflow; the logs of its pods say which"
+        f"the run ended early (Kubeflow Pipelines reports {state}): it was terminated, or a step failed before it "
+        "reached MLflow; the logs of its pods say which"
     )
 
 

@@ -39,7 +39,7 @@ def test_a_profile_starts_from_one_of_ours(folder: Path) -> None:
     assert found == ours.model_copy(update={"heavy": ("16", "64Gi"), "retries": 0, "queue": "lab"})
     assert profiles.find("cpu").pod_labels == {"example.org/cost-centre": "4711"}
     assert profiles.find("gpu") == ours
-    with pytest.raises(GltError, match=r"take one of local, cpu, gpu, gpu-nodes, gpu-lab, .* did you mean gpu-lab\?"):
+    with pytest.raises(GltError, match=r"take one of cpu, gpu, gpu-nodes, gpu-lab, .* did you mean gpu-lab\?"):
         profiles.find("gpu-lap")
 
 
@@ -65,21 +65,21 @@ def test_every_pod_gets_labels_and_the_secret_for_its_image(folder: Path, graph:
 @pytest.mark.parametrize(
     ("fields", "why"),
     [
-        ({"labels": {"-a": "b"}}, "'-a' is no key for a label"),
-        ({"labels": {"a" * 64: "b"}}, "is no key for a label"),
-        ({"labels": {"Example.org/a": "b"}}, "is no key for a label"),
-        ({"labels": {"a/b/c": "b"}}, "is no key for a label"),
-        ({"labels": {"/a": "b"}}, "is no key for a label"),
-        ({"labels": {"": "b"}}, "is no key for a label"),
-        ({"labels": {"a": "b c"}}, "labels.a: no value for a label"),
-        ({"labels": {"a": "b" * 64}}, "labels.a: no value for a label"),
-        ({"labels": {"a": "b\n"}}, "labels.a: no value for a label"),
+        ({"labels": {"-a": "b"}}, "'-a' is not a valid label key"),
+        ({"labels": {"a" * 64: "b"}}, "is not a valid label key"),
+        ({"labels": {"Example.org/a": "b"}}, "is not a valid label key"),
+        ({"labels": {"a/b/c": "b"}}, "is not a valid label key"),
+        ({"labels": {"/a": "b"}}, "is not a valid label key"),
+        ({"labels": {"": "b"}}, "is not a valid label key"),
+        ({"labels": {"a": "b c"}}, "labels.a: not a valid label value"),
+        ({"labels": {"a": "b" * 64}}, "labels.a: not a valid label value"),
+        ({"labels": {"a": "b\n"}}, "labels.a: not a valid label value"),
         ({"labels": {"a": 4711}}, "labels.a: Input should be a valid string"),
         ({"labels": {"pipeline/runid": "x"}}, "pipeline/runid: Kubeflow sets this label itself; take another"),
         ({"labels": {"kueue.x-k8s.io/queue-name": "x"}}, "set the field queue"),
-        ({"queue": "a b"}, "queue: no value for a label"),
-        ({"pull_secrets": ["A"]}, "pull_secrets.0: no name in Kubernetes"),
-        ({"service_account": "a_b"}, "service_account: no name in Kubernetes"),
+        ({"queue": "a b"}, "queue: not a valid label value"),
+        ({"pull_secrets": ["A"]}, "pull_secrets.0: not a valid Kubernetes name"),
+        ({"service_account": "a_b"}, "service_account: not a valid Kubernetes name"),
         ({"heavy": {"cpu": "500m", "memory": "1Gi"}}, "heavy.cpu: give a whole number of cores"),
         ({"heavy": {"cpu": True, "memory": "1Gi"}}, "heavy.cpu: give a whole number of cores"),
         ({"heavy": {"cpu": 1, "memory": "1 GB"}}, "heavy.memory: give an amount of memory"),
