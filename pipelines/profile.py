@@ -53,7 +53,7 @@ def _labels(labels: dict[str, str]) -> dict[str, str]:
             or (slash and (len(prefix) > 253 or not _DOMAIN.fullmatch(prefix)))
         ):
             raise ValueError(
-                f"{key!r:.80} is not a valid label key; take at most 63 letters, digits, hyphens, dots and underscores, "
+                f"{key!r:.80} is not a valid label key; take at most 63 letters, digits, hyphens, dots and underscores "
                 "after a domain and a slash if it has one, as example.org/cost-centre"
             )
         if key.startswith(_TAKEN):
