@@ -40,19 +40,20 @@ def model_card(
     with artifact.reading(classifier / "predictions.parquet"):
         predictions = pd.read_parquet(classifier / "predictions.parquet")
     card = ""
-    for rows in _ROWS:
-        parts = (
-            _use(name, config),
-            _classes(config, rows),
-            _data(config, predictions, facts or {}),
-            _scores(metrics, predictions),
-            *_groups(predictions, rows),
-            _gate(verdict),
-            _limits(predictions),
-        )
-        card = "\n\n".join(part for part in parts if part) + "\n"
-        if longest is None or len(card) <= longest:
-            return card
+    with artifact.reading(classifier / "config.json"):
+        for rows in _ROWS:
+            parts = (
+                _use(name, config),
+                _classes(config, rows),
+                _data(config, predictions, facts or {}),
+                _scores(metrics, predictions),
+                *_groups(predictions, rows),
+                _gate(verdict),
+                _limits(predictions),
+            )
+            card = "\n\n".join(part for part in parts if part) + "\n"
+            if longest is None or len(card) <= longest:
+                return card
     return card[: longest or 0].rpartition("\n")[0]
 
 

@@ -145,8 +145,9 @@ def _add_signature(folder: Path, classifier: Path, record: Model) -> None:
         outputs=Schema([ColSpec(DataType.string, "label"), ColSpec(DataType.double, "confidence")]),
     )
     record.signature._is_signature_from_type_hint = True
-    skeleton = artifact.read_json(classifier / "config.json", dict)["skeleton"]
-    clips = example_clips(Skeleton.from_dict(skeleton))
+    with artifact.reading(classifier / "config.json"):
+        skeleton = Skeleton.from_dict(artifact.read_json(classifier / "config.json", dict)["skeleton"])
+    clips = example_clips(skeleton)
     (folder / model_folder.EXAMPLE).write_text(json.dumps(clips))
     (folder / model_folder.REQUEST).write_text(json.dumps({"inputs": clips}))
     record.saved_input_example_info = {
