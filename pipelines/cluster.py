@@ -288,10 +288,7 @@ def _change(name: str, desired: _Desired | None, current: V2beta1RecurringRun | 
 def _apply(
     server: Server, experiment: str, name: str, desired: _Desired | None, current: V2beta1RecurringRun | None
 ) -> None:
-    # What may fail comes before the old schedule is deleted.
-    reference = desired.package.register(server) if desired is not None else None
-    if current is not None:
-        server.delete_recurring_run(current.recurring_run_id)
+    """Make one change; the old schedule goes last, so that one that the server refuses takes nothing away."""
     if desired is not None:
         mode = RecurringRunMode.ENABLE if desired.schedule.enabled else RecurringRunMode.DISABLE
         server.create_recurring_run(
@@ -303,12 +300,14 @@ def _apply(
                 max_concurrency="1",
                 no_catchup=True,
                 mode=mode,
-                pipeline_version_reference=reference,
+                pipeline_version_reference=desired.package.register(server),
                 runtime_config=V2beta1RuntimeConfig(parameters=desired.arguments),
                 service_account=desired.service_account or None,
                 plugins_input=desired.plugins_input,
             )
         )
+    if current is not None:
+        server.delete_recurring_run(current.recurring_run_id)
 
 
 def _is_ours(run: V2beta1RecurringRun) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 PATIENCE = 5.0  # seconds for an answer of the server: a run waits for it
+SILENCE = 24 * 3600.0  # seconds; longer than any step takes that records nothing meanwhile
+DELETED = "the run is unknown to Kubeflow Pipelines, so it was deleted, and nothing has happened in it for a day"
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # a run of the server; ours have no hyphens
 # backend/src/apiserver/model/run.go of KFP 2.17.0; the other states are of runs that live, or unknown.
 _ENDED = {"SUCCEEDED": "FINISHED", "SKIPPED": "FINISHED", "FAILED": "FAILED", "CANCELED": "KILLED"}
@@ -51,7 +54,8 @@ def open_runs(client: MlflowClient) -> list[Run]:
 def close_ended(client: MlflowClient, this_run: str = "") -> list[Closed]:
     """Close the open runs that have ended on the server; those that live, or of which it says nothing, stay open.
 
-    A run that the server does not know was deleted there: one MLflow server belongs to one Kubeflow Pipelines server.
+    A run that the server does not know was deleted there, or is of another server: it is closed once nothing has
+    happened in it for a day. A step that trains records its load all the time, and no other step may take so long.
 
     Args:
         client: of `tracking.connect`.
@@ -68,7 +72,7 @@ def close_ended(client: MlflowClient, this_run: str = "") -> list[Closed]:
     closed = []
     for run in runs:
         status, reason = _outcome(server, run.data.tags[tracking.PIPELINE])
-        if status:
+        if status and (reason != DELETED or _silent(client, run)):
             jobs.delete_of_run_quietly(run.data.tags[tracking.PIPELINE])
             run_ends.close_run(client, run.info.run_id, status, reason)
             closed.append(Closed(run, status, reason))
@@ -97,8 +101,8 @@ def _outcome(server: ApiClient, run_id: str) -> tuple[str, str]:
             run = RunServiceApi(server).run_service_get_run(run_id)
         except ApiException as error:
             if kubeflow.is_missing(error):
-                return "KILLED", "the run was deleted from Kubeflow Pipelines before its last step ran"
-            if error.status == 403:  # a run of another profile
+                return "KILLED", DELETED
+            if error.status == 403 or (error.status or 0) >= 500:  # another user's run, or one that is damaged
                 return "", ""
             raise
     status = _ENDED.get(str(run.state), "")
@@ -107,6 +111,15 @@ def _outcome(server: ApiClient, run_id: str) -> tuple[str, str]:
     if status != "FINISHED" and _was_cancelled(run):
         return "KILLED", "the run was terminated in Kubeflow Pipelines"
     return status, f"Kubeflow Pipelines reports {run.state}, and the run's last step never ran"
+
+
+def _silent(client: MlflowClient, run: Run) -> bool:
+    """True if for SILENCE no step of a run has begun, ended or recorded a metric."""
+    last = 0
+    for one in (run, *tracking.step_runs(client, run.info.run_id)):
+        recorded = [int(metric.timestamp) for metric in one.data.to_proto().metrics]
+        last = max(last, one.info.start_time, one.info.end_time or 0, *recorded)
+    return time.time() - last / 1000 > SILENCE
 
 
 def _was_cancelled(run: V2beta1Run) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +34,12 @@ def stub(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
     made.server.shutdown()
 
 
+@pytest.fixture(autouse=True)
+def days_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing has happened for a day in any run, as far as the code under test can tell."""
+    monkeypatch.setattr(kubeflow_runs, "SILENCE", -3600.0)
+
+
 def left_open(number: int, step: str = "pretrain", pipeline_run: str = "") -> tuple[str, str, str]:
     """A pipeline run whose pods are gone: its id, its parent run and the open run of a step."""
     client, pipeline_run = tracking.connect(), pipeline_run or str(uuid.UUID(int=number))
@@ -60,7 +67,7 @@ def history(*states: str) -> list[dict[str, str]]:
         ({"state": "FAILED"}, "FAILED", "pretrain was killed, evicted or out of memory"),
         ({"state": "FAILED", "state_history": history("RUNNING", "CANCELING", "FAILED")}, "KILLED", "was terminated"),
         ({"state": "CANCELED"}, "KILLED", "was terminated"),
-        (None, "KILLED", "was deleted from Kubeflow Pipelines"),
+        (None, "KILLED", "is unknown to Kubeflow Pipelines"),
         *(
             ({"state": state}, "RUNNING", "")
             for state in ("PENDING", "RUNNING", "CANCELING", "PAUSED", "RUNTIME_STATE_UNSPECIFIED", "NEW_WORD", "")
@@ -90,6 +97,7 @@ def test_a_run_is_closed_as_the_server_says(
         (401, {"code": 16}),
         (403, {"code": 7}),
         (500, {"code": 13}),
+        (502, b"<html>bad gateway</html>"),
         (503, MISSING),
         (200, b"<html>log in</html>"),
         (200, {}),
@@ -103,6 +111,26 @@ def test_an_answer_that_is_not_certain_closes_nothing(stub: Stub, status: int, b
     assert (run(parent).info.status, run(step).info.status) == ("RUNNING", "RUNNING")
 
 
+@pytest.mark.parametrize("sign", ["start", "metric", "none"])
+def test_an_unknown_run_that_shows_signs_of_life_stays_open(
+    stub: Stub, sign: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be of another server."""
+    monkeypatch.setattr(kubeflow_runs, "SILENCE", 3600.0)
+    hours_ago = int((time.time() - 2 * 3600) * 1000)
+    client, pipeline_run = tracking.connect(), str(uuid.UUID(int=7))
+    experiment = client.create_experiment("unknown")
+    tags = {tracking.PIPELINE: pipeline_run}
+    parent = client.create_run(experiment, start_time=hours_ago, tags=tags).info.run_id
+    began = int(time.time() * 1000) if sign == "start" else hours_ago
+    step_tags = {tracking.PARENT: parent, tracking.STEP: "pretrain"}
+    step = client.create_run(experiment, start_time=began, tags=step_tags).info.run_id
+    if sign == "metric":
+        client.log_metric(step, "system/cpu", 1.0)
+    closed = kubeflow_runs.close_ended(client, THIS)
+    assert [one.run.info.run_id for one in closed] == ([parent] if sign == "none" else [])
+
+
 def test_what_is_not_a_pipeline_run_of_the_server_is_left_alone(stub: Stub) -> None:
     local = left_open(0, pipeline_run=uuid.uuid4().hex)  # as a run of this machine is named
     by_hand = left_open(0, pipeline_run="sample-0123456789ab-c0dec0dec0de")
@@ -112,10 +140,11 @@ def test_what_is_not_a_pipeline_run_of_the_server_is_left_alone(stub: Stub) -> N
     assert not stub.headers  # nothing to ask for
 
 
-def test_a_run_of_another_profile_does_not_keep_others_open(stub: Stub) -> None:
+@pytest.mark.parametrize("status", [403, 500])
+def test_a_run_that_the_server_does_not_show_does_not_keep_others_open(stub: Stub, status: int) -> None:
     theirs, their_parent, _ = left_open(1)
     _, deleted, _ = left_open(2)
-    stub.answers[f"{API}/runs/{theirs}"] = (403, {"code": 7, "message": "forbidden"})
+    stub.answers[f"{API}/runs/{theirs}"] = (status, {"code": 7, "message": "forbidden"})
     closed = kubeflow_runs.close_ended(tracking.connect(), THIS)
     assert [one.run.info.run_id for one in closed] == [deleted]
     assert run(their_parent).info.status == "RUNNING"

@@ -17,6 +17,7 @@ from glt.lifecycle.dvc_hash import content_md5
 from glt.recipe import study
 from pipelines import cluster
 from pipelines.cluster import Schedule
+from pipelines.server import Server
 from tests.pipelines.server_stub import API, Stub
 
 BRANCH = "dvc+https://git.lab/glt.git@main"
@@ -123,6 +124,20 @@ def test_schedules_are_created_replaced_and_deleted_and_others_left_alone(stub: 
     assert stub.schedules["d"].mode == "DISABLE"
     assert planned_changes({}) == [("delete", "a"), ("delete", "b"), ("delete", "d")]
     assert stub.schedules.keys() == {"theirs"}
+
+
+def test_a_schedule_stays_if_the_server_refuses_its_successor(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned_changes({"a": schedule()})
+    before = dict(stub.recurring)
+
+    def refuse(*_: object) -> None:
+        raise GltError("Kubeflow Pipelines: 400 Schedule cron is not supported")
+
+    with monkeypatch.context() as patch, pytest.raises(GltError, match="not supported"):
+        patch.setattr(Server, "create_recurring_run", refuse)
+        cluster.reconcile({"a": schedule(cron="99 99 99 99 99 99")}, dry=False)
+    assert stub.recurring == before
+    assert planned_changes({"a": schedule()}) == []
 
 
 def test_a_schedule_that_two_reconciled_at_once_is_there_once(stub: Stub) -> None:
