@@ -25,7 +25,7 @@
 | GLT_CPU_HOUR_PRICE, GLT_GPU_HOUR_PRICE | price of an hour of a CPU and of a GPU, for the cost of runs | none |
 | GLT_CURRENCY | of these prices | none |
 | MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL | seconds between two samples of the machine's load | 30 |
-| GLT_MLFLOW_ADDRESS | address at which browsers open MLflow, for links in reports | MLFLOW_TRACKING_URI |
+| GLT_MLFLOW_ADDRESS | address of MLflow for browsers, for links in reports; pods: key of glt-tracking | MLFLOW_TRACKING_URI |
 | MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD | account at the MLflow server; read by MLflow | no account |
 | MLFLOW_RUN_ID | MLflow run to record in, from Kubeflow's own MLflow plugin | found by its tags, or created |
 | AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_S3 | address of the object store; the second is preferred | Amazon's |
