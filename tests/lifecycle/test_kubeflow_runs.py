@@ -1,4 +1,4 @@
-"""Runs that ended on the Kubeflow Pipelines server without their last step are closed in MLflow; others never are."""
+"""Runs that ended on the Kubeflow Pipelines server without their exit step are closed in MLflow; others never are."""
 
 from __future__ import annotations
 
