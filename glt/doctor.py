@@ -177,7 +177,7 @@ def _keys(root: Path) -> Iterator[Result]:
     try:
         private, public = keys.signing_key(), keys.verifying_keys()
     except GltError as error:
-        problem, _, remedy = str(error).rpartition("; ")
+        problem, remedy = _split(error)
         yield Result("model keys", "problem", problem, remedy)
         return
     known = ", ".join(key.short_id for key in public)
@@ -260,10 +260,10 @@ def _kfp(root: Path) -> Iterator[Result]:
         found = kubeflow.describe(server)
         kubeflow.require(server.configuration.host, found)
     except GltError as error:
-        problem, _, remedy = str(error).rpartition("; ")
+        problem, remedy = _split(error)
         yield Result("kubeflow", "problem", problem, remedy)
         return
-    users = "profiles" if found.multi_user else "one namespace"
+    users = "Kubeflow profiles" if found.multi_user else "one namespace"
     yield Result("kubeflow", "ok", f"Kubeflow Pipelines {found.tag} with {users} at {shown(server.configuration.host)}")
 
 
@@ -283,7 +283,7 @@ def _open_runs(root: Path) -> Iterator[Result]:
         try:
             closed = kubeflow_runs.close_ended(client)
         except GltError as error:
-            problem = str(error).rpartition("; ")[0]
+            problem, _ = _split(error)
         else:
             problem = ""
             ended = ", ".join(f"{one.run.info.run_name} ({one.status})" for one in closed[:SHOWN])
@@ -300,3 +300,9 @@ def _open_runs(root: Path) -> Iterator[Result]:
         yield Result("open runs", "warning", f"{message}; which of them live is unknown: {problem}", remedy)
     else:
         yield Result("open runs", "ok", f"{message}; none has ended by what Kubeflow Pipelines says")
+
+
+def _split(error: GltError) -> tuple[str, str]:
+    """The problem and the remedy in a message; a message without a remedy is the problem."""
+    problem, _, remedy = str(error).rpartition("; ")
+    return (problem, remedy) if problem else (remedy, "")

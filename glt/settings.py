@@ -8,7 +8,7 @@
 | GLT_IMAGE | container image that the steps run in | ``glt:0.1.0`` for the graph, none for a model |
 | GLT_LOCKS | ``s3://bucket/prefix`` for locks that hold across machines | locks hold on this machine alone |
 | GLT_JOBS | manifest of a TrainingRuntime: multi-node jobs run as containers of this machine | on the cluster |
-| GLT_JOB_LABELS | labels of a multi-node job on a cluster, as JSON; set by the profile | none |
+| GLT_JOB_LABELS | labels of a multi-node job on a cluster, as JSON; set by the accelerator profile | none |
 | GLT_COMMAND | arguments of the `glt` command that a node of a job runs, as JSON; set by the job | |
 | GLT_TASKS_AT_ONCE | how many tasks of a loop share this machine; each takes its part of the threads | 1 |
 | GLT_FILE_SECONDS | time that reading one file of recordings may take, in addition to a second per MiB | 60 |
@@ -25,7 +25,7 @@
 | GLT_CPU_HOUR_PRICE, GLT_GPU_HOUR_PRICE | price of an hour of a CPU and of a GPU, for the cost of runs | none |
 | GLT_CURRENCY | of these prices | none |
 | MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL | seconds between two samples of the machine's load | 30 |
-| GLT_MLFLOW_ADDRESS | address at which browsers open MLflow, for links in reports | MLFLOW_TRACKING_URI |
+| GLT_MLFLOW_ADDRESS | MLflow's address for browsers, in links of reports; pods: of glt-tracking | MLFLOW_TRACKING_URI |
 | MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD | account at the MLflow server; read by MLflow | no account |
 | MLFLOW_RUN_ID | MLflow run to record in, from Kubeflow's own MLflow plugin | found by its tags, or created |
 | AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_S3 | address of the object store; the second is preferred | Amazon's |
@@ -34,7 +34,7 @@
 | KUBERNETES_SERVICE_HOST | set in every pod of a cluster | this is no pod |
 | OMP_NUM_THREADS | threads of a process; read by torch | one per core |
 | KF_PIPELINES_ENDPOINT | address of the Kubeflow Pipelines server | in a step: that of its namespace |
-| KF_PIPELINES_NAMESPACE | namespace of runs, on a server with profiles | in a pod: its own |
+| KF_PIPELINES_NAMESPACE | namespace of runs, on a server with Kubeflow profiles | in a pod: its own |
 | KF_PIPELINES_TOKEN | log-in there by a bearer token | by one of the next two, or none |
 | KF_PIPELINES_COOKIES | log-in there by Dex's session, ``authservice_session=...`` | |
 | KF_PIPELINES_SA_TOKEN_PATH | log-in there by a service account's projected token: its file | |

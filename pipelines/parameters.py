@@ -44,7 +44,7 @@ def size(parameters: object) -> int:
 
 
 def check_size(graph: str, parameters: Mapping[str, object]) -> None:
-    """Refuse parameters that are larger together than a server can start a run with, or its last step.
+    """Refuse parameters that are too large for a run to start, and lists too long for the step after their loop.
 
     Raises:
         GltError: they are; it names the largest of them. Or a list has too many items.

@@ -68,7 +68,7 @@ def _read(file: Path) -> dict[str, Profile]:
         where = ".".join(map(str, error.errors()[0]["loc"][:1])) or "file"
         raise GltError(
             f"{origin}: {where}: not a profile; give a lower-case name with a section of fields "
-            "(docs/operate.md#profiles)"
+            "(docs/operate.md#accelerator-profiles)"
         ) from error
     profiles = {}
     for name, fields in entries.items():

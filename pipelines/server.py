@@ -47,7 +47,7 @@ class Server:
         """Connect as the environment says (`glt.lifecycle.kubeflow`).
 
         Raises:
-            GltError: no address, no answer, or too old a server; or one with profiles and no namespace to use.
+            GltError: no address, no answer, or too old a server; or one with Kubeflow profiles, and no namespace.
         """
         client = kubeflow.connect()
         found = kubeflow.describe(client)
@@ -182,7 +182,7 @@ class Server:
 
 
 def plugins_input(experiment: str) -> Mapping[str, object]:
-    """What KFP's own MLflow plugin has to know, where the server has it: the experiment of our runs.
+    """Settings for Kubeflow's MLflow plugin: the experiment of our runs.
 
     Without it the plugin records every run in an experiment of its own (backend/src/apiserver/plugins/mlflow/config.go
     of KFP 2.17.0). An empty name is a graph that records nothing in MLflow.
@@ -203,6 +203,6 @@ def _namespace(address: str) -> str:
     if name := kubeflow.namespace():
         return name
     raise GltError(
-        f"{settings.PIPELINES_NAMESPACE}: set it to the namespace of your profile; Kubeflow Pipelines at {address} has "
-        "profiles"
+        f"Kubeflow Pipelines at {address} has Kubeflow profiles; set {settings.PIPELINES_NAMESPACE} to the namespace "
+        "of yours"
     )

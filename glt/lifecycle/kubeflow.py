@@ -31,13 +31,13 @@ _VERSION = re.compile(r"v?(\d{1,4})\.(\d{1,4})\.(\d{1,4})(?!\d)", re.ASCII)
 
 
 @dataclass(frozen=True)
-class Server:
+class ServerInfo:
     """A server's description of itself.
 
     Attributes:
         tag: its release as it says it, such as ``2.17.0``; "unknown" for a build of one's own.
         version: the numbers of the release; None if the tag has none.
-        multi_user: whether its users have profiles, each with a namespace.
+        multi_user: whether its users have Kubeflow profiles, each with a namespace.
     """
 
     tag: str
@@ -92,7 +92,7 @@ def connect(patience: float = PATIENCE) -> ApiClient:
     return Client(configuration, cookie=_log_in(configuration))
 
 
-def describe(client: ApiClient) -> Server:
+def describe(client: ApiClient) -> ServerInfo:
     """Ask the server, or the user interface in front of it, for its version.
 
     Raises:
@@ -120,10 +120,10 @@ def describe(client: ApiClient) -> Server:
     found = _VERSION.match(str(tag))
     version = (int(found[1]), int(found[2]), int(found[3])) if found else None
     multi_user = fields.get("multi_user", fields.get("apiServerMultiUser", False))
-    return Server(clean(str(tag))[:60], version, multi_user is True)
+    return ServerInfo(clean(str(tag))[:60], version, multi_user is True)
 
 
-def require(host: str, found: Server) -> None:
+def require(host: str, found: ServerInfo) -> None:
     """Refuse a server that is too old for the graphs; one that does not say its release gives a warning.
 
     Raises:
@@ -163,7 +163,7 @@ def server_errors(host: str) -> Iterator[None]:
         if isinstance(error.__context__, ApiException):
             why = _reason(error.__context__)
         else:
-            why = f"an answer that is not Kubeflow Pipelines' ({first_line(error)})"
+            why = f"the answer does not come from Kubeflow Pipelines ({first_line(error)})"
         raise GltError(f"Kubeflow Pipelines at {shown(host)}: {why}; {_LOG_IN}") from error
 
 

@@ -1,4 +1,4 @@
-"""Closes in MLflow the runs of pipelines that ended on the Kubeflow Pipelines server without running their last step.
+"""Closes in MLflow the runs of pipelines that ended on the Kubeflow Pipelines server without running their exit step.
 
 Nobody promises that a terminated run runs its exit step. So the exit step of the next run, and `glt doctor`, ask the
 server about every parent run that is still open. Runs of this machine are those of `glt.lifecycle.liveness`.
@@ -110,7 +110,7 @@ def _outcome(server: ApiClient, run_id: str) -> tuple[str, str]:
         return "", ""
     if status != "FINISHED" and _was_cancelled(run):
         return "KILLED", "the run was terminated in Kubeflow Pipelines"
-    return status, f"Kubeflow Pipelines reports {run.state}, and the run's last step never ran"
+    return status, f"Kubeflow Pipelines reports {run.state}, and its exit step never ran"
 
 
 def _silent(client: MlflowClient, run: Run) -> bool:

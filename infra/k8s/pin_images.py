@@ -1,6 +1,6 @@
 """Print an overlay that names every image of a folder of manifests by its digest: the manifests of a release.
 
-`python infra/k8s/pin_images.py lab > release/kustomization.yaml` after the images were pushed, then
+`.venv/bin/python infra/k8s/pin_images.py lab > release/kustomization.yaml` after the images were pushed, then
 `kubectl apply -k release`. Digests are those that podman or docker (ENGINE) knows for the image at its registry; one
 that is not on this machine is pulled.
 """

@@ -1,4 +1,4 @@
-"""Rules on whole runs: names, sizes, loops, the last step, the states at the end."""
+"""Rules on whole runs: names, sizes, loops, the exit step, the states at the end."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def pipeline_name(graph: Graph) -> Breaches:
 
 
 @of_graphs(
-    "The last step gets the status of its one predecessor, and nothing that a failed step would have made",
+    "The exit step gets the status of its one predecessor, and nothing that a failed step would have made",
     f"{KFP} {DRIVER}/resolve.go, TaskFinalStatus; {COMPILER}/dag.go, exit hooks",
 )
 def exit_step(graph: Graph) -> Breaches:
@@ -65,7 +65,7 @@ def exit_step(graph: Graph) -> Breaches:
             yield f"{name}: does not run after a failure"
     for name, task in graph.tasks.items():
         if any(one.startswith("status of ") for one in task.inputs.values()) and task.inside:
-            yield f"{name}: only the last step of a run gets a status"
+            yield f"{name}: only the exit step of a run gets a status"
 
 
 @of_steps(

@@ -1,6 +1,8 @@
 """The documents of infra/k8s, put together as kustomize does, and the Secrets its script makes."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +36,17 @@ def render(folder: str) -> list[Document]:
         if document["kind"] in CLUSTER_WIDE - {"Namespace"}:
             document["metadata"].pop("namespace", None)  # older kubectl sets it; the API server drops it
     return rendered
+
+
+def documented_overlay(marker: str, folder: Path) -> list[Document]:
+    """What kubectl makes of the overlay `gpu` with the entries of docs/cluster.md that hold `marker`."""
+    text = (ROOT / "docs" / "cluster.md").read_text()
+    (entries,) = (one for one in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if marker in one)
+    above = os.path.relpath(K8S / "overlays" / "gpu", folder)
+    kustomization = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": [above]}
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization | yaml.safe_load(entries)))
+    done = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True, check=True)
+    return list(yaml.safe_load_all(done.stdout))
 
 
 @pytest.fixture(scope="session")

@@ -9,11 +9,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import yaml
 
 from infra.local.manifests import Document, pod
 
-from .conftest import ROOT, assemble
+from .conftest import ROOT, assemble, documented_overlay
 from .test_base import by_name, needs_kubectl
 
 STEP = (10001, 0)  # user and group of the image, and of every step
@@ -92,13 +91,7 @@ def test_a_volume_that_is_open_is_left_as_it_is(job: Document, volume: Path, mod
 
 @needs_kubectl
 def test_the_documented_patch_runs_one_container_as_root(tmp_path: Path) -> None:
-    text = (ROOT / "docs" / "cluster.md").read_text()
-    (snippet,) = (one for one in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "initContainers/0" in one)
-    base = os.path.relpath(ROOT / "infra/k8s/overlays/gpu", tmp_path)
-    kustomization = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": [base]}
-    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(kustomization | yaml.safe_load(snippet)))
-    done = subprocess.run(["kubectl", "kustomize", tmp_path], capture_output=True, text=True, check=True)
-    patched = pod(by_name(list(yaml.safe_load_all(done.stdout)), "Job")["glt-checkpoints"])
+    patched = pod(by_name(documented_overlay("initContainers/0", tmp_path), "Job")["glt-checkpoints"])
     security = patched["initContainers"][0]["securityContext"]
     assert (security["runAsUser"], security["runAsNonRoot"]) == (0, False)
     assert security["capabilities"] == {"drop": ["ALL"]}

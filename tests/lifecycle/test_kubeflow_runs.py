@@ -1,4 +1,4 @@
-"""Runs that ended on the Kubeflow Pipelines server without their last step are closed in MLflow; others never are."""
+"""Runs that ended on the Kubeflow Pipelines server without their exit step are closed in MLflow; others never are."""
 
 from __future__ import annotations
 
@@ -214,3 +214,21 @@ def test_doctor_closes_what_has_ended_and_counts_the_rest(stub: Stub, monkeypatc
     stub.health["tag_name"] = "2.17.0"
     (good,) = doctor._kfp(Path())
     assert (good.status, good.message) == ("ok", f"Kubeflow Pipelines 2.17.0 with one namespace at {stub.address}")
+    stub.health["multi_user"] = True
+    (shared,) = doctor._kfp(Path())
+    assert "2.17.0 with Kubeflow profiles at" in shared.message
+
+
+def test_an_error_without_a_remedy_is_a_problem_for_doctor(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise GltError("cannot be asked")
+
+    left_open(1)
+    monkeypatch.setattr(settings, "is_local", lambda: False)
+    monkeypatch.setattr(doctor, "_answers", lambda *_: doctor.Result("mlflow store", "ok", ""))
+    monkeypatch.setattr(kubeflow_runs, "close_ended", fail)
+    (unknown,) = doctor._open_runs(Path())
+    assert unknown.status == "warning"
+    assert unknown.message.endswith("which of them live is unknown: cannot be asked")
+    monkeypatch.setattr(kubeflow, "describe", fail)
+    assert list(doctor._kfp(Path())) == [doctor.Result("kubeflow", "problem", "cannot be asked", "")]

@@ -42,7 +42,7 @@ class Task:
 
 @dataclass
 class Group:
-    """A loop, a condition, or all that a graph does before its last step."""
+    """A loop, a condition, or all that a graph does before its exit step."""
 
     name: str
     after: set[str]

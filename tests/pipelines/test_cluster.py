@@ -331,7 +331,7 @@ def test_errors_of_the_server_are_one_line(stub: Stub, path: str, status: int, b
 
 def test_on_a_server_with_profiles_everything_is_in_a_namespace(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
     stub.health["multi_user"] = True
-    with pytest.raises(GltError, match="KF_PIPELINES_NAMESPACE: set it to the namespace of your profile"):
+    with pytest.raises(GltError, match="has Kubeflow profiles; set KF_PIPELINES_NAMESPACE to the namespace of yours"):
         cluster.submit("retraining", BRANCH, "sample", "cpu")
     monkeypatch.setenv("KF_PIPELINES_NAMESPACE", "lab")
     cluster.submit("retraining", BRANCH, "sample", "cpu")
