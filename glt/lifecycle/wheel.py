@@ -19,7 +19,7 @@ from glt import artifact
 from glt.errors import GltError
 from glt.lifecycle.code_version import SUFFIXES, current_code_version
 
-_LOCAL = re.compile(r"[a-z0-9]+(?:\.[a-z0-9]+)*")  # what may follow the + of a version (PEP 440)
+_NOT_IN_VERSIONS = re.compile(r"[^a-z0-9]+")  # what may not follow the + of a version (PEP 440)
 _TYPED = "py.typed"
 
 
@@ -50,9 +50,9 @@ def write_wheel(folder: Path) -> str:
 
 def _version() -> str:
     """The version of the distribution with the code version behind the +, so that two codes have two versions."""
-    code = current_code_version()
+    code = _NOT_IN_VERSIONS.sub(".", current_code_version().lower())[:60].strip(".")
     base = _distribution().version.partition("+")[0]
-    return f"{base}+{code}" if _LOCAL.fullmatch(code) else base
+    return f"{base}+{code}" if code else base
 
 
 def _files() -> dict[str, bytes]:

@@ -45,9 +45,9 @@ def test_it_holds_what_the_installed_package_holds(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "version"), [("0a1b2c", "0.1.0+0a1b2c"), ("v1/dirty tree", "0.1.0"), ("A-B", "0.1.0")]
+    ("code", "version"), [("0a1b2c", "0.1.0+0a1b2c"), ("v1/dirty tree", "0.1.0+v1.dirty.tree"), ("---", "0.1.0")]
 )
-def test_its_version_holds_the_code_version_where_that_may_be_part_of_one(
+def test_its_version_holds_the_code_version(
     tmp_path: Path, code: str, version: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GLT_CODE_VERSION", code)
