@@ -133,9 +133,10 @@ def test_a_schedule_stays_if_the_server_refuses_its_successor(stub: Stub, monkey
     def refuse(*_: object) -> None:
         raise GltError("Kubeflow Pipelines: 400 Schedule cron is not supported")
 
-    with monkeypatch.context() as patch, pytest.raises(GltError, match="not supported"):
+    with monkeypatch.context() as patch:
         patch.setattr(Server, "create_recurring_run", refuse)
-        cluster.reconcile({"a": schedule(cron="99 99 99 99 99 99")}, dry=False)
+        with pytest.raises(GltError, match="not supported"):
+            cluster.reconcile({"a": schedule(cron="99 99 99 99 99 99")}, dry=False)
     assert stub.recurring == before
     assert planned_changes({"a": schedule()}) == []
 
