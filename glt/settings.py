@@ -67,7 +67,14 @@ SQLITE = "sqlite:///"
 # In a step's pod Kubeflow's launcher runs in the same container. It opens its own artifact store with whatever AWS_*
 # variables there are (kubeflow/pipelines, backend/src/v2/objectstore/object_store.go, 2.17.0), and its MLflow plugin
 # brings MLFLOW_* variables of its own. So what is ours has names of ours there: for each group that a pod may be given,
-# the name that boto3, DVC or MLflow reads (None: they read it, and it belongs to other keys).
+# the name that boto3, DVC or MLflow reads (None: they read it, and it belongs to other keys). A group counts if the
+# first of its variables is set.
+_ACCOUNT: dict[str, str | None] = {
+    "MLFLOW_TRACKING_USERNAME": "GLT_TRACKING_USERNAME",
+    "MLFLOW_TRACKING_PASSWORD": "GLT_TRACKING_PASSWORD",
+    "MLFLOW_TRACKING_TOKEN": None,
+    "MLFLOW_TRACKING_AUTH": None,
+}
 _POD_NAMES: tuple[dict[str, str | None], ...] = (
     {OBJECT_STORE_S3: "GLT_S3_ENDPOINT_URL"},
     {REGION: "GLT_S3_REGION"},
@@ -77,13 +84,8 @@ _POD_NAMES: tuple[dict[str, str | None], ...] = (
         "AWS_SESSION_TOKEN": "GLT_S3_SESSION_TOKEN",
         "AWS_SECURITY_TOKEN": None,
     },
-    {TRACKING_URI: "GLT_TRACKING_URI"},
-    {
-        "MLFLOW_TRACKING_USERNAME": "GLT_TRACKING_USERNAME",
-        "MLFLOW_TRACKING_PASSWORD": "GLT_TRACKING_PASSWORD",
-        "MLFLOW_TRACKING_TOKEN": None,
-        "MLFLOW_TRACKING_AUTH": None,
-    },
+    {TRACKING_URI: "GLT_TRACKING_URI", **_ACCOUNT},  # no account of another server is sent to ours
+    _ACCOUNT,
 )
 
 
@@ -100,8 +102,8 @@ def apply_pod_names() -> None:
     A pod's variable wins over one that is there. A group is replaced whole, so keys of two sources are never mixed.
     """
     for group in _POD_NAMES:
-        values = {theirs: os.environ.get(ours or "", "") for theirs, ours in group.items()}
-        if any(values.values()):
+        values = {theirs: os.environ.get(ours or "", "").strip() for theirs, ours in group.items()}
+        if next(iter(values.values())):
             for theirs, value in values.items():
                 os.environ.pop(theirs, None)
                 if value:

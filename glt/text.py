@@ -69,12 +69,20 @@ def csv_cell(text: str) -> str:
 def markdown_text(text: str, longest: int = 200) -> str:
     """The text on one line of Markdown or in a cell of a table: nothing in it is markup, HTML or a link.
 
-    Characters become references (``&#42;``), which every renderer shows as they are. A text above `longest` characters
-    is cut, with an ellipsis.
+    Characters become references (``&#42;``), which every renderer shows as they are. A result above `longest`
+    characters is cut between them, with an ellipsis.
     """
-    short = clean(" ".join(text.split()))
-    short = short if len(short) <= longest else short[: longest - 1] + "…"
-    return _MARKUP.sub(lambda found: f"&#{ord(found[0])};", short)
+    line = clean(" ".join(text.split()))
+    escaped = _MARKUP.sub(lambda found: f"&#{ord(found[0])};", line[: longest + 1])
+    if len(escaped) <= longest:
+        return escaped
+    room, parts = longest - 1, []
+    for part in re.findall(r"&#\d+;|.", escaped, re.DOTALL):
+        room -= len(part)
+        if room < 0:
+            break
+        parts.append(part)
+    return "".join(parts) + "…"
 
 
 def _is_hidden(character: str) -> bool:

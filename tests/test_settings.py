@@ -38,6 +38,33 @@ def read(tree: ast.AST) -> set[str]:
     return found - {"PATH", "CC"}
 
 
+def test_a_group_of_pod_variables_replaces_what_libraries_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole, so that keys and accounts of two servers are never mixed; a line break at the end is a mistake."""
+    theirs = {
+        "AWS_ACCESS_KEY_ID": "launcher", "AWS_SECRET_ACCESS_KEY": "launcher", "AWS_SESSION_TOKEN": "launcher",
+        "MLFLOW_TRACKING_URI": "http://plugin", "MLFLOW_TRACKING_TOKEN": "plugin", "MLFLOW_TRACKING_USERNAME": "plugin",
+    }  # fmt: skip
+    ours = {"GLT_S3_ACCESS_KEY_ID": "key\n", "GLT_S3_SECRET_ACCESS_KEY": "secret", "GLT_TRACKING_URI": "http://ours\n"}
+    for name in ("MLFLOW_TRACKING_PASSWORD", "GLT_TRACKING_USERNAME", "GLT_S3_SESSION_TOKEN", "GLT_S3_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in (theirs | ours).items():
+        monkeypatch.setenv(name, value)
+    settings.apply_pod_names()
+    found = {name: os.environ.get(name) for name in theirs}
+    assert found == dict.fromkeys(theirs) | {
+        "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "MLFLOW_TRACKING_URI": "http://ours",
+    }  # fmt: skip
+
+
+def test_without_pod_variables_a_users_own_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith(("GLT_S3_", "GLT_TRACKING_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "mine")
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "mine")
+    settings.apply_pod_names()
+    assert (os.environ["AWS_ACCESS_KEY_ID"], os.environ["MLFLOW_TRACKING_TOKEN"]) == ("mine", "mine")
+
+
 def test_no_other_module_reads_a_variable_of_ours() -> None:
     assert set().union(*(read(ast.parse(path.read_text())) for path in SOURCES)) == READ_ELSEWHERE
 

@@ -130,6 +130,13 @@ def test_a_short_text_is_its_recipe(name: str) -> None:
     assert len(recipe.short_text(far)) < 300
 
 
+def test_a_zero_has_no_sign_so_equal_recipes_have_equal_text() -> None:
+    base = recipe.load("sample")
+    signed = recipe.with_changes(base, {"model": {"dropout": -0.0}}, "arm")
+    plain = recipe.with_changes(base, {"model": {"dropout": 0.0}}, "arm")
+    assert signed.to_json() == plain.to_json()
+
+
 @pytest.mark.parametrize("extra", [{}, {"recipe": "x" * 119_000}])
 def test_parameters_above_the_limit_are_refused(extra: dict[str, str]) -> None:
     base = {"name": "é" * 100}
@@ -146,5 +153,7 @@ def test_parameters_above_the_limit_are_refused(extra: dict[str, str]) -> None:
 def test_more_results_than_one_step_can_be_given_are_refused(name: str, most: int) -> None:
     items = [{"recipe": "a"}] * most
     check_size("ablation", {name: items})
-    with pytest.raises(GltError, match=rf"{most + 1} {name}, but .* at most {most} to the next step: .*fewer"):
+    with pytest.raises(
+        GltError, match=rf"{most + 1} {name}, but .* at most {most} to the next step: .*(fewer|take arms)"
+    ):
         check_size("ablation", {name: [*items, {"recipe": "a"}]})

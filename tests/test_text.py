@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from urllib.parse import unquote_to_bytes
 
@@ -89,6 +90,15 @@ def test_markdown_text_is_one_line_without_markup(value: str) -> None:
     found = text.markdown_text(value)
     assert not set(found) & set("\n\r`*_{}[]<>|!~$^@\\")
     assert "://" not in found
+
+
+def test_markdown_is_cut_after_escaping_and_between_references() -> None:
+    for longest in range(1, 40):
+        found = text.markdown_text("a#b" * 30, longest)
+        assert len(found) <= longest
+        assert found.endswith("…")
+        assert re.fullmatch(r"(a|b|&#35;)*…", found)
+    assert text.markdown_text("##", 10) == "&#35;&#35;"
 
 
 @pytest.mark.parametrize(

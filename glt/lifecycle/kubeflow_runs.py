@@ -124,4 +124,6 @@ def _silent(client: MlflowClient, run: Run) -> bool:
 
 def _was_cancelled(run: V2beta1Run) -> bool:
     """True if a run was terminated: it then ends as FAILED, and only its history tells (resource_manager.go)."""
-    return run.state == "CANCELED" or any(entry.state == "CANCELING" for entry in run.state_history or ())
+    states = [entry.state for entry in run.state_history or ()]
+    since = len(states) - states[::-1].index("RUNNING") if "RUNNING" in states else 0  # a retry runs again
+    return run.state == "CANCELED" or "CANCELING" in states[since:]

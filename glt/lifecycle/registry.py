@@ -196,7 +196,7 @@ def register(classifier: Path, recipe: Recipe, versions: Versions, verdict: Verd
 def _description(classifier: Path, name: str, verdict: Verdict, facts: Mapping[str, str], before: str = "") -> str:
     """The description of a version: the gate's reason, the links of the description `before`, and the model card."""
     reason = markdown_text(verdict.reason, _LONGEST // 5)
-    room = _LONGEST - len(reason) - notes.LONGEST_LINKS - 4
+    room = max(0, _LONGEST - len(reason) - notes.LONGEST_LINKS - 4)
     return notes.version_note(
         reason, notes.links_of(before), model_card(classifier, name, verdict.to_dict(), facts, room)
     )

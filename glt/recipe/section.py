@@ -31,6 +31,12 @@ class Section(BaseModel):
             raise ValueError("yes, no, true or false where another value is expected")
         return value
 
+    @field_validator("*", mode="after")
+    @classmethod
+    def _one_zero(cls, value: Any) -> Any:
+        """Zero without a sign, so that equal recipes have equal text."""
+        return 0.0 if isinstance(value, float) and value == 0 else value
+
 
 def problems(error: ValidationError, model: type[BaseModel], whole: str) -> str:
     """The problems of a recipe or study on one line, each with its field and the values that it may have.

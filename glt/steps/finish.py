@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from glt import settings
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 
+_COMPLETE = {"COMPLETE", "CACHED", "SUCCEEDED"}  # a step that is open in MLflow then ended while MLflow was away
 _CANCELLED = {"CANCELED", "CANCELLED", "CANCELING"}
 _LAST_STEPS = ({"compare_arms"}, {"report", "register"})  # of a study, of a training: a run with either is complete
 
@@ -72,7 +73,7 @@ def outcome(state: str, steps: Sequence[Run], tags: Mapping[str, str]) -> tuple[
     last_attempts = run_ends.last_attempts(steps)
     if any(run.info.status == "FAILED" for run in last_attempts.values()):
         return "FAILED", "a step failed"
-    if _is_complete(last_attempts, tags):
+    if _is_complete(last_attempts, tags, ("FINISHED", "RUNNING") if state in _COMPLETE else ("FINISHED",)):
         return "FINISHED", ""
     if state in _CANCELLED:
         return "KILLED", f"Kubeflow Pipelines reports {state}"
@@ -82,9 +83,9 @@ def outcome(state: str, steps: Sequence[Run], tags: Mapping[str, str]) -> tuple[
     )
 
 
-def _is_complete(steps: Mapping[str, Run], tags: Mapping[str, str]) -> bool:
-    """True if the last steps finished; after a gate that passed, promotion is one of them."""
-    finished = {name for name, run in steps.items() if run.info.status == "FINISHED"}
+def _is_complete(steps: Mapping[str, Run], tags: Mapping[str, str], good: Collection[str]) -> bool:
+    """True if the last steps have a good status; after a gate that passed, promotion is one of them."""
+    finished = {name for name, run in steps.items() if run.info.status in good}
     if tags.get(tracking.RETRAINING, "").startswith(tracking.SKIPPED):
         return "check_for_new_data" in finished
     promotes = "gate" in finished and steps["gate"].data.metrics.get("gate/passed") == 1.0

@@ -78,24 +78,24 @@ class Share:
 class PretrainingFeed:
     """The batches of a pretraining, or this process's share of them.
 
-    For a GPU the next batch is read into pinned memory by a thread while the GPU works on the one before.
+    `batches` gives the clips of each batch of an epoch, of all processes; `steps` is their number. For a GPU the next
+    batch is read into pinned memory by a thread while the GPU works on the one before.
     """
 
     def __init__(self, motions: Motions, recipe: Recipe, world: World) -> None:
         self._motions, self._recipe, self._world = motions, recipe, world
-        self._clip_ids = motions.clip_ids("train")
-        self.batches: Callable[[int], list[ClipIds]] = lru_cache(maxsize=2)(self._shuffled)
+        clip_ids, seed, batch = motions.clip_ids("train"), recipe.seed, recipe.pretrain.batch
+        self.steps = math.ceil(len(clip_ids) / batch)  # of an epoch
+        self.batches: Callable[[int], list[ClipIds]] = lru_cache(maxsize=2)(
+            lambda epoch: shuffled(clip_ids, seed, epoch, batch)
+        )
         self._reader = ThreadPoolExecutor(1, "batches") if on_gpu(world.device) else None
         self._next: tuple[tuple[int, int], Future[Share]] | None = None
 
-    @property
-    def steps(self) -> int:
-        """Batches of an epoch."""
-        return math.ceil(len(self._clip_ids) / self._recipe.pretrain.batch)
-
-    def _shuffled(self, epoch: int) -> list[ClipIds]:
-        """The clips of each batch of an epoch, of all processes."""
-        return shuffled(self._clip_ids, self._recipe.seed, epoch, self._recipe.pretrain.batch)
+    def close(self) -> None:
+        """End the thread that reads."""
+        if self._reader is not None:
+            self._reader.shutdown(cancel_futures=True)
 
     def share(self, epoch: int, step: int) -> Share:
         """This process's share of a batch."""
@@ -105,7 +105,8 @@ class PretrainingFeed:
             self._next = (epoch, step), self._reader.submit(self._load, epoch, step)
         share = self._next[1].result()
         following = (epoch, step + 1) if step + 1 < len(self.batches(epoch)) else (epoch + 1, 0)
-        self._next = following, self._reader.submit(self._load, *following)
+        more = following[0] < self._recipe.pretrain.epochs
+        self._next = (following, self._reader.submit(self._load, *following)) if more else None
         return share
 
     def _load(self, epoch: int, step: int) -> Share:

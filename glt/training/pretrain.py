@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import time
+from contextlib import closing
 from dataclasses import replace
 from typing import Literal
 
@@ -64,7 +65,7 @@ def train_encoder(
     world = device if isinstance(device, World) else World(device)
     run = PretrainingRun(motions, recipe, world, checkpoint, start)
     config, progress = recipe.pretrain, run.progress
-    with catch_sigterm() as terminated:
+    with closing(run.feed), catch_sigterm() as terminated:
         for row in progress.history:  # an interrupted process may not have delivered all of its metrics
             run.report(row, reporter)
         reporter.progress("pretrain", progress.epoch, config.epochs)

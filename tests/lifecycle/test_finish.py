@@ -53,6 +53,18 @@ def test_a_run_whose_last_steps_finished_is_finished(home: Path, state: str) -> 
     assert "error" not in run.data.tags
 
 
+@pytest.mark.parametrize(
+    ("state", "status"),
+    [("COMPLETE", "FINISHED"), ("CACHED", "FINISHED"), ("SUCCEEDED", "FINISHED"), ("RUNNING", "FAILED")],
+)
+def test_a_last_step_whose_end_mlflow_missed(home: Path, state: str, status: str) -> None:
+    """MLflow was away when it ended; RUNNING alone would also be said of one that was killed."""
+    record(*TRAINING[:-1])
+    left = open_run("register")
+    assert end(state).info.status == status
+    assert tracking.connect().get_run(left).info.status == ("FINISHED" if status == "FINISHED" else "KILLED")
+
+
 def test_failed_is_believed_although_every_step_finished(home: Path) -> None:
     record(*TRAINING)
     run = end("FAILED")

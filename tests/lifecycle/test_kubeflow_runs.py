@@ -67,6 +67,10 @@ def history(*states: str) -> list[dict[str, str]]:
         ({"state": "FAILED"}, "FAILED", "pretrain was killed, evicted or out of memory"),
         ({"state": "FAILED", "state_history": history("RUNNING", "CANCELING", "FAILED")}, "KILLED", "was terminated"),
         ({"state": "CANCELED"}, "KILLED", "was terminated"),
+        (
+            {"state": "FAILED", "state_history": history("CANCELING", "FAILED", "RUNNING", "FAILED")},  # tried again
+            *("FAILED", "pretrain was killed"),
+        ),
         (None, "KILLED", "is unknown to Kubeflow Pipelines"),
         *(
             ({"state": state}, "RUNNING", "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from queue import Queue
 from threading import current_thread
+from threading import enumerate as enumerate_threads
 
 import numpy as np
 import pytest
@@ -17,8 +18,11 @@ from glt.errors import GltError
 from glt.motion.disentangle import Motions
 from glt.motion.packed import Packed
 from glt.recipe import AugmentConfig, ModelConfig
+from glt.reporter import Silent
 from glt.training.batches import ClipIds, PretrainingFeed, evaluation_batches, shuffled, training_batch
+from glt.training.checkpoint import Checkpoint
 from glt.training.distributed import World
+from glt.training.pretrain import train_encoder
 from tests.conftest import small_recipe
 
 CPU = torch.device("cpu")
@@ -106,6 +110,22 @@ def test_the_next_batch_is_read_while_one_is_used(motions: Motions, monkeypatch:
     feed = PretrainingFeed(motions, small_recipe(), World(CPU))
     feed.share(0, 0)
     assert [names.get(timeout=60), names.get(timeout=60)] == ["batches_0", "batches_0"]
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+def test_the_reader_ends_with_the_training(motions: Motions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And reads no batch beyond the last one."""
+    reads, read = [], Motions.batch
+
+    def batch(self: Motions, clip_ids: ClipIds) -> Packed:
+        reads.append(len(clip_ids))
+        return read(self, clip_ids)
+
+    monkeypatch.setattr(Motions, "batch", batch)
+    recipe = small_recipe(pretrain={"epochs": 2, "batch": 8})
+    train_encoder(motions, recipe, CPU, Silent(), Checkpoint(None))
+    assert len(reads) == 2 * len(PretrainingFeed(motions, recipe, World(CPU)).batches(0))
+    assert not [thread for thread in enumerate_threads() if thread.name.startswith("batches")]
 
 
 @pytest.mark.usefixtures("as_on_a_gpu")
