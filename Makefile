@@ -87,13 +87,13 @@ data: setup ## Bring data/ to what data.dvc pins, replace it by RECORDINGS=, or 
 	@if [ -n "$$ADD" ]; then set -- --add -- "$$ADD"; elif [ -n "$$RECORDINGS" ]; then set -- -- "$$RECORDINGS"; fi; \
 	$(RUN) glt data "$$@"
 
-compile: setup ## Write the graphs for a cluster to build/ (PROFILE=gpu|gpu-nodes|cpu, IMAGE=)
+compile: setup ## Write the graphs for a cluster to build/ (PROFILE=gpu|gpu-nodes|cpu or of infra/profiles.yaml, IMAGE=)
 	@GLT_IMAGE="$$IMAGE" $(RUN) pipelines compile --profile="$$PROFILE"
 
 retrain: setup ## Run the retraining graph here: trains only if the champion has not seen these recordings (RECIPE=, RECORDINGS=)
 	@$(RUN) pipelines retrain --recipe="$$RECIPE" --recordings="$$RECORDINGS"
 
-submit: setup ## Start a run on KF_PIPELINES_ENDPOINT (GRAPH=training|retraining|ablation, RECIPE=, STUDY=, RECORDINGS=, PROFILE=, NODES=)
+submit: setup ## Start a run on KF_PIPELINES_ENDPOINT (GRAPH=training|retraining|ablation, RECIPE=, STUDY=, RECORDINGS=, PROFILE=, NODES=, IMAGE=)
 	@if [ -n "$$NODES" ]; then set -- --nodes="$$NODES"; fi; GLT_IMAGE="$$IMAGE" $(RUN) pipelines submit --graph="$$GRAPH" \
 		--recipe="$$RECIPE" --study="$$STUDY" --recordings="$$RECORDINGS" --profile="$$PROFILE" "$$@"
 

@@ -122,7 +122,7 @@ def steps(options: Options, rates: Values) -> Values:
 
 
 def one_size(options: Options, recipe: Recipe, recordings: str, rate: float | None) -> Values:
-    """As `steps`, for one recipe and format."""
+    """Time, rate and memory of a step, for one recipe and format."""
     motions: Any = SyntheticMotions(recordings, recipe.pretrain.batch)
     if options.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -271,7 +271,7 @@ def timed(options: Options, call: Callable[[], object], times: int, warm: int = 
 
 
 def machine(options: Options) -> Values:
-    """Of the machine, and of what is measured on it."""
+    """Description of the machine and the commit."""
     result: Values = {"commit": commit(), "seed": 0, "hardware": hardware(torch.get_num_threads())}
     if options.device.type == "cuda":
         properties = torch.cuda.get_device_properties(0)
@@ -299,7 +299,7 @@ def measure(options: Options, out: Path) -> Values:
         started = time.monotonic()
         try:
             values[name] = stage()
-        except (GltError, RuntimeError, OSError, KeyError) as error:
+        except Exception as error:  # of whatever kind: the stages after it still run
             values[name] = {"error": first_line(error)}
         values.setdefault("seconds", {})[name] = round(time.monotonic() - started, 1)
         artifact.write_json(out, values)

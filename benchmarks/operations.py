@@ -81,7 +81,7 @@ class Count(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return tensor
 
     def to_dict(self) -> dict[str, int]:
-        """As JSON values."""
+        """The counts as JSON values."""
         return {"aten": self.by_name.total(), "launches": self.launches, "syncs": self.syncs}
 
 
@@ -91,7 +91,7 @@ def _selects(indices: Sequence[Tensor | None]) -> bool:
 
 
 class SyntheticMotions:
-    """What `PretrainingRun` needs of `Motions`: one batch of clips of benchmarks/clips.py again and again."""
+    """Stand-in for `Motions` in a `PretrainingRun`: one batch of the clips of benchmarks/clips.py, again and again."""
 
     def __init__(self, name: str, batch: int, bins: Bins | None = None) -> None:
         """`name` is a key of RECORDINGS; seed 0."""

@@ -113,7 +113,10 @@ def _scores(metrics: Mapping[str, float], predictions: pd.DataFrame) -> str:
     text = f"## Scores\n\nWith Wilson 95 % intervals.\n\n{_table(header, lines)}"
     if "probe/val_top1" in metrics:
         share = percent(metrics["probe/val_top1"])
-        text += f"\n\nValidation, on training clips that were each predicted without their group: {share}."
+        text += (
+            "\n\nValidation (training clips, each predicted by a classifier fitted without its subject, camera or "
+            f"setup): {share}."
+        )
     return text
 
 

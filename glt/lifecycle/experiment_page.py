@@ -54,7 +54,7 @@ def note(name: str, experiment_id: str) -> str:
         f"- [Runs with their scores]({links.view_page(experiment_id, VIEW)}): also in the menu *Views* of the table\n"
         f"- [Registered model]({links.model_page(f'glt-{name}')}): the versions, each with its model card\n\n"
         "`probe/top1` is linear evaluation on all test clips, `probe/top1_clean` without those that are also in the "
-        "training set, `probe/val_top1` what the gate looks at."
+        "training set, `probe/val_top1` what the gate compares."
     )
 
 

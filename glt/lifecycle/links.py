@@ -1,4 +1,4 @@
-"""Addresses of MLflow's pages: in notes as MLflow resolves them itself, in files with the address of the server."""
+"""Addresses of MLflow's pages: relative in notes, which MLflow shows itself; absolute in report files."""
 
 from __future__ import annotations
 

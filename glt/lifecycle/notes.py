@@ -33,7 +33,7 @@ _REPORTS = ("Report", "Data report")
 _SCORES = {
     "probe/top1": "Linear probe",
     "probe/top1_clean": "Linear probe, clips without a duplicate in training",
-    "probe/val_top1": "Validation, what the gate looks at",
+    "probe/val_top1": "Validation, what the gate compares",
     "probe/untrained_top1": "Untrained encoder, same probe",
     "knn/top1": "Nearest neighbour",
 }

@@ -18,7 +18,7 @@ def markdown(verdict: Verdict) -> str:
         kind = "one-sided t-test on the gains of" if verdict.test == "subjects" else "exact one-sided McNemar test over"
         baseline = markdown_text(verdict.baseline)
         rows = {
-            "clips that both answered": f"{verdict.clips}",
+            "clips compared": f"{verdict.clips}",
             "top-1 of the new model": f"{verdict.candidate_top1:.1%}",
             f"top-1 of the {baseline}": f"{verdict.reference_top1:.1%}",
             "only the new model right": f"{verdict.only_candidate}",

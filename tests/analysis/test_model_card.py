@@ -73,7 +73,8 @@ def test_a_card_of_a_model_of_an_earlier_version_has_no_groups(tmp_path: Path) -
     table.to_parquet(folder / "predictions.parquet")
     card = model_card(folder, "m")
     assert "### By class" in card
-    assert "subject" not in card
+    assert "### By subject" not in card
+    assert "### By camera" not in card
 
 
 @pytest.mark.parametrize("longest", [LONGEST, 2500, 300])

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,11 +41,12 @@ def test_a_format_out_of_bounds_is_said(monkeypatch: pytest.MonkeyPatch) -> None
     assert [row["within"] for row in gpu.parity(OPTIONS).values()] == [True, True, False]
 
 
+@pytest.mark.parametrize("error", [GltError, RuntimeError, ValueError, AssertionError])
 def test_a_stage_that_fails_leaves_its_reason_and_the_others_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    error: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_: gpu.Options) -> gpu.Values:
-        raise GltError("out of memory")
+        raise error("out of memory")
 
     names = ("parity", "matrix_rates", "steps", "feeding", "kill_and_resume", "checkpoint_on_cpu", "nw_ucla")
     for name in names:
@@ -54,3 +56,10 @@ def test_a_stage_that_fails_leaves_its_reason_and_the_others_run(
     assert values["matrix_tflops"] == {"error": "out of memory"}
     assert json.loads((tmp_path / "gpu.json").read_text()) == values
     assert [values[name] for name in ("parity", "steps", "nw_ucla")] == [{"is": "fine"}] * 3
+
+
+def test_without_motions_that_training_is_left_out(tmp_path: Path) -> None:
+    missing = tmp_path / "motions"  # outside the project
+    assert gpu.nw_ucla(replace(OPTIONS, motions=missing)) == {
+        "skipped": f"no motions in {missing}; run `make gpu-files RECORDINGS=...`"
+    }

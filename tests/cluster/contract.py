@@ -1,7 +1,7 @@
 """Rules that a cluster sets for a compiled graph: one table, each rule with the source that it was read in.
 
 A rule looks at a graph as `compiled` reads it back from KFP's output, and yields a line for each thing that breaks it.
-A new version of Kubeflow Pipelines is this table to check: `python -m tests.cluster.contract` prints it.
+Check this table again for every new version of Kubeflow Pipelines: `python -m tests.cluster.contract` prints it.
 """
 
 from tests.cluster import run_rules, step_rules  # noqa: F401 - they fill the table
@@ -10,6 +10,6 @@ from tests.cluster.rule import RULES, Rule
 __all__ = ["RULES", "Rule"]
 
 if __name__ == "__main__":
-    print("| rule | says | read in |\n| --- | --- | --- |")
+    print("| rule | demand | read in |\n| --- | --- | --- |")
     for rule in RULES:
-        print(f"| {rule.id} | {rule.says} | {rule.source} |")
+        print(f"| {rule.id} | {rule.demand} | {rule.source} |")

@@ -1,4 +1,4 @@
-"""What Kubeflow's backend makes of a compiled step, as far as the contract looks at it, and what our manifests hold."""
+"""Pods that Kubeflow's backend makes of compiled steps, and the objects of our manifests."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def quantity(text: str) -> float:
 
 @cache
 def manifests() -> list[Document]:
-    """What stands in the namespace of the pipelines: our manifests and the Secrets that new_secrets.py makes."""
+    """Objects in the namespace of the pipelines: our manifests and the Secrets that new_secrets.py makes."""
     made = new_secrets("glt", "kubeflow")["items"]
     return documents("pipelines") + [secret for secret in made if secret["metadata"]["namespace"] == "kubeflow"]
 

@@ -20,27 +20,27 @@ class Rule:
 
     Attributes:
         id: name in reports, lower-case words with dashes.
-        says: the demand, and what happens otherwise.
+        demand: a sentence that holds for every graph, and what happens otherwise.
         source: project, tag and file in which it was read.
         check: yields a line for each breach by a graph.
     """
 
     id: str
-    says: str
+    demand: str
     source: str
     check: Callable[[Graph], Breaches]
 
 
-def of_graphs(says: str, source: str) -> Callable[[Callable[[Graph], Breaches]], None]:
+def of_graphs(demand: str, source: str) -> Callable[[Callable[[Graph], Breaches]], None]:
     """Add a rule with this check of a graph; its name is the check's."""
 
     def add(check: Callable[[Graph], Breaches]) -> None:
-        RULES.append(Rule(check.__name__.replace("_", "-"), says, source, check))
+        RULES.append(Rule(check.__name__.replace("_", "-"), demand, source, check))
 
     return add
 
 
-def of_steps(says: str, source: str) -> Callable[[Callable[[Graph, str, Task], Breaches]], None]:
+def of_steps(demand: str, source: str) -> Callable[[Callable[[Graph, str, Task], Breaches]], None]:
     """Add a rule with this check of a step: the graph, the step's name, the step."""
 
     def add(check: Callable[[Graph, str, Task], Breaches]) -> None:
@@ -48,6 +48,6 @@ def of_steps(says: str, source: str) -> Callable[[Callable[[Graph, str, Task], B
             for name, task in graph.tasks.items():
                 yield from (f"{name}: {breach}" for breach in check(graph, name, task))
 
-        RULES.append(Rule(check.__name__.replace("_", "-"), says, source, whole))
+        RULES.append(Rule(check.__name__.replace("_", "-"), demand, source, whole))
 
     return add

@@ -104,7 +104,7 @@ def plain_values(graph: Graph, name: str, task: Task) -> Breaches:
 
 
 @of_steps(
-    "Fields of the pod are those that variables may have, and the label is one that KFP sets",
+    "A variable names a pod field that Kubernetes allows, and a label that KFP sets",
     f"{KUBERNETES} pkg/apis/core/validation/validation.go; {KFP} backend/src/common/util/consts.go",
 )
 def field_paths(graph: Graph, name: str, task: Task) -> Breaches:
@@ -212,7 +212,7 @@ def shared_claims(graph: Graph, name: str, task: Task) -> Breaches:
 
 @of_steps(
     "Requests and limits are quantities, the former not above the latter; a volume in memory is below the "
-    "limit; the driver panics at a sizeLimit that is none",
+    "limit; the driver panics at an invalid sizeLimit",
     f"{KFP} {DRIVER}/driver.go, getPodResource; {DRIVER}/k8s.go, MustParse",
 )
 def quantities(graph: Graph, name: str, task: Task) -> Breaches:
@@ -245,7 +245,7 @@ def pod_labels(graph: Graph, name: str, task: Task) -> Breaches:
 
 
 @of_steps(
-    "Steps are called differently, by DNS labels, also as shown",
+    "Names of steps are DNS labels and differ, and so do their display names",
     f"{KFP} {COMPILER}/dag.go; backend/src/v2/metadata/client.go",
 )
 def step_names(graph: Graph, name: str, task: Task) -> Breaches:

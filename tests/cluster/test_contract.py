@@ -47,7 +47,7 @@ def test_every_graph_keeps_the_rule(rule: Rule) -> None:
         for profile in CLUSTER
         for breach in rule.check(compiled(graph, profile))
     }
-    assert not breaches, rule.says
+    assert not breaches, rule.demand
 
 
 def test_every_rule_says_where_it_was_read() -> None:

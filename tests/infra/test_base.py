@@ -128,7 +128,7 @@ def test_a_small_node_can_hold_the_dev_overlay() -> None:
 
 
 def immutable(overlay: str) -> dict[str, object]:
-    """What the API server never changes: templates of a StatefulSet, selectors, access modes of a claim."""
+    """Fields that Kubernetes never changes: templates of a StatefulSet, selectors, access modes of a claim."""
     found: dict[str, object] = {}
     for document in render(overlay):
         specification = document.get("spec", {})
