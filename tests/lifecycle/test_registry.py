@@ -168,6 +168,7 @@ def test_a_version_carries_where_it_comes_from(
     assert logged.experiment_id == client.get_run(run_id).info.experiment_id
     assert logged.artifact_location.startswith((home / "mlartifacts" / "sample-xsub").as_uri())
     assert logged.artifact_location == found.source
+    capfd.readouterr()
     version.folder()
     said = capfd.readouterr()
     assert said.out + said.err == ""
