@@ -161,10 +161,11 @@ def reconcile(schedules: dict[str, Schedule], *, dry: bool) -> list[Change]:
         experiment = server.find_experiment(EXPERIMENT) if dry else server.experiment(EXPERIMENT)
         existing: dict[str, V2beta1RecurringRun] = {}
         for run in filter(_is_ours, server.recurring_runs(experiment) if experiment else ()):
-            if run.display_name not in existing:
-                existing[run.display_name] = run
+            name = run.display_name or ""
+            if name not in existing:
+                existing[name] = run
                 continue
-            changes.append(Change("delete", run.display_name, "it is there twice"))
+            changes.append(Change("delete", name, "it is there twice"))
             if not dry:
                 server.delete_recurring_run(run.recurring_run_id)
         for name in sorted({*existing, *wanted}):

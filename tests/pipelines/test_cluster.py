@@ -200,7 +200,7 @@ def test_a_server_that_refuses_or_is_not_named_is_reported(stub: Stub, monkeypat
     ("health", "refused"),
     [
         ({"tag_name": "2.17.0"}, ""),
-        ({"tag_name": "v2.16.0-rc.1"}, ""),
+        ({"tag_name": "v2.16.0"}, ""),
         ({"tag_name": "2.14.3"}, "is 2.14.3, but the graphs need 2.16.0"),
         ({"tag_name": "2.5.0", "multi_user": True}, "is 2.5.0, but"),
         ({"apiServerTagName": "2.15.2", "apiServerReady": True, "frontendTagName": "2.17.0"}, "is 2.15.2, but"),
@@ -319,6 +319,9 @@ def test_a_log_in_that_cannot_work_is_refused_before_anything_is_sent(
         ("/healthz", 404, b"", "404 Not Found; check KF_PIPELINES_ENDPOINT: glt needs the API v2beta1"),
         ("/experiments", 500, {"message": "a\n\x1b[31mb" + "x" * 9000, "code": 13}, "500 a %1B[31mbxxx"),
         ("/recurringruns", 502, b"\xff", "502 Bad Gateway"),
+        ("/recurringruns", 200, None, "the answer does not come from Kubeflow Pipelines"),
+        ("/pipelines/upload", 200, {}, "the answer does not come from Kubeflow Pipelines (it has no id)"),
+        ("/pipelines", 429, {"message": "slow"}, "429 slow; it has too much to do; try again later"),
     ],
 )
 def test_errors_of_the_server_are_one_line(stub: Stub, path: str, status: int, body: object, why: str) -> None:
@@ -328,6 +331,21 @@ def test_errors_of_the_server_are_one_line(stub: Stub, path: str, status: int, b
     assert why in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
     assert len(str(caught.value)) < 700
+
+
+@pytest.mark.parametrize("answer", [[], {}, None, {"run_id": ""}])
+def test_a_run_without_an_id_was_not_started(stub: Stub, answer: object) -> None:
+    stub.answers[f"{API}/runs"] = (200, answer)
+    with pytest.raises(GltError, match="the answer does not come from Kubeflow Pipelines"):
+        cluster.submit("retraining", BRANCH, "sample", "cpu")
+
+
+def test_a_schedule_of_ours_without_a_name_is_deleted(stub: Stub) -> None:
+    planned_changes({"a": schedule()})
+    (run,) = stub.recurring.values()
+    stub.recurring["nameless"] = {"recurring_run_id": "nameless", "description": run["description"]}
+    assert planned_changes({"a": schedule()}) == [("delete", "")]
+    assert stub.recurring.keys() == {run["recurring_run_id"]}
 
 
 def test_on_a_server_with_profiles_everything_is_in_a_namespace(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,8 @@ class Configuration:
 
 class ApiClient:
     configuration: Configuration
+    rest_client: Any
     def __init__(self, configuration: Configuration | None = ..., *, cookie: str | None = ...) -> None: ...
-    def request(self, method: str, url: str, **more: Any) -> Any: ...
 
 class HealthzServiceApi:
     def __init__(self, api_client: ApiClient) -> None: ...
