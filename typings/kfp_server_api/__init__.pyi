@@ -127,6 +127,7 @@ class V2beta1RecurringRun:
     runtime_config: V2beta1RuntimeConfig | None
     pipeline_version_reference: V2beta1PipelineVersionReference | None
     plugins_input: Mapping[str, object] | None
+    mode: str | None
     def __init__(
         self,
         *,
