@@ -72,7 +72,7 @@ def ablate(
     from pipelines import local
 
     chosen = studies.load(study)
-    local.ablate(recordings, chosen, chosen.recipes(seeds=chosen.seeds[:seeds], arms=_names(arms)))
+    local.ablate(recordings, chosen, chosen.recipes(seeds=chosen.first_seeds(seeds), arms=_names(arms)))
 
 
 @app.command(rich_help_panel=CLUSTER)
@@ -86,7 +86,7 @@ def arms(
     from pipelines.parameters import check_size
 
     chosen = studies.load(study)
-    items = studies.items(chosen.recipes(seeds=chosen.seeds[:seeds], arms=_names(arms)))
+    items = studies.items(chosen.recipes(seeds=chosen.first_seeds(seeds), arms=_names(arms)))
     check_size("ablation", {"arms": items, "recipe": chosen.base.to_json()})
     print(json.dumps(items))
 
@@ -134,7 +134,7 @@ def schedule(
 
 
 def _names(listed: str) -> tuple[str, ...]:
-    return tuple(name for name in listed.split(",") if name)
+    return tuple(name.strip() for name in listed.split(",")) if listed else ()
 
 
 def main() -> None:

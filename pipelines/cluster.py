@@ -33,11 +33,13 @@ from glt import yaml_text
 from glt.errors import GltError
 from glt.lifecycle import sources
 from glt.lifecycle.code_version import current_code_version
+from glt.lifecycle.sources import address
 from glt.recipe import Recipe, Section, load
 from glt.recipe import study as studies
+from glt.text import clean, is_clean
 from pipelines import profiles
 from pipelines.graphs import GRAPHS
-from pipelines.parameters import check_size
+from pipelines.parameters import check_size, scheduled
 from pipelines.server import Server, plugins_input
 
 _LOG = logging.getLogger(__name__)
@@ -50,6 +52,12 @@ def _six_fields(cron: str) -> str:
     if len(cron.split()) != 6:
         raise ValueError("cron: 6 fields, the first of them seconds, as `0 0 3 * * 1` for Mondays at three")
     return cron
+
+
+def _named(name: str) -> str:
+    if not is_clean(name) or name != name.strip() or not 1 <= len(name) <= 100:
+        raise ValueError("name a schedule with 1 to 100 characters on one line")
+    return name
 
 
 class Schedule(Section):
@@ -97,7 +105,9 @@ def submit(
         if graph == "ablation":
             raise GltError("nodes: an arm of a study is pretrained on one machine; leave it out")
         arguments["nodes"] = nodes
-    if graph != "retraining":
+    if graph == "retraining":  # whose runs resolve the address themselves
+        address.check_remote(recordings)
+    else:
         source = sources.resolve(recordings)
         arguments |= {"recordings": source.address, "data_version": source.version}
     check_size(graph, arguments)
@@ -134,9 +144,10 @@ def read_schedules(file: Path) -> dict[str, Schedule]:
     """
     values = yaml_text.load(yaml_text.read(file, f"schedules {file}"), f"schedules {file}")
     try:
-        return TypeAdapter(dict[str, Schedule]).validate_python(values or {})
+        return TypeAdapter(dict[Annotated[str, AfterValidator(_named)], Schedule]).validate_python(values or {})
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()[:8])
+        named = [(clean(".".join(map(str, one["loc"])))[:100] or "file", one["msg"]) for one in error.errors()[:8]]
+        problems = "; ".join(f"{field}: {message}" for field, message in named)
         raise GltError(f"schedules {file}: {problems}") from error
 
 
@@ -161,10 +172,11 @@ def reconcile(schedules: dict[str, Schedule], *, dry: bool) -> list[Change]:
         experiment = server.find_experiment(EXPERIMENT) if dry else server.experiment(EXPERIMENT)
         existing: dict[str, V2beta1RecurringRun] = {}
         for run in filter(_is_ours, server.recurring_runs(experiment) if experiment else ()):
-            if run.display_name not in existing:
-                existing[run.display_name] = run
+            name = run.display_name or ""
+            if name not in existing:
+                existing[name] = run
                 continue
-            changes.append(Change("delete", run.display_name, "it is there twice"))
+            changes.append(Change("delete", name, "it is there twice"))
             if not dry:
                 server.delete_recurring_run(run.recurring_run_id)
         for name in sorted({*existing, *wanted}):
@@ -244,7 +256,10 @@ class _Desired:
         if unknown := sorted(schedule.parameters.keys() - set(inputs)):
             raise GltError(f"{graph} has no parameter {unknown[0]}; it has {', '.join(sorted(inputs))}")
         filled_in = {"code_version": code} if "code_version" in inputs else {}
-        arguments = {**filled_in, **schedule.parameters}
+        try:
+            arguments = {**filled_in, **scheduled(schedule.parameters)}
+        except GltError as error:
+            raise GltError(f"schedules: {name}: {error}") from error
         if missing := sorted(key for key, value in inputs.items() if not value.optional and key not in arguments):
             raise GltError(f"{graph} needs the parameter {missing[0]}; add it under parameters")
         check_size(schedule.graph, arguments)
@@ -256,6 +271,10 @@ class _Desired:
         recipe = self.arguments.get("recipe")
         trains = self.schedule.graph != "collection" and isinstance(recipe, str)
         return plugins_input(load(recipe).experiment if trains and isinstance(recipe, str) else "")
+
+    @property
+    def mode(self) -> str:
+        return RecurringRunMode.ENABLE if self.schedule.enabled else RecurringRunMode.DISABLE
 
     @property
     def digest(self) -> str:
@@ -272,6 +291,9 @@ def _change(name: str, desired: _Desired | None, current: V2beta1RecurringRun | 
         return Change("delete", name, "it is no longer declared")
     if current is None:
         return Change("create", name, f"{desired.schedule.graph} at {desired.schedule.cron}")
+    if current.mode in (RecurringRunMode.ENABLE, RecurringRunMode.DISABLE) and current.mode != desired.mode:
+        now, then = ("off", "on") if desired.schedule.enabled else ("on", "off")
+        return Change("replace", name, f"it is switched {now} on the server -> {then}")
     known = _OURS.match(current.description or "")
     if known and known["digest"] == desired.digest:
         registered = server.find_version(desired.package.pipeline, desired.package.version)
@@ -290,7 +312,6 @@ def _apply(
 ) -> None:
     """Make one change; the old schedule goes last, so that one that the server refuses takes nothing away."""
     if desired is not None:
-        mode = RecurringRunMode.ENABLE if desired.schedule.enabled else RecurringRunMode.DISABLE
         server.create_recurring_run(
             V2beta1RecurringRun(
                 experiment_id=experiment,
@@ -299,7 +320,7 @@ def _apply(
                 trigger=V2beta1Trigger(cron_schedule=V2beta1CronSchedule(cron=desired.schedule.cron)),
                 max_concurrency="1",
                 no_catchup=True,
-                mode=mode,
+                mode=desired.mode,
                 pipeline_version_reference=desired.package.register(server),
                 runtime_config=V2beta1RuntimeConfig(parameters=desired.arguments),
                 service_account=desired.service_account or None,

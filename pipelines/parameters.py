@@ -6,11 +6,17 @@ with a channel for each of them.
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from kfp.dsl.pipeline_channel import PipelineChannel
+from pydantic import ConfigDict, Field, ValidationError
 
+from glt import recipe
 from glt.errors import GltError
+from glt.lifecycle import s3
+from glt.lifecycle.sources import address
+from glt.recipe import Section, Seed
+from glt.recipe.section import problems
 
 if TYPE_CHECKING:
     Records: TypeAlias = list[dict[str, Any]]
@@ -36,6 +42,52 @@ _REMEDIES = {
     "recipe": "name a recipe of the image in place of its text",
     "trials": "give fewer labelled fractions or seeds",
 }
+
+
+class Trial(Section):
+    """A finetuning: the labelled share of the training clips, and the seed that draws it."""
+
+    fraction: float = Field(gt=0, le=1)
+    seed: Seed
+
+
+class ScheduledValues(Section):
+    """Values of the parameters of the graphs that run by schedule, each as its step takes it."""
+
+    model_config = ConfigDict(strict=True)
+
+    recordings: str = ""
+    landing: str = ""
+    into: str = ""
+    recipe: str = Field("", min_length=1)
+    code_version: str = Field("", min_length=1)
+    trials: list[Trial] = Field([])
+    accelerator: Literal["cpu", "gpu", "auto"] = "auto"
+    nodes: int = Field(1, ge=1)
+
+
+def scheduled(values: Mapping[str, object]) -> dict[str, Any]:
+    """The values of a schedule's parameters, checked; a recipe that is not one of the image's becomes its text.
+
+    Raises:
+        GltError: a value is not of its parameter's type, an address is none that a cluster can read, or a recipe is
+            wrong.
+    """
+    try:
+        checked = ScheduledValues.model_validate(values)
+    except ValidationError as error:
+        raise GltError(problems(error, ScheduledValues, "parameters")) from error
+    for name in ("recordings", "into"):
+        if name in values:
+            address.check_remote(getattr(checked, name))
+    if "into" in values:
+        address.repository_and_revision(checked.into)
+    if "landing" in values:
+        address.refuse_account(checked.landing)
+        s3.parts(checked.landing)
+    if "recipe" not in values or checked.recipe in recipe.names():
+        return dict(values)
+    return {**values, "recipe": recipe.load(checked.recipe).to_json()}
 
 
 def size(parameters: object) -> int:

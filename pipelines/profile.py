@@ -12,7 +12,9 @@ from glt.recipe import Section
 QUEUE = "kueue.x-k8s.io/queue-name"  # label that Kueue reads
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _DOMAIN = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
-_MEMORY = re.compile(r"[1-9][0-9]*(Ki|Mi|Gi|Ti|K|M|G|T)")
+_MEMORY = re.compile(r"([1-9][0-9]{0,8})(Ki|Mi|Gi|Ti|K|M|G|T)")
+_BYTES = {f"{prefix}{i}": (1024 if i else 1000) ** n for n, prefix in enumerate("KMGT", 1) for i in ("", "i")}
+_LEAST, _MOST = "256Mi", "64Ti"  # below, no step can start; above, no node has it
 _TAKEN = ("pipeline/", "pipelines.kubeflow.org/", "workflows.argoproj.io/", "kueue.x-k8s.io/")
 
 
@@ -23,10 +25,22 @@ def _cores(value: Any) -> Any:
     return text
 
 
+def _size(memory: str) -> int:
+    """Bytes; 0 if it is no amount of memory."""
+    found = _MEMORY.fullmatch(memory)
+    return int(found[1]) * _BYTES[found[2]] if found else 0
+
+
 def _memory(text: str) -> str:
-    if not _MEMORY.fullmatch(text):
-        raise ValueError("give an amount of memory, as 16Gi")
+    if not _size(_LEAST) <= _size(text) <= _size(_MOST):
+        raise ValueError(f"give an amount of memory from {_LEAST} to {_MOST}, as 16Gi")
     return text
+
+
+def _text(value: Any) -> Any:
+    if not isinstance(value, str):
+        raise ValueError("YAML takes it for something else than text; put it in quotes")
+    return value
 
 
 def _label(value: str) -> str:
@@ -36,6 +50,10 @@ def _label(value: str) -> str:
             "digit at each end"
         )
     return value
+
+
+def _queue(name: str) -> str:
+    return _label(_object(name))  # it names a LocalQueue, in a label
 
 
 def _object(name: str) -> str:
@@ -62,8 +80,15 @@ def _labels(labels: dict[str, str]) -> dict[str, str]:
     return labels
 
 
-Label = Annotated[str, AfterValidator(_label)]
-ObjectName = Annotated[str, AfterValidator(_object)]
+def _different(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) != len(names):
+        raise ValueError("a name is given twice, remove one of the two")
+    return names
+
+
+Text = Annotated[str, BeforeValidator(_text)]
+Label = Annotated[Text, AfterValidator(_label)]
+ObjectName = Annotated[Text, AfterValidator(_object)]
 
 
 class Size(NamedTuple):
@@ -96,11 +121,15 @@ class Profile(Section):
     on_cluster: bool = Field(
         True, description="whether pods get what only a cluster has (secrets, volumes, node selection)"
     )
-    queue: Label = Field("", description="Kueue's local queue that every pod is sent to")
+    queue: Annotated[Text, AfterValidator(_queue)] = Field(
+        "", description="Kueue's local queue that every pod is sent to"
+    )
     labels: Annotated[dict[str, Label], AfterValidator(_labels)] = Field(
         {}, max_length=50, description="of every pod, as for accounting costs"
     )
-    pull_secrets: tuple[ObjectName, ...] = Field((), max_length=10, description="Secrets that the image is pulled with")
+    pull_secrets: Annotated[tuple[Annotated[ObjectName, Field(min_length=1)], ...], AfterValidator(_different)] = Field(
+        (), max_length=10, description="Secrets that the image is pulled with"
+    )
     service_account: ObjectName = Field("", description="of the runs; none: the server's default")
 
     @property

@@ -75,7 +75,14 @@ def _read(file: Path) -> dict[str, Profile]:
         ours = [one for one, profile in PROFILES.items() if profile.on_cluster]
         extended = fields.pop("extends", name)
         if name == "local" or extended not in ours:
-            raise GltError(f"{origin}: {name}: extends: name the profile to start from, one of {', '.join(ours)}")
+            raise GltError(
+                f"{origin}: {name}: extends: name the profile to start from, one of {', '.join(ours)}, "
+                "which are glt's own"
+            )
+        if "on_cluster" in fields:
+            raise GltError(
+                f"{origin}: {name}: on_cluster: all profiles of this file are for a cluster; remove the line"
+            )
         try:
             profiles[name] = Profile.model_validate(PROFILES[extended].model_dump() | fields)
         except ValidationError as error:

@@ -22,6 +22,7 @@ from kfp_server_api import (
     V2beta1RecurringRun,
     V2beta1Run,
 )
+from packaging.version import Version
 
 from glt import settings
 from glt.errors import GltError
@@ -31,7 +32,7 @@ from glt.lifecycle.connection import shown
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
 
-PLUGINS = (2, 17, 0)  # the first to take `plugins_input`; earlier ones refuse fields that they do not know
+PLUGINS = Version("2.17.0")  # the first to take `plugins_input`; earlier ones refuse fields that they do not know
 _PAGE = 100  # entries of a list
 
 
@@ -65,14 +66,14 @@ class Server:
             page = self._experiments.experiment_service_list_experiments(
                 page_size=_PAGE, filter=_named(name), namespace=self._namespace
             )
-        return next((one.experiment_id for one in page.experiments or () if one.display_name == name), "")
+            return next((_id(one.experiment_id) for one in page.experiments or () if one.display_name == name), "")
 
     def experiment(self, name: str) -> str:
         """The id of an experiment, which is created if it does not exist."""
 
         def create() -> str:
             experiment = V2beta1Experiment(display_name=name, namespace=self._namespace)
-            return self._experiments.experiment_service_create_experiment(experiment).experiment_id
+            return _id(self._experiments.experiment_service_create_experiment(experiment).experiment_id)
 
         return self._find_or_create(lambda: self.find_experiment(name), create)
 
@@ -100,21 +101,23 @@ class Server:
             created = V2beta1Pipeline(
                 name=pipeline, display_name=pipeline, description=about, namespace=self._namespace
             )
-            return self._pipelines.pipeline_service_create_pipeline(created).pipeline_id
+            return _id(self._pipelines.pipeline_service_create_pipeline(created).pipeline_id)
 
         def upload() -> str:
             uploaded = self._uploads.upload_pipeline_version(
                 str(package), name=version, pipelineid=pipeline_id, description=about_version
             )
+            version_id = _id(uploaded.pipeline_version_id)
             _LOG.info("registered %s, version %s", pipeline, version)
-            return uploaded.pipeline_version_id
+            return version_id
 
         pipeline_id = self._find_or_create(lambda: self._find_pipeline(pipeline), create)
         return _reference(pipeline_id, self._find_or_create(lambda: self._find_version(pipeline_id, version), upload))
 
     def start(self, run: V2beta1Run) -> str:
         """Start a run; returns its id."""
-        return self._create(run, self._runs.run_service_create_run).run_id
+        with kubeflow.server_errors(self.address):
+            return _id(self._create(run, self._runs.run_service_create_run).run_id)
 
     def recurring_runs(self, experiment: str) -> Iterator[V2beta1RecurringRun]:
         """All recurring runs of an experiment."""
@@ -124,8 +127,8 @@ class Server:
                 page = self._recurring.recurring_run_service_list_recurring_runs(
                     page_token=token, page_size=_PAGE, experiment_id=experiment
                 )
-            yield from page.recurring_runs or ()
-            token = page.next_page_token or ""
+                runs, token = page.recurring_runs or (), page.next_page_token or ""
+            yield from runs
             if not token:
                 return
 
@@ -146,14 +149,14 @@ class Server:
         page = self._pipelines.pipeline_service_list_pipelines(
             page_size=_PAGE, filter=_named(name), namespace=self._namespace
         )
-        return next((one.pipeline_id for one in page.pipelines or () if one.display_name == name), "")
+        return next((_id(one.pipeline_id) for one in page.pipelines or () if one.display_name == name), "")
 
     def _find_version(self, pipeline_id: str, name: str) -> str:
         page = self._pipelines.pipeline_service_list_pipeline_versions(
             pipeline_id, page_size=_PAGE, filter=_named(name)
         )
         versions: list[V2beta1PipelineVersion] = page.pipeline_versions or []
-        return next((one.pipeline_version_id for one in versions if one.display_name == name), "")
+        return next((_id(one.pipeline_version_id) for one in versions if one.display_name == name), "")
 
     def _find_or_create(self, find: Callable[[], str], create: Callable[[], str]) -> str:
         """The id of a thing that others may create at the same time: then theirs is taken."""
@@ -188,6 +191,13 @@ def plugins_input(experiment: str) -> Mapping[str, object]:
     of KFP 2.17.0). An empty name is a graph that records nothing in MLflow.
     """
     return {"mlflow": {"experiment_name": experiment} if experiment else {"disabled": True}}
+
+
+def _id(value: str | None) -> str:
+    """The id in an answer, which has one if it is Kubeflow's."""
+    if not value:
+        raise ValueError("it has no id")
+    return value
 
 
 def _reference(pipeline_id: str, version_id: str) -> V2beta1PipelineVersionReference:

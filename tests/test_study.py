@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from glt import recipe
 from glt.errors import GltError
 from glt.recipe import study
+from pipelines.__main__ import app
 from pipelines.parameters import LIMIT, check_size, size
 
 
@@ -58,6 +61,39 @@ def test_some_arms_and_seeds(tmp_path: Path) -> None:
     assert [(one.arm, one.seed) for one in chosen] == [("apart", 2)]
     assert not chosen[0].model.person_attention
     assert chosen[0].data == recipe.load("sample").data
+    assert [loaded.first_seeds(count) for count in (0, 2, 3)] == [(0, 1, 2), (0, 1), (0, 1, 2)]
+
+
+def test_arms_and_seeds_that_there_are_not_or_twice_are_refused(tmp_path: Path) -> None:
+    loaded = study.load(write(tmp_path, seeds=[0, 1, 2]))
+    with pytest.raises(GltError, match="study mine: an arm or a seed is given twice"):
+        loaded.recipes(arms=("apart", "apart"))
+    with pytest.raises(GltError, match="study mine: an arm or a seed is given twice"):
+        loaded.recipes(seeds=(1, 1))
+    with pytest.raises(GltError, match="study mine: no arm without a name; it has"):
+        loaded.recipes(arms=("apart", ""))
+    with pytest.raises(GltError, match="study mine: 99 seeds, but it has 3"):
+        loaded.first_seeds(99)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--arms", "full,full"), "study sample: an arm or a seed is given twice"),
+        (("--arms", ",,"), "study sample: no arm without a name"),
+        (("--seeds", "99"), "study sample: 99 seeds, but it has"),
+    ],
+)
+def test_wrong_arms_on_the_command_line_are_refused(options: tuple[str, str], says: str) -> None:
+    for command in (("arms", "sample"), ("ablate", "--study", "sample")):
+        answer = CliRunner().invoke(app, [*command, *options])
+        assert isinstance(answer.exception, GltError)
+        assert says in str(answer.exception)
+
+
+def test_spaces_around_the_names_of_arms_are_no_part_of_them() -> None:
+    answer = CliRunner().invoke(app, ["arms", "sample", "--arms", "full, persons-apart", "--seeds", "1"])
+    assert [recipe.load(one["recipe"]).arm for one in json.loads(answer.output)] == ["full", "persons-apart"]
 
 
 @pytest.mark.parametrize(

@@ -49,15 +49,28 @@ class Study(Section):
         origin = f"{self.recipe}, changes of study {self.name}"
         return recipe.with_changes(recipe.load(self.recipe, self._folder), self.changes, origin)
 
+    def first_seeds(self, count: int) -> tuple[int, ...]:
+        """The first seeds, or all if `count` is 0.
+
+        Raises:
+            GltError: there are fewer.
+        """
+        if count > len(self.seeds):
+            raise GltError(f"study {self.name}: {count} seeds, but it has {len(self.seeds)}; add some to its file")
+        return self.seeds[: count or None]
+
     def recipes(self, seeds: tuple[int, ...] = (), arms: tuple[str, ...] = ()) -> list[Recipe]:
         """The recipe of every arm and seed, or of some.
 
         Raises:
-            GltError: there is no such arm, an arm changes a field to what it cannot be, or the recordings or their
-                split: arms that are tested on different clips cannot be compared.
+            GltError: there is no such arm, or one is given twice; an arm changes a field to what it cannot be, or the
+                recordings or their split: arms that are tested on different clips cannot be compared.
         """
         if unknown := set(arms) - set(self.arms):
-            raise GltError(f"study {self.name}: no arm {', '.join(sorted(unknown))}; it has {', '.join(self.arms)}")
+            shown = ", ".join(f"{name:.48}" or "without a name" for name in sorted(unknown))
+            raise GltError(f"study {self.name}: no arm {shown}; it has {', '.join(self.arms)}")
+        if len(set(arms)) != len(arms) or len(set(seeds)) != len(seeds):
+            raise GltError(f"study {self.name}: an arm or a seed is given twice, remove one of the two")
         base, recipes = self.base, []
         for seed in seeds or self.seeds:
             for arm in arms or self.arms:

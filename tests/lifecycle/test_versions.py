@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from glt.errors import GltError
-from glt.lifecycle import code_version, dvc_hash
+from glt.lifecycle import code_version, dvc_hash, sources
 from glt.lifecycle.code_version import current_code_version
 from glt.lifecycle.credentials import with_credentials
 from glt.lifecycle.sources import address
@@ -54,6 +54,43 @@ def test_addresses_stay_as_they_are_and_paths_become_absolute(tmp_path: Path, mo
     assert address.absolute("s3://bucket/prefix") == "s3://bucket/prefix"
     assert address.absolute("dvc+../lab@main") == "dvc+../lab@main"
     assert address.absolute("data") == str(tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    "recordings",
+    [
+        "dvc+https://me:secret@host/x.git@main",
+        "dvc+https://secret@host/x.git@main",
+        "dvc+https://me:secret@host/x.git",
+        "dvc+https://me:sec/ret:secret@host/x.git@main",
+        "dvc+https://me:s@secret@host:80/x.git@main",
+        "dvc+ssh://me:secret@host/x.git@main",
+        "DVC+HTTPS://me:secret@host/x.git@main",
+        " https://me:secret@host/x.git",
+        "https://me:secret@host/x.git",
+        "s3://key:secret@bucket/x",
+    ],
+)
+def test_an_address_with_an_account_is_refused_without_showing_it(recordings: str) -> None:
+    for read in (sources.resolve, address.check_remote, address.repository_and_revision):
+        with pytest.raises(GltError, match="must not hold an account; take it out, and set GLT_GIT_USER") as caught:
+            read(recordings)
+        assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "recordings",
+    [
+        "s3://bucket/prefix",
+        "s3://bucket/a@b:c",
+        "dvc+https://host:8443/a@b/x.git@main",
+        "dvc+https://[::1]:80/x.git@v1",
+        "dvc+ssh://git@host:22/x.git@main",
+        "dvc+git@host:lab/x.git@main",
+    ],
+)
+def test_an_address_that_a_cluster_can_read_is_taken(recordings: str) -> None:
+    address.check_remote(recordings)
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@ class Stub:
         states: fields of runs by id, beside `run_id`.
         answers: (status, body) by the start of a path, in place of what the server does; bytes are no JSON.
         plugins: whether it knows inputs of plugins; fields that a server does not know it refuses.
+        more_headers: of every answer.
         hidden: kinds of things whose next listing shows none, as if another client created it just then.
     """
 
@@ -55,6 +56,7 @@ class Stub:
         self.headers: list[dict[str, str]] = []
         self.namespaces: set[str] = set()
         self.hidden: set[str] = set()
+        self.more_headers: dict[str, str] = {}
         self.plugins = True
         self._number = 0
         self._lock = threading.Lock()
@@ -67,7 +69,9 @@ class Stub:
             def answer(self, value: object, status: int = 200) -> None:
                 content = value if isinstance(value, bytes) else json.dumps(value).encode()
                 self.send_response(status)
-                self.send_header("Content-Type", "text/html" if isinstance(value, bytes) else "application/json")
+                kind = "text/html" if isinstance(value, bytes) else "application/json"
+                for name, text in ({"Content-Type": kind} | stub.more_headers).items():
+                    self.send_header(name, text)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)

@@ -14,9 +14,10 @@ import yaml
 
 from glt.errors import GltError
 from glt.lifecycle.dvc_hash import content_md5
-from glt.recipe import study
+from glt.recipe import load, study
 from pipelines import cluster
 from pipelines.cluster import Schedule
+from pipelines.parameters import ScheduledValues
 from pipelines.server import Server
 from tests.pipelines.server_stub import API, Stub
 
@@ -37,6 +38,15 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
 def schedule(**changes: Any) -> Schedule:
     parameters = {"recordings": BRANCH, "recipe": "ntu60-xsub"}
     return Schedule.model_validate({"graph": "retraining", "cron": "0 0 3 * * 1", "parameters": parameters} | changes)
+
+
+def with_values(**values: Any) -> dict[str, Any]:
+    return {"parameters": {"recordings": BRANCH, "recipe": "sample"} | values}
+
+
+def collection(**values: Any) -> dict[str, Any]:
+    parameters = {"landing": "s3://landing/lab", "recipe": "ntu60-xsub", "into": BRANCH} | values
+    return {"graph": "collection", "parameters": parameters}
 
 
 def planned_changes(schedules: dict[str, Schedule], dry: bool = False) -> list[tuple[str, str]]:
@@ -173,6 +183,26 @@ def test_the_declared_schedules_are_whole(stub: Stub) -> None:
         ({"crom": "x"}, "crom"),
         ({"parameters": {"recipes": "x"}}, "weekly: the graph retraining has no parameter recipes"),
         ({"parameters": {"recordings": BRANCH}}, "weekly: the graph retraining needs the parameter recipe"),
+        (with_values(recipe="nope"), "schedules: weekly: unknown recipe 'nope'"),
+        (with_values(recipe="{name: x"), "schedules: weekly: "),
+        (with_values(recipe=5), "weekly: recipe: Input should be a valid string"),
+        (with_values(recipe=None), "weekly: recipe: Input should be a valid string"),
+        (with_values(recipe=""), "weekly: recipe: "),
+        (with_values(recordings=None), "weekly: recordings: Input should be a valid string"),
+        (with_values(recordings=""), "weekly: recordings '': a cluster cannot read that"),
+        (with_values(recordings="./data"), "weekly: recordings './data': a cluster cannot read that"),
+        (with_values(recordings="dvc+https://me:secret@git.lab/x@main"), "weekly: recordings dvc+https://...: an"),
+        (with_values(nodes="many"), "weekly: nodes: Input should be a valid integer"),
+        (with_values(nodes="2"), "weekly: nodes: Input should be a valid integer"),
+        (with_values(nodes=0), "weekly: nodes: Input should be greater than or equal to 1"),
+        (with_values(nodes=None), "weekly: nodes: Input should be a valid integer"),
+        (with_values(nodes=True), "weekly: nodes: yes, no, true or false"),
+        (with_values(accelerator="tpu"), "weekly: accelerator: "),
+        (with_values(trials=[{"fraction": 2, "seed": 0}]), "weekly: trials.0.fraction: "),
+        (with_values(trials="all"), "weekly: trials: "),
+        (collection(landing="dvc+https://git.lab/x@main"), "weekly: address 'dvc+https://git.lab/x@main': write s3://"),
+        (collection(landing="s3://key:secret@lab/x"), "weekly: recordings s3://...: an address"),
+        (collection(into="s3://lab/x"), "weekly: recordings 's3://lab/x': write dvc+<git repository>@"),
         ({"profile": "local", "parameters": {}}, "for runs on this machine"),
         ({"profile": "tpu", "parameters": {}}, "accelerator profile 'tpu'"),
     ],
@@ -180,9 +210,46 @@ def test_the_declared_schedules_are_whole(stub: Stub) -> None:
 def test_a_wrong_schedule_is_reported(stub: Stub, tmp_path: Path, change: dict[str, Any], why: str) -> None:
     fields = {"graph": "retraining", "cron": "0 0 3 * * 1", "parameters": {}} | change
     (tmp_path / "s.yaml").write_text(yaml.safe_dump({"weekly": fields}))
-    with pytest.raises(GltError, match=re.escape(why)):
+    with pytest.raises(GltError, match=re.escape(why)) as caught:
         cluster.reconcile(cluster.read_schedules(tmp_path / "s.yaml"), dry=True)
-    assert not stub.recurring
+    assert "secret" not in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+    assert not stub.headers
+
+
+@pytest.mark.parametrize("name", ["", "n" * 101, "a\nb", " a", "a\x1b[31m"])
+def test_a_schedule_has_a_name_of_one_line(tmp_path: Path, name: str) -> None:
+    fields = {"graph": "retraining", "cron": "0 0 3 * * 1", "parameters": {}}
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump({name: fields}))
+    with pytest.raises(GltError, match="name a schedule with 1 to 100 characters on one line") as caught:
+        cluster.read_schedules(tmp_path / "s.yaml")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("graph", ["retraining", "collection"])
+def test_every_parameter_of_a_scheduled_graph_is_checked(graph: str) -> None:
+    assert cluster.GRAPHS[graph]("cpu").component_spec.inputs.keys() <= ScheduledValues.model_fields.keys()
+
+
+def test_a_recipe_that_the_image_does_not_have_is_scheduled_as_text(stub: Stub, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(load("sample").model_copy(update={"name": "mine"}).to_json())
+    planned_changes({"a": schedule(parameters={"recordings": BRANCH, "recipe": str(tmp_path / "mine.yaml")})})
+    assert load(stub.schedules["a"].runtime_config.parameters["recipe"]).name == "mine"
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_schedule_that_somebody_switched_is_replaced(stub: Stub, enabled: bool) -> None:
+    declared = {"a": schedule(enabled=enabled)}
+    planned_changes(declared)
+    (run,) = stub.recurring.values()
+    declared_mode, run["mode"] = run["mode"], "DISABLE" if enabled else "ENABLE"
+    (change,) = cluster.reconcile(declared, dry=True)
+    assert (change.action, change.reason) == (
+        "replace", f"it is switched {'off' if enabled else 'on'} on the server -> {'on' if enabled else 'off'}"
+    )  # fmt: skip
+    assert planned_changes(declared) == [("replace", "a")]
+    assert [one["mode"] for one in stub.recurring.values()] == [declared_mode]
+    assert planned_changes(declared) == []
 
 
 def test_a_server_that_refuses_or_is_not_named_is_reported(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,7 +267,7 @@ def test_a_server_that_refuses_or_is_not_named_is_reported(stub: Stub, monkeypat
     ("health", "refused"),
     [
         ({"tag_name": "2.17.0"}, ""),
-        ({"tag_name": "v2.16.0-rc.1"}, ""),
+        ({"tag_name": "v2.16.0"}, ""),
         ({"tag_name": "2.14.3"}, "is 2.14.3, but the graphs need 2.16.0"),
         ({"tag_name": "2.5.0", "multi_user": True}, "is 2.5.0, but"),
         ({"apiServerTagName": "2.15.2", "apiServerReady": True, "frontendTagName": "2.17.0"}, "is 2.15.2, but"),
@@ -319,6 +386,9 @@ def test_a_log_in_that_cannot_work_is_refused_before_anything_is_sent(
         ("/healthz", 404, b"", "404 Not Found; check KF_PIPELINES_ENDPOINT: glt needs the API v2beta1"),
         ("/experiments", 500, {"message": "a\n\x1b[31mb" + "x" * 9000, "code": 13}, "500 a %1B[31mbxxx"),
         ("/recurringruns", 502, b"\xff", "502 Bad Gateway"),
+        ("/recurringruns", 200, None, "the answer does not come from Kubeflow Pipelines"),
+        ("/pipelines/upload", 200, {}, "the answer does not come from Kubeflow Pipelines (it has no id)"),
+        ("/pipelines", 429, {"message": "slow"}, "429 slow; it has too much to do; try again later"),
     ],
 )
 def test_errors_of_the_server_are_one_line(stub: Stub, path: str, status: int, body: object, why: str) -> None:
@@ -328,6 +398,21 @@ def test_errors_of_the_server_are_one_line(stub: Stub, path: str, status: int, b
     assert why in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
     assert len(str(caught.value)) < 700
+
+
+@pytest.mark.parametrize("answer", [[], {}, None, {"run_id": ""}])
+def test_a_run_without_an_id_was_not_started(stub: Stub, answer: object) -> None:
+    stub.answers[f"{API}/runs"] = (200, answer)
+    with pytest.raises(GltError, match="the answer does not come from Kubeflow Pipelines"):
+        cluster.submit("retraining", BRANCH, "sample", "cpu")
+
+
+def test_a_schedule_of_ours_without_a_name_is_deleted(stub: Stub) -> None:
+    planned_changes({"a": schedule()})
+    (run,) = stub.recurring.values()
+    stub.recurring["nameless"] = {"recurring_run_id": "nameless", "description": run["description"]}
+    assert planned_changes({"a": schedule()}) == [("delete", "")]
+    assert stub.recurring.keys() == {run["recurring_run_id"]}
 
 
 def test_on_a_server_with_profiles_everything_is_in_a_namespace(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -369,9 +454,15 @@ def test_a_password_in_the_address_is_not_shown(
         (("retraining", BRANCH, "sample", "local"), "for runs on this machine"),
         (("retraining", BRANCH, "sample", "gpu-node"), "did you mean gpu-nodes"),
         (
-            ("retraining", "x" * 130_000, "sample", "cpu"),
-            "at most 120,000; the largest is recordings with 130,002 bytes",
+            ("retraining", "s3://lab/" + "x" * 130_000, "sample", "cpu"),
+            "at most 120,000; the largest is recordings with 130,011 bytes",
         ),
+        (("retraining", "./nope", "sample", "cpu"), "recordings './nope': a cluster cannot read that"),
+        (("retraining", " s3://lab", "sample", "cpu"), "a cluster cannot read that"),
+        (("retraining", "s3:///x", "sample", "cpu"), "write s3://bucket/prefix"),
+        (("retraining", "dvc+https://git.lab/glt.git", "sample", "cpu"), "write dvc+<git repository>@"),
+        (("retraining", "dvc+../glt@main", "sample", "cpu"), "a cluster cannot read a repository of this machine"),
+        (("retraining", "dvc+file:///srv/glt@main", "sample", "cpu"), "a cluster cannot read a repository of this"),
     ],
 )
 def test_a_wrong_submit_is_refused_before_anything_is_sent(stub: Stub, arguments: Any, why: str) -> None:

@@ -17,8 +17,8 @@ class Configuration:
 
 class ApiClient:
     configuration: Configuration
+    rest_client: Any
     def __init__(self, configuration: Configuration | None = ..., *, cookie: str | None = ...) -> None: ...
-    def request(self, method: str, url: str, **more: Any) -> Any: ...
 
 class HealthzServiceApi:
     def __init__(self, api_client: ApiClient) -> None: ...
@@ -127,6 +127,7 @@ class V2beta1RecurringRun:
     runtime_config: V2beta1RuntimeConfig | None
     pipeline_version_reference: V2beta1PipelineVersionReference | None
     plugins_input: Mapping[str, object] | None
+    mode: str | None
     def __init__(
         self,
         *,

@@ -47,6 +47,7 @@ def resolve(recordings: str, version: str = "") -> Source:
     Raises:
         GltError: there are none, or they cannot be listed.
     """
+    address.refuse_account(recordings)
     if recordings.startswith(s3.SCHEME):
         return bucket.list_source(recordings, version)
     if recordings.startswith(address.DVC):
