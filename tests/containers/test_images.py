@@ -46,7 +46,8 @@ def test_cpu_image_is_small_and_holds_no_cuda(engine: Engine, images: Images) ->
     code = "import importlib.metadata as m; print(*(d.name for d in m.distributions()))"
     packages = engine.run(images.pipeline, "python", "-c", code).split()
     assert "torch" in packages
-    assert [name for name in packages if name.startswith(("nvidia", "cuda", "triton"))] == []
+    cuda = [name for name in packages if name.startswith(("nvidia", "cuda", "triton"))]
+    assert cuda == ["nvidia-ml-py"]  # asks the driver for the load of a GPU, if there is one
     assert engine.image(images.pipeline)["Size"] < 2e9
 
 
