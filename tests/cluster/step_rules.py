@@ -28,7 +28,7 @@ from tests.pipelines.compiled import Graph, Task
 
 @of_steps(
     "The least server that we submit to knows every field of the Kubernetes configuration: it refuses others",
-    f"kubeflow/pipelines @ {'.'.join(map(str, LEAST))} kubernetes_platform/proto/kubernetes_executor_config.proto; "
+    f"kubeflow/pipelines @ {LEAST} kubernetes_platform/proto/kubernetes_executor_config.proto; "
     f"{KFP} {COMPILER}/container.go, protojson.Unmarshal",
 )
 def platform_fields(graph: Graph, name: str, task: Task) -> Breaches:
