@@ -75,12 +75,11 @@ def _metadata(version: str) -> Mapping[str, bytes]:
 
 
 def _distribution() -> metadata.Distribution:
-    try:
-        return metadata.distribution("glt")
-    except metadata.PackageNotFoundError as error:
-        raise GltError(
-            "glt is not installed here, so no wheel of it can be made for the model; pip install ."
-        ) from error
+    """The installed distribution; the `glt.egg-info` that a build leaves in a source tree is none."""
+    for found in metadata.distributions(name="glt"):
+        if found.read_text("METADATA"):
+            return found
+    raise GltError("glt is not installed here, so no wheel of it can be made for the model; pip install .")
 
 
 def _digest(content: bytes) -> str:

@@ -58,9 +58,19 @@ def test_its_version_holds_the_code_version(
 
 
 def test_where_glt_is_not_installed_there_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(name: str) -> metadata.Distribution:
-        raise metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(metadata, "distribution", missing)
+    monkeypatch.setattr(metadata, "distributions", lambda name: iter(()))
     with pytest.raises(GltError, match=r"glt is not installed here"):
         write_wheel(tmp_path / "w")
+
+
+def test_what_a_build_leaves_in_a_source_tree_is_not_taken_for_the_installed_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a clone Python finds `glt.egg-info` in the working directory first."""
+    expected = built(tmp_path / "before").read_bytes()
+    left = tmp_path / "tree" / "glt.egg-info"
+    left.mkdir(parents=True)
+    (left / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: glt\nVersion: 0.0.1\n")
+    monkeypatch.syspath_prepend(tmp_path / "tree")
+    assert metadata.distribution("glt").version == "0.0.1"
+    assert built(tmp_path / "after").read_bytes() == expected
