@@ -27,7 +27,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.clips import RECORDINGS, pack
 from glt import accelerator
-from glt.motion.displacement import Bins, fit_bins
+from glt.motion.displacement import fit_bins
 from glt.motion.packed import Packed
 from glt.recipe import Recipe, load
 from glt.training.batches import ClipIds
@@ -93,13 +93,13 @@ def _selects(indices: Sequence[Tensor | None]) -> bool:
 class SyntheticMotions:
     """Stand-in for `Motions` in a `PretrainingRun`: one batch of the clips of benchmarks/clips.py, again and again."""
 
-    def __init__(self, name: str, batch: int, bins: Bins | None = None) -> None:
+    def __init__(self, name: str, batch: int) -> None:
         """`name` is a key of RECORDINGS; seed 0."""
         recordings = RECORDINGS[name]
         self.persons, self.joints, self.global_tokens = recordings.persons, recordings.joints, 1
         self._clips = recordings.clips(recordings.lengths(batch))
         many = pack(recordings.clips(recordings.lengths(64), seed=1))
-        self.bins = bins or fit_bins(many, load(RECIPE).motion)
+        self.bins = fit_bins(many, load(RECIPE).motion)
         self.index = pd.DataFrame({"length": [len(tokens) for tokens, _ in self._clips]})
         self.skeleton, self.mirror = _Upright(), tuple(range(self.joints))
 
@@ -121,6 +121,13 @@ def as_on_a_gpu() -> AbstractContextManager[object]:
     return patch.object(accelerator, "GPUS", accelerator.GPUS | {"cpu"})
 
 
+def repeat_first_epoch(run: PretrainingRun, times: int) -> list[ClipIds]:
+    """Let a run have the batches of its first epoch so many times in one epoch; returns them."""
+    batches = run.begin_epoch() * times
+    run.feed.batches = lambda _: batches
+    return batches
+
+
 def count(recipe: Recipe, name: str = "ntu") -> Count:
     """The operations of the second step of a pretraining; the first one makes the optimiser's state."""
     motions: Any = SyntheticMotions(name, recipe.pretrain.batch)
@@ -128,8 +135,7 @@ def count(recipe: Recipe, name: str = "ntu") -> Count:
     with as_on_a_gpu(), FakeTensorMode(allow_non_fake_inputs=True):
         with patch.object(torch.nn.Module, "to", lambda module, *_: module):  # fails without values
             run = PretrainingRun(motions, recipe, World(torch.device("cpu")), Checkpoint(None), None)
-        batches = run.begin_epoch() * 4
-        run.feed.batches = lambda _: batches
+        batches = repeat_first_epoch(run, 4)
         run.step(batches, ending=False)
         with patch.object(accelerator, "pinned", counter.copy), counter:
             run.step(batches, ending=False)
@@ -139,9 +145,7 @@ def count(recipe: Recipe, name: str = "ntu") -> Count:
 def main() -> None:
     """Print the counts."""
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument(
-        "--recipe", default=RECIPE, help="its sizes; lengths are NTU's as benchmarks/clips.py has them"
-    )
+    arguments.add_argument("--recipe", default=RECIPE, help="whose sizes; the clips are as long as NTU's")
     arguments.add_argument("--names", action="store_true", help="the operations, too, the most frequent first")
     given = arguments.parse_args()
     counter = count(load(given.recipe))

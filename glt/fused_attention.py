@@ -72,16 +72,16 @@ def temporal_attention(qkv: Tensor, heads: int, width: int, padding: Padding, ra
 
     Padded frames are hidden as keys, and what they attend to is thrown away.
     """
-    rows: Any = _Pad.apply
-    frames: Any = _Unpad.apply
-    padded = rows(qkv, padding)  # N, 3 h d'
+    gather: Any = _Gather.apply
+    padded = gather(qkv, padding.rows, padding.place, None)  # N, 3 h d'; the gradient of a padded row is zero
     sizes = [clips * length for clips, length in padding.buckets]
     biases = [None] * len(sizes) if padding.bias is None else torch.split(padding.bias.to(qkv.dtype), sizes)
     parts = []
     for part, bias, bucket in zip(torch.split(padded, sizes), biases, padding.buckets, strict=True):
         mask = None if bias is None else bias.view(bucket[0], 1, 1, bucket[1])
         parts.append(attention(part.view(*bucket, -1), heads, width, mask, rate).flatten(0, 1))
-    return frames(torch.cat(parts), padding)  # type: ignore[no-any-return]
+    hidden = None if padding.bias is None else padding.bias < 0
+    return gather(torch.cat(parts), padding.place, padding.rows, hidden)  # type: ignore[no-any-return]
 
 
 def aligned(mask: Tensor) -> Tensor:
@@ -89,31 +89,22 @@ def aligned(mask: Tensor) -> Tensor:
     return F.pad(mask, (0, -mask.shape[-1] % ALIGNED))[..., : mask.shape[-1]]
 
 
-class _Pad(torch.autograd.Function):
-    """Packed frames [S, W] -> padded rows [N, W]. The gradient of a padded row is zero, so it is not read."""
+class _Gather(torch.autograd.Function):
+    """Rows of x by their indices. Each row of x that counts is taken at one place, so its gradient is gathered, too.
+
+    torch's own gradient would add up rows, in a random order on a GPU.
+    """
 
     @staticmethod
-    def forward(ctx: Any, frames: Tensor, padding: Padding) -> Tensor:
-        ctx.padding = padding
-        return frames.index_select(0, padding.rows)
+    def forward(ctx: Any, x: Tensor, index: Tensor, place: Tensor, unused: Tensor | None) -> Tensor:
+        """x [n, W] -> [len(index), W]; `place` [n]: where a row of x went; `unused` [n]: rows with a gradient of 0."""
+        ctx.save_for_backward(place, unused)
+        return x.index_select(0, index)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return grads[0].index_select(0, ctx.padding.place), None
-
-
-class _Unpad(torch.autograd.Function):
-    """Padded rows [N, W] -> packed frames [S, W]."""
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, padding: Padding) -> Tensor:
-        ctx.padding = padding
-        return rows.index_select(0, padding.place)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        padding = ctx.padding
-        rows = grads[0].index_select(0, padding.rows)
-        if padding.bias is not None:
-            rows.masked_fill_((padding.bias < 0)[:, None], 0)
-        return rows, None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        place, unused = ctx.saved_tensors
+        rows = grads[0].index_select(0, place)
+        if unused is not None:
+            rows.masked_fill_(unused[:, None], 0)
+        return rows, None, None, None

@@ -36,10 +36,6 @@ class Packed:
     lengths: tuple[int, ...]
     global_tokens: int = 1
 
-    def clip(self) -> Tensor:
-        """Index of the clip that each frame belongs to, [S]."""
-        return self.frame_indices()[0]
-
     def frame_indices(self) -> tuple[Tensor, Tensor]:
         """See the function `frame_indices`."""
         return frame_indices(self.lengths, self.tokens.device)

@@ -28,10 +28,15 @@ def assemble(folder: str) -> list[Document]:
     return found
 
 
+def kustomize(folder: Path) -> list[Document]:
+    """The documents that kubectl renders from a folder."""
+    done = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True, check=True)
+    return list(yaml.safe_load_all(done.stdout))
+
+
 def render(folder: str) -> list[Document]:
-    """What kubectl makes of a folder."""
-    done = subprocess.run(["kubectl", "kustomize", K8S / folder], capture_output=True, text=True, check=True)
-    rendered = list(yaml.safe_load_all(done.stdout))
+    """The documents of a folder of infra/k8s, as every version of kubectl renders them."""
+    rendered = kustomize(K8S / folder)
     for document in rendered:
         if document["kind"] in CLUSTER_WIDE - {"Namespace"}:
             document["metadata"].pop("namespace", None)  # older kubectl sets it; the API server drops it
@@ -39,14 +44,13 @@ def render(folder: str) -> list[Document]:
 
 
 def documented_overlay(marker: str, folder: Path) -> list[Document]:
-    """What kubectl makes of the overlay `gpu` with the entries of docs/cluster.md that hold `marker`."""
+    """The documents of the overlay `gpu` with the entries of docs/cluster.md that hold `marker`."""
     text = (ROOT / "docs" / "cluster.md").read_text()
     (entries,) = (one for one in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if marker in one)
     above = os.path.relpath(K8S / "overlays" / "gpu", folder)
     kustomization = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": [above]}
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization | yaml.safe_load(entries)))
-    done = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True, check=True)
-    return list(yaml.safe_load_all(done.stdout))
+    return kustomize(folder)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from packaging.version import Version
 
 from glt.errors import GltError
 from glt.lifecycle import kubeflow
-from tests.pipelines.server_stub import API, Stub
+from tests.pipelines.server_stub import API, Stub, running_stub
 
 JSON = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 PATIENCE = 0.4  # seconds
@@ -20,12 +20,8 @@ PATIENCE = 0.4  # seconds
 
 @pytest.fixture
 def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
-    made = Stub()
-    for name in ("TOKEN", "COOKIES", "SA_TOKEN_PATH", "NAMESPACE"):
-        monkeypatch.delenv(f"KF_PIPELINES_{name}", raising=False)
-    monkeypatch.setenv("KF_PIPELINES_ENDPOINT", made.address)
-    yield made
-    made.server.shutdown()
+    with running_stub(monkeypatch) as made:
+        yield made
 
 
 def send_slowly(server: socket.socket, start: bytes) -> None:

@@ -17,7 +17,7 @@ from glt.lifecycle import kubeflow, kubeflow_runs, tracking
 from glt.recipe import load
 from glt.steps.finish import finish
 from tests.lifecycle.conftest import VERSIONS
-from tests.pipelines.server_stub import API, MISSING, Stub
+from tests.pipelines.server_stub import API, MISSING, Stub, running_stub
 
 RECIPE = load("sample")
 THIS = str(uuid.UUID(int=0))
@@ -25,13 +25,9 @@ THIS = str(uuid.UUID(int=0))
 
 @pytest.fixture
 def stub(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
-    made = Stub()
-    for name in ("TOKEN", "COOKIES", "SA_TOKEN_PATH", "NAMESPACE"):
-        monkeypatch.delenv(f"KF_PIPELINES_{name}", raising=False)
-    monkeypatch.setenv("KF_PIPELINES_ENDPOINT", made.address)
     monkeypatch.setenv("GLT_RUN_ID", THIS)
-    yield made
-    made.server.shutdown()
+    with running_stub(monkeypatch) as made:
+        yield made
 
 
 @pytest.fixture(autouse=True)

@@ -113,7 +113,7 @@ def test_yaw_turns_everything_about_the_vertical(up: int) -> None:
     cosine = (old[..., a] * new[..., a] + old[..., b] * new[..., b]) / (
         torch.hypot(old[..., a], old[..., b]) * torch.hypot(new[..., a], new[..., b])
     )
-    turn = torch.from_numpy(np.cos(draws.turn)).float()[batch().clip()]
+    turn = torch.from_numpy(np.cos(draws.turn)).float()[batch().frame_indices()[0]]
     torch.testing.assert_close(cosine, turn[:, None, None].expand_as(cosine), rtol=0, atol=1e-4)
     assert torch.linalg.det(torch.linalg.lstsq(old[:12].reshape(-1, 3), new[:12].reshape(-1, 3)).solution) > 0
 
@@ -182,7 +182,7 @@ def test_shear_of_the_global_translation_is_a_switch(global_tokens: int) -> None
     config = OFF.model_copy(update={"shear": 0.3, "shear_global": True})
     whole = replace(batch(), global_tokens=global_tokens)
     after = changed(whole, config, CLIPS)
-    matrix = draw(config, 7, 3, CLIPS).shear[whole.clip().numpy()]
+    matrix = draw(config, 7, 3, CLIPS).shear[whole.frame_indices()[0].numpy()]
     expected = np.einsum("tij,tpkj->tpki", matrix, whole.tokens.numpy())
     np.testing.assert_allclose(after.tokens.numpy(), expected, atol=1e-6)
     only_local = changed(whole, config.model_copy(update={"shear_global": False}), CLIPS)
@@ -199,7 +199,7 @@ def test_tilt_turns_everything_by_no_more_than_its_bound(up: int) -> None:
     vertical[..., up] = 1.0
     leaning = augment(replace(batch(), tokens=vertical), config, draws, ModelConfig(max_frames=100), up).tokens
     torch.testing.assert_close(leaning.norm(dim=-1), torch.ones_like(leaning[..., 0]))
-    expected = torch.from_numpy(np.cos(draws.slope)).float()[batch().clip()][:, None, None]
+    expected = torch.from_numpy(np.cos(draws.slope)).float()[batch().frame_indices()[0]][:, None, None]
     torch.testing.assert_close(leaning[..., up], expected.expand_as(leaning[..., up]))
     axes = draw(config, 0, 0, range(4000))
     assert np.degrees(np.abs(axes.slope)).max() == pytest.approx(30, abs=0.1)
@@ -208,7 +208,7 @@ def test_tilt_turns_everything_by_no_more_than_its_bound(up: int) -> None:
 
 def test_size_scales_everything() -> None:
     config = OFF.model_copy(update={"size": 0.2})
-    size = torch.from_numpy(draw(config, 7, 3, CLIPS).size).float()[batch().clip()][:, None, None, None]
+    size = torch.from_numpy(draw(config, 7, 3, CLIPS).size).float()[batch().frame_indices()[0]][:, None, None, None]
     assert 0.8 <= float(size.min()) < float(size.max()) <= 1.2
     torch.testing.assert_close(changed(batch(), config, CLIPS).tokens, batch().tokens * size)
 
@@ -220,7 +220,7 @@ def test_in_a_mirror_left_and_right_change_places() -> None:
     draws = draw(config, 0, 0, clips)
     after = augment(before, config, draws, ModelConfig(max_frames=100), 1, order)
     flipped = before.tokens[:, :, list(order)] * torch.tensor([-1.0, 1.0, 1.0])
-    mirrored = torch.from_numpy(draws.mirrored)[before.clip()].view(-1, 1, 1, 1)
+    mirrored = torch.from_numpy(draws.mirrored)[before.frame_indices()[0]].view(-1, 1, 1, 1)
     assert 10 < draws.mirrored.sum() < 30
     assert torch.equal(after.tokens, torch.where(mirrored, flipped, before.tokens))
     again = augment(after, config, draws, ModelConfig(max_frames=100), 1, order)

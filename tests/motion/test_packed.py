@@ -21,7 +21,7 @@ def places(old: int, new: int) -> np.ndarray:
 
 
 def test_clip_of_each_frame() -> None:
-    assert random_batch((2, 1, 3)).clip().tolist() == [0, 0, 1, 2, 2, 2]
+    assert random_batch((2, 1, 3)).frame_indices()[0].tolist() == [0, 0, 1, 2, 2, 2]
 
 
 @given(st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=4))

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import re
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import pytest
 import yaml
 from kfp_server_api import ApiClient, V2beta1RecurringRun, V2beta1Run
 
@@ -190,3 +193,14 @@ class Stub:
         parse(version, "V2beta1PipelineVersion")
         self.versions.append(version)
         return 200, version
+
+
+@contextmanager
+def running_stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
+    """A server that the environment points to, without a log-in."""
+    made = Stub()
+    for name in ("TOKEN", "COOKIES", "SA_TOKEN_PATH", "NAMESPACE"):
+        monkeypatch.delenv(f"KF_PIPELINES_{name}", raising=False)
+    monkeypatch.setenv("KF_PIPELINES_ENDPOINT", made.address)
+    yield made
+    made.server.shutdown()

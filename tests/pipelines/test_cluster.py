@@ -19,20 +19,16 @@ from pipelines import cluster
 from pipelines.cluster import Schedule
 from pipelines.parameters import ScheduledValues
 from pipelines.server import Server
-from tests.pipelines.server_stub import API, Stub
+from tests.pipelines.server_stub import API, Stub, running_stub
 
 BRANCH = "dvc+https://git.lab/glt.git@main"
 
 
 @pytest.fixture
 def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
-    made = Stub()
-    for name in ("TOKEN", "COOKIES", "SA_TOKEN_PATH", "NAMESPACE"):
-        monkeypatch.delenv(f"KF_PIPELINES_{name}", raising=False)
-    monkeypatch.setenv("KF_PIPELINES_ENDPOINT", made.address)
     monkeypatch.setenv("GLT_CODE_VERSION", "c0dec0dec0de")
-    yield made
-    made.server.shutdown()
+    with running_stub(monkeypatch) as made:
+        yield made
 
 
 def schedule(**changes: Any) -> Schedule:

@@ -80,7 +80,7 @@ def test_a_gpu_that_is_not_there_is_an_error() -> None:
 
 
 def shares(motions: Motions, world: World) -> list[tuple[list[int], bool]]:
-    """Of two epochs of a pretraining, from the second step on: the lengths of the clips, and whether they count."""
+    """Lengths of the clips of each batch of two epochs, from the second step on, and whether they carry loss."""
     feed = PretrainingFeed(motions, small_recipe(), world)
     steps = [(epoch, step) for epoch in (0, 1) for step in range(len(feed.batches(epoch)))]
     found = [feed.share(*step) for step in steps[1:]]
