@@ -29,7 +29,7 @@ import torch
 from benchmarks.arithmetic import step_flops
 from benchmarks.clips import RECORDINGS
 from benchmarks.hardware import ROOT, commit, hardware
-from benchmarks.operations import SyntheticMotions, as_on_a_gpu
+from benchmarks.operations import SyntheticMotions, as_on_a_gpu, repeat_first_epoch
 from benchmarks.parity import TOLERANCES, differences, loss_and_gradient
 from benchmarks.training_step import Problem
 from glt import artifact
@@ -127,8 +127,7 @@ def one_size(options: Options, recipe: Recipe, recordings: str, rate: float | No
     if options.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     run = PretrainingRun(motions, recipe, World(options.device), Checkpoint(None), None)
-    batches = run.begin_epoch() * 10_000
-    run.feed.batches = lambda _: batches
+    batches = repeat_first_epoch(run, 10_000)
     sizes = RECORDINGS[recordings]
     flops = step_flops(
         recipe.model,
@@ -153,8 +152,7 @@ def feeding(options: Options) -> Values:
     recipe = options.recipe(NTU)
     motions: Any = SyntheticMotions("ntu", recipe.pretrain.batch)
     run = PretrainingRun(motions, recipe, World(options.device), Checkpoint(None), None)
-    batches = run.begin_epoch() * 10_000
-    run.feed.batches = lambda _: batches
+    repeat_first_epoch(run, 10_000)
     numbers = iter(range(10_000))
 
     def feed() -> None:
@@ -200,13 +198,15 @@ def checkpoint_on_cpu(options: Options) -> Values:
     recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"dropout": 0.0, "drop_path": 0.0})})
     found = {}
     with tempfile.TemporaryDirectory() as folder, matrix_precision("highest"):
-        run = PretrainingRun(motions, recipe, World(options.device), Checkpoint(Path(folder), every=0), None)
-        run.step(run.begin_epoch() * 2, ending=False)
+        checkpoint = Checkpoint(Path(folder), every=0)
+        run = PretrainingRun(motions, recipe, World(options.device), checkpoint, None)
+        for _ in (batches := repeat_first_epoch(run, 2)):
+            run.step(batches, ending=False)
+        if not checkpoint.has_state:
+            raise GltError("no state was saved")
         for device in (options.device, torch.device("cpu")):
             run = PretrainingRun(motions, recipe, World(device), Checkpoint(Path(folder), every=1e9), None)
-            batches = run.begin_epoch() * 3
-            run.feed.batches = lambda _, batches=batches: batches  # type: ignore[misc]
-            found[device.type] = float(run.step(batches, ending=False))
+            found[device.type] = float(run.step(repeat_first_epoch(run, 3), ending=False))
     return {"loss": found, "difference": abs(found[options.device.type] / found["cpu"] - 1)}
 
 
